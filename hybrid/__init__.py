@@ -1,0 +1,73 @@
+"""hybrid: from hours of video and a question to the few frames and time spans that answer it.
+
+The public names are imported when they are first used, so that ``import hybrid`` costs nothing and
+loads neither torch nor an index library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from hybrid.version import __version__
+
+if TYPE_CHECKING:
+    from hybrid.engine import Engine, IndexResult
+    from hybrid.errors import HybridError
+    from hybrid.frames.source import FrameSource, open_source
+    from hybrid.gens.prompt import PromptSpec
+    from hybrid.gens.scorer import FrameScorer, WindowScores
+    from hybrid.presets import Preset
+    from hybrid.values import Answer, AnswerFrame, Hits, Sampling, Span, Stage, Timeline, Window
+
+_HOMES = {
+    "Answer": "hybrid.values",
+    "AnswerFrame": "hybrid.values",
+    "Engine": "hybrid.engine",
+    "FrameScorer": "hybrid.gens.scorer",
+    "FrameSource": "hybrid.frames.source",
+    "Hits": "hybrid.values",
+    "HybridError": "hybrid.errors",
+    "IndexResult": "hybrid.engine",
+    "Preset": "hybrid.presets",
+    "PromptSpec": "hybrid.gens.prompt",
+    "Sampling": "hybrid.values",
+    "Span": "hybrid.values",
+    "Stage": "hybrid.values",
+    "Timeline": "hybrid.values",
+    "Window": "hybrid.values",
+    "WindowScores": "hybrid.gens.scorer",
+    "open_source": "hybrid.frames.source",
+}
+
+__all__ = [
+    "Answer",
+    "AnswerFrame",
+    "Engine",
+    "FrameScorer",
+    "FrameSource",
+    "Hits",
+    "HybridError",
+    "IndexResult",
+    "Preset",
+    "PromptSpec",
+    "Sampling",
+    "Span",
+    "Stage",
+    "Timeline",
+    "Window",
+    "WindowScores",
+    "__version__",
+    "open_source",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'hybrid' has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

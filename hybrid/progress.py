@@ -1,0 +1,43 @@
+"""How long work tells how far it is. The engine reports; who shows it, and how, is not its concern."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+__all__ = ["NullProgress", "Progress"]
+
+
+class Progress(Protocol):
+    """Told of the work on one video after another."""
+
+    def start(self, video: str, total: int | None) -> None:
+        """Work on a video begins; it has about ``total`` samples (None: not known)."""
+        ...
+
+    def stage(self, name: str) -> None:
+        """The stage that begins: ``hash``, ``load``, ``embed`` (decoding and embedding), ``write``."""
+        ...
+
+    def advance(self, frames: int) -> None:
+        """So many more samples are embedded."""
+        ...
+
+    def finish(self, outcome: str) -> None:
+        """Work on the video has ended: ``indexed``, ``unchanged`` or ``failed``."""
+        ...
+
+
+class NullProgress:
+    """Tells nobody."""
+
+    def start(self, video: str, total: int | None) -> None:
+        """Nothing."""
+
+    def stage(self, name: str) -> None:
+        """Nothing."""
+
+    def advance(self, frames: int) -> None:
+        """Nothing."""
+
+    def finish(self, outcome: str) -> None:
+        """Nothing."""

@@ -1,0 +1,1 @@
+"""Rules that choose K frames from scores; one rule a file."""

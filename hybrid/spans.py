@@ -1,0 +1,97 @@
+"""From scored frames to time spans: pure functions on values.
+
+A sampled frame stands for the time from its own time stamp to that of the next sampled frame. The
+stretches of relevant frames are merged where they touch, or lie no further apart than a stated
+tolerance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hybrid.errors import InputError
+from hybrid.values import Scorer, Span, Timeline
+
+__all__ = ["merge_spans", "spans_of_scores"]
+
+DEFAULT_MIN_SCORE = 4
+DEFAULT_GAP_SECONDS = 1.0
+
+
+def merge_spans(spans: Iterable[Span], *, gap_seconds: float = 0.0) -> tuple[Span, ...]:
+    """Merge spans that overlap, touch, or lie at most ``gap_seconds`` apart.
+
+    The result is sorted and disjoint, does not depend on the order of the input, and merging it
+    again changes nothing. A merged span has the best score of its parts.
+
+    Args:
+        spans: in any order. All must come from the same scorer.
+        gap_seconds: how far apart two spans may lie and still be one, >= 0.
+
+    Raises:
+        InputError: a negative tolerance, or spans of different scorers.
+    """
+    if not gap_seconds >= 0:
+        raise InputError(f"gap_seconds is {gap_seconds}; it must be 0 or more")
+    ordered = sorted(spans, key=lambda span: (span.start_seconds, span.end_seconds))
+    if len({span.scorer for span in ordered}) > 1:
+        raise InputError("spans that were scored by GenS and by CLIP cannot be merged: their scores do not compare")
+    merged: list[Span] = []
+    for span in ordered:
+        last = merged[-1] if merged else None
+        if last is None or span.start_seconds > last.end_seconds + gap_seconds:
+            merged.append(span)
+        else:
+            merged[-1] = Span(
+                start_seconds=last.start_seconds,
+                end_seconds=max(last.end_seconds, span.end_seconds),
+                score=max(last.score, span.score),
+                scorer=last.scorer,
+            )
+    return tuple(merged)
+
+
+def spans_of_scores(
+    timeline: Timeline,
+    scores: npt.NDArray[Any],
+    *,
+    min_score: float = DEFAULT_MIN_SCORE,
+    gap_seconds: float = DEFAULT_GAP_SECONDS,
+    scorer: Scorer = "gens",
+) -> tuple[Span, ...]:
+    """The spans in which frames score at least ``min_score``.
+
+    Args:
+        timeline: the sampled frames, N rows.
+        scores: [N], one score a row; a row without a score must lie below ``min_score`` (0 for
+            GenS, -inf for similarities).
+        min_score: the least score of a relevant frame.
+        gap_seconds: how far apart two stretches may lie and still be one. One sampling interval
+            bridges a single frame that was not shown to GenS, or that it did not name.
+        scorer: who gave the scores.
+
+    Returns:
+        Disjoint spans in time order, within the video.
+
+    Raises:
+        InputError: scores that are not one a row, or a negative tolerance.
+    """
+    if scores.shape != (len(timeline),):
+        raise InputError(f"there are {len(timeline)} frames and {list(scores.shape)} scores; one a frame is needed")
+    until = timeline.until_seconds()
+    return merge_spans(
+        (
+            Span(
+                start_seconds=float(timeline.pts_seconds[row]),
+                end_seconds=float(until[row]),
+                score=float(scores[row]),
+                scorer=scorer,
+            )
+            for row in np.flatnonzero(scores >= min_score)
+        ),
+        gap_seconds=gap_seconds,
+    )

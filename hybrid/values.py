@@ -1,0 +1,371 @@
+"""The values that every part of hybrid shares: frozen, validated, with a JSON round trip.
+
+Three ways to name a frame meet here and are kept apart:
+
+* ``ordinal``: place on the sampled grid. Sample ``k`` stands for the time ``k / rate`` seconds. A
+  frame that could not be decoded keeps its ordinal, so nothing after it moves.
+* ``row``: place in the list of frames that a video's index really holds (missing ones left out).
+* ``position``: place in the window that is shown to GenS. It becomes a row only through the
+  window's own list (:class:`Window`).
+
+All times are seconds on the video's own timeline (0 = what a player shows at its start), taken
+from decoded time stamps. This module knows nothing of decoders, models or disks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hybrid.errors import InputError
+
+__all__ = [
+    "Answer",
+    "AnswerFrame",
+    "FrameBatch",
+    "Hits",
+    "MissingFrame",
+    "Sampling",
+    "SamplingPolicy",
+    "Scorer",
+    "Span",
+    "Stage",
+    "Timeline",
+    "VideoInfo",
+    "Window",
+]
+
+SamplingPolicy = Literal["exact", "keyframes"]
+Scorer = Literal["gens", "clip"]
+
+DEFAULT_RATE = 1.0
+DEFAULT_WINDOW = 256
+DEFAULT_FRAMES = 32
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+ByteArray = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Which frames of a video are looked at.
+
+    Attributes:
+        rate: samples per second, > 0.
+        policy: ``exact``: sample ``k`` is the frame shown at ``k / rate`` seconds. ``keyframes``:
+            key frames only, the first one of each interval ``[k / rate, (k + 1) / rate)``, with
+            its true time; an interval without a key frame has no sample.
+    """
+
+    rate: float = DEFAULT_RATE
+    policy: SamplingPolicy = "exact"
+
+    def __post_init__(self) -> None:
+        if not (0 < self.rate <= 1000):
+            raise InputError(f"sampling rate is {self.rate}; it must be above 0 and at most 1000 samples per second")
+        if self.policy not in ("exact", "keyframes"):
+            raise InputError(f"sampling policy is {self.policy!r}; legal are 'exact' and 'keyframes'")
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What is known of a video once it is open.
+
+    Attributes:
+        path: where it was opened.
+        kind: ``file`` (a container) or ``folder`` (numbered images).
+        duration_seconds: length of the timeline; where the container states none, as far as its
+            packets reach. None if not known before decoding.
+        width, height: size in pixels as shown (after rotation). 0 if not known before decoding.
+        codec: name of the video codec, or of the image format of a folder.
+    """
+
+    path: str
+    kind: Literal["file", "folder"]
+    duration_seconds: float | None
+    width: int
+    height: int
+    codec: str
+
+
+@dataclass(frozen=True, slots=True)
+class MissingFrame:
+    """A sample that could not be had. It keeps its ordinal."""
+
+    ordinal: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameBatch:
+    """Decoded samples in time order, all of one size.
+
+    Attributes:
+        ordinals: int64 [N], strictly increasing.
+        pts_seconds: float64 [N], when each frame is first shown; not decreasing. Two samples that
+            show the same frame (rate above the frame rate, a gap) have the same time.
+        frame_numbers: int64 [N], number of the frame in the video in order of presentation
+            (folder: the number in the file's name), -1 where it is not known.
+        rgb: uint8 [N, H, W, 3], as shown (rotation applied).
+    """
+
+    ordinals: IntArray
+    pts_seconds: FloatArray
+    frame_numbers: IntArray
+    rgb: ByteArray
+
+    def __post_init__(self) -> None:
+        n = len(self.ordinals)
+        shape = self.rgb.shape
+        if len(shape) != 4 or shape[0] != n or shape[3] != 3 or self.rgb.dtype != np.uint8:
+            raise InputError(f"rgb is {self.rgb.dtype} {list(shape)}; it must be uint8 [{n}, H, W, 3]")
+        if self.pts_seconds.shape != (n,) or self.frame_numbers.shape != (n,):
+            raise InputError(f"a batch of {n} frames needs {n} times and {n} frame numbers")
+
+    def __len__(self) -> int:
+        return len(self.ordinals)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Timeline:
+    """The sampled frames of one video in time order; entry ``i`` is row ``i`` of its index.
+
+    Attributes:
+        ordinals: int64 [N], strictly increasing.
+        pts_seconds: float64 [N], not decreasing.
+        frame_numbers: int64 [N], -1 where not known.
+        sampling: the grid that the ordinals count on.
+        duration_seconds: where the video ends.
+        missing: samples that could not be had, by ordinal.
+    """
+
+    ordinals: IntArray
+    pts_seconds: FloatArray
+    frame_numbers: IntArray
+    sampling: Sampling
+    duration_seconds: float
+    missing: tuple[MissingFrame, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.ordinals)
+        if self.pts_seconds.shape != (n,) or self.frame_numbers.shape != (n,):
+            raise InputError(f"a timeline of {n} samples needs {n} times and {n} frame numbers")
+        if n > 1 and not (np.diff(self.ordinals) > 0).all():
+            raise InputError("the ordinals of a timeline must increase")
+        if n > 1 and not (np.diff(self.pts_seconds) >= 0).all():
+            raise InputError("the times of a timeline must not decrease")
+
+    def __len__(self) -> int:
+        return len(self.ordinals)
+
+    def until_seconds(self) -> FloatArray:
+        """When each sample ceases to stand for the video: float64 [N], never before its own time.
+
+        That is the time of the next sampled frame that differs from it; where the next sample is
+        missing, the missing sample's place on the grid, so that a hole is not counted as seen;
+        for the last one, the end of the video.
+        """
+        if len(self) == 0:
+            return np.zeros(0)
+        following = np.append(self.pts_seconds[1:], max(self.duration_seconds, self.pts_seconds[-1]))
+        holes = np.array(sorted(gap.ordinal for gap in self.missing), dtype=np.int64)
+        if len(holes):
+            # The first missing ordinal after each sample, if it comes before the next sample.
+            place = np.searchsorted(holes, self.ordinals, side="right")
+            next_hole = np.append(holes, np.iinfo(np.int64).max)[place]
+            next_sample = np.append(self.ordinals[1:], np.iinfo(np.int64).max)
+            cut = next_hole < next_sample
+            following[cut] = next_hole[cut] / self.sampling.rate
+        # Samples that show one and the same frame end together, with the last of them.
+        for i in range(len(self) - 2, -1, -1):
+            if self.pts_seconds[i] == self.pts_seconds[i + 1] and following[i] <= self.pts_seconds[i]:
+                following[i] = following[i + 1]
+        until: FloatArray = np.maximum(following, self.pts_seconds)
+        return until
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hits:
+    """Rows of one video's index, best first; equal similarities in order of rows (earlier first).
+
+    Attributes:
+        rows: int64 [K].
+        similarities: float32 [K], cosine, not increasing.
+    """
+
+    rows: IntArray
+    similarities: Float32Array
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """The frames that are shown to GenS together, in time order: position ``p`` is ``rows[p]``.
+
+    GenS answers in positions. This list is the only way from there back to a frame.
+
+    Attributes:
+        rows: int64 [W], strictly increasing rows of the video's index.
+        similarities: float32 [W] cosine to the question, or None without a coarse stage.
+    """
+
+    rows: IntArray
+    similarities: Float32Array | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.rows) > 1 and not (np.diff(self.rows) > 0).all():
+            raise InputError("the rows of a window must increase (time order, no frame twice)")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of the video that answers the question: ``[start_seconds, end_seconds)``.
+
+    Attributes:
+        start_seconds: time of its first frame.
+        end_seconds: time of the next sampled frame after its last (the video's end for the last).
+        score: the best score in it: 1..5 from GenS, or a cosine similarity from CLIP.
+        scorer: who gave the score. ``clip`` only where the fine stage did not run.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    score: float
+    scorer: Scorer = "gens"
+
+    def __post_init__(self) -> None:
+        if not self.start_seconds <= self.end_seconds:
+            raise InputError(f"a span cannot end ({self.end_seconds} s) before it starts ({self.start_seconds} s)")
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFrame:
+    """One selected frame.
+
+    Attributes:
+        seconds: when it is shown (decoded time stamp).
+        ordinal: its place on the sampled grid.
+        frame_number: its number in the video in order of presentation; -1 if not known.
+        clip_similarity: cosine to the question; None if the coarse stage did not run.
+        gens_score: 1..5; None if GenS did not name it or did not run.
+    """
+
+    seconds: float
+    ordinal: int
+    frame_number: int
+    clip_similarity: float | None
+    gens_score: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one stage did for an answer.
+
+    Attributes:
+        name: ``index``, ``coarse``, ``frames``, ``gens``, ``select``.
+        ran: whether it ran and its result was used. False without a fallback reason means that it
+            was not asked for.
+        seconds: how long it took.
+        model: the model that ran, or was meant to.
+        device: where it ran.
+        candidates_in, candidates_out: how many frames went in and came out.
+        fallback_reason: why it did not do what it was asked to, and what was done instead; None if
+            all went as asked. ``strict`` turns a reason into a failure.
+        notes: what else the reader should know (a question cut to the text encoder's length ...).
+        details: small facts of that stage (tokens, windows, status of a reply ...).
+    """
+
+    name: str
+    ran: bool
+    seconds: float
+    model: str | None = None
+    device: str | None = None
+    candidates_in: int | None = None
+    candidates_out: int | None = None
+    fallback_reason: str | None = None
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Everything that is known about one question to one video. Times in seconds.
+
+    Attributes:
+        question: as it was asked.
+        video: the path that was asked about.
+        video_id: its content id in the archive.
+        duration_seconds: its length.
+        spans: disjoint, in time order.
+        frames: the selected frames, in time order.
+        stages: what ran, in order, with models, devices and times.
+        reply: what GenS wrote, word for word, one window after another; None if it did not run.
+    """
+
+    question: str
+    video: str
+    video_id: str
+    duration_seconds: float
+    spans: tuple[Span, ...]
+    frames: tuple[AnswerFrame, ...]
+    stages: tuple[Stage, ...]
+    reply: str | None = None
+
+    @property
+    def degraded(self) -> bool:
+        """True if some stage did not do what it was asked to."""
+        return any(stage.fallback_reason is not None for stage in self.stages)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, dicts, numbers and strings, ready for ``json.dumps``."""
+        return asdict(self)
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """The answer as one JSON document; :meth:`from_json` gives it back."""
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Answer:
+        """Rebuild an answer from :meth:`to_dict`.
+
+        Raises:
+            InputError: the document lacks a field or has one that is not known.
+        """
+        try:
+            return cls(
+                **{
+                    **document,
+                    "spans": tuple(Span(**span) for span in document["spans"]),
+                    "frames": tuple(AnswerFrame(**frame) for frame in document["frames"]),
+                    "stages": tuple(
+                        Stage(**{**stage, "notes": tuple(stage.get("notes", ()))}) for stage in document["stages"]
+                    ),
+                }
+            )
+        except (KeyError, TypeError) as exc:
+            raise InputError(f"this is not an answer of hybrid: {exc}") from exc
+
+    @classmethod
+    def from_json(cls, text: str) -> Answer:
+        """Rebuild an answer from :meth:`to_json`.
+
+        Raises:
+            InputError: the text is not JSON, or not an answer.
+        """
+        try:
+            document = json.loads(text)
+        except json.JSONDecodeError as exc:
+            raise InputError(f"this is not JSON: {exc}") from exc
+        return cls.from_dict(document)

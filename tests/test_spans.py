@@ -1,0 +1,105 @@
+"""Spans: what must hold for any input."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid.errors import InputError
+from hybrid.spans import merge_spans, spans_of_scores
+from hybrid.values import Sampling, Span, Timeline
+from tests.strategies import spans, timelines
+
+gaps = st.sampled_from([0.0, 0.5, 1.0, 100.0])
+
+
+def at_one_fps(count: int) -> Timeline:
+    rows = np.arange(count, dtype=np.int64)
+    return Timeline(rows, rows.astype(np.float64), rows, Sampling(), float(count))
+
+
+@given(st.lists(spans()), gaps)
+def test_merged_spans_are_sorted_and_further_apart_than_the_gap(parts: list[Span], gap: float) -> None:
+    merged = merge_spans(parts, gap_seconds=gap)
+    for first, second in itertools.pairwise(merged):
+        assert second.start_seconds > first.end_seconds + gap
+
+
+@given(st.lists(spans()), gaps)
+def test_merging_again_changes_nothing(parts: list[Span], gap: float) -> None:
+    merged = merge_spans(parts, gap_seconds=gap)
+    assert merge_spans(merged, gap_seconds=gap) == merged
+
+
+@given(st.lists(spans()), gaps, st.randoms())
+def test_the_order_of_the_parts_does_not_matter(parts: list[Span], gap: float, random) -> None:
+    shuffled = parts[:]
+    random.shuffle(shuffled)
+    assert merge_spans(shuffled, gap_seconds=gap) == merge_spans(parts, gap_seconds=gap)
+
+
+@given(st.lists(spans()), gaps)
+def test_nothing_is_lost_and_the_best_score_stands(parts: list[Span], gap: float) -> None:
+    merged = merge_spans(parts, gap_seconds=gap)
+    for part in parts:
+        homes = [m for m in merged if m.start_seconds <= part.start_seconds and part.end_seconds <= m.end_seconds]
+        assert len(homes) >= 1
+        assert max(home.score for home in homes) >= part.score
+    if parts:
+        assert max(m.score for m in merged) == max(p.score for p in parts)
+
+
+@given(timelines(), st.data(), gaps, st.integers(1, 5))
+def test_spans_lie_within_the_video_and_cover_just_the_relevant_frames(
+    line: Timeline, data: st.DataObject, gap: float, least: int
+) -> None:
+    scores = np.array(data.draw(st.lists(st.integers(0, 5), min_size=len(line), max_size=len(line))))
+    found = spans_of_scores(line, scores, min_score=least, gap_seconds=gap)
+    assert all(0 <= span.start_seconds <= span.end_seconds <= line.duration_seconds + 1e-9 for span in found)
+    for row in range(len(line)):
+        inside = any(s.start_seconds <= line.pts_seconds[row] <= s.end_seconds for s in found)
+        if scores[row] >= least:
+            assert inside
+        elif gap == 0 and len(found) and inside:
+            # A frame below the score lies inside only where it touches or shows a relevant frame.
+            near = np.flatnonzero(scores >= least)
+            until = line.until_seconds()
+            assert any(line.pts_seconds[n] <= line.pts_seconds[row] <= until[n] for n in near)
+
+
+def test_the_published_reply_gives_these_spans() -> None:
+    scores = np.zeros(51, dtype=np.int8)
+    for first, last, score in [(11, 12, 5), (16, 21, 4), (28, 30, 4), (46, 49, 4), (22, 27, 3), (33, 33, 2)]:
+        scores[first : last + 1] = score
+    found = spans_of_scores(at_one_fps(51), scores, min_score=4, gap_seconds=1.0)
+    assert [(s.start_seconds, s.end_seconds, s.score) for s in found] == [
+        (11.0, 13.0, 5.0),
+        (16.0, 22.0, 4.0),
+        (28.0, 31.0, 4.0),
+        (46.0, 50.0, 4.0),
+    ]
+
+
+def test_a_gap_of_one_frame_is_bridged_and_of_two_is_not() -> None:
+    scores = np.array([5, 0, 5, 0, 0, 5, 0])
+    found = spans_of_scores(at_one_fps(7), scores, min_score=4, gap_seconds=1.0)
+    assert [(s.start_seconds, s.end_seconds) for s in found] == [(0.0, 3.0), (5.0, 6.0)]
+
+
+def test_scores_must_be_one_a_frame() -> None:
+    with pytest.raises(InputError, match="one a frame"):
+        spans_of_scores(at_one_fps(3), np.zeros(4))
+
+
+def test_a_negative_gap_is_refused() -> None:
+    with pytest.raises(InputError, match="gap_seconds"):
+        merge_spans([], gap_seconds=-1)
+
+
+def test_spans_of_different_scorers_do_not_merge() -> None:
+    with pytest.raises(InputError, match="do not compare"):
+        merge_spans([Span(0, 1, 5, "gens"), Span(0, 1, 0.3, "clip")])
