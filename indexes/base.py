@@ -1,0 +1,136 @@
+"""The interface of a vector store: the vectors of many videos, searched exactly one video at a time.
+
+A store holds vectors and nothing else, under keys of (video, generation). Which of them count is
+the archive's knowledge (its manifests, written last), not the store's: a store may hold vectors
+that no manifest speaks for, because their writing was cut short or a newer generation took over.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from hybrid.errors import InputError
+from hybrid.values import Float32Array, Hits
+
+__all__ = ["BACKENDS", "BackendName", "VectorKey", "VectorStore", "check_video_id"]
+
+BackendName = Literal["faiss", "lancedb"]
+BACKENDS: tuple[BackendName, ...] = ("faiss", "lancedb")
+
+_HEXADECIMAL = re.compile(r"[0-9a-f]{1,64}")
+
+
+def check_video_id(video_id: str) -> str:
+    """Return the id, which becomes part of paths and filters, if it is a legal one.
+
+    Raises:
+        InputError: it is not 1 to 64 lower-case hexadecimal digits.
+    """
+    if not _HEXADECIMAL.fullmatch(video_id):
+        raise InputError(f"video id is {video_id!r}; it must be 1 to 64 lower-case hexadecimal digits")
+    return video_id
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class VectorKey:
+    """The name of one video's vectors.
+
+    Attributes:
+        video_id: lower-case hexadecimal content id of the video.
+        generation: lower-case hexadecimal; differs between two indexes of the same video, so that
+            a new one can be written beside the one in use.
+    """
+
+    video_id: str
+    generation: str
+
+    def __post_init__(self) -> None:
+        check_video_id(self.video_id)
+        if not _HEXADECIMAL.fullmatch(self.generation):
+            raise InputError(f"generation is {self.generation!r}; it must be 1 to 64 lower-case hexadecimal digits")
+
+    def __str__(self) -> str:
+        return f"{self.video_id}-{self.generation}"
+
+
+class VectorStore(ABC):
+    """Vectors of many videos. Stored as float16; every method speaks float32.
+
+    Every implementation gives the result of numpy on the stored (float16-rounded) vectors and the
+    float32 query: the same rows up to ties, where "tie" means similarities closer than 1e-6, and
+    equal similarities in order of rows (the earlier frame first). Rows with identical vectors have
+    identical similarities.
+    """
+
+    @abstractmethod
+    def write(self, key: VectorKey, vectors: Float32Array) -> str:
+        """Store vectors, replacing any under this key: durable and complete when it returns.
+
+        Vectors under other keys, those of the same video included, are not touched. Writing what
+        is already stored and sound leaves it as it is, for readers too.
+
+        Args:
+            key: where to store them.
+            vectors: float32 [N, D], finite, N >= 1.
+
+        Returns:
+            :func:`indexes.vectors.hash_vectors` of what was stored, for :meth:`check`. It is the
+            same whatever the backend.
+
+        Raises:
+            InputError: wrong shape or dtype, or values that are not finite as float16.
+        """
+
+    @abstractmethod
+    def search(self, key: VectorKey, query: Float32Array, top: int) -> Hits:
+        """The ``top`` rows of one video with the largest inner product (all, if it has fewer).
+
+        Args:
+            key: which vectors.
+            query: float32 [D].
+            top: at least 1.
+
+        Raises:
+            InputError: wrong shape or dtype, or ``top`` below 1.
+            IndexDamagedError: the vectors are gone or cannot be read.
+        """
+
+    @abstractmethod
+    def read(self, key: VectorKey) -> Float32Array:
+        """All vectors under a key in order of rows: float32 [N, D].
+
+        Raises:
+            IndexDamagedError: the vectors are gone or cannot be read.
+        """
+
+    @abstractmethod
+    def count(self, key: VectorKey) -> int:
+        """How many vectors there are under a key, without reading them where possible; 0 if none.
+
+        Raises:
+            IndexDamagedError: something is there that cannot be read.
+        """
+
+    @abstractmethod
+    def check(self, key: VectorKey, vectors_hash: str) -> None:
+        """Compare every stored byte of a key with what :meth:`write` returned.
+
+        Raises:
+            IndexDamagedError: it differs, or is gone.
+        """
+
+    @abstractmethod
+    def remove(self, key: VectorKey) -> None:
+        """Forget the vectors under a key; no error if there are none."""
+
+    @abstractmethod
+    def keys(self, video_id: str | None = None) -> Iterator[VectorKey]:
+        """Every key that has vectors here, or those of one video; in order."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of files and memory. May be called twice."""

@@ -1,0 +1,211 @@
+"""Vectors as one FAISS file a video: exact inner product over float16 codes.
+
+``videos/<video>/vectors-<generation>.faiss`` under the archive's folder, an ``IndexScalarQuantizer``
+(QT_fp16, inner product) that any FAISS can read. Its bytes depend on the vectors alone. A file is
+read whole, not mapped: mapping was measured to be many times slower on a cold file
+(docs/format.md).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from hybrid.errors import ArchiveError, IndexDamagedError, InputError
+from hybrid.values import Float32Array, Hits
+from indexes.atomic import remove_file, write_atomically
+from indexes.base import VectorKey, VectorStore, check_video_id
+from indexes.vectors import Float16Array, check_query, hash_vectors, rank, round_vectors
+
+__all__ = ["DEFAULT_CACHE_BYTES", "FaissStore"]
+
+DEFAULT_CACHE_BYTES = 256 * 2**20
+"""How many bytes of vectors stay in memory for the next question: 20 hours of 512-d at 1 fps are 74 MB."""
+
+_PREFIX, _SUFFIX = "vectors-", ".faiss"
+
+# Tag, dimension, number of vectors, two unused; trained, metric; then of the quantizer: type, two
+# settings of no effect on float16, dimension, bytes a code, length of its table; bytes of all codes.
+_HEADER = struct.Struct("<4siqqq?iiifqqqq")
+
+Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    index: Any
+    stamp: Stamp
+    size_bytes: int
+
+
+class FaissStore(VectorStore):
+    """See :class:`~indexes.base.VectorStore`. May be used from several threads."""
+
+    def __init__(self, folder: Path, *, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+        """Open the store; nothing is written before the first :meth:`write`.
+
+        Args:
+            folder: the archive's folder.
+            cache_bytes: how much memory the indexes kept open may take; the last one used is
+                always kept.
+        """
+        self.folder = folder
+        self._cache_bytes = cache_bytes
+        self._opened: OrderedDict[VectorKey, _Opened] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def path(self, key: VectorKey) -> Path:
+        """Where the vectors of a key lie."""
+        return self.folder / "videos" / key.video_id / f"{_PREFIX}{key.generation}{_SUFFIX}"
+
+    def write(self, key: VectorKey, vectors: Float32Array) -> str:
+        rounded = round_vectors(vectors)
+        write_atomically(self.path(key), _to_bytes(rounded))
+        return hash_vectors(rounded)
+
+    def search(self, key: VectorKey, query: Float32Array, top: int) -> Hits:
+        check_query(query, top)
+        index = self._open(key)
+        if len(query) != index.d:
+            raise InputError(f"query has {len(query)} values; the vectors of video {key.video_id} have {index.d}")
+        count = index.ntotal
+        # One more than asked for shows whether the last place is shared: then FAISS's choice among
+        # equals is arbitrary, and only the full list gives the earlier frames.
+        wanted = min(top + 1, count)
+        with _one_thread():
+            found, rows = index.search(query[None], wanted)
+            if wanted < count and found[0, -1] == found[0, -2]:
+                found, rows = index.search(query[None], count)
+        return rank(rows[0], found[0], top)
+
+    def read(self, key: VectorKey) -> Float32Array:
+        return _to_vectors(self._open(key)).astype(np.float32)
+
+    def count(self, key: VectorKey) -> int:
+        if not self.path(key).exists():
+            return 0
+        return int(self._open(key).ntotal)
+
+    def check(self, key: VectorKey, vectors_hash: str) -> None:
+        path = self.path(key)
+        try:
+            stored = path.read_bytes()
+        except OSError as exc:
+            raise IndexDamagedError(f"{path}: cannot be read: {exc.strerror}") from exc
+        rounded = _to_vectors(_read_index(path))
+        # The header is not part of the hash; but the bytes follow from the vectors.
+        if hash_vectors(rounded) != vectors_hash or _to_bytes(rounded) != stored:
+            raise IndexDamagedError(f"{path}: its content is not what was written")
+
+    def remove(self, key: VectorKey) -> None:
+        with self._guard:
+            self._opened.pop(key, None)
+        remove_file(self.path(key))
+
+    def keys(self, video_id: str | None = None) -> Iterator[VectorKey]:
+        name = "*" if video_id is None else check_video_id(video_id)
+        for path in sorted(self.folder.glob(f"videos/{name}/{_PREFIX}*{_SUFFIX}")):
+            yield VectorKey(path.parent.name, path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX))
+
+    def close(self) -> None:
+        with self._guard:
+            self._opened.clear()
+
+    def _open(self, key: VectorKey) -> Any:
+        path = self.path(key)
+        try:
+            status = os.stat(path)
+        except OSError as exc:
+            raise IndexDamagedError(f"{path}: the vectors of the video cannot be read: {exc.strerror}") from exc
+        # The file of a key may be written anew (after damage), so a name alone proves nothing.
+        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+        with self._guard:
+            known = self._opened.get(key)
+            if known is not None and known.stamp == stamp:
+                self._opened.move_to_end(key)
+                return known.index
+        index = _read_index(path)
+        with self._guard:
+            self._opened[key] = _Opened(index, stamp, status.st_size)
+            self._opened.move_to_end(key)
+            while len(self._opened) > 1 and sum(o.size_bytes for o in self._opened.values()) > self._cache_bytes:
+                self._opened.popitem(last=False)
+        return index
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """FAISS divides a search by queries. For a single one more threads do nothing but wait for a core.
+
+    On a machine with a busy core that made a search of 0.15 ms one of 8 ms.
+    """
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
+def _to_bytes(rounded: Float16Array) -> bytes:
+    """The file's content. FAISS's own rounding has nothing left to round, so the codes are our values."""
+    index = faiss.IndexScalarQuantizer(rounded.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    index.add(rounded.astype(np.float32))
+    data: bytes = faiss.serialize_index(index).tobytes()
+    fault = _fault(data[: _HEADER.size], len(data))
+    if fault:  # before anything is replaced by a file that no reader here would take
+        raise ArchiveError(f"FAISS {faiss.__version__} writes another file format than hybrid reads: {fault}")
+    return data
+
+
+def _to_vectors(index: Any) -> Float16Array:
+    codes = faiss.vector_to_array(index.codes)
+    vectors: Float16Array = codes.view("<f2").reshape(index.ntotal, index.d)
+    return vectors
+
+
+def _read_index(path: Path) -> Any:
+    try:
+        with open(path, "rb") as file:
+            fault = _fault(file.read(_HEADER.size), os.fstat(file.fileno()).st_size)
+        index = None if fault else faiss.read_index(str(path))
+    except (OSError, RuntimeError, MemoryError) as exc:  # FAISS raises RuntimeError
+        raise IndexDamagedError(f"{path}: cannot be read: {str(exc).splitlines()[0][:200]}") from exc
+    if fault:
+        raise IndexDamagedError(f"{path}: not a whole FAISS index of float16 codes for inner product: {fault}")
+    return index
+
+
+def _fault(header: bytes, size_bytes: int) -> str | None:
+    """What is wrong with a file that starts with ``header`` and is so long; None if it can be read.
+
+    FAISS believes the sizes in a file: from a damaged one it would take any amount of memory, or
+    search past the end of the codes.
+    """
+    if len(header) < _HEADER.size:
+        return f"it has {size_bytes} bytes"
+    values = _HEADER.unpack(header)
+    tag, dimension, count = values[:3]
+    if tag != b"IxSQ" or dimension < 1 or count < 1:
+        return f"it begins with {header[:16]!r}"
+    code_bytes = 2 * dimension
+    expected = (
+        *(True, faiss.METRIC_INNER_PRODUCT, faiss.ScalarQuantizer.QT_fp16),
+        *(dimension, code_bytes, 0, count * code_bytes),
+    )
+    found = (*values[5:8], *values[10:])
+    if found != expected:
+        return f"its header says {found}, which should be {expected}"
+    if size_bytes != _HEADER.size + count * code_bytes:
+        return f"it has {size_bytes} bytes, which should be {_HEADER.size + count * code_bytes}"
+    return None

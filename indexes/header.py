@@ -1,0 +1,115 @@
+"""``archive.json``: what makes a folder an archive, and how one is made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hybrid.errors import ArchiveError, ArchiveFormatError
+from hybrid.version import __version__
+from indexes.atomic import is_temporary, remove_temporaries, write_atomically
+from indexes.base import BackendName
+from indexes.locks import Locks
+from indexes.manifest import FORMAT_VERSION
+from indexes.paths import Layout
+from indexes.stores import check_backend
+
+__all__ = ["DEFAULT_BACKEND", "Header", "open_header"]
+
+DEFAULT_BACKEND: BackendName = "faiss"
+
+_CREATION_TIMEOUT_SECONDS = 10.0
+
+
+class Header(BaseModel):
+    """Content of ``archive.json``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format_version: int
+    backend: BackendName
+    created_by: str
+
+
+def open_header(layout: Layout, *, backend: BackendName | None, create: bool) -> Header:
+    """Read an archive's header; make the archive if there is none and ``create`` is set.
+
+    Raises:
+        InputError: the backend is not known.
+        ArchiveFormatError: no archive, or one of another backend or a newer format; see
+            :meth:`indexes.archive.Archive.open`.
+        ArchiveLockedError: another process takes very long to make the same archive.
+    """
+    if backend is not None:
+        check_backend(backend)
+    header = _read(layout)
+    if header is None:
+        header = _create(layout, backend or DEFAULT_BACKEND, create=create)
+    if backend is not None and header.backend != backend:
+        raise ArchiveFormatError(
+            f"{layout.folder}: this archive's backend is {header.backend!r}, not {backend!r}; "
+            f"leave the backend out to use it as it is, or choose another folder for a {backend!r} archive"
+        )
+    return header
+
+
+def _read(layout: Layout) -> Header | None:
+    path = layout.header
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        raise ArchiveError(f"{path}: cannot be read: {exc.strerror}") from exc
+    _check_version(path, data)
+    try:
+        return Header.model_validate_json(data)
+    except ValidationError as exc:
+        raise ArchiveFormatError(f"{path}: not the header of an archive: {exc.errors()[0]['msg']}") from exc
+
+
+def _check_version(path: Path, data: bytes) -> None:
+    """Before the rest is looked at: a newer format may have any other fields."""
+    try:
+        version = json.loads(data)["format_version"]
+    except (ValueError, KeyError, TypeError) as exc:
+        raise ArchiveFormatError(f"{path}: not the header of an archive: no format version in it") from exc
+    if not isinstance(version, int) or version < 1:
+        raise ArchiveFormatError(f"{path}: format version is {version!r}; it must be a number from 1 on")
+    if version > FORMAT_VERSION:
+        raise ArchiveFormatError(
+            f"{path}: format version is {version}, and hybrid {__version__} reads up to {FORMAT_VERSION}; "
+            "run: pip install --upgrade hybrid"
+        )
+
+
+def _create(layout: Layout, backend: BackendName, *, create: bool) -> Header:
+    if not create:
+        raise ArchiveFormatError(
+            f"{layout.folder}: there is no archive here; make one with: hybrid index VIDEO --archive {layout.folder}"
+        )
+    _check_empty(layout)
+    with Locks(layout.locks).take("archive", what=f"archive {layout.folder}", timeout=_CREATION_TIMEOUT_SECONDS):
+        # Another process may have made it while we waited.
+        header = _read(layout)
+        if header is None:
+            remove_temporaries(layout.folder)
+            header = Header(format_version=FORMAT_VERSION, backend=backend, created_by=f"hybrid {__version__}")
+            write_atomically(layout.header, (header.model_dump_json(indent=2) + "\n").encode())
+    return header
+
+
+def _check_empty(layout: Layout) -> None:
+    """Never make an archive among somebody's files; what a killed creation left behind may lie there."""
+    if not layout.folder.exists():
+        return
+    if not layout.folder.is_dir():
+        raise ArchiveFormatError(f"{layout.folder}: this is a file; an archive is a folder")
+    for entry in layout.folder.iterdir():
+        if entry != layout.locks and not is_temporary(entry.name):
+            raise ArchiveFormatError(
+                f"{layout.folder}: this folder is not an archive and not empty (it holds {entry.name!r}); "
+                "choose a new or an empty folder"
+            )

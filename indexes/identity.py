@@ -1,0 +1,133 @@
+"""Which video is this? A video is known by its content, so it may be renamed and moved."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from pathlib import Path
+
+import blake3
+
+from hybrid.errors import VideoOpenError
+from indexes.atomic import write_atomically
+
+__all__ = ["IMAGE_SUFFIXES", "content_id", "identify"]
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""What counts as an image of a frame folder; other files in it do not change its identity."""
+
+_CHUNK_BYTES = 4 * 2**20
+_RECENT_SECONDS = 0.1
+
+
+def identify(path: str | Path, *, cache: Path | None = None) -> str:
+    """The content id of a video file or a folder of images: 32 hexadecimal digits.
+
+    For a file it is the BLAKE3 of its bytes, cut to 128 bits (``b3sum --length 16`` shows the
+    same). For a folder it is made of the images' names and contents. Neither depends on where the
+    video lies or what it is called.
+
+    Args:
+        path: the video.
+        cache: folder that remembers ids by absolute path, size, times and inode, so that an
+            unchanged video is not read twice. It may be deleted at any time; a damaged entry
+            counts as none; where it cannot be written, nothing is remembered.
+
+    Raises:
+        VideoOpenError: there is no such path, it cannot be read, or it is a folder without images.
+    """
+    place = Path(os.path.abspath(path))
+    try:
+        if cache is None:
+            return content_id(place)
+        before = _signature(place)
+        entry = cache / f"{blake3.blake3(os.fsencode(place)).hexdigest(length=16)}.json"
+        known = _recall(entry, place, before)
+        if known is not None:
+            return known
+        started = time.time()
+        found = content_id(place)
+        if _signature(place) == before and not _changed_since(place, started - _RECENT_SECONDS):
+            _remember(entry, place, before, found)
+        return found
+    except OSError as exc:
+        raise VideoOpenError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+
+
+def content_id(place: Path) -> str:
+    """The content id, read from the content. See :func:`identify`.
+
+    Raises:
+        OSError: the path cannot be read.
+        VideoOpenError: a folder without images.
+    """
+    if not place.is_dir():
+        digest = blake3.blake3()
+        _feed(digest, place)
+        return digest.hexdigest(length=16)
+    digest = blake3.blake3(b"hybrid frame folder 1\n")
+    for image in _images(place):
+        content = blake3.blake3()
+        _feed(content, image)
+        # Names cannot hold a zero byte, so no two folders give the same stream.
+        digest.update(os.fsencode(image.name) + b"\0" + content.digest())
+    return digest.hexdigest(length=16)
+
+
+def _feed(digest: blake3.blake3, path: Path) -> None:
+    # Read, not mapped: a mapped file that is cut while it is read kills the process.
+    buffer = memoryview(bytearray(_CHUNK_BYTES))
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+
+
+def _images(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        names = [
+            entry.name
+            for entry in entries
+            if not entry.name.startswith(".") and entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file()
+        ]
+    if not names:
+        raise VideoOpenError(f"{folder}: this folder holds no images (a frame folder holds sec000.png, sec001.png ...)")
+    return [folder / name for name in sorted(names, key=os.fsencode)]
+
+
+def _signature(place: Path) -> str:
+    """Changes whenever the content may have changed."""
+    lines = []
+    for path in _images(place) if place.is_dir() else [place]:
+        status = path.stat()
+        numbers = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        lines.append(f"{path.name if path != place else ''} {numbers}")
+    return blake3.blake3(os.fsencode("\n".join(lines))).hexdigest(length=16)
+
+
+def _changed_since(place: Path, seconds: float) -> bool:
+    """Whether the video was touched so lately that a further change could leave the same times.
+
+    File systems count time in ticks (a few milliseconds here, up to 2 s elsewhere).
+    """
+    paths = _images(place) if place.is_dir() else [place]
+    return any(max(status.st_mtime, status.st_ctime) >= seconds for status in (path.stat() for path in paths))
+
+
+def _recall(entry: Path, place: Path, signature: str) -> str | None:
+    try:
+        document = json.loads(entry.read_bytes())
+        if document["path"] == str(place) and document["signature"] == signature:
+            found = document["video_id"]
+            if isinstance(found, str) and len(bytes.fromhex(found)) == 16:
+                return found
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _remember(entry: Path, place: Path, signature: str, video_id: str) -> None:
+    document = {"path": str(place), "signature": signature, "video_id": video_id}
+    with contextlib.suppress(OSError, UnicodeEncodeError):
+        write_atomically(entry, json.dumps(document).encode())

@@ -1,0 +1,173 @@
+"""The manifest of one video's index: what was indexed, how, and which files hold it.
+
+It is written last, so a video without a manifest has no index. Validated where it enters (a file).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import blake3
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hybrid.errors import IndexDamagedError
+from hybrid.values import SamplingPolicy
+from indexes.base import VectorKey
+
+__all__ = [
+    "FORMAT_VERSION",
+    "IndexConfig",
+    "IndexStatus",
+    "IndexedVideo",
+    "Manifest",
+    "Source",
+    "differences",
+    "parse_manifest",
+]
+
+FORMAT_VERSION: Final = 1
+"""Of everything under an archive's folder. docs/format.md describes it."""
+
+IndexStatus = Literal["done", "partial"]
+
+Scalar = str | int | float | bool | None
+
+HEXADECIMAL = r"^[0-9a-f]{1,64}$"
+
+
+class _Value(BaseModel):
+    """Frozen, and NaN refused. Fields that a later minor version may add are passed over."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class IndexConfig(_Value):
+    """Everything that decides an index's content, apart from the video.
+
+    Attributes:
+        encoder: identity of the CLIP encoder: model, weight hash, preprocessing, precision ...
+        rate: samples per second.
+        policy: ``exact`` or ``keyframes``.
+        decoder: ``pyav``, ``decord`` or ``folder``.
+    """
+
+    encoder: dict[str, Scalar]
+    rate: float
+    policy: SamplingPolicy
+    decoder: str
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits: equal for equal configurations and the same format version."""
+        document = {"format_version": FORMAT_VERSION, **self.model_dump(mode="json")}
+        canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return blake3.blake3(canonical.encode()).hexdigest(length=16)
+
+
+class Source(_Value):
+    """Where the video lay when it was indexed. For people: it is found by its content, not by this."""
+
+    path: str
+    size_bytes: int = Field(ge=0)
+
+
+class IndexedVideo(_Value):
+    """What the decoder said of the video (see :class:`hybrid.values.VideoInfo`)."""
+
+    kind: Literal["file", "folder"]
+    duration_seconds: float
+    width: int
+    height: int
+    codec: str
+
+
+class Manifest(_Value):
+    """One complete index of one video.
+
+    Attributes:
+        format_version: :data:`FORMAT_VERSION` of the writer.
+        video_id: content id.
+        generation: which vectors and timeline this manifest speaks for; follows from their content.
+        fingerprint: of ``config``.
+        config: how it was indexed.
+        source: where the video lay.
+        video: what the decoder said of it.
+        frames: number of rows.
+        dimension: values a vector.
+        missing: samples that could not be decoded.
+        status: ``partial`` if the video could not be read to its end or has missing samples.
+        note: what else should be known, or None.
+        vectors_hash: see :func:`indexes.vectors.hash_vectors`.
+        timeline_hash: BLAKE3 of the timeline file, 32 hexadecimal digits.
+        created_at: UTC, ISO 8601.
+        hybrid_version: version of the writer.
+        seconds: time spent by stage.
+    """
+
+    format_version: Literal[1]
+    video_id: str = Field(pattern=HEXADECIMAL)
+    generation: str = Field(pattern=HEXADECIMAL)
+    fingerprint: str = Field(pattern=HEXADECIMAL)
+    config: IndexConfig
+    source: Source
+    video: IndexedVideo
+    frames: int = Field(ge=1)
+    dimension: int = Field(ge=1)
+    missing: int = Field(ge=0)
+    status: IndexStatus
+    note: str | None = None
+    vectors_hash: str = Field(pattern=HEXADECIMAL)
+    timeline_hash: str = Field(pattern=HEXADECIMAL)
+    created_at: str
+    hybrid_version: str
+    seconds: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def key(self) -> VectorKey:
+        """The name of the vectors in the store."""
+        return VectorKey(self.video_id, self.generation)
+
+    def to_bytes(self) -> bytes:
+        """The content of the manifest file: JSON, UTF-8."""
+        return (json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def parse_manifest(data: bytes, *, video_id: str, where: str) -> Manifest:
+    """Read a manifest file's content.
+
+    Args:
+        data: the bytes of the file.
+        video_id: whose manifest it should be.
+        where: its path, for the error.
+
+    Raises:
+        IndexDamagedError: it is not JSON, lacks something, or is another video's.
+    """
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise IndexDamagedError(f"{where}: not a manifest: {field}: {first['msg']}") from exc
+    if manifest.video_id != video_id:
+        raise IndexDamagedError(f"{where}: this manifest is of video {manifest.video_id}")
+    return manifest
+
+
+def differences(stored: IndexConfig, wanted: IndexConfig) -> list[str]:
+    """What sets two configurations apart, one line each: ``name: stored -> wanted``."""
+    before, after = _flat(stored), _flat(wanted)
+    names = [*before, *(name for name in after if name not in before)]
+    return [
+        f"{name}: {before.get(name, '(absent)')} -> {after.get(name, '(absent)')}"
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _flat(config: IndexConfig) -> Mapping[str, object]:
+    document = config.model_dump(mode="json")
+    encoder = document.pop("encoder")
+    return {**{f"encoder.{name}": value for name, value in encoder.items()}, **document}

@@ -1,0 +1,249 @@
+"""The reading half of an archive: no locks, at any time, beside any writer."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from hybrid.errors import IndexDamagedError, IndexMismatchError, InputError, VideoNotIndexedError
+from hybrid.values import Float32Array, Hits, Timeline
+from indexes.base import BackendName, VectorStore
+from indexes.identity import identify
+from indexes.manifest import IndexConfig, Manifest, differences, parse_manifest
+from indexes.paths import Layout
+from indexes.stores import open_store
+from indexes.timeline_file import timeline_from_bytes, timeline_hash
+
+__all__ = ["ArchiveReader"]
+
+_log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+class ArchiveReader:
+    """What can be asked of an archive. Opened as an :class:`~indexes.archive.Archive`.
+
+    Where a method takes ``video``, that is a content id, or a :class:`~indexes.manifest.Manifest`
+    to hold on to one generation over several calls while another process may replace the index.
+
+    Attributes:
+        folder: where the archive lies.
+        backend: ``faiss`` or ``lancedb``.
+    """
+
+    def __init__(self, folder: Path, backend: BackendName) -> None:
+        """Not for callers: :meth:`indexes.archive.Archive.open` checks the folder."""
+        self.folder = folder
+        self.backend = backend
+        self._layout = Layout(folder)
+
+    @cached_property
+    def store(self) -> VectorStore:
+        """The vectors. Opened when first used, because importing a backend takes its time.
+
+        Raises:
+            MissingDependencyError: the backend's package is not installed.
+        """
+        return open_store(self.folder, self.backend)
+
+    def identify(self, path: str | Path) -> str:
+        """The content id of a video; an unchanged one is not read twice.
+
+        See :func:`indexes.identity.identify`.
+
+        Raises:
+            VideoOpenError: there is no such path, or it cannot be read.
+        """
+        return identify(path, cache=self._layout.known_paths)
+
+    def manifest(self, video_id: str) -> Manifest | None:
+        """What is committed of a video; None if it is not indexed.
+
+        Raises:
+            IndexDamagedError: there is a manifest, but it cannot be read.
+        """
+        path = self._layout.manifest(video_id)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise IndexDamagedError(f"{path}: cannot be read: {exc.strerror}") from exc
+        with self._remedy(video_id):
+            return parse_manifest(data, video_id=video_id, where=str(path))
+
+    def manifests(self, *, on_damage: Callable[[str, IndexDamagedError], None] | None = None) -> Iterator[Manifest]:
+        """The manifests of all indexed videos, in order of their ids.
+
+        Args:
+            on_damage: called with the video id for each manifest that cannot be read, which is
+                then passed over; by default a warning is logged.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            for name in sorted(os.listdir(self._layout.videos)):
+                try:
+                    manifest = self.manifest(name)
+                except InputError:  # some other folder that somebody put there
+                    continue
+                except IndexDamagedError as exc:
+                    if on_damage is None:
+                        _log.warning("%s", exc)
+                    else:
+                        on_damage(name, exc)
+                    continue
+                if manifest is not None:
+                    yield manifest
+
+    def require(self, video_id: str, config: IndexConfig | None = None) -> Manifest:
+        """The manifest of a video that must be indexed, with the given configuration if there is one.
+
+        Raises:
+            VideoNotIndexedError: it is not indexed.
+            IndexMismatchError: it is indexed with another configuration; the text names what differs.
+            IndexDamagedError: its manifest cannot be read.
+        """
+        manifest = self.manifest(video_id)
+        if manifest is None:
+            raise VideoNotIndexedError(
+                f"archive {self.folder} holds no index of video {video_id}; "
+                f"run: hybrid index VIDEO --archive {self.folder}"
+            )
+        if config is not None and manifest.fingerprint != config.fingerprint:
+            changed = "; ".join(differences(manifest.config, config)) or "only the format version"
+            raise IndexMismatchError(
+                f"the index of {manifest.source.path} was made with another configuration ({changed}); "
+                f"ask with the one it was made with, or run: hybrid index {manifest.source.path} "
+                f"--archive {self.folder}"
+            )
+        return manifest
+
+    def up_to_date(self, video_id: str, config: IndexConfig) -> Manifest | None:
+        """The manifest, if there is nothing to do for this video and configuration; else None.
+
+        Looks whether timeline and vectors are there and of the right length, so that indexing
+        again also mends an index that lost files. :meth:`verify` looks at every byte.
+        """
+        try:
+            manifest = self.manifest(video_id)
+            if manifest is None or manifest.fingerprint != config.fingerprint:
+                return None
+            if len(self.timeline(manifest)) != manifest.frames or self.store.count(manifest.key) != manifest.frames:
+                return None
+        except IndexDamagedError:
+            return None
+        return manifest
+
+    def timeline(self, video: str | Manifest) -> Timeline:
+        """The sampled frames of a video: entry ``i`` is row ``i`` of its vectors.
+
+        Raises:
+            VideoNotIndexedError: it is not indexed.
+            IndexDamagedError: the file is gone or not what was written.
+        """
+        return self._with_current(video, self._read_timeline)
+
+    def search(self, video: str | Manifest, query: Float32Array, top: int) -> Hits:
+        """The ``top`` frames of one video that are nearest to a query, exactly, best first.
+
+        Args:
+            video: which video.
+            query: float32 [D] unit vector.
+            top: at least 1; more than there are frames gives all of them.
+
+        Raises:
+            InputError: the query does not fit the vectors, or ``top`` is below 1.
+            VideoNotIndexedError: the video is not indexed.
+            IndexDamagedError: the vectors are gone or cannot be read.
+        """
+
+        def action(manifest: Manifest) -> Hits:
+            if query.shape != (manifest.dimension,):
+                raise InputError(
+                    f"query is {query.dtype} {list(query.shape)}; the vectors of video {manifest.video_id} "
+                    f"have {manifest.dimension} values: was it indexed with another encoder?"
+                )
+            return self.store.search(manifest.key, query, top)
+
+        return self._with_current(video, action)
+
+    def read(self, video: str | Manifest) -> Float32Array:
+        """All vectors of a video: float32 [N, D], float16 precision.
+
+        Raises:
+            VideoNotIndexedError: it is not indexed.
+            IndexDamagedError: the vectors are gone or cannot be read.
+        """
+        return self._with_current(video, lambda manifest: self.store.read(manifest.key))
+
+    def verify(self, video_id: str) -> Manifest:
+        """Compare every stored byte of a video's timeline and vectors with the hashes in its manifest.
+
+        Raises:
+            VideoNotIndexedError: it is not indexed.
+            IndexDamagedError: something is gone or not what was written.
+        """
+
+        def action(manifest: Manifest) -> Manifest:
+            timeline = self._read_timeline(manifest)
+            if manifest.fingerprint != manifest.config.fingerprint:
+                raise IndexDamagedError(f"video {video_id}: fingerprint and configuration do not fit")
+            if len(timeline) != manifest.frames or len(timeline.missing) != manifest.missing:
+                raise IndexDamagedError(f"video {video_id}: manifest and timeline disagree on the number of frames")
+            self.store.check(manifest.key, manifest.vectors_hash)
+            return manifest
+
+        return self._with_current(video_id, action)
+
+    def close(self) -> None:
+        """Let go of files and memory. May be called twice."""
+        if "store" in self.__dict__:
+            self.store.close()
+
+    def _with_current(self, video: str | Manifest, action: Callable[[Manifest], _T]) -> _T:
+        """Do something with the committed generation; again if it was replaced meanwhile."""
+        held = isinstance(video, Manifest)
+        while True:
+            manifest = video if isinstance(video, Manifest) else self.require(video)
+            try:
+                with self._remedy(manifest.video_id):
+                    return action(manifest)
+            except IndexDamagedError as exc:
+                current = self.manifest(manifest.video_id)
+                if current is not None and current.generation == manifest.generation:
+                    raise
+                if held or current is None:
+                    raise VideoNotIndexedError(
+                        f"the index of video {manifest.video_id} in archive {self.folder} was replaced or removed "
+                        "by another process while it was read; ask again"
+                    ) from exc
+
+    def _read_timeline(self, manifest: Manifest) -> Timeline:
+        path = self._layout.timeline(manifest.key)
+        try:
+            data = path.read_bytes()
+        except OSError as exc:
+            raise IndexDamagedError(f"{path}: the timeline of the video cannot be read: {exc.strerror}") from exc
+        if timeline_hash(data) != manifest.timeline_hash:
+            raise IndexDamagedError(f"{path}: its content is not what was written")
+        return timeline_from_bytes(data, where=str(path))
+
+    @contextmanager
+    def _remedy(self, video_id: str) -> Iterator[None]:
+        """Say what mends a damaged index."""
+        try:
+            yield
+        except IndexDamagedError as exc:
+            remedy = (
+                f"to mend it, delete the folder {self._layout.video(video_id)} and run: "
+                f"hybrid index VIDEO --archive {self.folder}"
+            )
+            if self.backend == "lancedb":
+                remedy += " (if LanceDB still fails then, delete frames_*.lance there and index all videos again)"
+            raise IndexDamagedError(f"{exc}; {remedy}") from exc

@@ -1,0 +1,72 @@
+"""What every vector store does alike: check what comes in, round it, hash it, rank rows."""
+
+from __future__ import annotations
+
+import blake3
+import numpy as np
+import numpy.typing as npt
+
+from hybrid.errors import InputError
+from hybrid.values import Float32Array, Hits
+
+__all__ = ["Float16Array", "check_query", "hash_vectors", "rank", "round_vectors", "similarities"]
+
+Float16Array = npt.NDArray[np.float16]
+
+
+def round_vectors(vectors: Float32Array) -> Float16Array:
+    """Check vectors and round them to what is stored: float16 [N, D], nearest, ties to even.
+
+    Raises:
+        InputError: not float32 [N >= 1, D >= 1], or a value is not finite as float16.
+    """
+    if vectors.dtype != np.float32 or vectors.ndim != 2 or 0 in vectors.shape:
+        raise InputError(
+            f"vectors are {vectors.dtype} {list(vectors.shape)}; they must be float32 [N, D] with N and D at least 1"
+        )
+    with np.errstate(over="ignore"):
+        rounded = np.ascontiguousarray(vectors, dtype="<f2")
+    if not np.isfinite(rounded).all():
+        row = int(np.flatnonzero(~np.isfinite(rounded).all(axis=1))[0])
+        raise InputError(
+            f"the vector of row {row} has a value that is not finite as float16; unit vectors are expected"
+        )
+    return rounded
+
+
+def hash_vectors(rounded: Float16Array) -> str:
+    """BLAKE3 of shape and little-endian float16 values, 32 hexadecimal digits."""
+    digest = blake3.blake3(f"float16 {rounded.shape[0]} {rounded.shape[1]}\n".encode())
+    digest.update(np.ascontiguousarray(rounded, dtype="<f2").tobytes())
+    return digest.hexdigest(length=16)
+
+
+def check_query(query: Float32Array, top: int) -> None:
+    """Refuse what no search can answer.
+
+    Raises:
+        InputError: the query is not float32 [D] and finite, or ``top`` is below 1.
+    """
+    if query.dtype != np.float32 or query.ndim != 1 or query.size == 0:
+        raise InputError(f"query is {query.dtype} {list(query.shape)}; it must be float32 [D]")
+    if not np.isfinite(query).all():
+        raise InputError("query has a value that is not finite")
+    if top < 1:
+        raise InputError(f"top is {top}; it must be at least 1")
+
+
+def similarities(vectors: Float32Array, query: Float32Array) -> Float32Array:
+    """Inner product of each row with the query: float32 [N].
+
+    A matrix product through BLAS may sum the same row in another order at another place of the
+    matrix, so that held frames would differ in the last bit and their order would be chance.
+    ``einsum`` sums every row in the same way.
+    """
+    found: Float32Array = np.einsum("ij,j->i", vectors, query)
+    return found
+
+
+def rank(rows: npt.NDArray[np.int64], similarity: Float32Array, top: int) -> Hits:
+    """The best ``top`` of the given rows, best first; equal similarities in order of rows."""
+    order = np.lexsort((rows, -similarity))[:top]
+    return Hits(rows=rows[order], similarities=similarity[order])

@@ -1,0 +1,91 @@
+"""Files appear complete or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from indexes.atomic import is_temporary, remove_file, remove_temporaries, sync_files, write_atomically
+
+
+def test_writing_replacing_and_removing(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "file.bin"
+    for data in (b"one", b"", b"three" * 100_000):
+        write_atomically(path, data)
+        assert path.read_bytes() == data
+        assert [entry.name for entry in path.parent.iterdir()] == ["file.bin"]
+    remove_file(path)
+    remove_file(path)
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    path = tmp_path / "file.bin"
+    write_atomically(path, b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, failing, fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.bin"]
+
+
+def test_the_data_is_flushed_before_the_rename_and_the_folder_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def seen_fsync(handle: int) -> None:
+        calls.append("folder" if os.path.isdir(f"/proc/self/fd/{handle}") else "file")
+        fsync(handle)
+
+    def seen_replace(source: Path, target: Path) -> None:
+        calls.append("rename")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", seen_fsync)
+    monkeypatch.setattr(os, "replace", seen_replace)
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("needs /proc to tell files from folders")
+    write_atomically(tmp_path / "file.bin", b"data")
+    assert calls == ["file", "rename", "folder"]
+
+
+def test_only_temporary_files_are_swept(tmp_path: Path) -> None:
+    for name in (".a.json.tmp-0123abcd", "a.json", ".hidden", "x.tmp-1"):
+        (tmp_path / name).touch()
+    assert is_temporary(".a.json.tmp-0123abcd")
+    remove_temporaries(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "a.json", "x.tmp-1"]
+    remove_temporaries(tmp_path / "none")
+
+
+def test_foreign_files_are_flushed_once_and_again_when_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (flushed.append(handle), fsync(handle)))
+    (tmp_path / "deep").mkdir()
+    path = tmp_path / "deep" / "a.lance"
+    path.write_bytes(b"1")
+    done: dict[str, tuple[int, int]] = {}
+    counts = []
+    for change in (None, None, b"22"):
+        if change:
+            path.write_bytes(change)
+        flushed.clear()
+        sync_files(tmp_path, done)
+        counts.append(len(flushed))
+    assert counts[0] >= 2  # the file and its folder
+    assert counts[1] == 0
+    assert counts[2] >= 2

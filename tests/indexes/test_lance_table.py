@@ -1,0 +1,83 @@
+"""What is particular to LanceDB: the table stays compact and indexed, and open readers live through that."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import lancedb
+import numpy as np
+import pytest
+from archive_samples import unit_vectors
+
+from indexes import lance_table
+from indexes.base import VectorKey
+from indexes.lance_table import LanceStore
+
+
+def key(number: int) -> VectorKey:
+    return VectorKey(f"{number:08x}", "01")
+
+
+def test_many_writes_leave_few_fragments_and_an_up_to_date_scalar_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lance_table, "FRAGMENTS_BEFORE_COMPACTION", 8)
+    writer, reader = LanceStore(tmp_path), LanceStore(tmp_path)
+    for number in range(20):
+        writer.write(key(number), unit_vectors(50, 16, number))
+        np.testing.assert_array_equal(
+            reader.read(key(0)), unit_vectors(50, 16, 0).astype(np.float16).astype(np.float32)
+        )
+    table = lancedb.connect(tmp_path).open_table("frames_16")
+    assert table.stats()["fragment_stats"]["num_fragments"] < 8
+    (index,) = table.list_indices()
+    assert index.columns == ["video_id"]
+    statistics = table.index_stats(index.name)
+    assert statistics.index_type == "BTREE"
+    assert statistics.num_indexed_rows > 0
+    assert statistics.num_unindexed_rows < 8 * 50
+    plan = table.search().where("video_id = '00000003' AND generation = '01'").select(["row"]).explain_plan()
+    assert "ScalarIndexQuery" in plan
+    for number in range(20):
+        assert writer.count(key(number)) == 50
+
+
+def test_old_versions_go_once_no_reader_can_need_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lance_table, "FRAGMENTS_BEFORE_COMPACTION", 4)
+    store = LanceStore(tmp_path)
+    versions = tmp_path / "frames_16.lance" / "_versions"
+    for number in range(12):
+        store.write(key(number), unit_vectors(5, 16, number))
+    kept = len(list(versions.glob("*.manifest")))
+    assert kept >= 12  # all are younger than the retention
+    monkeypatch.setattr(lance_table, "RETENTION", timedelta(milliseconds=1))
+    for number in range(12, 18):
+        store.write(key(number), unit_vectors(5, 16, number))
+    assert len(list(versions.glob("*.manifest"))) < 8
+    assert [store.count(key(number)) for number in range(18)] == [5] * 18
+
+
+def test_a_failed_compaction_loses_nothing_and_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lance_table, "FRAGMENTS_BEFORE_COMPACTION", 1)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no space left")
+
+    monkeypatch.setattr("lancedb.table.LanceTable.optimize", fail)
+    store = LanceStore(tmp_path)
+    store.write(key(1), unit_vectors(5, 16, 1))
+    assert store.count(key(1)) == 5
+    assert "could not compact its table: no space left" in caplog.text
+
+
+def test_a_table_whose_creation_was_killed_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "frames_16.lance" / "_versions").mkdir(parents=True)
+    (tmp_path / "frames_16.lance" / "data").mkdir()
+    store = LanceStore(tmp_path)
+    assert store.count(key(1)) == 0
+    assert list(store.keys()) == []
+    store.write(key(1), unit_vectors(5, 16, 1))
+    assert store.count(key(1)) == 5

@@ -1,0 +1,131 @@
+"""Run by the tests as a process of its own, to be killed or to stand in another's way.
+
+loop ARCHIVE FIRST     commit indexes without end, saying "begin N" before and "done N" after each;
+                       FIRST is the first N, or "ask" for one from standard input
+hold ARCHIVE VIDEO     take a video's lock, say "held", keep it until standard input ends
+steps ARCHIVE WHAT     die before the 1st, 2nd, 3rd ... change to the file system, in a child each; say what is left
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from archive_samples import some_index, video_id
+
+from indexes.archive import Archive
+
+VIDEOS = 3
+ONE = video_id(1)
+
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate"}
+
+
+def loop_index(number: int) -> dict[str, Any]:
+    """The index that round ``number`` of the loop commits, for video ``number % VIDEOS``."""
+    return some_index(number, count=300 + number % 5, dimension=64)
+
+
+def say(line: str) -> None:
+    """One line in one piece, so that a kill does not cut it."""
+    os.write(sys.stdout.fileno(), f"{line}\n".encode())
+
+
+def loop(folder: str, first: str) -> None:
+    number = int(sys.stdin.readline() if first == "ask" else first)
+    with Archive.open(folder, create=False) as archive:
+        while True:
+            say(f"begin {number}")
+            archive.commit(video_id(number % VIDEOS), **loop_index(number))
+            say(f"done {number}")
+            number += 1
+
+
+def hold(folder: str, video: str) -> None:
+    with Archive.open(folder, create=False).lock(video):
+        say("held")
+        sys.stdin.read()
+
+
+def steps(folder: str, what: str) -> None:
+    """Each step starts from the same archive, in which video 1 has its first index (but for "first")."""
+    home = Path(folder)
+    pristine = home / "pristine"
+    with Archive.open(pristine, backend="faiss") as archive:
+        if what != "first":
+            archive.commit(ONE, **some_index(1))
+    for step in range(1, 1000):
+        place = home / f"step-{step}"
+        shutil.copytree(pristine, place)
+        child = os.fork()
+        if child == 0:
+            die_before_change(step, place)
+            change(place, what)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        found = state(place)
+        with Archive.open(place).lock(ONE):  # the next writer's lock sweeps
+            swept = names(place)
+        change(place, what)
+        line = {
+            "step": step,
+            "code": code,
+            "found": found,
+            "swept": swept,
+            "again": state(place),
+            "files": names(place),
+        }
+        print(json.dumps(line), flush=True)
+        if code != 9:
+            return
+
+
+def change(place: Path, what: str) -> None:
+    with Archive.open(place) as archive:
+        if what == "remove":
+            archive.remove(ONE)
+        else:
+            archive.commit(ONE, **some_index(2))
+
+
+def die_before_change(step: int, place: Path) -> None:
+    """End this process, as a kill would, when it is about to make its ``step``-th change below ``place``."""
+    seen = 0
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal seen
+        writes = event == "open" and isinstance(arguments[2], int) and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
+        if (writes or event in CHANGES) and str(arguments[0]).startswith(str(place)):
+            seen += 1
+            if seen == step:
+                os._exit(9)
+
+    sys.addaudithook(hook)
+
+
+def state(place: Path) -> str:
+    """Which index the archive holds, each byte of it checked."""
+    with Archive.open(place, create=False) as archive:
+        if archive.manifest(ONE) is None:
+            return "none"
+        manifest = archive.verify(ONE)
+        seeds = {some_index(seed)["timeline"].duration_seconds: seed for seed in (1, 2)}
+        return f"index {seeds[archive.timeline(manifest).duration_seconds]}"
+
+
+def names(place: Path) -> list[str]:
+    """Every file but lock files."""
+    return sorted(
+        str(path.relative_to(place)) for path in place.rglob("*") if path.is_file() and path.suffix != ".lock"
+    )
+
+
+if __name__ == "__main__":
+    verbs: dict[str, Callable[[str, str], None]] = {"loop": loop, "hold": hold, "steps": steps}
+    verbs[sys.argv[1]](sys.argv[2], sys.argv[3])
