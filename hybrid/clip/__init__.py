@@ -1,0 +1,1 @@
+"""From frames and questions to unit vectors, with open_clip."""

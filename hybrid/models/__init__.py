@@ -1,0 +1,1 @@
+"""Small checkpoints: made here for tests, demonstrations and the ``tiny`` preset."""
