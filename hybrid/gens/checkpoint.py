@@ -1,0 +1,214 @@
+"""The files of a checkpoint: where they are, whether they are whole, what they hash to.
+
+Looks only at files; loads no model and needs neither torch nor transformers. A checkpoint that is
+cut or incomplete is found here, with the name of the file, before anything large is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from hybrid.errors import ModelLoadError
+
+__all__ = ["CheckpointFiles", "find_checkpoint"]
+
+_SUPPORTED = "qwen2_5_vl"
+_NOT_YET = {"yi_vl": "the original GenS on Aria", "aria": "an Aria checkpoint"}
+_WANTED = ("*.json", "*.safetensors", "*.txt", "*.jinja")
+_INDEX = "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
+_HASH_CHUNK = 16 * 2**20
+_LARGEST_HEADER = 100 * 2**20
+_REVISION = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFiles:
+    """A checkpoint on disk that is complete as far as its own lists tell.
+
+    Attributes:
+        name: as the caller named it.
+        folder: where it lies.
+        config: its config.json.
+        weights: its safetensors files, in order of names.
+        parameters: how many numbers they hold.
+    """
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    weights: tuple[Path, ...]
+    parameters: int
+
+    @property
+    def revision(self) -> str:
+        """The hub's commit, where the folder is a snapshot of the hub's cache; else empty."""
+        return self.folder.name if _REVISION.fullmatch(self.folder.name) else ""
+
+    def weights_digest(self) -> str:
+        """Sixteen hexadecimal digits over every byte of the weights, hashed by several threads."""
+        total = hashlib.sha256()
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for path in self.weights:
+                places = [(path, start) for start in range(0, path.stat().st_size, _HASH_CHUNK)]
+                for digest in pool.map(_hash_chunk, places):
+                    total.update(digest)
+        return total.hexdigest()[:16]
+
+    def settings_digest(self) -> str:
+        """Sixteen hexadecimal digits over the small files that decide a reply besides the weights."""
+        total = hashlib.sha256()
+        for path in sorted(self.folder.iterdir()):
+            if path.name in _SETTINGS:
+                total.update(f"{path.name}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+        return total.hexdigest()[:16]
+
+
+_SETTINGS = frozenset(
+    {
+        "added_tokens.json",
+        "config.json",
+        "generation_config.json",
+        "merges.txt",
+        "preprocessor_config.json",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.json",
+    }
+)
+
+
+def _hash_chunk(place: tuple[Path, int]) -> bytes:
+    path, start = place
+    with path.open("rb") as file:
+        file.seek(start)
+        return hashlib.sha256(file.read(_HASH_CHUNK)).digest()
+
+
+def find_checkpoint(name_or_folder: str | Path) -> CheckpointFiles:
+    """Find a checkpoint, check that it is of a kind that can be run, and that it is whole.
+
+    Args:
+        name_or_folder: a folder, or a name on the model hub (``owner/name`` or
+            ``owner/name@revision``), which is downloaded unless it is in the hub's cache.
+
+    Raises:
+        ModelLoadError: there is no such folder or name, it is of another architecture, or files
+            are missing or cut.
+    """
+    name = str(name_or_folder)
+    folder = Path(name).expanduser()
+    on_hub = not folder.is_dir()
+    if on_hub:
+        if isinstance(name_or_folder, Path) or _looks_like_path(name) or folder.exists():
+            raise ModelLoadError(f"there is no folder {name}; give a checkpoint's folder or a hub name (owner/name)")
+        folder = _from_hub(name, ("config.json",))
+    config = _read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise ModelLoadError(f"{folder / 'config.json'} is no JSON object")
+    _check_kind(name, config.get("model_type"))
+    if on_hub:
+        folder = _from_hub(name, _WANTED)
+    weights = _weight_files(folder)
+    if not ((folder / "tokenizer.json").is_file() or (folder / "vocab.json").is_file()):
+        raise ModelLoadError(f"{folder} has no tokenizer.json and no vocab.json; download the checkpoint again")
+    parameters = sum(_count_parameters(path) for path in weights)
+    return CheckpointFiles(name=name, folder=folder, config=config, weights=weights, parameters=parameters)
+
+
+def _check_kind(name: str, kind: object) -> None:
+    """Refuse what cannot be run, before gigabytes of it are downloaded or read."""
+    if str(kind) in _NOT_YET:
+        raise ModelLoadError(
+            f"{name} is {_NOT_YET[str(kind)]} (model_type {kind!r}), which this version does not run yet; "
+            "use yaolily/GenS-qwen2d5-vl-3b or another qwen2_5_vl checkpoint"
+        )
+    if kind != _SUPPORTED:
+        raise ModelLoadError(f"{name} has the model_type {kind!r}; this version runs {_SUPPORTED!r} only")
+
+
+def _looks_like_path(name: str) -> bool:
+    repository = name.partition("@")[0]
+    return repository.count("/") != 1 or repository.startswith((".", "~", "/")) or ":" in name or "\\" in name
+
+
+def _from_hub(name: str, patterns: tuple[str, ...]) -> Path:
+    """Download files of a checkpoint, or find them in the hub's cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    repository, _, revision = name.partition("@")
+    remedy = (
+        f"download it on a machine that reaches the hub (hf download {repository} --local-dir FOLDER), "
+        "copy the folder, and use --sampler FOLDER"
+    )
+    try:
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(patterns)))
+    except HFValidationError as exc:
+        raise ModelLoadError(f"{name!r} is neither a folder nor a hub name (owner/name)") from exc
+    except GatedRepoError as exc:
+        raise ModelLoadError(f"the hub gives {name} only to users who accepted its terms; log in, or {remedy}") from exc
+    except (RepositoryNotFoundError, RevisionNotFoundError) as exc:
+        raise ModelLoadError(f"the hub has no {name}, or not for you; check the name, or give a folder") from exc
+    except Exception as exc:  # network, proxy, disk and cache errors of many types; one seam for all
+        raise ModelLoadError(f"{name} is not on this machine and the hub cannot be reached; {remedy}") from exc
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise ModelLoadError(f"{path} is missing; this folder holds no checkpoint, or not all of it") from exc
+    except (OSError, ValueError, RecursionError) as exc:
+        raise ModelLoadError(f"{path} cannot be read: {exc}; download the checkpoint again") from exc
+
+
+def _weight_files(folder: Path) -> tuple[Path, ...]:
+    """The safetensors files that transformers would load."""
+    if (folder / _SINGLE).is_file():
+        return (folder / _SINGLE,)
+    if not (folder / _INDEX).is_file():
+        raise ModelLoadError(f"{folder} has no {_SINGLE} and no {_INDEX}; download the checkpoint again")
+    index = _read_json(folder / _INDEX)
+    try:
+        names = sorted({str(name) for name in index["weight_map"].values()})
+    except (KeyError, TypeError, AttributeError) as exc:
+        raise ModelLoadError(f"{folder / _INDEX} lists no weights; download the checkpoint again") from exc
+    absent = [name for name in names if not (folder / name).is_file()]
+    if absent:
+        raise ModelLoadError(
+            f"{folder} lacks {len(absent)} of {len(names)} weight files, first {absent[0]}; "
+            "download the checkpoint again"
+        )
+    return tuple(folder / name for name in names)
+
+
+def _count_parameters(path: Path) -> int:
+    """How many numbers a safetensors file holds, after a check that the file is not cut."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            raw = file.read(min(length, _LARGEST_HEADER))
+    except OSError as exc:
+        raise ModelLoadError(f"{path} cannot be read: {exc}") from exc
+    if size < 8 + length:
+        raise ModelLoadError(f"{path} is cut or no safetensors file ({size} bytes); download it again")
+    try:
+        tensors = [entry for key, entry in json.loads(raw).items() if key != "__metadata__"]
+        end = 8 + length + max((int(entry["data_offsets"][1]) for entry in tensors), default=0)
+        parameters = sum(prod(int(side) for side in entry["shape"]) for entry in tensors)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as exc:
+        raise ModelLoadError(f"{path} has a damaged header; download it again") from exc
+    if size < end:
+        raise ModelLoadError(f"{path} is cut: it has {size} of {end} bytes; download it again")
+    return parameters

@@ -1,0 +1,238 @@
+"""Opens a checkpoint of the fine stage: by name from the model hub, or from a folder.
+
+This is the one place where the exceptions of transformers, the hub client and safetensors become
+:class:`~hybrid.errors.ModelLoadError`. No code from a checkpoint is ever run, and transformers'
+``Processor`` classes, which need torchvision, are not used.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hybrid.errors import ModelLoadError, OutOfMemoryError
+from hybrid.gens.checkpoint import CheckpointFiles, find_checkpoint
+from hybrid.gens.pixels import PatchRule, read_patch_rule
+from hybrid.gens.prompt import GENS_QWEN, PromptSpec, read_prompt
+from hybrid.runtime import choose_device, choose_dtype, dtype_name, ensure_torchvision, out_of_memory_as_error
+
+if TYPE_CHECKING:
+    import torch
+
+    from hybrid.gens.qwen import QwenCheckpoint
+    from hybrid.gens.scorer import FrameScorer
+
+__all__ = ["load_scorer"]
+
+_LOG = logging.getLogger(__name__)
+
+# Generation settings that change greedy decoding and are not implemented here, with the value at
+# which they do nothing. A checkpoint that sets one would silently give other replies.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "num_beams": (None, 1),
+    "min_length": (None, 0),
+    "min_new_tokens": (None, 0),
+    "no_repeat_ngram_size": (None, 0),
+    "encoder_repetition_penalty": (None, 1.0),
+    "encoder_no_repeat_ngram_size": (None, 0),
+    "bad_words_ids": (None,),
+    "suppress_tokens": (None,),
+    "begin_suppress_tokens": (None,),
+    "forced_bos_token_id": (None,),
+    "forced_eos_token_id": (None,),
+    "exponential_decay_length_penalty": (None,),
+    "sequence_bias": (None,),
+    "guidance_scale": (None, 1.0),
+    "penalty_alpha": (None,),
+    "stop_strings": (None,),
+    "watermarking_config": (None,),
+}
+
+
+def load_scorer(
+    name_or_folder: str | Path, *, device: str = "auto", dtype: str = "auto", prompt: PromptSpec | None = None
+) -> FrameScorer:
+    """Load a frame sampler.
+
+    Args:
+        name_or_folder: a folder with a checkpoint in transformers' form, or a name on the model
+            hub such as ``yaolily/GenS-qwen2d5-vl-3b``; ``name@revision`` pins a revision.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
+        dtype: ``auto`` (bfloat16 on CUDA, else float32), ``float32``, ``bfloat16``, ``float16``.
+        prompt: the prompt; by default the one that lies beside the checkpoint as
+            ``hybrid_prompt.json``, else :data:`hybrid.gens.prompt.GENS_QWEN`.
+
+    Raises:
+        ModelLoadError: the checkpoint is missing, damaged, or of a kind that is not supported.
+        OutOfMemoryError: its weights do not fit on the device.
+        InputError: the device, the dtype or the prompt is not legal.
+    """
+    from hybrid.gens.qwen import QwenScorer
+
+    chosen_device = choose_device(device)
+    chosen_dtype = choose_dtype(dtype, chosen_device)
+    files = find_checkpoint(name_or_folder)
+    spec = prompt or read_prompt(files.folder) or GENS_QWEN
+    rule = read_patch_rule(files.folder)
+    _check_frame_size(spec, rule, files)
+    needed = files.parameters * chosen_dtype.itemsize
+    _LOG.info("loading %s: %.2f GB of weights on %s", files.name, needed / 1e9, chosen_device)
+    _check_memory(files, needed, chosen_device)
+    checkpoint = _load(files, spec=spec, rule=rule, device=chosen_device, dtype=chosen_dtype)
+    return QwenScorer(checkpoint, spec)
+
+
+def _check_frame_size(spec: PromptSpec, rule: PatchRule, files: CheckpointFiles) -> None:
+    if spec.frame_size is not None and any(side % rule.factor for side in spec.frame_size):
+        raise ModelLoadError(
+            f"the prompt of {files.name} has frame_size {spec.frame_size}; "
+            f"both sides must be multiples of {rule.factor} for this checkpoint"
+        )
+
+
+def _check_memory(files: CheckpointFiles, needed: int, device: torch.device) -> None:
+    import torch
+
+    if device.type != "cuda":
+        return
+    free, total = torch.cuda.mem_get_info(device)
+    if needed > free:
+        raise OutOfMemoryError(
+            f"{files.name} needs {needed / 1e9:.1f} GB for its weights, {device} has {free / 1e9:.1f} of "
+            f"{total / 1e9:.1f} GB free; free some, or use --device cpu"
+        )
+
+
+def _load(
+    files: CheckpointFiles, *, spec: PromptSpec, rule: PatchRule, device: torch.device, dtype: torch.dtype
+) -> QwenCheckpoint:
+    ensure_torchvision()
+    import torch
+    import transformers
+
+    from hybrid.gens.qwen import QwenCheckpoint
+
+    model = _load_model(files, dtype).eval()
+    with out_of_memory_as_error(f"moving {files.name} to {device}"):
+        model = model.to(device)
+    tokenizer = _load_tokenizer(files)
+    end_ids, penalty = _generation(files, model.generation_config)
+    _check_vision(files, model.config, rule)
+    return QwenCheckpoint(
+        name=files.name,
+        model=model,
+        tokenizer=tokenizer,
+        tokens=_prompt_tokens(files, tokenizer, model.config, spec),
+        rule=rule,
+        end_ids=end_ids,
+        repetition_penalty=penalty,
+        identity={
+            "name": files.name,
+            "revision": files.revision,
+            "weights": files.weights_digest(),
+            "settings": files.settings_digest(),
+            "prompt": spec.digest,
+            "dtype": dtype_name(dtype),
+            "torch": str(torch.__version__),
+            "transformers": transformers.__version__,
+        },
+    )
+
+
+def _load_model(files: CheckpointFiles, dtype: torch.dtype) -> Any:
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    try:
+        with out_of_memory_as_error(f"loading {files.name}"):
+            model, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+                files.folder,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                output_loading_info=True,
+                local_files_only=True,
+                use_safetensors=True,
+            )
+    except OutOfMemoryError:
+        raise
+    except Exception as exc:  # transformers and safetensors raise what they like; one seam for all
+        raise ModelLoadError(f"{files.name} cannot be loaded: {_first_line(exc)}; download it again") from exc
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        keys = sorted(map(str, report.get(kind) or ()))
+        if keys:
+            raise ModelLoadError(
+                f"{files.name} does not fit its config.json: {len(keys)} {kind.replace('_', ' ')}, "
+                f"first {keys[0]!r}; it is incomplete or of another architecture, download it again"
+            )
+    return model
+
+
+def _load_tokenizer(files: CheckpointFiles) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(files.folder, local_files_only=True)
+    except Exception as exc:  # see _load_model
+        raise ModelLoadError(f"the tokenizer of {files.name} cannot be loaded: {_first_line(exc)}") from exc
+
+
+def _generation(files: CheckpointFiles, settings: Any) -> tuple[frozenset[int], float]:
+    """End tokens and repetition penalty of a checkpoint's generation settings."""
+    for key, neutral in _NEUTRAL.items():
+        value = getattr(settings, key, None)
+        if value not in neutral:
+            raise ModelLoadError(
+                f"generation_config.json of {files.name} sets {key} to {value!r}, which this version does not "
+                "follow; remove it from that file to run without it"
+            )
+    ends = settings.eos_token_id
+    end_ids = frozenset([ends] if isinstance(ends, int) else ends or ())
+    if not end_ids:
+        raise ModelLoadError(f"{files.name} names no eos_token_id in generation_config.json or config.json")
+    penalty = float(settings.repetition_penalty or 1.0)
+    if penalty <= 0:
+        raise ModelLoadError(f"repetition_penalty of {files.name} is {penalty}; it must be above 0")
+    return end_ids, penalty
+
+
+def _check_vision(files: CheckpointFiles, config: Any, rule: PatchRule) -> None:
+    vision = config.vision_config
+    of_model = (vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)
+    if of_model != (rule.patch, rule.merge, rule.temporal):
+        raise ModelLoadError(
+            f"{files.name}: config.json has patch, merge and temporal sizes {of_model}, "
+            f"preprocessor_config.json has {(rule.patch, rule.merge, rule.temporal)}; they must be the same"
+        )
+
+
+def _prompt_tokens(files: CheckpointFiles, tokenizer: Any, config: Any, spec: PromptSpec) -> Any:
+    from hybrid.gens.prompt import IMAGE_BLOCK, VIDEO_BLOCK
+    from hybrid.gens.tokens import PromptTokens, VisionTokenIds
+
+    image = spec.mode == "image"
+    ids = VisionTokenIds(
+        start=config.vision_start_token_id,
+        pad=config.image_token_id if image else config.video_token_id,
+        end=config.vision_end_token_id,
+    )
+    special: Mapping[str, int] = {
+        token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.special
+    }
+    for text, number in zip(IMAGE_BLOCK if image else VIDEO_BLOCK, (ids.start, ids.pad, ids.end), strict=True):
+        if special.get(text) != number:
+            raise ModelLoadError(
+                f"{files.name}: its tokenizer has {text} as {special.get(text)}, its config.json as {number}"
+            )
+        if number in tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True):
+            raise ModelLoadError(
+                f"the tokenizer of {files.name} ({type(tokenizer).__name__}) cannot take {text} as plain text, so a "
+                "question could stand for frames; a fast tokenizer (tokenizer.json) is needed"
+            )
+    return PromptTokens(tokenizer, special_ids=dict(special), vision=ids, spec=spec)
+
+
+def _first_line(exc: BaseException) -> str:
+    text = re.sub(r"\s+", " ", str(exc)).strip()
+    return f"{type(exc).__name__}: {text[:300]}" if text else type(exc).__name__
