@@ -18,6 +18,7 @@
     |   +-- IndexDamagedError     a stored file is cut, altered or gone
     |   +-- ArchiveLockedError    another process is writing
     +-- StageFailedError          a stage did not run and the caller asked for strictness
+    +-- SaveError                 a picture or an answer could not be saved
     +-- MissingDependencyError    an optional package is not installed
 
 The text of an error says what happened, the value, what is legal, and the next command. Foreign
@@ -41,6 +42,7 @@ __all__ = [
     "ModelLoadError",
     "NoVideoStreamError",
     "OutOfMemoryError",
+    "SaveError",
     "StageFailedError",
     "VideoError",
     "VideoNotIndexedError",
@@ -110,6 +112,10 @@ class ArchiveLockedError(ArchiveError):
 
 class StageFailedError(HybridError):
     """A stage did not run as asked, and the caller wanted that to be a failure (``strict``)."""
+
+
+class SaveError(HybridError):
+    """What an export made could not be written."""
 
 
 class MissingDependencyError(HybridError, ImportError):

@@ -10,8 +10,12 @@ __all__ = ["NullProgress", "Progress"]
 class Progress(Protocol):
     """Told of the work on one video after another."""
 
-    def start(self, video: str, total: int | None) -> None:
-        """Work on a video begins; it has about ``total`` samples (None: not known)."""
+    def start(self, video: str) -> None:
+        """Work on a video begins."""
+        ...
+
+    def expect(self, frames: int | None) -> None:
+        """The video has about so many samples (None: that shows only while decoding)."""
         ...
 
     def stage(self, name: str) -> None:
@@ -30,7 +34,10 @@ class Progress(Protocol):
 class NullProgress:
     """Tells nobody."""
 
-    def start(self, video: str, total: int | None) -> None:
+    def start(self, video: str) -> None:
+        """Nothing."""
+
+    def expect(self, frames: int | None) -> None:
         """Nothing."""
 
     def stage(self, name: str) -> None:

@@ -29,6 +29,9 @@ __all__ = [
 
 DTYPE_NAMES = ("float32", "bfloat16", "float16")
 
+# How torch, the CUDA driver and cuBLAS say it when it is no OutOfMemoryError of theirs.
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+
 _kept_alive: list[object] = []
 
 
@@ -51,6 +54,8 @@ def choose_device(device: str = "auto") -> torch.device:
             f"device is {device!r}, but this torch ({torch.__version__}) sees no CUDA device; "
             "use --device cpu, or install a CUDA build of torch"
         )
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device is {device!r}; there are {torch.cuda.device_count()} CUDA devices, from cuda:0")
     return chosen
 
 
@@ -122,7 +127,7 @@ def out_of_memory_as_error(what: str) -> Iterator[None]:
         raise OutOfMemoryError(f"{what}: the process is out of memory") from exc
     except RuntimeError as exc:
         text = str(exc).splitlines()[0] if str(exc) else ""
-        if "can't allocate memory" in text or "not enough memory" in text:
+        if any(sign in text for sign in _OUT_OF_MEMORY):
             raise OutOfMemoryError(f"{what}: {text}") from exc
         raise
 

@@ -19,7 +19,7 @@ from hybrid.values import Scorer, Span, Timeline
 __all__ = ["merge_spans", "spans_of_scores"]
 
 DEFAULT_MIN_SCORE = 4
-DEFAULT_GAP_SECONDS = 1.0
+DEFAULT_GAP_SAMPLES = 1
 
 
 def merge_spans(spans: Iterable[Span], *, gap_seconds: float = 0.0) -> tuple[Span, ...]:
@@ -60,7 +60,8 @@ def spans_of_scores(
     scores: npt.NDArray[Any],
     *,
     min_score: float = DEFAULT_MIN_SCORE,
-    gap_seconds: float = DEFAULT_GAP_SECONDS,
+    gap_samples: int = DEFAULT_GAP_SAMPLES,
+    gap_seconds: float = 0.0,
     scorer: Scorer = "gens",
 ) -> tuple[Span, ...]:
     """The spans in which frames score at least ``min_score``.
@@ -70,8 +71,10 @@ def spans_of_scores(
         scores: [N], one score a row; a row without a score must lie below ``min_score`` (0 for
             GenS, -inf for similarities).
         min_score: the least score of a relevant frame.
-        gap_seconds: how far apart two stretches may lie and still be one. One sampling interval
-            bridges a single frame that was not shown to GenS, or that it did not name.
+        gap_samples: how many samples between two relevant ones may be without a score, or missing,
+            and still be bridged. Counted on the grid (by key frames where only those are sampled),
+            because the seconds between two samples vary by a frame.
+        gap_seconds: how far apart two stretches may lie, besides, and still be one.
         scorer: who gave the scores.
 
     Returns:
@@ -82,16 +85,19 @@ def spans_of_scores(
     """
     if scores.shape != (len(timeline),):
         raise InputError(f"there are {len(timeline)} frames and {list(scores.shape)} scores; one a frame is needed")
+    if gap_samples < 0:
+        raise InputError(f"gap_samples is {gap_samples}; it must be 0 or more")
+    rows = np.flatnonzero(scores >= min_score)
+    places = timeline.ordinals[rows] if timeline.sampling.policy == "exact" else rows
     until = timeline.until_seconds()
-    return merge_spans(
-        (
-            Span(
-                start_seconds=float(timeline.pts_seconds[row]),
-                end_seconds=float(until[row]),
-                score=float(scores[row]),
-                scorer=scorer,
-            )
-            for row in np.flatnonzero(scores >= min_score)
-        ),
-        gap_seconds=gap_seconds,
+    stretches = (
+        Span(
+            start_seconds=float(timeline.pts_seconds[part[0]]),
+            end_seconds=float(until[part[-1]]),
+            score=float(scores[part].max()),
+            scorer=scorer,
+        )
+        for part in np.split(rows, np.flatnonzero(np.diff(places) > 1 + gap_samples) + 1)
+        if len(part)
     )
+    return merge_spans(stretches, gap_seconds=gap_seconds)

@@ -47,6 +47,9 @@ DEFAULT_RATE = 1.0
 DEFAULT_WINDOW = 256
 DEFAULT_FRAMES = 32
 
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""Endings of the files that make up a folder of images, in lower case."""
+
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -164,6 +167,13 @@ class Timeline:
 
     def __len__(self) -> int:
         return len(self.ordinals)
+
+    def distinct_rows(self) -> IntArray:
+        """The first row of each frame: int64, increasing. A frame held over several samples is one picture."""
+        first = np.ones(len(self), dtype=bool)
+        first[1:] = np.diff(self.pts_seconds) > 0
+        rows: IntArray = np.flatnonzero(first)
+        return rows
 
     def until_seconds(self) -> FloatArray:
         """When each sample ceases to stand for the video: float64 [N], never before its own time.
@@ -333,8 +343,11 @@ class Answer:
         return asdict(self)
 
     def to_json(self, *, indent: int | None = 2) -> str:
-        """The answer as one JSON document; :meth:`from_json` gives it back."""
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+        """The answer as one JSON document in ASCII; :meth:`from_json` gives it back.
+
+        ASCII, because the name of a file may hold bytes that are not text, and must not end a run.
+        """
+        return json.dumps(self.to_dict(), indent=indent)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Answer:

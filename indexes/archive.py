@@ -152,6 +152,22 @@ class Archive(ArchiveReader):
             write_atomically(self._layout.manifest(video_id), manifest.to_bytes())
         return manifest
 
+    def note_source(self, video_id: str, source: Source) -> None:
+        """Remember where an indexed video lies now; its index stays as it is.
+
+        Raises:
+            VideoNotIndexedError: it is not indexed.
+            ArchiveLockedError: another process writes this video.
+            ArchiveError: the archive cannot be written.
+        """
+        with self.lock(video_id):
+            manifest = self.require(video_id)
+            if manifest.source == source:
+                return
+            moved = manifest.model_copy(update={"source": source})
+            with self._writing(video_id):
+                write_atomically(self._layout.manifest(video_id), moved.to_bytes())
+
     def remove(self, video_id: str) -> None:
         """Forget a video; no error if it is not indexed.
 

@@ -11,12 +11,10 @@ from pathlib import Path
 import blake3
 
 from hybrid.errors import VideoOpenError
+from hybrid.values import IMAGE_SUFFIXES
 from indexes.atomic import write_atomically
 
-__all__ = ["IMAGE_SUFFIXES", "content_id", "identify"]
-
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""What counts as an image of a frame folder; other files in it do not change its identity."""
+__all__ = ["content_id", "identify"]
 
 _CHUNK_BYTES = 4 * 2**20
 _RECENT_SECONDS = 0.1
@@ -89,7 +87,7 @@ def _images(folder: Path) -> list[Path]:
         names = [
             entry.name
             for entry in entries
-            if not entry.name.startswith(".") and entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file()
+            if not entry.name.startswith(".") and entry.name.lower().endswith(tuple(IMAGE_SUFFIXES)) and entry.is_file()
         ]
     if not names:
         raise VideoOpenError(f"{folder}: this folder holds no images (a frame folder holds sec000.png, sec001.png ...)")

@@ -131,7 +131,7 @@ class Manifest(_Value):
 
     def to_bytes(self) -> bytes:
         """The content of the manifest file: JSON, UTF-8."""
-        return (json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n").encode()
+        return (json.dumps(self.model_dump(mode="json"), indent=2) + "\n").encode()
 
 
 def parse_manifest(data: bytes, *, video_id: str, where: str) -> Manifest:
@@ -146,7 +146,12 @@ def parse_manifest(data: bytes, *, video_id: str, where: str) -> Manifest:
         IndexDamagedError: it is not JSON, lacks something, or is another video's.
     """
     try:
-        manifest = Manifest.model_validate_json(data)
+        # json, not pydantic's own reader: that one refuses names of files that are not text.
+        document = json.loads(data)
+    except ValueError as exc:
+        raise IndexDamagedError(f"{where}: not a manifest: it is not JSON: {exc}") from exc
+    try:
+        manifest = Manifest.model_validate(document)
     except ValidationError as exc:
         first = exc.errors()[0]
         field = ".".join(map(str, first["loc"]))

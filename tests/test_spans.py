@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hybrid.errors import InputError
 from hybrid.spans import merge_spans, spans_of_scores
-from hybrid.values import Sampling, Span, Timeline
+from hybrid.values import MissingFrame, Sampling, SamplingPolicy, Span, Timeline
 from tests.strategies import spans, timelines
 
 gaps = st.sampled_from([0.0, 0.5, 1.0, 100.0])
@@ -58,7 +58,7 @@ def test_spans_lie_within_the_video_and_cover_just_the_relevant_frames(
     line: Timeline, data: st.DataObject, gap: float, least: int
 ) -> None:
     scores = np.array(data.draw(st.lists(st.integers(0, 5), min_size=len(line), max_size=len(line))))
-    found = spans_of_scores(line, scores, min_score=least, gap_seconds=gap)
+    found = spans_of_scores(line, scores, min_score=least, gap_samples=0, gap_seconds=gap)
     assert all(0 <= span.start_seconds <= span.end_seconds <= line.duration_seconds + 1e-9 for span in found)
     for row in range(len(line)):
         inside = any(s.start_seconds <= line.pts_seconds[row] <= s.end_seconds for s in found)
@@ -75,7 +75,7 @@ def test_the_published_reply_gives_these_spans() -> None:
     scores = np.zeros(51, dtype=np.int8)
     for first, last, score in [(11, 12, 5), (16, 21, 4), (28, 30, 4), (46, 49, 4), (22, 27, 3), (33, 33, 2)]:
         scores[first : last + 1] = score
-    found = spans_of_scores(at_one_fps(51), scores, min_score=4, gap_seconds=1.0)
+    found = spans_of_scores(at_one_fps(51), scores, min_score=4)
     assert [(s.start_seconds, s.end_seconds, s.score) for s in found] == [
         (11.0, 13.0, 5.0),
         (16.0, 22.0, 4.0),
@@ -84,10 +84,29 @@ def test_the_published_reply_gives_these_spans() -> None:
     ]
 
 
-def test_a_gap_of_one_frame_is_bridged_and_of_two_is_not() -> None:
-    scores = np.array([5, 0, 5, 0, 0, 5, 0])
-    found = spans_of_scores(at_one_fps(7), scores, min_score=4, gap_seconds=1.0)
-    assert [(s.start_seconds, s.end_seconds) for s in found] == [(0.0, 3.0), (5.0, 6.0)]
+@pytest.mark.parametrize("policy", ["exact", "keyframes"])
+@pytest.mark.parametrize("seconds_a_sample", [1.0, 1.001, 0.968, 7.3])
+def test_a_gap_of_one_sample_is_bridged_and_of_two_is_not(policy: SamplingPolicy, seconds_a_sample: float) -> None:
+    # On 29.97 fps the seconds between two samples are 0.968 or 1.001, between key frames anything.
+    rows = np.arange(7, dtype=np.int64)
+    pts = rows * seconds_a_sample
+    line = Timeline(rows, pts, rows, Sampling(policy=policy), float(pts[-1] + 1))
+    found = spans_of_scores(line, np.array([5, 0, 5, 0, 0, 5, 0]), min_score=4)
+    assert [(s.start_seconds, s.end_seconds) for s in found] == [(pts[0], pts[3]), (pts[5], pts[6])]
+
+
+def test_a_missing_sample_is_bridged_and_a_hole_is_not() -> None:
+    ordinals = np.array([0, 2, 3, 10])
+    line = Timeline(
+        ordinals,
+        ordinals.astype(np.float64),
+        ordinals,
+        Sampling(),
+        11.0,
+        tuple(MissingFrame(k, "damaged") for k in (1, 4, 5, 6, 7, 8, 9)),
+    )
+    found = spans_of_scores(line, np.array([5, 5, 5, 5]))
+    assert [(s.start_seconds, s.end_seconds) for s in found] == [(0.0, 4.0), (10.0, 11.0)]
 
 
 def test_scores_must_be_one_a_frame() -> None:
@@ -96,6 +115,8 @@ def test_scores_must_be_one_a_frame() -> None:
 
 
 def test_a_negative_gap_is_refused() -> None:
+    with pytest.raises(InputError, match="gap_samples"):
+        spans_of_scores(at_one_fps(1), np.zeros(1), gap_samples=-1)
     with pytest.raises(InputError, match="gap_seconds"):
         merge_spans([], gap_seconds=-1)
 
