@@ -8,6 +8,7 @@ This module knows nothing of videos, times or indexes.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hybrid.clip.load import load_open_clip
-from hybrid.errors import InputError
+from hybrid.errors import InputError, OutOfMemoryError
 from hybrid.runtime import out_of_memory_as_error
 from hybrid.values import ByteArray, Float32Array
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["ClipEncoder", "FrameEncoder", "TextVector", "load_encoder"]
+
+_LOG = logging.getLogger(__name__)
 
 CPU_BATCH = 32
 CUDA_BATCH = 256
@@ -104,6 +107,7 @@ class ClipEncoder:
         self._device = device
         self._dtype = dtype
         self._batch_size = batch_size or (CUDA_BATCH if device.type == "cuda" else CPU_BATCH)
+        self._largest = self._batch_size
         # A GPU outruns one preprocessing thread many times over; on a CPU the model needs the cores.
         self._workers = 8 if device.type == "cuda" else 1
 
@@ -126,10 +130,10 @@ class ClipEncoder:
             float32 [n, D] blocks.
 
         Raises:
-            OutOfMemoryError: a batch does not fit on the device.
+            OutOfMemoryError: not even one frame fits on the device.
         """
         for batch in _batches(self._tensors(frames), self._batch_size):
-            yield self._encode_batch(batch)
+            yield self._encode_in_parts(batch)
 
     def encode_text(self, text: str) -> TextVector:
         """The unit vector of a text; a text that is too long is cut, and the result says so.
@@ -166,6 +170,23 @@ class ClipEncoder:
 
         tensor: torch.Tensor = self._preprocess(Image.fromarray(frame))
         return tensor
+
+    def _encode_in_parts(self, batch: Sequence[torch.Tensor]) -> Float32Array:
+        """Encode a batch; if the device has no room for it, in ever smaller parts."""
+        import numpy as np
+
+        size = min(len(batch), self._largest)
+        while True:
+            try:
+                parts = [self._encode_batch(batch[start : start + size]) for start in range(0, len(batch), size)]
+            except OutOfMemoryError:
+                if size == 1:
+                    raise
+                # Kept, so that the batches that follow do not run into the same wall.
+                size = self._largest = (size + 1) // 2
+                _LOG.warning("%s has no room for a batch of frames; it is encoded %d at a time", self.device, size)
+            else:
+                return np.concatenate(parts)
 
     def _encode_batch(self, batch: Sequence[torch.Tensor]) -> Float32Array:
         import torch

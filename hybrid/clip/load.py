@@ -132,14 +132,13 @@ def _check_known(open_clip: Any, name: str, model_name: str, tag: str | None) ->
             f"{model_name} has no pretrained tag {tag!r}, and there is no such file; tags: {', '.join(tags) or 'none'}"
         )
     # Weights that were trained with another activation than the architecture's give other vectors
-    # without an error; open_clip only warns.
+    # without an error; open_clip only warns. The other way round its lists are not to be trusted.
     wants_quick = bool((open_clip.get_pretrained_cfg(model_name, tag) or {}).get("quick_gelu", False))
     has_quick = bool(open_clip.get_model_config(model_name).get("quick_gelu", False))
-    if tag in tags and wants_quick != has_quick:
-        right = f"{model_name}-quickgelu" if wants_quick else model_name.removesuffix("-quickgelu")
+    if wants_quick and not has_quick:
         raise InputError(
-            f"{name}: this tag was trained with {'QuickGELU' if wants_quick else 'GELU'} and {model_name} has the "
-            f"other activation, which would give wrong vectors; use {right}/{tag}"
+            f"{name}: this tag was trained with QuickGELU and {model_name} has GELU, which would give wrong vectors; "
+            f"use {model_name}-quickgelu/{tag}"
         )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid.errors import ModelLoadError, OutOfMemoryError
+from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError
 from hybrid.gens.checkpoint import CheckpointFiles, find_checkpoint
 from hybrid.gens.pixels import PatchRule, read_patch_rule
 from hybrid.gens.prompt import GENS_QWEN, PromptSpec, read_prompt
@@ -75,7 +75,7 @@ def load_scorer(
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
     files = find_checkpoint(name_or_folder)
-    spec = prompt or read_prompt(files.folder) or GENS_QWEN
+    spec = prompt or _prompt_beside(files) or GENS_QWEN
     rule = read_patch_rule(files.folder)
     _check_frame_size(spec, rule, files)
     needed = files.parameters * chosen_dtype.itemsize
@@ -83,6 +83,14 @@ def load_scorer(
     _check_memory(files, needed, chosen_device)
     checkpoint = _load(files, spec=spec, rule=rule, device=chosen_device, dtype=chosen_dtype)
     return QwenScorer(checkpoint, spec)
+
+
+def _prompt_beside(files: CheckpointFiles) -> PromptSpec | None:
+    """The checkpoint's own prompt; one that cannot be read is a fault of the checkpoint, not of the caller."""
+    try:
+        return read_prompt(files.folder)
+    except InputError as exc:
+        raise ModelLoadError(f"the prompt beside {files.name} cannot be used: {exc}") from exc
 
 
 def _check_frame_size(spec: PromptSpec, rule: PatchRule, files: CheckpointFiles) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from hybrid.errors import InputError, OutOfMemoryError
 from hybrid.gens.scorer import FrameScorer, WindowScores
-from hybrid.values import ByteArray, Window
+from hybrid.values import ByteArray, IntArray, Window
 
 __all__ = ["FineScores", "consecutive_windows", "score_windows"]
 
@@ -37,11 +37,11 @@ class FineScores:
     cut_to: int | None
 
 
-def consecutive_windows(count: int, size: int) -> list[Window]:
+def consecutive_windows(rows: IntArray, size: int) -> list[Window]:
     """All frames of a video in windows of ``size``, one after another (GenS without a coarse stage).
 
     Args:
-        count: number of frames.
+        rows: int64, increasing: the rows to read.
         size: frames a window, at least 1. The last window may be smaller.
 
     Raises:
@@ -49,7 +49,7 @@ def consecutive_windows(count: int, size: int) -> list[Window]:
     """
     if size < 1:
         raise InputError(f"window is {size}; it must be at least 1 frame")
-    return [Window(rows=np.arange(start, min(start + size, count))) for start in range(0, count, size)]
+    return [Window(rows=rows[start : start + size]) for start in range(0, len(rows), size)]
 
 
 def score_windows(

@@ -13,7 +13,7 @@ import torch
 
 from hybrid.clip.encoder import ClipEncoder, load_encoder
 from hybrid.clip.load import canonical_name
-from hybrid.errors import InputError, ModelLoadError
+from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError
 from hybrid.models.untrained_clip import make_untrained_clip
 from hybrid.values import ByteArray
 
@@ -60,6 +60,26 @@ def test_vectors_have_length_one_and_keep_their_order(encoder: ClipEncoder, pict
 def test_blocks_hold_a_fixed_number_of_frames(encoder: ClipEncoder, pictures: list[ByteArray]) -> None:
     assert [len(block) for block in encoder.encode_frames(pictures)] == [4, 4, 3]
     assert list(encoder.encode_frames([])) == []
+
+
+def test_a_device_that_is_too_small_for_a_batch_takes_it_in_parts(
+    clip_folder: Path, encoder: ClipEncoder, pictures: list[ByteArray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = load_encoder(str(clip_folder), device="cpu", batch_size=8)
+    real, sizes = small._model.encode_image, []
+
+    def encode(pixels: torch.Tensor) -> torch.Tensor:
+        if len(pixels) > 3:
+            raise RuntimeError("CUDA error: out of memory")
+        sizes.append(len(pixels))
+        return real(pixels)
+
+    monkeypatch.setattr(small._model, "encode_image", encode)
+    np.testing.assert_allclose(vectors_of(small, pictures), vectors_of(encoder, pictures), atol=1e-5)
+    assert sum(sizes) == len(pictures)
+    monkeypatch.setattr(small._model, "encode_image", lambda pixels: encode(pixels.repeat(9, 1, 1, 1)))
+    with pytest.raises(OutOfMemoryError):
+        vectors_of(small, pictures)
 
 
 def test_frames_are_taken_as_they_are_needed(encoder: ClipEncoder, pictures: list[ByteArray]) -> None:

@@ -60,7 +60,7 @@ def test_the_higher_of_two_windows_stands() -> None:
 @pytest.mark.parametrize("room", [1, 2, 7, 25, 99, 100])
 def test_a_device_that_is_too_small_gives_the_same_scores_in_smaller_windows(room: int) -> None:
     scorer = ByBrightness(room)
-    windows = [(window, frames_of(window, BRIGHT)) for window in consecutive_windows(100, 60)]
+    windows = [(window, frames_of(window, BRIGHT)) for window in consecutive_windows(np.arange(100), 60)]
     fine = score_windows(scorer, windows, "?", rows=100)
     assert {int(row): int(fine.scores[row]) for row in np.flatnonzero(fine.scores)} == BRIGHT
     assert sum(scorer.sizes) == 100
@@ -80,11 +80,11 @@ def test_a_window_and_its_frames_must_match() -> None:
 
 
 def test_consecutive_windows_hold_every_frame_once() -> None:
-    windows = consecutive_windows(600, 256)
+    windows = consecutive_windows(np.arange(600), 256)
     assert [len(window) for window in windows] == [256, 256, 88]
     assert np.concatenate([window.rows for window in windows]).tolist() == list(range(600))
     with pytest.raises(InputError, match="at least 1"):
-        consecutive_windows(10, 0)
+        consecutive_windows(np.arange(10), 0)
 
 
 def test_hits_are_shown_in_time_order_with_their_similarities() -> None:
