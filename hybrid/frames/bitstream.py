@@ -1,0 +1,343 @@
+"""What the first bytes of a key packet say: can decoding start here, and exactly so?
+
+A container's key flag is not enough. It is set on pictures after which other pictures still refer
+to what came before, and on the start of a gradual refresh. Each codec's own syntax tells:
+
+* H.264 (ITU-T H.264): an IDR picture empties the reference memory. A recovery point SEI message
+  with ``recovery_frame_cnt`` 0 and ``exact_match_flag`` 1 promises that all pictures shown from
+  there on are exact (open groups of pictures).
+* HEVC (ITU-T H.265): no picture shown after an IRAP picture (IDR, CRA, BLA) refers to one before it.
+* MPEG-1/2: an I picture with a sequence header before it; MPEG-4 part 2: an I-VOP. Later pictures
+  refer to it or to each other, except B pictures that are shown before it.
+* VP8, VP9, AV1: a key frame replaces every reference.
+* Codecs without prediction between pictures: everywhere.
+
+For other codecs, decoding starts at the start of the file. This module knows bytes, not files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+__all__ = ["INTRA_ONLY", "NONREF_SAFE", "KeyPackets", "Verdict"]
+
+INTRA_ONLY = frozenset({"mjpeg", "png", "bmp", "jpeg2000", "prores", "dnxhd", "rawvideo", "huffyuv", "utvideo"})
+"""Codecs in which every picture stands alone."""
+
+NONREF_SAFE = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
+"""Codecs whose pictures say whether others may refer to them, and whose decoder skips by that.
+
+H.264: ``nal_ref_idc`` 0. HEVC: sub-layer non-reference pictures, which only pictures of a higher
+temporal layer may use: safe where there is one layer. MPEG-1/2/4: B pictures. VP9 is not here: a
+frame that nothing refers to still carries probabilities on to the next."""
+
+H264_PROFILES_WITH_CHROMA = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
+"""Profiles whose sequence parameter sets state the chroma format."""
+
+_SEQUENCE_CODECS = {"mpeg1video", "mpeg2video"}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one key packet is.
+
+    Attributes:
+        alone: its picture can be decoded by itself.
+        entry: decoding may start here, and what is shown from here on is exact.
+    """
+
+    alone: bool
+    entry: bool
+
+
+@dataclass(slots=True)
+class KeyPackets:
+    """Judges the key packets of one stream; it must be shown every one of them, in decode order.
+
+    Attributes:
+        codec: name of the codec, as FFmpeg has it.
+        extradata: the stream's header, which a fresh decoder is given.
+        single_layer: no temporal layers were seen (only HEVC is looked at).
+        whole_pictures: no picture can be coded as two fields, which may come in two packets (only
+            H.264 and MPEG-2 are looked at, and only these do that).
+    """
+
+    codec: str
+    extradata: bytes
+    single_layer: bool = field(init=False, default=True)
+    whole_pictures: bool = field(init=False, default=True)
+    _strangers: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        if self.codec == "hevc":
+            self._note_layers(list(_hvcc_nals(self.extradata)) or list(_nals(self.extradata, 0)))
+        elif self.codec == "h264":
+            self._note_fields(list(_avcc_nals(self.extradata)) or list(_nals(self.extradata, 0)))
+
+    @property
+    def reads_bytes(self) -> bool:
+        """Whether :meth:`judge` looks at the packet's bytes at all."""
+        return self.codec not in INTRA_ONLY
+
+    def judge(self, data: bytes) -> Verdict:
+        """What the key packet with these bytes is (no bytes, where :attr:`reads_bytes` is false)."""
+        if self.codec in INTRA_ONLY:
+            return Verdict(alone=True, entry=True)
+        if self.codec in _KEY_TESTS:
+            is_key = _KEY_TESTS[self.codec](data)
+            return Verdict(alone=is_key, entry=is_key)
+        if self.codec in _SEQUENCE_CODECS:
+            self.whole_pictures &= self.codec == "mpeg1video" or _mpeg2_is_progressive(data)
+            return Verdict(alone=True, entry=data[:4] == b"\x00\x00\x01\xb3")
+        if self.codec == "h264":
+            return self._judge_h264(list(_nals(data, _length_size(self.codec, self.extradata))))
+        if self.codec == "hevc":
+            return self._judge_hevc(list(_nals(data, _length_size(self.codec, self.extradata))))
+        return Verdict(alone=True, entry=False)
+
+    def _judge_h264(self, nals: list[bytes]) -> Verdict:
+        kinds = [nal[0] & 31 for nal in nals]
+        self._note_fields(nals)
+        slices = [nal for nal, kind in zip(nals, kinds, strict=True) if 1 <= kind <= 5]
+        complete = self._parameters_known(nals, [kind in (7, 8) for kind in kinds], 7 in kinds and 8 in kinds)
+        if 5 in kinds:
+            return Verdict(alone=complete, entry=complete)
+        alone = bool(slices) and all(_h264_slice_is_intra(nal) for nal in slices)
+        exact = any(kind == 6 and _h264_exact_recovery(nal) for nal, kind in zip(nals, kinds, strict=True))
+        return Verdict(alone=alone and complete, entry=alone and complete and exact)
+
+    def _judge_hevc(self, nals: list[bytes]) -> Verdict:
+        kinds = [nal[0] >> 1 & 63 for nal in nals]
+        self._note_layers(nals)
+        complete = self._parameters_known(nals, [kind in (33, 34) for kind in kinds], 33 in kinds and 34 in kinds)
+        irap = complete and any(16 <= kind <= 23 for kind in kinds)
+        return Verdict(alone=irap, entry=irap)
+
+    def _parameters_known(self, nals: list[bytes], is_parameters: list[bool], whole: bool) -> bool:
+        """Whether a decoder that starts at this packet has the parameter sets that are in force.
+
+        It has those of the header and those in the packet itself. Once others came in between,
+        only a packet that brings a whole set is a place to start at.
+        """
+        for nal, is_set in zip(nals, is_parameters, strict=True):
+            if is_set and nal.rstrip(b"\0") not in self.extradata:
+                self._strangers = True
+        return whole or not self._strangers
+
+    def _note_layers(self, nals: list[bytes]) -> None:
+        for nal in nals:
+            # Sequence parameter set: two bytes of header, 4 bits of id, 3 bits of layers minus 1.
+            if len(nal) > 2 and nal[0] >> 1 & 63 == 33 and nal[2] >> 1 & 7 != 0:
+                self.single_layer = False
+
+    def _note_fields(self, nals: list[bytes]) -> None:
+        for nal in nals:
+            if nal[0] & 31 == 7 and not _h264_frames_only(nal):
+                self.whole_pictures = False
+
+
+def _length_size(codec: str, extradata: bytes) -> int:
+    """Bytes of the length before each NAL unit; 0 where start codes part them."""
+    if codec == "h264" and len(extradata) > 6 and extradata[0] == 1:
+        return (extradata[4] & 3) + 1
+    if codec == "hevc" and len(extradata) > 22 and (extradata[0] or extradata[1] or extradata[2] > 1):
+        return (extradata[21] & 3) + 1
+    return 0
+
+
+def _nals(data: bytes, length_size: int) -> Iterator[bytes]:
+    """The NAL units of a packet; what is cut short or empty is left out."""
+    if length_size:
+        place = 0
+        while place + length_size < len(data):
+            size = int.from_bytes(data[place : place + length_size], "big")
+            place += length_size
+            if size and place + size <= len(data):
+                yield data[place : place + size]
+            place += size
+        return
+    start = data.find(b"\0\0\1")
+    while start >= 0:
+        following = data.find(b"\0\0\1", start + 3)
+        nal = data[start + 3 : following if following >= 0 else len(data)]
+        if nal:
+            yield nal
+        start = following
+
+
+def _avcc_nals(extradata: bytes) -> Iterator[bytes]:
+    """The sequence parameter sets in the H.264 header of an MP4 or Matroska stream (ISO/IEC 14496-15, 5.3.3)."""
+    if not _length_size("h264", extradata):
+        return
+    place = 6
+    for _ in range(extradata[5] & 31):
+        size = int.from_bytes(extradata[place : place + 2], "big")
+        nal = extradata[place + 2 : place + 2 + size]
+        if nal:
+            yield nal
+        place += 2 + size
+
+
+def _hvcc_nals(extradata: bytes) -> Iterator[bytes]:
+    """The parameter sets in the HEVC header of an MP4 or Matroska stream (ISO/IEC 14496-15, 8.3.3)."""
+    if not _length_size("hevc", extradata):
+        return
+    place = 23
+    for _ in range(extradata[22]):
+        count = int.from_bytes(extradata[place + 1 : place + 3], "big")
+        place += 3
+        for _ in range(count):
+            size = int.from_bytes(extradata[place : place + 2], "big")
+            yield extradata[place + 2 : place + 2 + size]
+            place += 2 + size
+
+
+class _Bits:
+    """Reads bits and Exp-Golomb numbers from a NAL unit; zeros after its end."""
+
+    def __init__(self, payload: bytes) -> None:
+        self._value = int.from_bytes(payload, "big")
+        self._left = 8 * len(payload)
+
+    def bit(self) -> int:
+        self._left -= 1
+        return self._value >> self._left & 1 if self._left >= 0 else 0
+
+    def unsigned(self) -> int:
+        zeros = 0
+        while zeros < 32 and self._left > 0 and not self.bit():
+            zeros += 1
+        value = 1
+        for _ in range(zeros):
+            value = value << 1 | self.bit()
+        return value - 1
+
+
+def _h264_frames_only(nal: bytes) -> bool:
+    """``frame_mbs_only_flag`` of a sequence parameter set (ITU-T H.264, 7.3.2.1.1)."""
+    bits = _Bits(nal[4:].replace(b"\0\0\3", b"\0\0"))
+    bits.unsigned()  # id
+    if len(nal) > 1 and nal[1] in H264_PROFILES_WITH_CHROMA:
+        _skip_chroma_and_scaling(bits)
+    bits.unsigned()  # length of frame_num
+    order_count = bits.unsigned()
+    if order_count == 0:
+        bits.unsigned()
+    elif order_count == 1:
+        bits.bit()
+        for _ in range(2):
+            bits.unsigned()
+        for _ in range(min(bits.unsigned(), 255)):
+            bits.unsigned()
+    bits.unsigned()  # reference frames
+    bits.bit()  # gaps in frame_num
+    for _ in range(2):
+        bits.unsigned()  # width, height
+    return bits.bit() == 1
+
+
+def _skip_chroma_and_scaling(bits: _Bits) -> None:
+    chroma = bits.unsigned()
+    if chroma == 3:
+        bits.bit()
+    for _ in range(2):
+        bits.unsigned()  # bit depths
+    bits.bit()
+    if bits.bit():
+        for number in range(12 if chroma == 3 else 8):
+            if bits.bit():
+                _skip_scaling_list(bits, 16 if number < 6 else 64)
+
+
+def _skip_scaling_list(bits: _Bits, size: int) -> None:
+    last, following = 8, 8
+    for _ in range(size):
+        if following:
+            code = bits.unsigned()
+            delta = (code + 1) // 2 if code % 2 else -(code // 2)
+            following = (last + delta) % 256
+        last = following or last
+
+
+def _mpeg2_is_progressive(data: bytes) -> bool:
+    """``progressive_sequence`` of the sequence extension (ITU-T H.262, 6.2.2.3); False if there is none."""
+    place = data.find(b"\0\0\1\xb5")
+    extension = data[place + 4 : place + 6]
+    return place >= 0 and len(extension) == 2 and extension[0] >> 4 == 1 and extension[1] >> 3 & 1 == 1
+
+
+def _h264_slice_is_intra(nal: bytes) -> bool:
+    """Whether a slice's header gives an I slice (``slice_type`` 2, or 7: all slices of the picture)."""
+    bits = _Bits(nal[1:16].replace(b"\0\0\3", b"\0\0"))
+    bits.unsigned()
+    return bits.unsigned() in (2, 7)
+
+
+def _h264_exact_recovery(nal: bytes) -> bool:
+    """Whether an SEI unit holds a recovery point that is exact from its own picture on."""
+    data = nal[1:].replace(b"\0\0\3", b"\0\0")
+    place = 0
+    while place + 2 < len(data):
+        fields = []
+        for _ in range(2):
+            number = 0
+            while place < len(data) and data[place] == 255:
+                number, place = number + 255, place + 1
+            number, place = number + (data[place] if place < len(data) else 0), place + 1
+            fields.append(number)
+        kind, size = fields
+        if kind == 6:
+            bits = _Bits(data[place : place + size])
+            return bits.unsigned() == 0 and bits.bit() == 1
+        place += size
+    return False
+
+
+def _vp8_is_key(data: bytes) -> bool:
+    """Frame type of the frame tag (RFC 6386, 9.1)."""
+    return bool(data) and data[0] & 1 == 0
+
+
+def _vp9_is_key(data: bytes) -> bool:
+    """Frame type of the uncompressed header (VP9 bitstream specification, 6.2)."""
+    if not data or data[0] >> 6 != 2:
+        return False
+    profile_3 = data[0] >> 4 & 3 == 3
+    rest = data[0] << 1 if profile_3 else data[0]  # profile 3 has a reserved bit more
+    return rest & 0b1100 == 0
+
+
+def _av1_is_key(data: bytes) -> bool:
+    """Whether the first frame of a temporal unit is a key frame that is shown (AV1 specification, 5.3 and 5.9.2)."""
+    place = 0
+    while place < len(data):
+        header = data[place]
+        place += 2 if header & 4 else 1
+        size = 0
+        if header & 2:
+            for shift in range(0, 56, 7):
+                byte = data[place] if place < len(data) else 0
+                size, place = size | (byte & 127) << shift, place + 1
+                if byte < 128:
+                    break
+        else:
+            size = len(data) - place
+        if header >> 3 & 15 in (3, 6):  # frame header, frame
+            return place < len(data) and data[place] >> 4 == 0b0001
+        place += size
+    return False
+
+
+def _mpeg4_is_key(data: bytes) -> bool:
+    """Coding type of the first video object plane (ISO/IEC 14496-2, 6.2.5)."""
+    place = data.find(b"\0\0\1\xb6")
+    return 0 <= place < len(data) - 4 and data[place + 4] >> 6 == 0
+
+
+_KEY_TESTS: dict[str, Callable[[bytes], bool]] = {
+    "vp8": _vp8_is_key,
+    "vp9": _vp9_is_key,
+    "av1": _av1_is_key,
+    "mpeg4": _mpeg4_is_key,
+}

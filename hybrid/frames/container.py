@@ -1,0 +1,96 @@
+"""Opening a container through FFmpeg, choosing its video stream, and getting packets past read errors."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import av
+import av.error
+from av.container import InputContainer
+from av.stream import Discard, Disposition
+from av.video.stream import VideoStream
+
+from hybrid.errors import NoVideoStreamError, VideoOpenError
+
+VideoPacket: TypeAlias = "av.Packet[VideoStream]"
+
+__all__ = ["VideoPacket", "open_container", "open_stream", "packets_of"]
+
+MAX_DEMUX_ERRORS = 16
+"""So many read errors in a row end the file; some demuxers would go on for ever."""
+
+
+def open_stream(path: str | Path, *, index: int | None = None) -> tuple[InputContainer, VideoStream]:
+    """Open a file and choose its video stream: the best one, or the one with ``index``.
+
+    The stream's decoder is set to one thread; the other streams are not read.
+
+    Raises:
+        VideoOpenError: no such file, no permission, not a video, or a codec that is not supported.
+        NoVideoStreamError: nothing but sound, subtitles or cover art.
+    """
+    container = open_container(path)
+    try:
+        stream = container.streams[index] if index is not None else _best_stream(container, path)
+        assert isinstance(stream, VideoStream)
+        if stream.codec_context is None:
+            raise VideoOpenError(f"{path}: no decoder for its video codec in this build of FFmpeg; convert it to H.264")
+        for other in container.streams:
+            other.discard = Discard.default if other.index == stream.index else Discard.all
+        stream.codec_context.thread_count = 1
+    except BaseException:
+        container.close()
+        raise
+    return container, stream
+
+
+def open_container(path: str | Path) -> InputContainer:
+    """Open a regular file; the seam where FFmpeg's errors of opening become ours.
+
+    Raises:
+        VideoOpenError: no such file, no permission, or not a video.
+    """
+    try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise VideoOpenError(f"{path} is not a regular file; give a video file or a folder of images")
+        return av.open(str(path), metadata_errors="replace")
+    except FileNotFoundError as exc:
+        raise VideoOpenError(f"{path} does not exist") from exc
+    except PermissionError as exc:
+        raise VideoOpenError(f"{path} cannot be read: permission denied") from exc
+    except (av.error.FFmpegError, OSError, ValueError, UnicodeError) as exc:
+        reason = getattr(exc, "strerror", None) or exc
+        raise VideoOpenError(f"{path} is not a video that FFmpeg can open: {reason}") from exc
+
+
+def _best_stream(container: InputContainer, path: str | Path) -> VideoStream:
+    real = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not real:
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
+        art = " (the video is a cover picture)" if container.streams.video else ""
+        raise NoVideoStreamError(f"{path} holds no video stream; its streams: {kinds}{art}")
+    best = container.streams.best("video")
+    return best if best in real else max(real, key=lambda s: s.width * s.height)
+
+
+def packets_of(container: InputContainer, stream: VideoStream, errors: list[str]) -> Iterator[VideoPacket]:
+    """The packets of a stream from where the container stands; read errors are noted and passed over."""
+    in_a_row = 0
+    while in_a_row < MAX_DEMUX_ERRORS:
+        try:
+            for packet in container.demux(stream):
+                if packet.size == 0 and packet.dts is None and packet.pts is None:
+                    continue
+                in_a_row = 0
+                yield packet
+            return
+        except IndexError:
+            # PyAV stumbles over the first packet of a stream that was not there when the file was
+            # opened (MPEG-TS); it was not ours, and the next round knows the new stream.
+            in_a_row += 1
+        except av.error.FFmpegError as exc:
+            errors.append(str(exc.strerror or exc))
+            in_a_row += 1

@@ -1,0 +1,264 @@
+"""Video files through PyAV (FFmpeg): exact samples without decoding everything.
+
+Opening a file demuxes it once, without decoding, which tells which packet holds the frame of each
+sample (:mod:`hybrid.frames.plan`). Reading then decodes only what those frames need:
+
+* groups of pictures without a wanted frame are not decoded, and decoding stops at the last wanted
+  frame of each group;
+* unwanted pictures that no other picture refers to are skipped (``skip_frame`` of FFmpeg), for
+  codecs where the stream says which these are;
+* groups are decoded on several threads, each with a decoder and a file handle of its own.
+
+Frames and times are those of a full decode, bit for bit. Where that cannot be had (a stream whose
+packets do not tell, damage), the file or the damaged part is decoded in full, and the report says
+so. No option that changes pictures (such as leaving out the loop filter) is used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from hybrid.errors import FrameDecodeError, InputError
+from hybrid.frames.decode import Shown, Tally, decode_job, frames_of
+from hybrid.frames.images import BatchBuilder, RgbConverter, Sample
+from hybrid.frames.parallel import run_ordered
+from hybrid.frames.plan import (
+    NO_PTS,
+    Job,
+    Wanted,
+    entries,
+    grid,
+    in_order_of_presentation,
+    keyframe_jobs,
+    plan_jobs,
+    restrict,
+)
+from hybrid.frames.reader import PacketReader
+from hybrid.frames.scan import Movie, scan
+from hybrid.frames.sequential import sequential_samples
+from hybrid.frames.source import DEFAULT_BATCH_BYTES, FrameSource, ReadReport, check_ordinals
+from hybrid.values import FrameBatch, MissingFrame, Sampling, VideoInfo
+
+__all__ = ["PyAVSource"]
+
+WAITING_BYTES = 64 * 2**20
+"""How much decoded pictures may take up while they wait for their turn."""
+DECODER_BYTES = 240 * 2**20
+"""How much the decoders' own pictures may take up; fewer threads are used for large pictures."""
+PICTURES_PER_DECODER = 24
+"""What one more decoding thread takes in memory, in pictures (75 MB were measured for 1080p)."""
+
+
+class PyAVSource(FrameSource):
+    """Samples of a video file. See the module's text for how, and :class:`Sampling` for which.
+
+    The timeline's zero is the start of the container (what a player shows as 0), so a video stream
+    that begins after the sound begins later than 0.
+
+    Args:
+        path: the file.
+        sampling: rate and policy.
+        threads: decoding threads; by default one per core that this process may use. Fewer run
+            where the pictures are so large that decoders would take too much memory.
+        batch_bytes: how large a batch may grow.
+
+    Raises:
+        VideoOpenError: the file does not exist, cannot be read, is not a video, or is cut before
+            its first frame.
+        NoVideoStreamError: there is no video stream in it.
+        InputError: threads or batch_bytes is below 1.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        sampling: Sampling,
+        *,
+        threads: int | None = None,
+        batch_bytes: int = DEFAULT_BATCH_BYTES,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise InputError(f"threads is {threads}; it must be at least 1")
+        if batch_bytes < 1:
+            raise InputError(f"batch_bytes is {batch_bytes}; it must be at least 1")
+        self.sampling = sampling
+        self._batch_bytes = batch_bytes
+        self._movie = scan(path)
+        width, height = _shown_size(self._movie)
+        self._threads = _affordable_threads(threads or _cores(), width, height)
+        self.info = VideoInfo(
+            path=str(path),
+            kind="file",
+            duration_seconds=self._movie.end_seconds,
+            width=width,
+            height=height,
+            codec=self._movie.codec,
+        )
+        self._report: ReadReport | None = None
+
+    def read(self, *, ordinals: Sequence[int] | None = None) -> Iterator[FrameBatch]:
+        """See :meth:`FrameSource.read`.
+
+        With ``ordinals``, only the groups of pictures that hold one of them are decoded. The policy
+        ``keyframes`` gives a sample only where there is a key frame; one that is asked for by its
+        ordinal and has none is reported as missing.
+        """
+        asked = None if ordinals is None else check_ordinals(ordinals)
+        return self._read(asked)
+
+    def _read(self, ordinals: list[int] | None) -> Iterator[FrameBatch]:
+        tally = Tally()
+        missing: list[MissingFrame] = []
+        builder = BatchBuilder(self._batch_bytes)
+        found = 0
+        with closing(self._samples(ordinals, tally)) as samples:
+            for sample in samples:
+                if sample.rgb is None:
+                    missing.append(MissingFrame(sample.ordinal, sample.reason or "no frame"))
+                    continue
+                found += 1
+                batch = builder.add(sample)
+                if batch is not None:
+                    yield batch
+        rest = builder.take()
+        if rest is not None:
+            yield rest
+        missing.sort(key=lambda gap: gap.ordinal)
+        if not found and missing:
+            raise FrameDecodeError(
+                f"{self.info.path}: none of the {len(missing)} wanted frames could be decoded; "
+                f"the first: {missing[0].reason}"
+            )
+        self._report = self._make_report(tally, tuple(missing))
+
+    def _samples(self, ordinals: list[int] | None, tally: Tally) -> Generator[Sample]:
+        if self._movie.unsafe is not None:
+            yield from self._sequential_samples(ordinals, tally)
+            return
+        wanted = grid(self._movie.packets, self._movie.clock, self.sampling, end_seconds=self._movie.end_seconds)
+        if ordinals is not None:
+            wanted = restrict(wanted, np.array(ordinals, dtype=np.int64), why_none=self._why_none())
+        for gap in wanted.missing:
+            yield Sample(gap.ordinal, 0.0, -1, None, gap.reason)
+        yield from self._planned_samples(wanted, tally)
+
+    def _sequential_samples(self, ordinals: list[int] | None, tally: Tally) -> Iterator[Sample]:
+        left = None if ordinals is None else set(ordinals)
+        chosen = None if ordinals is None else frozenset(ordinals)
+        with PacketReader(self._movie) as reader:
+            for sample in sequential_samples(reader, self._movie, self.sampling, chosen, tally):
+                if left is not None:
+                    left.discard(sample.ordinal)
+                yield sample
+        for ordinal in sorted(left or ()):
+            yield Sample(ordinal, 0.0, -1, None, self._why_none())
+
+    def _planned_samples(self, wanted: Wanted, tally: Tally) -> Iterator[Sample]:
+        movie = self._movie
+        times = movie.packets.pts[in_order_of_presentation(movie.packets)]
+        place = 0
+        latest = NO_PTS
+        with closing(self._shown(wanted, tally)) as shown:
+            for picture in shown:
+                if picture.pts < latest:
+                    # Only damage can do that: what is shown does not go back in time.
+                    picture = picture._replace(rgb=None, reason="the time stamps around it are damaged")
+                elif picture.rgb is not None:
+                    latest = picture.pts
+                seconds = float(movie.clock.seconds(picture.pts))
+                number = int(np.searchsorted(times, picture.pts))
+                while place < len(wanted.packets) and wanted.packets[place] == picture.packet:
+                    yield Sample(int(wanted.ordinals[place]), seconds, number, picture.rgb, picture.reason)
+                    place += 1
+
+    def _shown(self, wanted: Wanted, tally: Tally) -> Generator[Shown]:
+        """The picture of every distinct wanted packet, in order of presentation."""
+        movie = self._movie
+        starts = entries(movie.packets)
+        if self.sampling.policy == "keyframes":
+            jobs = keyframe_jobs(movie.packets, wanted.packets, stop_early=movie.stop_early)
+        else:
+            jobs = plan_jobs(movie.packets, starts, wanted.packets, stop_early=movie.stop_early)
+        tallies: list[Tally] = []
+
+        @contextmanager
+        def worker() -> Iterator[Callable[[Job], Iterator[Shown]]]:
+            own = Tally()
+            tallies.append(own)
+            to_rgb = RgbConverter()
+            with PacketReader(movie) as reader:
+                yield lambda job: decode_job(reader, movie, job, starts, own, to_rgb)
+
+        try:
+            yield from run_ordered(
+                jobs,
+                worker,
+                threads=self._threads,
+                buffer_bytes=WAITING_BYTES,
+                size_of=lambda picture: 0 if picture.rgb is None else picture.rgb.nbytes,
+            )
+        finally:
+            for own in tallies:
+                tally.add(own)
+
+    def _why_none(self) -> str:
+        if self.sampling.policy == "keyframes":
+            return "no key frame in its interval"
+        return f"the video ends at {self._movie.end_seconds:.3f} s"
+
+    def _make_report(self, tally: Tally, missing: tuple[MissingFrame, ...]) -> ReadReport:
+        notes = [self._movie.note] if self._movie.note else []
+        if self._movie.unsafe is not None:
+            notes.append(f"decoded in full: {self._movie.unsafe}")
+        if tally.redone:
+            notes.append(f"decoded again in full after damage or a lost frame: {tally.redone} of its stretches")
+        if tally.concealed:
+            notes.append(f"{tally.concealed} frames are damaged and were patched up by the decoder")
+        return ReadReport(
+            duration_seconds=self._movie.end_seconds,
+            frames_decoded=tally.frames,
+            packets_seen=len(self._movie.packets),
+            packets_decoded=tally.packets,
+            packets_damaged=len(tally.damaged),
+            missing=missing,
+            cut=self._movie.cut,
+            note="; ".join(notes) or None,
+        )
+
+    def report(self) -> ReadReport:
+        """See :meth:`FrameSource.report`."""
+        if self._report is None:
+            raise InputError("no reading was finished yet; read() to its end first")
+        return self._report
+
+    def close(self) -> None:
+        """Nothing stays open between readings."""
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _affordable_threads(threads: int, width: int, height: int) -> int:
+    """As many threads as asked for, or fewer so that their decoders' pictures fit; two at the least."""
+    per_decoder = max(1, width * height * 3 // 2 * PICTURES_PER_DECODER)
+    return min(threads, max(2, DECODER_BYTES // per_decoder))
+
+
+def _shown_size(movie: Movie) -> tuple[int, int]:
+    """Width and height of the first frame as shown; if it cannot be decoded, what the stream says."""
+    with PacketReader(movie) as reader:
+        with closing(frames_of(reader, 0, 0, Tally())) as frames:
+            for frame in frames:
+                if not isinstance(frame, int):
+                    turned = round(frame.rotation / 90) % 2
+                    return (frame.height, frame.width) if turned else (frame.width, frame.height)
+        return reader.context.width, reader.context.height

@@ -1,0 +1,150 @@
+"""Sampling a stream that must be decoded from its start with nothing left out.
+
+For streams whose packets do not tell which frame is shown when: no time stamps (MPEG-4 in AVI),
+several packets with one time, a clock that jumps, headers that change. The frames themselves, in
+the order in which the decoder gives them, say what is shown.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import av
+import numpy as np
+
+from hybrid.frames.decode import Tally, frames_of
+from hybrid.frames.images import RgbConverter, Sample
+from hybrid.frames.plan import NO_PTS, SLACK_SECONDS, grid_size, last_ticks, sample_ticks
+from hybrid.frames.reader import PacketReader
+from hybrid.frames.scan import Movie
+from hybrid.values import ByteArray, Sampling
+
+__all__ = ["sequential_samples"]
+
+
+class _Timed(NamedTuple):
+    frame: av.VideoFrame
+    time: int
+    number: int
+
+
+def sequential_samples(
+    reader: PacketReader, movie: Movie, sampling: Sampling, ordinals: frozenset[int] | None, tally: Tally
+) -> Iterator[Sample]:
+    """Decode everything and give the samples in order: all of the grid, or those in ``ordinals``.
+
+    A sample for which the file has no frame comes with the reason instead of a picture; so does
+    one whose frame was lost because the decoder refused a packet.
+    """
+    lost: list[int] = []
+    frames = _timed_frames(reader, movie, tally, lost)
+    if sampling.policy == "keyframes":
+        yield from _keyframes(frames, movie, sampling.rate, ordinals)
+    else:
+        yield from _exact(frames, movie, sampling.rate, ordinals, lost)
+
+
+def _timed_frames(reader: PacketReader, movie: Movie, tally: Tally, lost: list[int]) -> Iterator[_Timed]:
+    """Frames whose time moves on, with their number. Times of refused packets go to ``lost``, sorted.
+
+    A frame without a time comes the usual distance after the one before it. Where packets have no
+    times of their own, frames are counted; a refused packet counts as a frame.
+    """
+    low, high, step = _time_range(movie)
+    previous: int | None = None
+    number = -1
+    place = -1
+    for frame in frames_of(reader, 0, len(movie.packets) - 1, tally):
+        if isinstance(frame, int):
+            place += movie.counted
+            time = int(movie.times[frame])
+            if time != NO_PTS:
+                insort(lost, time)
+            continue
+        number += 1
+        place += 1
+        tally.concealed += frame.is_corrupt
+        if movie.counted:
+            time = int(movie.times[min(place, len(movie.times) - 1)])
+        elif frame.pts is not None:
+            time = frame.pts
+        else:
+            time = low if previous is None else previous + step
+        if not low <= time <= high + step or (previous is not None and time < previous):
+            continue
+        previous = time
+        yield _Timed(frame, time, number)
+
+
+def _time_range(movie: Movie) -> tuple[int, int, int]:
+    times = np.sort(movie.times[movie.packets.shown & (movie.times != NO_PTS)])
+    if not len(times):
+        return 0, int(np.iinfo(np.int64).max) // 2, 1
+    steps = np.diff(times)
+    step = int(np.median(steps[steps > 0])) if (steps > 0).any() else 1
+    return int(times[0]), int(times[-1]), step
+
+
+def _exact(
+    frames: Iterator[_Timed], movie: Movie, rate: float, ordinals: frozenset[int] | None, lost: list[int]
+) -> Iterator[Sample]:
+    count = grid_size(movie.end_seconds, rate)
+    if ordinals is not None:
+        count = min(count, max(ordinals, default=-1) + 1)
+    limits = sample_ticks(movie.clock, rate, 0, count)
+    before_next = last_ticks(movie.clock, rate, 0, count)
+    picture = _Picture(movie)
+    held: _Timed | None = None
+    k = 0
+    for shown in frames:
+        while k < count and limits[k] < shown.time and (held is not None or before_next[k] < shown.time):
+            if ordinals is None or k in ordinals:
+                yield picture.sample(k, held, lost, int(limits[k]))
+            k += 1
+        if k < count and held is None and limits[k] < shown.time:
+            # Nothing is shown yet at this sample's time, but before the next one's.
+            if ordinals is None or k in ordinals:
+                yield picture.sample(k, shown, [], int(limits[k]))
+            k += 1
+        held = shown
+        if k >= count:
+            return
+    for rest in range(k, count):
+        if ordinals is None or rest in ordinals:
+            yield picture.sample(rest, held, lost, int(limits[rest]))
+
+
+class _Picture:
+    """Turns held frames into samples; a frame that is repeated is converted once."""
+
+    def __init__(self, movie: Movie) -> None:
+        self._movie = movie
+        self._to_rgb = RgbConverter()
+        self._number = -1
+        self._rgb: ByteArray | None = None
+
+    def sample(self, ordinal: int, held: _Timed | None, lost: list[int], limit: int) -> Sample:
+        if held is None:
+            return Sample(ordinal, 0.0, -1, None, "no frame is shown yet")
+        latest_lost = bisect_right(lost, limit) - 1
+        if latest_lost >= 0 and lost[latest_lost] > held.time:
+            return Sample(ordinal, 0.0, -1, None, "its data is damaged: the decoder refused it")
+        if held.number != self._number:
+            self._rgb, self._number = self._to_rgb(held.frame), held.number
+        return Sample(ordinal, float(self._movie.clock.seconds(held.time)), held.number, self._rgb)
+
+
+def _keyframes(
+    frames: Iterator[_Timed], movie: Movie, rate: float, ordinals: frozenset[int] | None
+) -> Iterator[Sample]:
+    picture = _Picture(movie)
+    latest = -1
+    for shown in frames:
+        if not shown.frame.key_frame:
+            continue
+        k = int((max(0.0, float(movie.clock.seconds(shown.time))) + SLACK_SECONDS) * rate)
+        if k > latest and (ordinals is None or k in ordinals):
+            yield picture.sample(k, shown, [], 0)
+        latest = max(latest, k)

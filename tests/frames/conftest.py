@@ -1,0 +1,15 @@
+"""The clips that the tests of the decoders read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.make_videos import session_clips
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small videos of every kind, damaged ones and files that are no videos; paths by name."""
+    return session_clips(tmp_path_factory.getbasetemp() / "clips")
