@@ -1,0 +1,8 @@
+"""The engine puts the stages in order; it is the only place that knows all of them."""
+
+from __future__ import annotations
+
+from hybrid.engine.engine import Engine
+from hybrid.engine.indexing import IndexResult
+
+__all__ = ["Engine", "IndexResult"]

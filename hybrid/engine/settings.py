@@ -1,0 +1,93 @@
+"""What a caller can set on an engine. None means: not said, so what is stored or usual holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hybrid.errors import InputError
+from hybrid.frames.source import DECODERS, DecoderName
+from hybrid.gens.prompt import PromptSpec
+from hybrid.presets import DEFAULT_PRESET, check_preset
+from hybrid.values import DEFAULT_RATE, Sampling, SamplingPolicy
+from indexes.manifest import IndexConfig, Manifest, Scalar
+
+__all__ = ["Settings", "file_decoder", "wanted_config"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an engine works with.
+
+    Attributes:
+        preset: names the models (see :mod:`hybrid.presets`).
+        encoder, sampler: go before the preset's.
+        rate, policy: of sampling; when a video is indexed, 1 per second and ``exact`` if not said;
+            when it is asked, those of its index.
+        decoder: ``pyav`` if not said.
+        device, dtype: where models run and in which precision; ``auto`` decides. With ``auto``, an
+            index in another precision of the same encoder is taken as it is.
+        prompt: for GenS; by default the one beside the checkpoint, or GenS's own.
+        batch_size: frames that CLIP encodes at once; by default what suits the device.
+    """
+
+    preset: str = DEFAULT_PRESET
+    encoder: str | None = None
+    sampler: str | None = None
+    rate: float | None = None
+    policy: SamplingPolicy | None = None
+    decoder: DecoderName | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    prompt: PromptSpec | None = None
+    batch_size: int | None = None
+
+    def check(self) -> None:
+        """Refuse what is not legal before any work is done.
+
+        Raises:
+            InputError: an unknown preset, sampling or decoder, or a batch size below 1.
+        """
+        check_preset(self.preset)
+        _ = self.sampling
+        if self.decoder is not None and self.decoder not in DECODERS:
+            raise InputError(f"decoder is {self.decoder!r}; legal are {', '.join(DECODERS)}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InputError(f"batch_size is {self.batch_size}; it must be at least 1")
+
+    @property
+    def sampling(self) -> Sampling:
+        """The sampling of a video that is indexed."""
+        return Sampling(rate=DEFAULT_RATE if self.rate is None else self.rate, policy=self.policy or "exact")
+
+
+def wanted_config(
+    settings: Settings, identity: Mapping[str, Scalar], *, kind: str, stored: Manifest | None, asking: bool
+) -> IndexConfig:
+    """The configuration that a video's index must have.
+
+    Args:
+        settings: the caller's.
+        identity: of the encoder that is loaded.
+        kind: ``file`` or ``folder``.
+        stored: the manifest of the index that is there, if any.
+        asking: whether the index is to be used (what the caller did not say is then taken from the
+            index) or to be made.
+    """
+    encoder = dict(identity)
+    sampling = settings.sampling
+    rate, policy = sampling.rate, sampling.policy
+    decoder: str = "folder" if kind == "folder" else settings.decoder or "pyav"
+    if stored is not None:
+        if settings.dtype == "auto" and {"precision"} <= encoder.keys() & stored.config.encoder.keys():
+            encoder["precision"] = stored.config.encoder["precision"]
+        if asking:
+            rate = settings.rate or stored.config.rate
+            policy = settings.policy or stored.config.policy
+            decoder = settings.decoder or stored.config.decoder if kind == "file" else decoder
+    return IndexConfig(encoder=encoder, rate=rate, policy=policy, decoder=decoder)
+
+
+def file_decoder(config: IndexConfig) -> DecoderName:
+    """The decoder to read a video's frames with again: the one that its index was made with."""
+    return "decord" if config.decoder == "decord" else "pyav"

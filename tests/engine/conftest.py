@@ -1,0 +1,71 @@
+"""An engine on small checkpoints, and a clip with known content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hybrid.clip.encoder import ClipEncoder, load_encoder
+from hybrid.demo import write_demo_clip
+from hybrid.engine import Engine
+from hybrid.gens.reply import parse_reply
+from hybrid.gens.scorer import FrameScorer, WindowScores
+from hybrid.values import ByteArray
+
+
+@pytest.fixture(scope="session")
+def demo_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_demo_clip(tmp_path_factory.mktemp("demo") / "clip.mp4")
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(clip_folder: Path) -> ClipEncoder:
+    return load_encoder(f"local-dir:{clip_folder}", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_scorer(gens_folder: Path) -> FrameScorer:
+    from hybrid.gens.load import load_scorer
+
+    return load_scorer(gens_folder, device="cpu")
+
+
+class Recorded:
+    """A scorer that replies what it was given, through the real parser, and keeps what it was shown."""
+
+    name, device = "recorded", "cpu"
+    identity: Mapping[str, str] = {"kind": "recorded"}
+
+    def __init__(self, *replies: str) -> None:
+        self.replies = replies
+        self.shown: list[list[ByteArray]] = []
+
+    def prepare(self, frame: ByteArray) -> ByteArray:
+        return np.ascontiguousarray(frame[::2, ::2])
+
+    def score(self, frames: Sequence[ByteArray], question: str) -> WindowScores:
+        text = self.replies[min(len(self.shown), len(self.replies) - 1)]
+        self.shown.append(list(frames))
+        parsed = parse_reply(text, len(frames))
+        return WindowScores(scores=parsed.scores, status=parsed.status, text=text, notes=parsed.notes)
+
+
+@pytest.fixture
+def open_engine(tmp_path: Path, clip_folder: Path, gens_folder: Path) -> Iterator[Callable[..., Engine]]:
+    """``open_engine(**options)``: an engine on an archive of the test's own."""
+    opened: list[Engine] = []
+
+    def make(*, scorer: FrameScorer | None = None, archive: Path | None = None, **options: object) -> Engine:
+        given = {"encoder": f"local-dir:{clip_folder}", "sampler": str(gens_folder), "device": "cpu", **options}
+        engine = Engine.open(archive or tmp_path / "archive", **given)  # type: ignore[arg-type]
+        if scorer is not None:
+            engine = Engine(engine.archive, engine.settings, scorer=scorer)
+        opened.append(engine)
+        return engine
+
+    yield make
+    for engine in opened:
+        engine.close()

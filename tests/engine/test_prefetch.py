@@ -1,0 +1,67 @@
+"""Running ahead in a thread: order, errors, and an end to the thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from hybrid.engine.prefetch import prefetched
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "hybrid-prefetch"]
+
+
+def test_items_come_in_order() -> None:
+    with prefetched(iter(range(100))) as items:
+        assert list(items) == list(range(100))
+    assert threads() == []
+
+
+def test_an_error_is_raised_where_the_items_are_used() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise ValueError("damaged")
+
+    with pytest.raises(ValueError, match="damaged"), prefetched(broken()) as items:
+        list(items)
+    assert threads() == []
+
+
+def test_it_runs_ahead_but_not_far() -> None:
+    made: list[int] = []
+
+    def count() -> Iterator[int]:
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    with prefetched(count(), ahead=2) as items:
+        next(items)
+        time.sleep(0.3)
+        # One was taken, two wait, one is held by the thread that cannot put it.
+        assert 2 <= len(made) <= 4
+
+
+def test_a_consumer_that_stops_early_ends_the_thread_and_closes_the_iterator() -> None:
+    closed = threading.Event()
+
+    def endless() -> Iterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            closed.set()
+
+    def stop_early() -> None:
+        with prefetched(endless()) as items:
+            next(items)
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        stop_early()
+    assert closed.is_set()
+    assert threads() == []
