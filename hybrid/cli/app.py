@@ -1,0 +1,71 @@
+"""Put the verbs together, and turn errors into one readable line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from hybrid import __version__
+from hybrid.cli.ask import ask
+from hybrid.cli.demo import demo
+from hybrid.cli.doctor import doctor
+from hybrid.cli.index import index
+from hybrid.cli.list import list_videos
+from hybrid.errors import HybridError, InputError
+from hybrid.runtime import quiet_model_libraries
+
+__all__ = ["app", "main"]
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+app = typer.Typer(
+    name="hybrid",
+    help="Index a video once, then ask it many questions: CLIP finds candidates, GenS reads them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hybrid {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("index")(index)
+app.command("ask")(ask)
+app.command("list")(list_videos)
+app.command("doctor")(doctor)
+app.command("demo")(demo)
+
+
+def main() -> None:
+    """Run the command line. ``HYBRID_DEBUG=1`` shows the traceback of an error."""
+    quiet_model_libraries()
+    try:
+        app()
+    except HybridError as exc:
+        if os.environ.get("HYBRID_DEBUG") == "1":
+            raise
+        typer.echo(f"hybrid: {exc}", err=True)
+        sys.exit(EXIT_USAGE if isinstance(exc, InputError) else EXIT_FAILED)
+    except OSError as exc:
+        if os.environ.get("HYBRID_DEBUG") == "1":
+            raise
+        typer.echo(f"hybrid: {exc}", err=True)
+        sys.exit(EXIT_FAILED)

@@ -1,0 +1,121 @@
+"""The options that several verbs share, declared once."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from hybrid.presets import DEFAULT_PRESET, PRESETS
+
+if TYPE_CHECKING:
+    from hybrid.engine import Engine
+
+DEFAULT_ARCHIVE = Path("hybrid-archive")
+
+
+class Backend(str, Enum):
+    """Index backends."""
+
+    faiss = "faiss"
+    lancedb = "lancedb"
+
+
+class Policy(str, Enum):
+    """Sampling policies."""
+
+    exact = "exact"
+    keyframes = "keyframes"
+
+
+class Decoder(str, Enum):
+    """Decoders of video files."""
+
+    pyav = "pyav"
+    decord = "decord"
+
+
+ArchiveOption: TypeAlias = Annotated[
+    Path, typer.Option("--archive", envvar="HYBRID_ARCHIVE", help="Folder with the indexes; made if it is not there.")
+]
+PresetOption: TypeAlias = Annotated[str, typer.Option("--preset", help=f"Models: {', '.join(PRESETS)}.")]
+EncoderOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--encoder", help="CLIP encoder instead of the preset's: ARCHITECTURE/TAG or local-dir:FOLDER."),
+]
+SamplerOption: TypeAlias = Annotated[
+    str | None, typer.Option("--sampler", help="GenS checkpoint instead of the preset's: hub name or folder.")
+]
+RateOption: TypeAlias = Annotated[float | None, typer.Option("--rate", help="Samples per second; 1 if not said.")]
+SamplingOption: TypeAlias = Annotated[
+    Policy | None,
+    typer.Option("--sampling", help="exact (the frame shown at 0, 1, 2 ... s; the default) or keyframes (faster)."),
+]
+BackendOption: TypeAlias = Annotated[
+    Backend | None, typer.Option("--backend", help="For a new archive; faiss if not said.")
+]
+DecoderOption: TypeAlias = Annotated[Decoder | None, typer.Option("--decoder", help="pyav if not said.")]
+DeviceOption: TypeAlias = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
+DtypeOption: TypeAlias = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
+BatchOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--batch-size", help="Frames that CLIP encodes at once; what suits the device if not said."),
+]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+__all__ = [
+    "DEFAULT_ARCHIVE",
+    "DEFAULT_PRESET",
+    "ArchiveOption",
+    "Backend",
+    "BackendOption",
+    "BatchOption",
+    "Decoder",
+    "DecoderOption",
+    "DeviceOption",
+    "DtypeOption",
+    "EncoderOption",
+    "JsonOption",
+    "Policy",
+    "PresetOption",
+    "RateOption",
+    "SamplerOption",
+    "SamplingOption",
+    "open_engine",
+]
+
+
+def open_engine(
+    archive: Path,
+    *,
+    preset: str,
+    encoder: str | None,
+    sampler: str | None,
+    rate: float | None,
+    sampling: Policy | None,
+    backend: Backend | None,
+    decoder: Decoder | None,
+    device: str,
+    dtype: str,
+    batch_size: int | None = None,
+    prompt: Path | None = None,
+) -> Engine:
+    """The engine that the options describe."""
+    from hybrid.engine import Engine
+
+    return Engine.open(
+        archive,
+        preset=preset,
+        encoder=encoder,
+        sampler=sampler,
+        rate=rate,
+        sampling=sampling.value if sampling else None,
+        backend=backend.value if backend else None,
+        decoder=decoder.value if decoder else None,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        prompt=prompt,
+    )

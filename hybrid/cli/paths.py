@@ -1,0 +1,69 @@
+"""From what stands on the command line to the videos that are meant."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from hybrid.errors import InputError
+from hybrid.values import IMAGE_SUFFIXES
+
+__all__ = ["VIDEO_ENDINGS", "find_videos", "is_image_folder"]
+
+VIDEO_ENDINGS = frozenset(
+    ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()  # noqa: SIM905
+)
+_NUMBERED = re.compile(r".*\d")
+
+
+def find_videos(arguments: Iterable[str]) -> list[Path]:
+    """The videos that files, folders and patterns stand for, in a stable order, each once.
+
+    A file is taken whatever it is called. A folder of numbered images is one video; any other
+    folder stands for the videos below it (known by their endings) and the image folders below it.
+
+    Raises:
+        InputError: an argument matches nothing, or a folder holds no video.
+    """
+    found: dict[Path, None] = {}
+    for argument in arguments:
+        place = Path(argument).expanduser()
+        if place.is_dir():
+            videos = [place] if is_image_folder(place) else _below(place)
+            if not videos:
+                raise InputError(
+                    f"{argument}: no video below this folder (looked for {' '.join(sorted(VIDEO_ENDINGS))})"
+                )
+        elif place.exists():
+            videos = [place]
+        else:
+            # The shell has expanded unquoted patterns already; quoted ones come here.
+            videos = [Path(name) for name in sorted(glob.glob(str(place), recursive=True)) if not Path(name).is_dir()]
+            if not videos:
+                raise InputError(f"{argument}: there is no such file or folder, and as a pattern it matches nothing")
+        found.update(dict.fromkeys(videos))
+    return list(found)
+
+
+def is_image_folder(folder: Path) -> bool:
+    """Whether a folder holds numbered images, and no videos or folders, and so is a video itself."""
+    try:
+        entries = list(folder.iterdir())
+    except OSError:
+        return False
+    if any(entry.is_dir() or entry.suffix.lower() in VIDEO_ENDINGS for entry in entries):
+        return False
+    return any(entry.suffix.lower() in IMAGE_SUFFIXES and _NUMBERED.fullmatch(entry.stem) for entry in entries)
+
+
+def _below(folder: Path) -> list[Path]:
+    videos = []
+    for place in sorted(folder.rglob("*")):
+        if place.is_dir():
+            if is_image_folder(place):
+                videos.append(place)
+        elif place.suffix.lower() in VIDEO_ENDINGS:
+            videos.append(place)
+    return videos

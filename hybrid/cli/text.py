@@ -1,0 +1,24 @@
+"""How numbers are written for people."""
+
+from __future__ import annotations
+
+__all__ = ["clock", "plain"]
+
+
+def clock(seconds: float) -> str:
+    """A time as people read it.
+
+    >>> clock(5.973), clock(59.999), clock(3723.25)
+    ('0:05.97', '1:00.00', '1:02:03.25')
+    """
+    minutes, rest = divmod(round(seconds * 100), 6000)
+    hours, minutes = divmod(minutes, 60)
+    short = f"{rest // 100:02d}.{rest % 100:02d}"
+    return f"{hours}:{minutes:02d}:{short}" if hours else f"{minutes}:{short}"
+
+
+def plain(text: str) -> str:
+    """Text that a terminal shows as it is: free of markup, and of characters that it would obey."""
+    from rich.markup import escape
+
+    return escape("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text))

@@ -1,0 +1,182 @@
+"""The command line on a real clip: what it prints, saves, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from hybrid.cli.app import app
+from hybrid.cli.paths import find_videos
+from hybrid.cli.text import clock
+from hybrid.demo import DEMO_SCENES, write_demo_clip
+from hybrid.errors import HybridError, InputError
+from hybrid.values import Answer
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_demo_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", DEMO_SCENES[:2])
+
+
+@pytest.fixture
+def models(clip_folder: Path, gens_folder: Path) -> dict[str, list[str]]:
+    encoder = ["--encoder", f"local-dir:{clip_folder}", "--device", "cpu"]
+    return {"index": encoder, "ask": [*encoder, "--sampler", str(gens_folder)]}
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def json_lines(result: Result) -> list[dict[str, object]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_index_then_ask(clip: Path, models: dict[str, list[str]], tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    indexed = run("index", clip, "--archive", archive, *models["index"])
+    assert indexed.exit_code == 0
+    assert "11 frames" in indexed.stdout or "12 frames" in indexed.stdout
+    assert "1 of 1 videos are indexed" in indexed.stdout
+    again = run("index", clip, "--archive", archive, *models["index"])
+    assert "unchanged" in again.stdout
+    asked = run("ask", clip, "a red circle", "--archive", archive, "--frames", "3", *models["ask"])
+    assert asked.exit_code == 0
+    assert "spans" in asked.stdout
+    assert "coarse" in asked.stdout
+    assert all(character.isprintable() or character == "\n" for character in asked.stdout)
+
+
+def test_ask_prints_one_json_document_and_saves_frames_and_sheet(
+    clip: Path, models: dict[str, list[str]], tmp_path: Path
+) -> None:
+    frames, sheet = tmp_path / "frames", tmp_path / "out" / "sheet.png"
+    options = ["--archive", tmp_path / "archive", "--frames", "4", "--no-fine", "--json"]
+    asked = run("ask", clip, "a red circle", *options, "--frames-dir", frames, "--sheet", sheet, *models["ask"])
+    assert asked.exit_code == 0
+    document = json.loads(asked.stdout)
+    assert {"question", "video", "spans", "frames", "stages"} <= set(document)
+    answer = Answer.from_json(asked.stdout)
+    assert len(answer.frames) == 4
+    saved = sorted(frames.glob("*.png"))
+    assert [place.name for place in saved] == [f"frame_{f.ordinal:06d}_{f.seconds:.3f}s.png" for f in answer.frames]
+    assert Answer.from_json((frames / "answer.json").read_text()) == answer
+    with Image.open(saved[0]) as image:
+        assert image.size == (320, 240)
+    with Image.open(sheet) as image:
+        assert image.width > 4 * 240
+        assert len(np.unique(np.asarray(image).reshape(-1, 3), axis=0)) > 50
+
+
+def test_index_as_json_lines(clip: Path, models: dict[str, list[str]], tmp_path: Path) -> None:
+    events = json_lines(run("index", clip, "--archive", tmp_path / "a", "--json", *models["index"]))
+    names = [event["event"] for event in events if event["event"] not in ("progress", "stage")]
+    assert names == ["start", "done", "summary"]
+    stages = [event for event in events if event["event"] == "stage"]
+    assert [event["stage"] for event in stages] == ["hash", "load", "embed", "write"]
+    done = next(event for event in events if event["event"] == "done")
+    assert done["outcome"] == "indexed"
+    assert done["frames"] == stages[-1]["frames_total"]
+
+
+def test_one_bad_video_does_not_end_the_run(clip: Path, models: dict[str, list[str]], tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    (folder / "a-bad.mp4").write_text("This is no video.")
+    (folder / "b-good.mp4").write_bytes(clip.read_bytes())
+    result = run("index", folder, "--archive", tmp_path / "archive", "--json", *models["index"])
+    assert result.exit_code == 1
+    events = {str(event["event"]): event for event in json_lines(result)}
+    assert "a-bad.mp4" in str(events["failed"]["error"])
+    assert events["done"]["outcome"] == "indexed"
+    assert events["summary"]["failed"] == [str(folder / "a-bad.mp4")]
+
+
+def test_strict_fails_where_a_stage_falls_back(clip: Path, models: dict[str, list[str]], tmp_path: Path) -> None:
+    options = ["--archive", tmp_path / "archive", *models["index"], "--sampler", tmp_path / "nothing"]
+    plain = run("ask", clip, "a red circle", *options)
+    assert plain.exit_code == 0
+    assert "fallback" in plain.stdout
+    with pytest.raises(HybridError, match="strict"):
+        run("ask", clip, "a red circle", "--strict", *options)
+
+
+def test_an_error_is_one_line_with_an_exit_code_and_a_traceback_on_request(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from hybrid.cli import main; main()", "ask", str(tmp_path / "x.mp4"), "a?"]
+    command += ["--archive", str(tmp_path / "archive"), "--preset", "no-such-preset"]
+    plain = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert plain.returncode == 2
+    assert plain.stderr.strip().splitlines() == [
+        "hybrid: preset is 'no-such-preset'; legal are gens-3b, gens-aria, tiny"
+    ]
+    debug = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "HYBRID_DEBUG": "1"}
+    )
+    assert debug.returncode != 0
+    assert "Traceback" in debug.stderr
+
+
+def test_list(clip: Path, models: dict[str, list[str]], tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    run("index", clip, "--archive", archive, *models["index"])
+    (line,) = json_lines(run("list", "--archive", archive, "--json"))
+    assert line["source"] == {"path": str(clip), "size_bytes": clip.stat().st_size}
+    assert "1.0/s" in run("list", "--archive", archive).stdout or "1/s" in run("list", "--archive", archive).stdout
+    (manifest,) = archive.rglob("manifest.json")
+    manifest.write_text("{")
+    damaged = run("list", "--archive", archive)
+    assert damaged.exit_code == 1
+    assert "damaged" in damaged.output
+
+
+def test_list_of_what_is_no_archive(tmp_path: Path) -> None:
+    with pytest.raises(HybridError):
+        run("list", "--archive", tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_doctor_finds_a_whole_installation_and_a_broken_one(
+    clip_folder: Path, gens_folder: Path, tmp_path: Path
+) -> None:
+    options = ["--encoder", f"local-dir:{clip_folder}", "--device", "cpu", "--json"]
+    whole = run("doctor", *options, "--sampler", gens_folder)
+    checks = {str(check["name"]): check for check in json_lines(whole)}
+    assert whole.exit_code == 0, checks
+    assert set(checks) >= {"decode (pyav)", "embed", "index (faiss)", "index (lancedb)", "generate"}
+    assert {check["state"] for check in checks.values()} <= {"ok", "missing"}
+    broken = run("doctor", *options, "--sampler", tmp_path / "nothing")
+    assert broken.exit_code == 1
+    generate = next(check for check in json_lines(broken) if check["name"] == "generate")
+    assert generate["state"] == "broken"
+    assert "--no-fine" in str(generate["remedy"])
+
+
+def test_paths_on_the_command_line(tmp_path: Path) -> None:
+    for name in ("b.mp4", "a.mkv", "notes.txt", "deep/c.webm", "frames/sec000.png", "frames/sec001.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    names = [place.relative_to(tmp_path).as_posix() for place in find_videos([str(tmp_path)])]
+    assert names == ["a.mkv", "b.mp4", "deep/c.webm", "frames"]
+    assert find_videos([str(tmp_path / "notes.txt")]) == [tmp_path / "notes.txt"]
+    assert find_videos([str(tmp_path / "*.mp4"), str(tmp_path / "b.mp4")]) == [tmp_path / "b.mp4"]
+    for nothing in ("*.avi", "nothing.mp4"):
+        with pytest.raises(InputError, match="nothing"):
+            find_videos([str(tmp_path / nothing)])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no video below"):
+        find_videos([str(tmp_path / "empty")])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00.00"), (5.973, "0:05.97"), (59.999, "1:00.00"), (3723.25, "1:02:03.25")]
+)
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
