@@ -47,7 +47,16 @@ __all__ = [
     "VideoError",
     "VideoNotIndexedError",
     "VideoOpenError",
+    "first_line",
 ]
+
+
+def first_line(error: BaseException, *, limit: int = 300) -> str:
+    """A foreign error in one line: its kind, and as much of its text as a reader wants to see."""
+    text = " ".join(str(error).split())
+    if len(text) > limit:
+        text = text[:limit] + " ..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class HybridError(Exception):

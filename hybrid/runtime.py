@@ -24,7 +24,7 @@ __all__ = [
     "dtype_name",
     "ensure_torchvision",
     "out_of_memory_as_error",
-    "quiet_model_libraries",
+    "settle_process",
 ]
 
 DTYPE_NAMES = ("float32", "bfloat16", "float16")
@@ -122,21 +122,27 @@ def out_of_memory_as_error(what: str) -> Iterator[None]:
         yield
     except torch.cuda.OutOfMemoryError as exc:
         torch.cuda.empty_cache()
-        raise OutOfMemoryError(f"{what}: {str(exc).splitlines()[0]}") from exc
+        raise OutOfMemoryError(f"{what}: {_head(exc)}") from exc
     except MemoryError as exc:
         raise OutOfMemoryError(f"{what}: the process is out of memory") from exc
     except RuntimeError as exc:
-        text = str(exc).splitlines()[0] if str(exc) else ""
-        if any(sign in text for sign in _OUT_OF_MEMORY):
-            raise OutOfMemoryError(f"{what}: {text}") from exc
+        if any(sign in str(exc) for sign in _OUT_OF_MEMORY):
+            raise OutOfMemoryError(f"{what}: {_head(exc)}") from exc
         raise
 
 
-def quiet_model_libraries() -> None:
-    """Keep transformers and the hub client from writing over the command line's own output.
+def _head(error: BaseException) -> str:
+    return (str(error).splitlines() or ["out of memory"])[0]
 
-    They read these settings when they are imported, so this has to come first.
+
+def settle_process() -> None:
+    """Settings of the command line's own process; has to come before torch and transformers are imported.
+
+    The model libraries must not write over the command line's output. And torch's threads must
+    sleep, not spin, while they wait for each other: decoding runs beside them, and spinning
+    threads took half as long again to embed a video on two cores (docs/log.md).
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

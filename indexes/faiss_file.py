@@ -21,7 +21,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from hybrid.errors import ArchiveError, IndexDamagedError, InputError
+from hybrid.errors import ArchiveError, IndexDamagedError, InputError, first_line
 from hybrid.values import Float32Array, Hits
 from indexes.atomic import remove_file, write_atomically
 from indexes.base import VectorKey, VectorStore, check_video_id
@@ -179,8 +179,8 @@ def _read_index(path: Path) -> Any:
         with open(path, "rb") as file:
             fault = _fault(file.read(_HEADER.size), os.fstat(file.fileno()).st_size)
         index = None if fault else faiss.read_index(str(path))
-    except (OSError, RuntimeError, MemoryError) as exc:  # FAISS raises RuntimeError
-        raise IndexDamagedError(f"{path}: cannot be read: {str(exc).splitlines()[0][:200]}") from exc
+    except (OSError, RuntimeError, TypeError, MemoryError) as exc:  # FAISS: RuntimeError; TypeError for odd names
+        raise IndexDamagedError(f"{path}: cannot be read: {first_line(exc)}") from exc
     if fault:
         raise IndexDamagedError(f"{path}: not a whole FAISS index of float16 codes for inner product: {fault}")
     return index

@@ -97,7 +97,10 @@ def _create(layout: Layout, backend: BackendName, *, create: bool) -> Header:
         if header is None:
             remove_temporaries(layout.folder)
             header = Header(format_version=FORMAT_VERSION, backend=backend, created_by=f"hybrid {__version__}")
-            write_atomically(layout.header, (header.model_dump_json(indent=2) + "\n").encode())
+            try:
+                write_atomically(layout.header, (header.model_dump_json(indent=2) + "\n").encode())
+            except OSError as exc:
+                raise ArchiveError(f"archive {layout.folder} cannot be made: {exc.strerror or exc}") from exc
     return header
 
 

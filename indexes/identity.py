@@ -17,7 +17,7 @@ from indexes.atomic import write_atomically
 __all__ = ["content_id", "identify"]
 
 _CHUNK_BYTES = 4 * 2**20
-_RECENT_SECONDS = 0.1
+_RECENT_SECONDS = 2.0
 
 
 def identify(path: str | Path, *, cache: Path | None = None) -> str:

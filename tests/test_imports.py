@@ -60,8 +60,9 @@ def test_every_public_name_is_there() -> None:
 def test_every_error_is_in_the_tree_that_is_drawn() -> None:
     errors = importlib.import_module("hybrid.errors")
     drawn = set(re.findall(r"\b(\w+Error)\b", errors.__doc__ or ""))
-    assert drawn == set(errors.__all__)
-    for name in errors.__all__:
+    named = {name for name in errors.__all__ if name.endswith("Error")}
+    assert drawn == named
+    for name in named:
         assert issubclass(getattr(errors, name), errors.HybridError)
 
 

@@ -14,10 +14,11 @@ import os
 import resource
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from bench.memory import most_resident_mb, resident_mb
 
 __all__ = ["METHODS", "measure"]
 
@@ -86,20 +87,17 @@ METHODS: dict[str, Callable[[str, int], Iterator[int]]] = {
 def measure(method: str, video: str, *, threads: int, consumer_seconds: float) -> dict[str, Any]:
     """Run one method in this process: wall and CPU seconds, frames, and peak memory above the start."""
     _import_libraries()
-    before_mb = _resident_mb()
-    most, stop = [before_mb], threading.Event()
-    watcher = threading.Thread(target=_watch, args=(most, stop), daemon=True)
-    watcher.start()
+    before_mb = resident_mb()
     cpu, wall = _cpu_seconds(), time.perf_counter()
     frames = 0
-    for count in METHODS[method](video, threads):
-        frames += count
-        if consumer_seconds:
-            time.sleep(consumer_seconds * count)
-    wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
-    stop.set()
-    watcher.join()
-    return {"wall_seconds": wall, "cpu_seconds": cpu, "frames": frames, "above_start_mb": max(most) - before_mb}
+    # Looking costs time itself, so not too often.
+    with most_resident_mb(every_seconds=0.25) as most:
+        for count in METHODS[method](video, threads):
+            frames += count
+            if consumer_seconds:
+                time.sleep(consumer_seconds * count)
+        wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
+    return {"wall_seconds": wall, "cpu_seconds": cpu, "frames": frames, "above_start_mb": most[0] - before_mb}
 
 
 def _import_libraries() -> None:
@@ -114,18 +112,6 @@ def _cpu_seconds() -> float:
         used = resource.getrusage(who)
         total += used.ru_utime + used.ru_stime
     return total
-
-
-def _resident_mb() -> float:
-    import psutil
-
-    held: int = psutil.Process().memory_info().rss
-    return held / 2**20
-
-
-def _watch(most: list[float], stop: threading.Event) -> None:
-    while not stop.wait(0.05):
-        most[0] = max(most[0], _resident_mb())
 
 
 if __name__ == "__main__":

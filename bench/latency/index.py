@@ -59,6 +59,8 @@ LONG_RUNS = [
 ]
 TARGETS = {
     ("720p-gop30.mp4", "exact, 1 thread"): 1.8,
+    # Each wanted frame is the last of its group here: the worst case.
+    ("720p-gop30-29.97.mp4", "exact, 1 thread"): 1.8,
     ("720p-gop250.mp4", "exact, 1 thread"): 1.5,
     ("720p-hevc.mp4", "exact, 1 thread"): 1.4,
     ("720p-gop250.mp4", "keyframes, 1 thread"): 4.0,
@@ -144,6 +146,7 @@ def _ratio(
         "cpu": runs[base]["cpu_seconds"] / runs[label]["cpu_seconds"],
         "wall": runs[base]["wall_seconds"] / runs[label]["wall_seconds"],
         "target": target,
+        "judged_by": "wall" if "2 threads" in label and "exact" in base else "cpu",
     }
 
 

@@ -3,7 +3,8 @@
 ``python -m bench.latency.stores [--frames 3600] [--dimension 512] [--videos 20] [--out FILE]``
 
 Vectors are synthetic (slowly drifting unit vectors, as neighbouring frames are); times do not depend
-on their meaning. Each figure is the median over videos of the best of three, warm file cache, one thread.
+on their meaning. Each figure is the median over videos of the best of three (writes: of one), with a warm
+file cache. FAISS searches with one thread, LanceDB as it likes.
 """
 
 from __future__ import annotations

@@ -14,13 +14,12 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.memory import most_resident_mb, resident_mb
 from bench.report import circumstances, print_table, write_result
 
 ARCHITECTURE = "ViT-B-32"
@@ -72,7 +71,10 @@ def make_checkpoint(folder: Path) -> Path:
 
 
 def measure(video: Path, checkpoint: Path, dtype: str, sampling: str) -> dict[str, Any]:
-    """Index the video in this process."""
+    """Index the video in this process, with the settings of the command line's."""
+    from hybrid.runtime import settle_process
+
+    settle_process()
     import numpy as np
 
     from hybrid.clip.encoder import CPU_BATCH, load_encoder
@@ -87,10 +89,10 @@ def measure(video: Path, checkpoint: Path, dtype: str, sampling: str) -> dict[st
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine.open(folder, encoder=f"local-dir:{checkpoint}", dtype=dtype, sampling=sampling)  # type: ignore[arg-type]
         engine = Engine(engine.archive, engine.settings, encoder=encoder)
-        started = time.perf_counter()
+        started, cpu_before = time.perf_counter(), time.process_time()
         with most_resident_mb() as most:
             result = engine.index(video)
-        wall = time.perf_counter() - started
+        wall, cpu = time.perf_counter() - started, time.process_time() - cpu_before
         again = engine.index(video)
     assert again.outcome == "unchanged"
     return {
@@ -102,40 +104,11 @@ def measure(video: Path, checkpoint: Path, dtype: str, sampling: str) -> dict[st
         "sampling": sampling,
         "seconds": dict(result.seconds),
         "wall_seconds": wall,
-        "cpu_seconds": time.process_time(),
+        "cpu_seconds": cpu,
         "model_mb": model_mb,
         "peak_mb": most[0],
         "above_model_mb": most[0] - model_mb,
     }
-
-
-def resident_mb() -> float:
-    """The memory that this process holds now."""
-    import psutil
-
-    held: int = psutil.Process().memory_info().rss
-    return held / 2**20
-
-
-@contextmanager
-def most_resident_mb(*, every_seconds: float = 0.02) -> Iterator[list[float]]:
-    """The most memory held within the context, in the one element of the list.
-
-    Not the process's peak: loading a checkpoint takes more for a moment than everything after it.
-    """
-    most, stop = [resident_mb()], threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(every_seconds):
-            most[0] = max(most[0], resident_mb())
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield most
-    finally:
-        stop.set()
-        thread.join()
 
 
 if __name__ == "__main__":

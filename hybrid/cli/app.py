@@ -15,7 +15,7 @@ from hybrid.cli.doctor import doctor
 from hybrid.cli.index import index
 from hybrid.cli.list import list_videos
 from hybrid.errors import HybridError, InputError
-from hybrid.runtime import quiet_model_libraries
+from hybrid.runtime import settle_process
 
 __all__ = ["app", "main"]
 
@@ -56,7 +56,7 @@ app.command("demo")(demo)
 
 def main() -> None:
     """Run the command line. ``HYBRID_DEBUG=1`` shows the traceback of an error."""
-    quiet_model_libraries()
+    settle_process()
     try:
         app()
     except HybridError as exc:

@@ -30,6 +30,7 @@ class BarProgress:
     """A bar with stage, frames, frames per second and the time that is left; on standard error."""
 
     def __init__(self) -> None:
+        console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             TextColumn("{task.fields[stage]:>6}"),
@@ -39,8 +40,10 @@ class BarProgress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console,
             transient=True,
+            # Into a file or a pipe a bar would only write empty lines.
+            disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("", total=None, stage="", visible=False)
 

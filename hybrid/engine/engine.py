@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hybrid.clip.encoder import FrameEncoder, load_encoder
-from hybrid.engine.asking import AskOptions, answer_question
+from hybrid.engine.asking import answer_question
 from hybrid.engine.indexing import IndexResult, index_video, place_of, unchanged
 from hybrid.engine.settings import Settings, file_decoder, wanted_config
+from hybrid.engine.work import AskOptions
 from hybrid.errors import IndexDamagedError, IndexMismatchError, ModelLoadError, VideoOpenError
 from hybrid.frames.source import DecoderName, open_source
 from hybrid.gens.scorer import FrameScorer

@@ -79,6 +79,7 @@ _SETTINGS = frozenset(
         "generation_config.json",
         "merges.txt",
         "preprocessor_config.json",
+        "processor_config.json",
         "special_tokens_map.json",
         "tokenizer.json",
         "tokenizer_config.json",
@@ -152,7 +153,15 @@ def _from_hub(name: str, patterns: tuple[str, ...]) -> Path:
         "copy the folder, and use --sampler FOLDER"
     )
     try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(patterns)))
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision or None,
+                allow_patterns=list(patterns),
+                # Folders of a repository hold other things: checkpoints of its training, other formats.
+                ignore_patterns=["*/*"],
+            )
+        )
     except HFValidationError as exc:
         raise ModelLoadError(f"{name!r} is neither a folder nor a hub name (owner/name)") from exc
     except GatedRepoError as exc:

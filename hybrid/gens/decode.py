@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from hybrid.errors import ModelError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -60,9 +62,14 @@ def greedy(
         repetition_penalty: 1.0 for none. The logit of every token seen so far is divided by it if
             positive and multiplied by it if negative (CTRL, arXiv 1909.05858, section 4.1).
         max_new_tokens: the longest reply.
+
+    Raises:
+        ModelError: the model's output is not finite.
     """
     started = time.perf_counter()
     step = _step(model, embeddings, positions, cache=None)
+    if not bool(torch.isfinite(step.logits).all()):
+        raise ModelError("the model's output is not finite: its weights are damaged, or need bfloat16 or float32")
     seen = torch.zeros(step.logits.shape[-1], dtype=torch.bool, device=step.logits.device)
     seen[torch.tensor(list(prompt_ids), device=seen.device)] = True
     ids = [best_token(step.logits, seen, repetition_penalty=repetition_penalty)]

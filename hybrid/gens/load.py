@@ -8,12 +8,11 @@ This is the one place where the exceptions of transformers, the hub client and s
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError
+from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError, first_line
 from hybrid.gens.checkpoint import CheckpointFiles, find_checkpoint
 from hybrid.gens.pixels import PatchRule, read_patch_rule
 from hybrid.gens.prompt import GENS_QWEN, PromptSpec, read_prompt
@@ -66,9 +65,10 @@ def load_scorer(
             ``hybrid_prompt.json``, else :data:`hybrid.gens.prompt.GENS_QWEN`.
 
     Raises:
-        ModelLoadError: the checkpoint is missing, damaged, or of a kind that is not supported.
+        ModelLoadError: the checkpoint, or the prompt beside it, is missing, damaged, or of a kind that
+            is not supported.
         OutOfMemoryError: its weights do not fit on the device.
-        InputError: the device, the dtype or the prompt is not legal.
+        InputError: the device or the dtype is not legal.
     """
     from hybrid.gens.qwen import QwenScorer
 
@@ -106,6 +106,8 @@ def _check_memory(files: CheckpointFiles, needed: int, device: torch.device) -> 
 
     if device.type != "cuda":
         return
+    # What torch has cached for reuse, after encoding frames for instance, counts as taken.
+    torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(device)
     if needed > free:
         raise OutOfMemoryError(
@@ -166,7 +168,7 @@ def _load_model(files: CheckpointFiles, dtype: torch.dtype) -> Any:
     except OutOfMemoryError:
         raise
     except Exception as exc:  # transformers and safetensors raise what they like; one seam for all
-        raise ModelLoadError(f"{files.name} cannot be loaded: {_first_line(exc)}; download it again") from exc
+        raise ModelLoadError(f"{files.name} cannot be loaded: {first_line(exc)}; download it again") from exc
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         keys = sorted(map(str, report.get(kind) or ()))
         if keys:
@@ -183,7 +185,7 @@ def _load_tokenizer(files: CheckpointFiles) -> Any:
     try:
         return AutoTokenizer.from_pretrained(files.folder, local_files_only=True)
     except Exception as exc:  # see _load_model
-        raise ModelLoadError(f"the tokenizer of {files.name} cannot be loaded: {_first_line(exc)}") from exc
+        raise ModelLoadError(f"the tokenizer of {files.name} cannot be loaded: {first_line(exc)}") from exc
 
 
 def _generation(files: CheckpointFiles, settings: Any) -> tuple[frozenset[int], float]:
@@ -239,8 +241,3 @@ def _prompt_tokens(files: CheckpointFiles, tokenizer: Any, config: Any, spec: Pr
                 "question could stand for frames; a fast tokenizer (tokenizer.json) is needed"
             )
     return PromptTokens(tokenizer, special_ids=dict(special), vision=ids, spec=spec)
-
-
-def _first_line(exc: BaseException) -> str:
-    text = re.sub(r"\s+", " ", str(exc)).strip()
-    return f"{type(exc).__name__}: {text[:300]}" if text else type(exc).__name__

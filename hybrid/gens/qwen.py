@@ -152,7 +152,8 @@ class QwenScorer:
         """
         check_frames(frames)
         seconds: dict[str, float] = {}
-        with _timed(seconds, "preprocess", self._device):
+        preparing = out_of_memory_as_error(f"preparing {len(frames)} frames")
+        with _timed(seconds, "preprocess", self._device), preparing:
             resized = [self.prepare(frame) for frame in frames]
             batches = self._batches(resized)
         items: list[Any] = [None] * (sum(len(places) for places, _, _ in batches))

@@ -3,8 +3,8 @@
 transformers' own forward calls attention once per frame and layer. All frames of a batch have the
 same grid here, so a batch is a regular array and attention runs over all of them at once; where
 the grid is larger than one attention window (arXiv 2502.13923, section 2.1.1), windows of equal
-length are gathered. Weights and the small modules are those of transformers; the features are the
-same as those of ``get_image_features`` and ``get_video_features``.
+length are gathered. Weights and the small modules are those of transformers; in float32 the features
+are those of ``get_image_features`` and ``get_video_features`` to 1e-5, else within rounding.
 
 A frame's features do not depend on the other frames of its batch, except for rounding, which may
 depend on the size of a batch on a GPU. There, batches are therefore filled up to one fixed size.
@@ -21,10 +21,16 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["VISION_BATCH", "WindowPlan", "encode_patches", "plan_windows"]
+__all__ = ["VISION_BATCH", "WindowPlan", "encode_patches", "frames_per_batch", "plan_windows"]
 
 VISION_BATCH = 64
-"""Frames per pass of the vision tower."""
+"""Frames per pass of the vision tower, for frames of up to 64 patches (112x112 pixels)."""
+PATCHES_PER_BATCH = 64 * VISION_BATCH
+
+
+def frames_per_batch(patches: int) -> int:
+    """Frames per pass for frames of so many patches: fixed for a grid, so that rounding is too."""
+    return max(1, min(VISION_BATCH, PATCHES_PER_BATCH // patches))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,11 +106,12 @@ def encode_patches(visual: Any, patches: Tensor, *, rows: int, columns: int, fil
     )
     rotation = _rotation(visual, rows, columns, plan, weight)
     features = []
-    for start in range(0, len(patches), VISION_BATCH):
-        batch = patches[start : start + VISION_BATCH]
+    size = frames_per_batch(patches.shape[1])
+    for start in range(0, len(patches), size):
+        batch = patches[start : start + size]
         kept = len(batch)
-        if fill_batches and kept < VISION_BATCH:
-            batch = torch.cat([batch, batch[-1:].expand(VISION_BATCH - kept, -1, -1)])
+        if fill_batches and kept < size:
+            batch = torch.cat([batch, batch[-1:].expand(size - kept, -1, -1)])
         moved = batch.to(device=weight.device, dtype=weight.dtype)
         features.append(_encode_batch(visual, moved, plan, rotation)[:kept])
     return torch.cat(features)

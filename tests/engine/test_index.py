@@ -236,8 +236,8 @@ def test_a_video_that_changes_while_it_is_indexed_is_not_stored(
         encode_text = real.encode_text
 
         def encode_frames(self, frames):
+            yield from real.encode_frames(frames)
             video.write_bytes(demo_clip.read_bytes() + b"more")
-            return real.encode_frames(frames)
 
     with pytest.raises(VideoError, match="changed while it was indexed"):
         Engine(engine.archive, engine.settings, encoder=Changing()).index(video)

@@ -65,18 +65,23 @@ def test_kills_at_random_moments(many_clips: Path, clip_folder: Path, tmp_path: 
 
     whole = tmp_path / "whole"
     run = start(whole)
+    while run.is_alive() and not output.stat().st_size:
+        time.sleep(0.005)
+    began = time.monotonic()
     run.join()
+    took = time.monotonic() - began
     assert run.exitcode == 0
     expected = content(whole)
     assert set(expected) == finished_videos(output)
     assert len(expected) == VIDEOS
 
     killed, archive, acknowledged = 0, tmp_path / "killed", set[str]()
+    seen_half_done = False
     while killed < KILLS:
         run = start(archive)
         while run.is_alive() and not output.stat().st_size:
             time.sleep(0.005)
-        time.sleep(dice.uniform(0, 0.6))
+        time.sleep(dice.uniform(0, took))
         run.kill()
         run.join()
         killed += run.exitcode == -signal.SIGKILL
@@ -84,9 +89,12 @@ def test_kills_at_random_moments(many_clips: Path, clip_folder: Path, tmp_path: 
         held = content(archive)
         assert acknowledged <= set(held)
         assert all(expected[video] == held[video] for video in held)
+        seen_half_done |= 0 < len(held) < VIDEOS
         if len(held) == VIDEOS:
             shutil.rmtree(archive)
             acknowledged = set()
+
+    assert seen_half_done, "no kill came while some videos were done and others were not"
 
     run = start(archive)
     run.join()

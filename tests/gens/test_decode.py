@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+
+from hybrid.errors import ModelError
 
 
 @pytest.mark.parametrize("penalty", [0.5, 1.0, 1.05, 1.3, 2.0])
@@ -34,3 +38,14 @@ def test_of_equals_the_first() -> None:
 
     logits = torch.tensor([0.0, 3.0, 3.0, 1.0])
     assert best_token(logits, torch.zeros(4, dtype=torch.bool), repetition_penalty=1.0) == 1
+
+
+def test_weights_that_give_no_numbers_are_said(gens_folder: Path) -> None:
+    import numpy as np
+
+    from hybrid.gens.load import load_scorer
+
+    scorer = load_scorer(gens_folder, device="cpu")
+    scorer._checkpoint.model.lm_head.weight.data[0] = float("nan")
+    with pytest.raises(ModelError, match="not finite"):
+        scorer.score([np.zeros((8, 8, 3), dtype=np.uint8)], "a red circle")

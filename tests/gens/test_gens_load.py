@@ -247,8 +247,7 @@ def test_bad_prompts(checkpoint_copy: Path) -> None:
     edit(checkpoint_copy / "hybrid_prompt.json", frame_size=[100, 112])
     assert "multiples of 28" in refusal(checkpoint_copy)
     edit(checkpoint_copy / "hybrid_prompt.json", colour="red")
-    with pytest.raises(InputError, match="colour"):
-        load_scorer(checkpoint_copy, device="cpu")
+    assert "colour" in refusal(checkpoint_copy)
 
 
 def test_bad_device_and_dtype(gens_folder: Path) -> None:

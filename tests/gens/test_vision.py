@@ -91,3 +91,10 @@ def test_filled_batches_do_not_depend_on_their_number(
     for start in (0, 3, 8):
         part = encode(reference_model, patches[start : start + 1], 3, 5, fill=True)
         torch.testing.assert_close(part[0], together[start], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("patches", "frames"), [(64, 64), (60, 64), (128, 32), (5476, 1), (1, 64)])
+def test_large_frames_go_through_the_tower_in_small_batches(patches: int, frames: int) -> None:
+    from hybrid.gens.vision import frames_per_batch
+
+    assert frames_per_batch(patches) == frames

@@ -30,6 +30,12 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return seen
 
 
+@pytest.fixture(autouse=True)
+def short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file systems that tests run on count time finely; the margin for coarse ones would be waited for."""
+    monkeypatch.setattr(identity, "_RECENT_SECONDS", 0.1)
+
+
 def settle() -> None:
     """Let so much time go by that a file's times are old enough to be trusted."""
     time.sleep(0.15)
