@@ -7,6 +7,7 @@ one kind of clip; :func:`make_all` makes them all in a folder.
 
 from __future__ import annotations
 
+import struct
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
@@ -136,7 +137,9 @@ def resized(path: Path) -> Path:
     return path
 
 
-def _mux_as(out: av.container.OutputContainer, stream: av.VideoStream, packets: Iterable[av.Packet]) -> None:
+def _mux_as(
+    out: av.container.OutputContainer, stream: av.VideoStream, packets: Iterable[av.Packet[av.VideoStream]]
+) -> None:
     for packet in packets:
         packet.stream = stream
         packet.time_base = Fraction(1, FPS)
@@ -183,6 +186,33 @@ def holed(path: Path, source: Path, *, size: int = 4_000) -> Path:
     data = bytearray(source.read_bytes())
     middle = len(data) // 2
     data[middle : middle + size] = bytes(size)
+    path.write_bytes(bytes(data))
+    return path
+
+
+def joined(path: Path, parts: Sequence[Path]) -> Path:
+    """MPEG-TS files one after another, as ``cat`` does it: the clock starts over with every part."""
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def with_stated_length(path: Path, source: Path, *, seconds: float) -> Path:
+    """A Matroska file whose header states another length (element Duration, 44 89, in milliseconds)."""
+    data = bytearray(source.read_bytes())
+    place = data.index(b"\x44\x89\x88")
+    struct.pack_into(">d", data, place + 3, seconds * 1000)
+    path.write_bytes(bytes(data))
+    return path
+
+
+def with_long_last_frame(path: Path, source: Path, *, ticks: int) -> Path:
+    """An MP4 file whose last entry in the table of durations (stts) states another duration."""
+    data = bytearray(source.read_bytes())
+    place = data.index(b"stts")
+    (entries,) = struct.unpack_from(">I", data, place + 8)
+    last = place + 12 + 8 * (entries - 1)
+    assert struct.unpack_from(">I", data, last) == (1,), "the last entry must be that of one frame"
+    struct.pack_into(">I", data, last + 4, ticks)
     path.write_bytes(bytes(data))
     return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,13 +30,13 @@ def open_stream(path: str | Path, *, index: int | None = None) -> tuple[InputCon
     The stream's decoder is set to one thread; the other streams are not read.
 
     Raises:
-        VideoOpenError: no such file, no permission, not a video, or a codec that is not supported.
+        VideoOpenError: no such file, no permission, not a video, a codec that is not supported, or
+            no video stream with ``index`` (any more).
         NoVideoStreamError: nothing but sound, subtitles or cover art.
     """
     container = open_container(path)
     try:
-        stream = container.streams[index] if index is not None else _best_stream(container, path)
-        assert isinstance(stream, VideoStream)
+        stream = _best_stream(container, path) if index is None else _stream_again(container, index, path)
         if stream.codec_context is None:
             raise VideoOpenError(f"{path}: no decoder for its video codec in this build of FFmpeg; convert it to H.264")
         for other in container.streams:
@@ -56,7 +57,8 @@ def open_container(path: str | Path) -> InputContainer:
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):
             raise VideoOpenError(f"{path} is not a regular file; give a video file or a folder of images")
-        return av.open(str(path), metadata_errors="replace")
+        # In full, because FFmpeg takes what comes before a colon in a name for a protocol.
+        return av.open(os.path.abspath(path), metadata_errors="replace")
     except FileNotFoundError as exc:
         raise VideoOpenError(f"{path} does not exist") from exc
     except PermissionError as exc:
@@ -74,6 +76,14 @@ def _best_stream(container: InputContainer, path: str | Path) -> VideoStream:
         raise NoVideoStreamError(f"{path} holds no video stream; its streams: {kinds}{art}")
     best = container.streams.best("video")
     return best if best in real else max(real, key=lambda s: s.width * s.height)
+
+
+def _stream_again(container: InputContainer, index: int, path: str | Path) -> VideoStream:
+    """The stream with ``index`` of a file that was scanned before."""
+    stream = container.streams[index] if index < len(container.streams) else None
+    if not isinstance(stream, VideoStream):
+        raise VideoOpenError(f"{path} changed while it was read: its stream {index} is no video any more; read it anew")
+    return stream
 
 
 def packets_of(container: InputContainer, stream: VideoStream, errors: list[str]) -> Iterator[VideoPacket]:

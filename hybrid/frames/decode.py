@@ -2,8 +2,9 @@
 
 First the stretch is decoded with all that the plan allows to be left out. If the decoder refuses a
 packet, calls a frame damaged, or a wanted frame does not come out in its turn, what is still
-lacking is decoded again with nothing left out, from an entry further back: that gives what a full
-decode of the file gives, concealment of damage included.
+lacking is decoded again with nothing left out, from an entry further back. That gives what a full
+decode of the file gives, concealment of damage included, unless damage reaches across more than
+four entries: such a frame may be patched up from other pictures than in a full decode.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Tally:
     damaged: set[int] = field(default_factory=set)
     redone: int = 0
     concealed: int = 0
+    backward: int = 0
 
     def add(self, other: Tally) -> None:
         """Add another thread's counts."""
@@ -58,6 +60,7 @@ class Tally:
         self.damaged |= other.damaged
         self.redone += other.redone
         self.concealed += other.concealed
+        self.backward += other.backward
 
 
 def frames_of(

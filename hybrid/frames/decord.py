@@ -17,17 +17,27 @@ Where decord 0.6 is known to be wrong or to fail, so that PyAV is the default:
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hybrid.errors import FrameDecodeError, InputError, MissingDependencyError, NoVideoStreamError, VideoOpenError
+from hybrid.errors import MissingDependencyError, NoVideoStreamError, VideoOpenError
 from hybrid.frames.images import BatchBuilder, Sample
 from hybrid.frames.plan import SLACK_SECONDS, grid_size
-from hybrid.frames.source import DEFAULT_BATCH_BYTES, FrameSource, ReadReport, check_ordinals
+from hybrid.frames.source import (
+    DEFAULT_BATCH_BYTES,
+    FrameSource,
+    ReadReport,
+    check_at_least_one,
+    check_ordinals,
+    checked_gaps,
+    why_none,
+)
 from hybrid.values import FloatArray, FrameBatch, IntArray, MissingFrame, Sampling, VideoInfo
 
 __all__ = ["DecordSource"]
@@ -61,27 +71,17 @@ class DecordSource(FrameSource):
         threads: int | None = None,
         batch_bytes: int = DEFAULT_BATCH_BYTES,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise InputError(f"threads is {threads}; it must be at least 1")
-        if batch_bytes < 1:
-            raise InputError(f"batch_bytes is {batch_bytes}; it must be at least 1")
+        check_at_least_one(threads=threads, batch_bytes=batch_bytes)
         self.sampling = sampling
         self._path = str(path)
         self._threads = threads or 1
         self._batch_bytes = batch_bytes
-        reader = self._open()
-        stamps = np.asarray(reader.get_frame_timestamp(np.arange(len(reader))), dtype=np.float64).reshape(-1, 2)
-        if not len(stamps):
-            raise VideoOpenError(f"{path}: decord finds no frame in it; try --decoder pyav")
+        stamps, self._keys, (height, width) = self._survey()
         self._times: FloatArray = stamps[:, 0] - stamps[0, 0]
         self._end = float(stamps[-1, 1] - stamps[0, 0])
-        self._keys: IntArray = np.asarray(reader.get_key_indices(), dtype=np.int64)
-        height, width = reader[0].shape[:2]
-        del reader
         self.info = VideoInfo(
             path=str(path), kind="file", duration_seconds=self._end, width=width, height=height, codec="unknown"
         )
-        self._report: ReadReport | None = None
 
     def _open(self) -> Any:
         try:
@@ -92,9 +92,27 @@ class DecordSource(FrameSource):
             ) from exc
         if not Path(self._path).is_file():
             raise VideoOpenError(f"{self._path} does not exist or is not a file")
+        with self._our_errors(decord.DECORDError):
+            return decord.VideoReader(os.path.abspath(self._path), num_threads=self._threads)
+
+    def _survey(self) -> tuple[FloatArray, IntArray, tuple[int, int]]:
+        """Start and end of every frame in seconds [N, 2], the key frames' numbers, height and width."""
+        reader = self._open()
+        import decord
+
+        with self._our_errors(decord.DECORDError):
+            stamps = np.asarray(reader.get_frame_timestamp(np.arange(len(reader))), dtype=np.float64).reshape(-1, 2)
+            if not len(stamps):
+                raise VideoOpenError(f"{self._path}: decord finds no frame in it; try --decoder pyav")
+            height, width = reader[0].shape[:2]
+            return stamps, np.asarray(reader.get_key_indices(), dtype=np.int64), (height, width)
+
+    @contextmanager
+    def _our_errors(self, foreign: type[Exception]) -> Iterator[None]:
+        """Where decord's errors of opening a file become ours."""
         try:
-            return decord.VideoReader(self._path, num_threads=self._threads)
-        except (decord.DECORDError, RuntimeError, IndexError, ValueError) as exc:
+            yield
+        except (foreign, RuntimeError, IndexError, ValueError) as exc:
             if "cannot find video stream" in str(exc):
                 raise NoVideoStreamError(
                     f"decord finds no video stream in {self._path} that it can decode (AV1 is too new for it); "
@@ -108,7 +126,7 @@ class DecordSource(FrameSource):
 
     def _read(self, ordinals: list[int] | None) -> Iterator[FrameBatch]:
         grid = self._grid(ordinals)
-        missing = [MissingFrame(k, self._why_none()) for k, frame in grid if frame < 0]
+        missing = [MissingFrame(k, why_none(self.sampling, self._end)) for k, frame in grid if frame < 0]
         wanted = [(k, frame) for k, frame in grid if frame >= 0]
         builder = BatchBuilder(self._batch_bytes)
         decoded = found = 0
@@ -128,10 +146,8 @@ class DecordSource(FrameSource):
         rest = builder.take()
         if rest is not None:
             yield rest
-        missing.sort(key=lambda gap: gap.ordinal)
-        if missing and not found:
-            raise FrameDecodeError(f"{self._path}: none of the {len(missing)} wanted frames; {missing[0].reason}")
-        self._report = ReadReport(duration_seconds=self._end, frames_decoded=decoded, missing=tuple(missing))
+        gaps = checked_gaps(self._path, missing, found=found)
+        self._report = ReadReport(duration_seconds=self._end, frames_decoded=decoded, missing=gaps)
 
     def _pictures(self, reader: Any, frames: list[int]) -> list[Any]:
         """uint8 [H, W, 3] for every frame, or the reason why there is none."""
@@ -158,20 +174,6 @@ class DecordSource(FrameSource):
         frames = np.searchsorted(self._times, asked / rate + SLACK_SECONDS, side="right") - 1
         frames[asked >= count] = -1
         return list(zip(asked.tolist(), frames.tolist(), strict=True))
-
-    def _why_none(self) -> str:
-        if self.sampling.policy == "keyframes":
-            return "no key frame in its interval"
-        return f"the video ends at {self._end:.3f} s"
-
-    def report(self) -> ReadReport:
-        """See :meth:`FrameSource.report`."""
-        if self._report is None:
-            raise InputError("no reading was finished yet; read() to its end first")
-        return self._report
-
-    def close(self) -> None:
-        """Nothing stays open between readings."""
 
 
 def _reason(error: Exception) -> str:

@@ -12,10 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
-from hybrid.errors import FrameDecodeError, InputError, VideoOpenError
+from hybrid.errors import VideoOpenError
 from hybrid.frames.images import BatchBuilder, Sample
 from hybrid.frames.plan import SLACK_SECONDS
-from hybrid.frames.source import DEFAULT_BATCH_BYTES, FrameSource, ReadReport, check_ordinals
+from hybrid.frames.source import (
+    DEFAULT_BATCH_BYTES,
+    FrameSource,
+    ReadReport,
+    check_at_least_one,
+    check_ordinals,
+    checked_gaps,
+)
 from hybrid.values import IMAGE_SUFFIXES, ByteArray, FrameBatch, MissingFrame, Sampling, VideoInfo
 
 __all__ = ["FolderSource"]
@@ -44,8 +51,7 @@ class FolderSource(FrameSource):
     """
 
     def __init__(self, path: str | Path, sampling: Sampling, *, batch_bytes: int = DEFAULT_BATCH_BYTES) -> None:
-        if batch_bytes < 1:
-            raise InputError(f"batch_bytes is {batch_bytes}; it must be at least 1")
+        check_at_least_one(batch_bytes=batch_bytes)
         self.sampling = sampling
         self._batch_bytes = batch_bytes
         self._images = numbered_images(Path(path))
@@ -60,7 +66,6 @@ class FolderSource(FrameSource):
         self.info = VideoInfo(
             path=str(path), kind="folder", duration_seconds=self._end, width=width, height=height, codec=codec
         )
-        self._report: ReadReport | None = None
 
     def read(self, *, ordinals: Sequence[int] | None = None) -> Iterator[FrameBatch]:
         """See :meth:`FrameSource.read`."""
@@ -87,12 +92,8 @@ class FolderSource(FrameSource):
         rest = builder.take()
         if rest is not None:
             yield rest
-        if not decoded and missing:
-            raise FrameDecodeError(
-                f"{self.info.path}: none of the {len(missing)} wanted images could be read; "
-                f"the first: {missing[0].reason}"
-            )
-        self._report = ReadReport(duration_seconds=self._end, frames_decoded=decoded, missing=tuple(missing))
+        gaps = checked_gaps(self.info.path, missing, found=decoded)
+        self._report = ReadReport(duration_seconds=self._end, frames_decoded=decoded, missing=gaps)
 
     def _grid(self, ordinals: list[int] | None) -> list[tuple[int, int]]:
         """Ordinal and number of every sample that exists, or of those that are asked for."""
@@ -123,15 +124,6 @@ class FolderSource(FrameSource):
                 return np.asarray(upright.convert("RGB")), ""
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
             return None, f"{path.name} cannot be read: {exc}"
-
-    def report(self) -> ReadReport:
-        """See :meth:`FrameSource.report`."""
-        if self._report is None:
-            raise InputError("no reading was finished yet; read() to its end first")
-        return self._report
-
-    def close(self) -> None:
-        """Nothing stays open between readings."""
 
 
 def numbered_images(folder: Path) -> dict[int, Path]:

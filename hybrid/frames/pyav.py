@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 
-from hybrid.errors import FrameDecodeError, InputError
 from hybrid.frames.decode import Shown, Tally, decode_job, frames_of
 from hybrid.frames.images import BatchBuilder, RgbConverter, Sample
 from hybrid.frames.parallel import run_ordered
@@ -41,7 +40,15 @@ from hybrid.frames.plan import (
 from hybrid.frames.reader import PacketReader
 from hybrid.frames.scan import Movie, scan
 from hybrid.frames.sequential import sequential_samples
-from hybrid.frames.source import DEFAULT_BATCH_BYTES, FrameSource, ReadReport, check_ordinals
+from hybrid.frames.source import (
+    DEFAULT_BATCH_BYTES,
+    FrameSource,
+    ReadReport,
+    check_at_least_one,
+    check_ordinals,
+    checked_gaps,
+    why_none,
+)
 from hybrid.values import FrameBatch, MissingFrame, Sampling, VideoInfo
 
 __all__ = ["PyAVSource"]
@@ -82,10 +89,7 @@ class PyAVSource(FrameSource):
         threads: int | None = None,
         batch_bytes: int = DEFAULT_BATCH_BYTES,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise InputError(f"threads is {threads}; it must be at least 1")
-        if batch_bytes < 1:
-            raise InputError(f"batch_bytes is {batch_bytes}; it must be at least 1")
+        check_at_least_one(threads=threads, batch_bytes=batch_bytes)
         self.sampling = sampling
         self._batch_bytes = batch_bytes
         self._movie = scan(path)
@@ -99,7 +103,6 @@ class PyAVSource(FrameSource):
             height=height,
             codec=self._movie.codec,
         )
-        self._report: ReadReport | None = None
 
     def read(self, *, ordinals: Sequence[int] | None = None) -> Iterator[FrameBatch]:
         """See :meth:`FrameSource.read`.
@@ -128,13 +131,7 @@ class PyAVSource(FrameSource):
         rest = builder.take()
         if rest is not None:
             yield rest
-        missing.sort(key=lambda gap: gap.ordinal)
-        if not found and missing:
-            raise FrameDecodeError(
-                f"{self.info.path}: none of the {len(missing)} wanted frames could be decoded; "
-                f"the first: {missing[0].reason}"
-            )
-        self._report = self._make_report(tally, tuple(missing))
+        self._report = self._make_report(tally, checked_gaps(self.info.path, missing, found=found))
 
     def _samples(self, ordinals: list[int] | None, tally: Tally) -> Generator[Sample]:
         if self._movie.unsafe is not None:
@@ -142,7 +139,8 @@ class PyAVSource(FrameSource):
             return
         wanted = grid(self._movie.packets, self._movie.clock, self.sampling, end_seconds=self._movie.end_seconds)
         if ordinals is not None:
-            wanted = restrict(wanted, np.array(ordinals, dtype=np.int64), why_none=self._why_none())
+            reason = why_none(self.sampling, self._movie.end_seconds)
+            wanted = restrict(wanted, np.array(ordinals, dtype=np.int64), why_none=reason)
         for gap in wanted.missing:
             yield Sample(gap.ordinal, 0.0, -1, None, gap.reason)
         yield from self._planned_samples(wanted, tally)
@@ -156,7 +154,7 @@ class PyAVSource(FrameSource):
                     left.discard(sample.ordinal)
                 yield sample
         for ordinal in sorted(left or ()):
-            yield Sample(ordinal, 0.0, -1, None, self._why_none())
+            yield Sample(ordinal, 0.0, -1, None, why_none(self.sampling, self._movie.end_seconds))
 
     def _planned_samples(self, wanted: Wanted, tally: Tally) -> Iterator[Sample]:
         movie = self._movie
@@ -206,11 +204,6 @@ class PyAVSource(FrameSource):
             for own in tallies:
                 tally.add(own)
 
-    def _why_none(self) -> str:
-        if self.sampling.policy == "keyframes":
-            return "no key frame in its interval"
-        return f"the video ends at {self._movie.end_seconds:.3f} s"
-
     def _make_report(self, tally: Tally, missing: tuple[MissingFrame, ...]) -> ReadReport:
         notes = [self._movie.note] if self._movie.note else []
         if self._movie.unsafe is not None:
@@ -219,6 +212,8 @@ class PyAVSource(FrameSource):
             notes.append(f"decoded again in full after damage or a lost frame: {tally.redone} of its stretches")
         if tally.concealed:
             notes.append(f"{tally.concealed} frames are damaged and were patched up by the decoder")
+        if tally.backward:
+            notes.append(f"{tally.backward} frames are left out because their time stamps go back")
         return ReadReport(
             duration_seconds=self._movie.end_seconds,
             frames_decoded=tally.frames,
@@ -226,18 +221,9 @@ class PyAVSource(FrameSource):
             packets_decoded=tally.packets,
             packets_damaged=len(tally.damaged),
             missing=missing,
-            cut=self._movie.cut,
+            cut=self._movie.cut or tally.backward > 0,
             note="; ".join(notes) or None,
         )
-
-    def report(self) -> ReadReport:
-        """See :meth:`FrameSource.report`."""
-        if self._report is None:
-            raise InputError("no reading was finished yet; read() to its end first")
-        return self._report
-
-    def close(self) -> None:
-        """Nothing stays open between readings."""
 
 
 def _cores() -> int:

@@ -19,6 +19,9 @@ from hybrid.frames.scan import Movie
 
 __all__ = ["PacketReader"]
 
+FAILED_SEEKS = 3
+"""After so many jumps in a row that failed, the container is taken for one that cannot seek."""
+
 
 class PacketReader:
     """Reads packets of a scanned file again, any stretch of them. Not for use by several threads.
@@ -29,7 +32,7 @@ class PacketReader:
 
     def __init__(self, movie: Movie) -> None:
         self._movie = movie
-        self._can_seek = True
+        self._failed = 0
         self._open()
 
     def _open(self) -> None:
@@ -40,11 +43,17 @@ class PacketReader:
         self._packets = packets_of(self._container, self._stream, [])
         self._next = 0
 
+    @property
+    def place(self) -> int:
+        """The number of the packet that comes next."""
+        return self._next
+
     def packets(self, start: int, last: int) -> Iterator[tuple[int, VideoPacket]]:
         """The packets ``start`` .. ``last`` (inclusive) with their places in decode order.
 
         Raises:
             FrameDecodeError: the file is not the one that was scanned any more.
+            VideoOpenError: it cannot be opened again, or its stream is gone.
         """
         waiting = self._go_to(start)
         while self._next <= last:
@@ -70,14 +79,15 @@ class PacketReader:
         if 0 <= start - self._next <= self._movie.near:
             return None
         time = int(self._movie.packets.pts[start])
-        if self._can_seek and start > 0 and time != NO_PTS:
+        if self._failed < FAILED_SEEKS and start > 0 and time != NO_PTS:
             second = int(1 / self._movie.clock.time_base) or 1
             for target in (time, time - second):
                 packet = self._seek(target, start)
                 if packet is not None:
+                    self._failed = 0
                     return packet
-            # This container does not seek reliably: from now on, only read on or start over.
-            self._can_seek = False
+            # Where it stands now is not known.
+            self._failed += 1
             self._restart()
         elif start < self._next:
             self._restart()

@@ -16,9 +16,10 @@ import numpy as np
 
 from hybrid.frames.decode import Tally, frames_of
 from hybrid.frames.images import RgbConverter, Sample
-from hybrid.frames.plan import NO_PTS, SLACK_SECONDS, grid_size, last_ticks, sample_ticks
+from hybrid.frames.plan import MAX_REORDER, NO_PTS, SLACK_SECONDS, grid_size, last_ticks, sample_ticks
 from hybrid.frames.reader import PacketReader
 from hybrid.frames.scan import Movie
+from hybrid.frames.timestamps import usual_step
 from hybrid.values import ByteArray, Sampling
 
 __all__ = ["sequential_samples"]
@@ -50,7 +51,8 @@ def _timed_frames(reader: PacketReader, movie: Movie, tally: Tally, lost: list[i
     """Frames whose time moves on, with their number. Times of refused packets go to ``lost``, sorted.
 
     A frame without a time comes the usual distance after the one before it. Where packets have no
-    times of their own, frames are counted; a refused packet counts as a frame.
+    times of their own, frames are counted; a refused packet counts as a frame. A frame that would
+    go back in time is left out and counted.
     """
     low, high, step = _time_range(movie)
     previous: int | None = None
@@ -69,22 +71,37 @@ def _timed_frames(reader: PacketReader, movie: Movie, tally: Tally, lost: list[i
         if movie.counted:
             time = int(movie.times[min(place, len(movie.times) - 1)])
         elif frame.pts is not None:
-            time = frame.pts
+            time = _time_of(frame.pts, movie, reader.place - 1)
         else:
             time = low if previous is None else previous + step
-        if not low <= time <= high + step or (previous is not None and time < previous):
+        if not low <= time <= high + step:
+            continue
+        if previous is not None and time < previous:
+            tally.backward += 1
             continue
         previous = time
         yield _Timed(frame, time, number)
 
 
+def _time_of(pts: int, movie: Movie, latest: int) -> int:
+    """The time of a frame by the packet that it came from; :data:`NO_PTS` if that is left out.
+
+    That is the last packet with its time stamp among those that the decoder may still hold back,
+    up to packet ``latest``; the frame's time stamp alone does not tell where a clock starts over.
+    """
+    first = max(0, latest + 1 - 2 * MAX_REORDER)
+    places = first + np.flatnonzero(movie.packets.pts[first : latest + 1] == pts)
+    if not len(places):
+        return pts
+    shown = places[movie.packets.shown[places]]
+    return int(movie.times[shown[-1]]) if len(shown) else NO_PTS
+
+
 def _time_range(movie: Movie) -> tuple[int, int, int]:
-    times = np.sort(movie.times[movie.packets.shown & (movie.times != NO_PTS)])
+    times = movie.times[movie.packets.shown & (movie.times != NO_PTS)]
     if not len(times):
         return 0, int(np.iinfo(np.int64).max) // 2, 1
-    steps = np.diff(times)
-    step = int(np.median(steps[steps > 0])) if (steps > 0).any() else 1
-    return int(times[0]), int(times[-1]), step
+    return int(times.min()), int(times.max()), usual_step(times)
 
 
 def _exact(
@@ -141,10 +158,13 @@ def _keyframes(
 ) -> Iterator[Sample]:
     picture = _Picture(movie)
     latest = -1
+    final = None if ordinals is None else max(ordinals, default=-1)
     for shown in frames:
+        k = int((max(0.0, float(movie.clock.seconds(shown.time))) + SLACK_SECONDS) * rate)
+        if final is not None and k > final:
+            return
         if not shown.frame.key_frame:
             continue
-        k = int((max(0.0, float(movie.clock.seconds(shown.time))) + SLACK_SECONDS) * rate)
         if k > latest and (ordinals is None or k in ordinals):
             yield picture.sample(k, shown, [], 0)
         latest = max(latest, k)

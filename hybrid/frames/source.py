@@ -8,21 +8,31 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from hybrid.errors import InputError
+from hybrid.errors import FrameDecodeError, InputError
 from hybrid.values import FrameBatch, MissingFrame, Sampling, VideoInfo
 
-__all__ = ["DECODERS", "DecoderName", "FrameSource", "ReadReport", "check_ordinals", "open_source"]
+__all__ = [
+    "DECODERS",
+    "DecoderName",
+    "FrameSource",
+    "ReadReport",
+    "check_at_least_one",
+    "check_ordinals",
+    "checked_gaps",
+    "open_source",
+    "why_none",
+]
 
 DecoderName = Literal["pyav", "decord"]
 DECODERS: tuple[DecoderName, ...] = ("pyav", "decord")
 
-DEFAULT_BATCH_BYTES = 32 * 2**20
+DEFAULT_BATCH_BYTES = 8 * 2**20
 """How large a batch of decoded frames may grow (one frame may always be yielded)."""
 
 
@@ -37,7 +47,8 @@ class ReadReport:
         packets_decoded: packets that were handed to the decoder.
         packets_damaged: packets that the decoder refused.
         missing: samples that could not be had, by ordinal, with the reason.
-        cut: whether the file lacks its end, so that the timeline ends before the video does.
+        cut: whether some of the video is not on the timeline: the file lacks its end, or packets
+            or frames with impossible time stamps are left out.
         note: what else the caller should know (cut file, fallback to a full decode); or None.
     """
 
@@ -56,6 +67,7 @@ class FrameSource(ABC):
 
     info: VideoInfo
     sampling: Sampling
+    _report: ReadReport | None = None
 
     @abstractmethod
     def read(self, *, ordinals: Sequence[int] | None = None) -> Iterator[FrameBatch]:
@@ -70,16 +82,17 @@ class FrameSource(ABC):
             FrameDecodeError: not one of the wanted samples could be decoded.
         """
 
-    @abstractmethod
     def report(self) -> ReadReport:
         """What the last finished reading took and could not get.
 
         Raises:
             InputError: no reading was finished yet.
         """
+        if self._report is None:
+            raise InputError("no reading was finished yet; read() to its end first")
+        return self._report
 
-    @abstractmethod
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (a source that keeps nothing open has nothing to do)
         """Let go of the file. May be called twice."""
 
     def __enter__(self) -> FrameSource:
@@ -89,6 +102,38 @@ class FrameSource(ABC):
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def check_at_least_one(**values: int | None) -> None:
+    """Refuse options below 1; None stands for the default.
+
+    Raises:
+        InputError: one of them is below 1.
+    """
+    for name, value in values.items():
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value}; it must be at least 1")
+
+
+def checked_gaps(path: str, missing: Iterable[MissingFrame], *, found: int) -> tuple[MissingFrame, ...]:
+    """What a reading could not get, by ordinal.
+
+    Raises:
+        FrameDecodeError: it got nothing at all though something was wanted.
+    """
+    gaps = tuple(sorted(missing, key=lambda gap: gap.ordinal))
+    if gaps and not found:
+        raise FrameDecodeError(
+            f"{path}: none of the {len(gaps)} wanted frames could be decoded; the first: {gaps[0].reason}"
+        )
+    return gaps
+
+
+def why_none(sampling: Sampling, end_seconds: float) -> str:
+    """Why a video that ends there has no sample with an ordinal that was asked for."""
+    if sampling.policy == "keyframes":
+        return "no key frame in its interval"
+    return f"the video ends at {end_seconds:.3f} s"
 
 
 def check_ordinals(ordinals: Sequence[int]) -> list[int]:

@@ -198,6 +198,32 @@ def test_damage_ends_in_frames_or_in_our_error(decoder: DecoderName, name: str, 
 
 
 @needs_decord
+@pytest.mark.parametrize("method", ["get_frame_timestamp", "get_key_indices", "__getitem__"])
+def test_decord_fails_in_our_words(clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    import decord
+
+    def fail(*_: object) -> None:
+        raise decord.DECORDError("[12:00:00] video_reader.cc:1: a check failed\nStack trace")
+
+    monkeypatch.setattr(decord.VideoReader, method, fail)
+    with pytest.raises(
+        VideoOpenError, match=r"^decord cannot open .*short_gop\.mp4: a check failed; try --decoder pyav$"
+    ):
+        open_source(clips["short_gop"], Sampling(1.0), decoder="decord")
+
+
+@pytest.mark.parametrize("decoder", DECODER)
+def test_a_colon_in_a_name(
+    clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder: DecoderName
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("12:30:00.mp4").write_bytes(clips["short_gop"].read_bytes())
+    with open_source("12:30:00.mp4", Sampling(1.0), decoder=decoder) as source:
+        assert len(read_all(source).ordinals) == 10
+        assert source.info.path == "12:30:00.mp4"
+
+
+@needs_decord
 def test_rotated_by_both_decoders(clips: dict[str, Path]) -> None:
     one, other = (read_all(open_source(clips["rotated"], Sampling(1.0), decoder=name)) for name in DECODERS)
     assert one.rgb[0].shape == other.rgb[0].shape == (160, 96, 3)

@@ -329,6 +329,31 @@ def test_what_is_no_video_is_said(clips: dict[str, Path], name: str, error: type
     assert str(clips[name]) in str(caught.value)
 
 
+def test_a_colon_in_a_name_is_no_protocol(
+    clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("2024-01-01T12:30:00.mp4", "http:film.mp4", "-film.mp4"):
+        Path(name).write_bytes(clips["short_gop"].read_bytes())
+        source = PyAVSource(name, Sampling(1.0))
+        assert len(read_all(source).ordinals) == 10
+        assert source.info.path == name
+    Path("file:text.mp4").write_text("This is not a video.")
+    with pytest.raises(VideoOpenError, match=r"^file:text\.mp4 is not a video that FFmpeg can open: [^/]+$"):
+        PyAVSource("file:text.mp4", Sampling(1.0))
+
+
+@pytest.mark.parametrize("policy", ["exact", "keyframes"])
+def test_a_full_decode_for_some_samples_ends_with_the_last_of_them(clips: dict[str, Path], policy: str) -> None:
+    source = PyAVSource(clips["raw"], Sampling(1.0, policy))  # type: ignore[arg-type]
+    read_all(source)
+    every = source.report().packets_decoded
+    assert len(read_all(source, [0, 2]).ordinals) == 2
+    assert source.report().packets_decoded < 0.8 * every
+    assert read_all(source, []).ordinals == []
+    assert source.report().packets_decoded < 0.3 * every
+
+
 def test_bad_arguments_are_said(clips: dict[str, Path]) -> None:
     path = clips["short_gop"]
     with pytest.raises(InputError, match="threads is 0"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -10,8 +11,8 @@ import av.error
 import numpy as np
 import pytest
 
-from hybrid.errors import FrameDecodeError
-from hybrid.frames.container import MAX_DEMUX_ERRORS, packets_of
+from hybrid.errors import FrameDecodeError, VideoOpenError
+from hybrid.frames.container import MAX_DEMUX_ERRORS, VideoPacket, packets_of
 from hybrid.frames.reader import PacketReader
 from hybrid.frames.scan import scan
 from tests.make_videos import WHOLE
@@ -56,6 +57,45 @@ def test_a_file_that_changed_is_noticed(clips: dict[str, Path], tmp_path: Path) 
     path.write_bytes(clips["short_gop"].read_bytes())
     with PacketReader(movie) as reader, pytest.raises(FrameDecodeError, match="changed while it was read"):
         list(reader.packets(0, 299))
+
+
+def test_a_file_that_lost_its_stream_is_noticed(clips: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "video.mp4"
+    path.write_bytes(clips["long_gop"].read_bytes())
+    movie = scan(path)
+    for other in (clips["sound"], clips["cover"]):
+        path.write_bytes(other.read_bytes())
+        with pytest.raises(VideoOpenError, match="changed while it was read"):
+            PacketReader(replace(movie, stream=1 if other == clips["sound"] else 0))
+
+
+def test_one_seek_that_fails_is_not_the_end_of_seeking(clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    movie = scan(clips["short_gop"])
+    seek = PacketReader._seek
+    tried: list[int] = []
+
+    def unsure(self: PacketReader, target: int, start: int) -> VideoPacket | None:
+        tried.append(start)
+        return seek(self, target, start) if start > 100 else None
+
+    monkeypatch.setattr(PacketReader, "_seek", unsure)
+    with PacketReader(movie) as reader:
+        for start in (90, 240, 60, 270):
+            assert [index for index, _ in reader.packets(start, start + 2)] == [start, start + 1, start + 2]
+    # What fails is tried at two places; what succeeds, at one.
+    assert tried == [90, 90, 240, 60, 60, 270]
+
+
+def test_a_container_that_cannot_seek_is_not_asked_for_ever(
+    clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    movie = scan(clips["short_gop"])
+    tried: list[int] = []
+    monkeypatch.setattr(PacketReader, "_seek", lambda self, target, start: tried.append(start))
+    with PacketReader(movie) as reader:
+        for start in (90, 240, 60, 270, 30, 120, 210):
+            list(reader.packets(start, start))
+    assert tried == [90, 90, 240, 240, 60, 60]
 
 
 class FaultyContainer:

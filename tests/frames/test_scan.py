@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
+from av.video.stream import VideoStream
 
 from hybrid.frames import scan as scan_module
+from hybrid.frames.bitstream import KeyPackets
 from hybrid.frames.plan import NO_PTS, Clock
 from hybrid.frames.pyav import PyAVSource
 from hybrid.frames.scan import scan
-from hybrid.values import Sampling
-from tests.frames.full_decode import read_all
-from tests.make_videos import FPS, MS, encode, repeated, x264
+from hybrid.values import Sampling, SamplingPolicy
+from tests.frames.full_decode import assert_same, full_decode, read_all
+from tests.make_videos import (
+    FPS,
+    MS,
+    encode,
+    joined,
+    read_number,
+    repeated,
+    uneven_times,
+    with_long_last_frame,
+    with_stated_length,
+    x264,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,11 +67,69 @@ def test_sound_that_goes_on_is_not_a_cut(clips: dict[str, Path]) -> None:
     assert scan(clips["delayed"]).note is None
 
 
-def test_a_wild_time_stamp_is_left_out() -> None:
-    clock = Clock(MS, Fraction(0))
-    times = np.array([0, 40, 80, 10**12, NO_PTS, -(10**9)])
-    assert scan_module._outliers(times, clock, 10.0).tolist() == [False, False, False, True, False, True]
-    assert scan_module._outliers(times, clock, None).tolist() == [False, False, False, False, False, True]
+def test_a_stale_length_does_not_cost_the_rest_of_the_video(tmp_path: Path) -> None:
+    whole = encode(tmp_path / "whole.mkv", "libx264", options=x264(), frames=400, fps=2, gop=20)
+    stale = with_stated_length(tmp_path / "stale.mkv", whole, seconds=10)
+    assert scan(whole).note is None
+    source = PyAVSource(stale, Sampling(1.0))
+    found, right = read_all(source), read_all(PyAVSource(whole, Sampling(1.0)))
+    assert_same(found, right)
+    assert len(found.ordinals) == 200
+    report = source.report()
+    assert report.duration_seconds == pytest.approx(200.0)
+    assert not report.cut
+    assert "its packets go on after that" in str(report.note)
+
+
+def test_packets_that_are_left_out_make_the_report_partial(tmp_path: Path) -> None:
+    times = [*range(0, 2000, 33), 864_000_000]
+    made = encode(
+        tmp_path / "made.mkv", "libx264", options=x264(bf="0"), frames=len(times), times=times, time_base=MS, gop=30
+    )
+    path = with_stated_length(tmp_path / "wild.mkv", made, seconds=2)
+    source = PyAVSource(path, Sampling(1.0))
+    assert read_all(source).ordinals == [0, 1, 2]
+    assert source.report().duration_seconds == pytest.approx(2.013, abs=2e-3)
+    assert source.report().cut
+    assert "1 packets with a time stamp outside of the video are left out" in str(source.report().note)
+
+
+@pytest.mark.parametrize("early", [1, 40])
+def test_what_lies_before_the_beginning_is_left_out(early: int) -> None:
+    times = np.arange(100) * 40
+    times[:early] -= 100_000
+    found = scan_module._straighten(times, np.ones(100, bool), Clock(MS, Fraction(0)), 4.0, None)
+    assert np.flatnonzero(found.wild).tolist() == list(range(early))
+    assert found.notes == [f"{early} packets with a time stamp outside of the video are left out"]
+    assert found.stated == 4.0
+    # What an edit list cuts off is no loss.
+    kept = np.arange(100) >= early
+    assert scan_module._straighten(times, kept, Clock(MS, Fraction(0)), 4.0, None).notes == []
+
+
+def test_a_last_frame_without_end_ends_where_the_container_does(tmp_path: Path) -> None:
+    times = uneven_times(50, seed=4)
+    made = encode(tmp_path / "made.mp4", "libx264", options=x264(bf="0"), gop=25, frames=50, times=times, time_base=MS)
+    end = scan(made).end_seconds
+    path = with_long_last_frame(tmp_path / "long.mp4", made, ticks=16_000 * 9 * 3600)
+    movie = scan(path)
+    assert movie.end_seconds == pytest.approx(end, abs=0.1)
+    assert not movie.cut
+
+
+@pytest.mark.parametrize(
+    ("stated", "end", "note"), [(None, 902.0, True), (902.0, 902.0, True), (6.0, 6.0, False), (1.0, 2.0, False)]
+)
+def test_the_duration_of_the_last_packet(stated: float | None, end: float, note: bool) -> None:
+    times = np.arange(0, 2000, 40)
+    every, clock, stream = np.ones(50, bool), Clock(MS, Fraction(0)), cast(VideoStream, None)
+    durations = np.where(times == 1960, 900_040, 40)
+    found, notes = scan_module._end_seconds(times, durations, every, clock, stream, stated)
+    assert found == pytest.approx(end)
+    assert bool(notes) == note
+    found, notes = scan_module._end_seconds(times, np.full(50, 2000), every, clock, stream, 2.0)
+    assert found == pytest.approx(3.96)
+    assert notes == []
 
 
 def test_packets_out_of_place_do_not_stretch_the_video(tmp_path: Path) -> None:
@@ -69,13 +145,82 @@ def test_packets_out_of_place_do_not_stretch_the_video(tmp_path: Path) -> None:
     assert source.report().frames_decoded < 40
 
 
+@pytest.mark.parametrize("policy", ["exact", "keyframes"])
+def test_a_clock_that_starts_over_loses_nothing(tmp_path: Path, policy: SamplingPolicy) -> None:
+    first = encode(tmp_path / "first.ts", "libx264", options=x264(), frames=150, gop=60)
+    second = encode(tmp_path / "second.ts", "libx264", options=x264(), frames=90, gop=60)
+    path = joined(tmp_path / "joined.ts", [first, second, first])
+    reference = full_decode(path)
+    source = PyAVSource(path, Sampling(3.0, policy))
+    found = read_all(source)
+    report = source.report()
+    assert report.duration_seconds == pytest.approx(13.0, abs=1e-3)
+    assert "the clock jumps back at 4.97 s and 1 times more; what follows is put behind it" in str(report.note)
+    assert not report.cut
+    assert report.missing == ()
+    keys = [n for n, key in enumerate(reference.key) if key]
+    assert found.numbers == (list(range(0, 390, 10)) if policy == "exact" else keys)
+    assert found.seconds == pytest.approx([n / 30 for n in found.numbers], abs=1e-4)
+    assert all((rgb == reference.rgb[n]).all() for n, rgb in zip(found.numbers, found.rgb, strict=True))
+    asked = found.ordinals[1::3]
+    assert read_all(source, asked).numbers == found.numbers[1::3]
+
+
+@pytest.mark.parametrize("start", [20, 5000])
+def test_a_second_part_that_is_earlier_than_the_first(tmp_path: Path, start: int) -> None:
+    # More than a minute earlier, FFmpeg takes the clock for run over: the second part seems a day later.
+    late = [start * 90_000 + 3000 * n for n in range(40)]
+    first = encode(
+        tmp_path / "first.ts", "libx264", options=x264(), frames=40, times=late, time_base=Fraction(1, 90_000)
+    )
+    second = encode(tmp_path / "second.ts", "libx264", options=x264(), frames=40)
+    source = PyAVSource(joined(tmp_path / "joined.ts", [first, second]), Sampling(15.0))
+    found = read_all(source)
+    assert found.numbers == list(range(0, 80, 2))
+    assert [read_number(rgb) for rgb in found.rgb] == [n % 40 for n in found.numbers]
+    assert source.report().duration_seconds == pytest.approx(80 / 30, abs=1e-3)
+    assert not source.report().cut
+
+
+def test_frames_that_go_back_a_little_are_counted(clips: dict[str, Path]) -> None:
+    source = PyAVSource(clips["ts"], Sampling(1.0))
+    movie = source._movie
+    # As if the time stamps of ten frames were those of eleven frames before.
+    times = movie.times.copy()
+    times[(times >= np.sort(times)[100]) & (times < np.sort(times)[110])] -= 33_000
+    source._movie = replace(movie, times=times, unsafe="the test says so")
+    assert len(read_all(source).ordinals) == 10
+    assert "10 frames are left out because their time stamps go back" in str(source.report().note)
+    assert source.report().cut
+
+
+def test_a_packet_of_a_long_video_takes_few_bytes() -> None:
+    class ManyPackets:
+        def demux(self, stream: object) -> Iterator[object]:
+            for number in range(100_000):
+                large = 10**12 + number
+                yield SimpleNamespace(
+                    pts=large, dts=large, duration=large, size=large, pos=large, is_keyframe=False, is_discard=False
+                )
+
+    table = scan_module._Table(KeyPackets("mjpeg", b""))
+    tracemalloc.start()
+    try:
+        table.read_all(ManyPackets(), None)  # type: ignore[arg-type]
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(table.pts) == 100_000
+    assert taken / 100_000 < 60
+
+
 def test_memory_does_not_grow_with_the_length(clips: dict[str, Path], tmp_path: Path) -> None:
     psutil = pytest.importorskip("psutil")
     path = repeated(tmp_path / "long.mp4", clips["short_gop"], times=25)
-    source = PyAVSource(path, Sampling(float(FPS)), threads=3, batch_bytes=2**20)
-    assert source.info.duration_seconds == pytest.approx(250, abs=0.1)
     process = psutil.Process()
     start = process.memory_info().rss
+    source = PyAVSource(path, Sampling(float(FPS)), threads=3, batch_bytes=2**20)
+    assert source.info.duration_seconds == pytest.approx(250, abs=0.1)
     most = frames = 0
     for batch in source.read():
         frames += len(batch)
