@@ -14,7 +14,18 @@ from typing import Any
 
 __all__ = ["circumstances", "print_table", "write_result"]
 
-PACKAGES = ("av", "decord", "faiss-cpu", "faiss-gpu", "lancedb", "numpy", "open_clip_torch", "torch", "transformers")
+PACKAGES = (
+    "av",
+    "decord",
+    "faiss-cpu",
+    "faiss-gpu",
+    "imageio-ffmpeg",
+    "lancedb",
+    "numpy",
+    "open_clip_torch",
+    "torch",
+    "transformers",
+)
 
 
 def circumstances() -> dict[str, Any]:

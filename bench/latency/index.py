@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import imageio_ffmpeg
+
 from bench.latency.videos import CLIPS, GOP_250, make_clip, repeat
 from bench.report import circumstances, print_table, write_result
 
@@ -87,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     result: dict[str, Any] = {
         "benchmark": "index",
         **circumstances(),
+        "ffmpeg": imageio_ffmpeg.get_ffmpeg_version(),
         "quick": arguments.quick,
         "load_before_and_after": [load_before, os.getloadavg()[0]],
         "medians_of": {"short": REPEATS, "long": REPEATS if arguments.quick else 1},
