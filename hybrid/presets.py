@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hybrid.errors import InputError
+from hybrid.errors import InputError, ModelLoadError
 
 __all__ = ["DEFAULT_PRESET", "PRESETS", "Preset", "check_preset", "encoder_of", "sampler_of"]
 
@@ -25,12 +25,14 @@ class Preset:
         encoder: name of the CLIP encoder (see :mod:`hybrid.clip.encoder`).
         sampler: name of the GenS checkpoint on the model hub, or its folder.
         description: one line for people.
+        not_yet: why its sampler cannot run in this version; None if it can.
     """
 
     name: str
     encoder: str
     sampler: str
     description: str
+    not_yet: str | None = None
 
 
 PRESETS: dict[str, Preset] = {
@@ -46,7 +48,8 @@ PRESETS: dict[str, Preset] = {
             name="gens-aria",
             encoder="ViT-B-32/laion2b_s34b_b79k",
             sampler="yaolily/GenS",
-            description="CLIP ViT-B-32 and the original GenS on Aria (25 B parameters)",
+            description="CLIP ViT-B-32 and the original GenS on Aria (25 B parameters); its GenS does not run yet",
+            not_yet="the preset gens-aria does not run its GenS yet; use --preset gens-3b, or --no-fine",
         ),
         Preset(
             name=_TINY,
@@ -88,9 +91,13 @@ def sampler_of(preset: str) -> str:
 
     Raises:
         InputError: there is no such preset.
-        ModelLoadError: the tiny models cannot be made.
+        ModelLoadError: the tiny models cannot be made, or the preset's sampler does not run yet.
     """
-    if check_preset(preset).name == _TINY:
+    not_yet = check_preset(preset).not_yet
+    if not_yet is not None:
+        # Said before a hub is asked for tens of gigabytes.
+        raise ModelLoadError(not_yet)
+    if preset == _TINY:
         from hybrid.models.tiny import tiny_sampler
 
         return tiny_sampler()

@@ -17,7 +17,9 @@ def test_the_models_of_the_field() -> None:
         "ViT-B-32/laion2b_s34b_b79k",
         "yaolily/GenS-qwen2d5-vl-3b",
     )
-    assert sampler_of("gens-aria") == "yaolily/GenS"
+    assert PRESETS["gens-aria"].sampler == "yaolily/GenS"
+    with pytest.raises(ModelLoadError, match="gens-aria does not run its GenS yet"):
+        sampler_of("gens-aria")
     assert set(PRESETS) == {"gens-3b", "gens-aria", "tiny"}
 
 

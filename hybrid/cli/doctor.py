@@ -34,27 +34,21 @@ def doctor(
     """
     import os
 
-    from rich.console import Console
-    from rich.table import Table
-
     from hybrid.cli.progress import print_json_line
-    from hybrid.cli.text import plain
 
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
     from hybrid.doctor import examine
 
-    table = Table("check", "", "what was found", "seconds", "to mend it", title=f"preset {preset}")
     broken = False
     for check in examine(preset=preset, encoder=encoder, sampler=sampler, device=device, dtype=dtype):
         broken |= check.state == "broken"
         if as_json:
             print_json_line(**check.to_dict())
-        else:
-            table.add_row(
-                check.name, check.state, plain(check.found), f"{check.seconds:.2f}", plain(check.remedy or "")
-            )
-    if not as_json:
-        Console().print(table)
+            continue
+        # Lines, not a table: what is to be typed must not be cut into columns.
+        typer.echo(f"{check.state:8} {check.name:16} {check.seconds:6.2f} s  {check.found}")
+        if check.remedy:
+            typer.echo(f"{'':8} to mend it: {check.remedy}")
     if broken:
         raise typer.Exit(1)

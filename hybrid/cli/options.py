@@ -40,7 +40,9 @@ class Decoder(str, Enum):
 ArchiveOption: TypeAlias = Annotated[
     Path, typer.Option("--archive", envvar="HYBRID_ARCHIVE", help="Folder with the indexes; made if it is not there.")
 ]
-PresetOption: TypeAlias = Annotated[str, typer.Option("--preset", help=f"Models: {', '.join(PRESETS)}.")]
+PresetOption: TypeAlias = Annotated[
+    str, typer.Option("--preset", help=f"Models: {', '.join(PRESETS)} (gens-aria runs without its GenS so far).")
+]
 EncoderOption: TypeAlias = Annotated[
     str | None,
     typer.Option("--encoder", help="CLIP encoder instead of the preset's: ARCHITECTURE/TAG or local-dir:FOLDER."),
@@ -48,10 +50,14 @@ EncoderOption: TypeAlias = Annotated[
 SamplerOption: TypeAlias = Annotated[
     str | None, typer.Option("--sampler", help="GenS checkpoint instead of the preset's: hub name or folder.")
 ]
-RateOption: TypeAlias = Annotated[float | None, typer.Option("--rate", help="Samples per second; 1 if not said.")]
+RateOption: TypeAlias = Annotated[
+    float | None, typer.Option("--rate", help="Samples per second; if not said, as indexed, or 1.")
+]
 SamplingOption: TypeAlias = Annotated[
     Policy | None,
-    typer.Option("--sampling", help="exact (the frame shown at 0, 1, 2 ... s; the default) or keyframes (faster)."),
+    typer.Option(
+        "--sampling", help="exact (the frame shown at 0, 1, 2 ... s) or keyframes (faster); as indexed, or exact."
+    ),
 ]
 BackendOption: TypeAlias = Annotated[
     Backend | None, typer.Option("--backend", help="For a new archive; faiss if not said.")

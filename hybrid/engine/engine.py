@@ -127,6 +127,9 @@ class Engine:
     def index(self, video: str | Path, *, progress: Progress | None = None) -> IndexResult:
         """Index a video; if its index is there already, with this configuration, do nothing.
 
+        An index of another configuration is replaced. Rate, policy, decoder and precision that the
+        caller did not say stay as they are.
+
         Args:
             video: a file, or a folder of numbered images.
             progress: is told how far it is.
@@ -145,7 +148,7 @@ class Engine:
         with self.archive.lock(video_id, timeout=LOCK_SECONDS):
             stored = self._stored(video_id)
             encoder = self._encoder_for(stored)
-            wanted = wanted_config(self.settings, encoder.identity, kind=_kind(path), stored=stored, asking=False)
+            wanted = wanted_config(self.settings, encoder.identity, kind=_kind(path), stored=stored)
             current = self.archive.up_to_date(video_id, wanted)
             if current is not None:
                 # The video may have been moved: it is found by its content, but people read the path.
@@ -153,7 +156,7 @@ class Engine:
                 told.finish("unchanged")
                 return unchanged(str(path), current)
             encoder = self._encoder_for(None)
-            wanted = wanted_config(self.settings, encoder.identity, kind=_kind(path), stored=None, asking=False)
+            wanted = wanted.model_copy(update={"encoder": dict(encoder.identity)})
             changed = tuple(differences(stored.config, wanted)) if stored is not None else ()
             result = index_video(self.archive, video_id, path, encoder, wanted, progress=told, changed=changed)
         told.finish("indexed")
@@ -335,13 +338,13 @@ class Engine:
     def _check_sampling(self, manifest: Manifest, path: Path) -> None:
         """Refuse an index of another rate, policy or decoder than the caller said; no model is needed for it."""
         kind, identity = manifest.video.kind, manifest.config.encoder
-        self._check(manifest, path, wanted_config(self.settings, identity, kind=kind, stored=manifest, asking=True))
+        self._check(manifest, path, wanted_config(self.settings, identity, kind=kind, stored=manifest))
 
     def _checked_encoder(self, manifest: Manifest, path: Path) -> FrameEncoder:
         """The encoder of the index; refused if it is another than the caller's."""
         encoder = self._encoder_for(manifest)
         kind, identity = manifest.video.kind, encoder.identity
-        self._check(manifest, path, wanted_config(self.settings, identity, kind=kind, stored=manifest, asking=True))
+        self._check(manifest, path, wanted_config(self.settings, identity, kind=kind, stored=manifest))
         return encoder
 
     def _check(self, manifest: Manifest, path: Path, wanted: IndexConfig) -> None:

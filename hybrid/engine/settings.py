@@ -22,9 +22,8 @@ class Settings:
     Attributes:
         preset: names the models (see :mod:`hybrid.presets`).
         encoder, sampler: go before the preset's.
-        rate, policy: of sampling; when a video is indexed, 1 per second and ``exact`` if not said;
-            when it is asked, those of its index.
-        decoder: ``pyav`` if not said.
+        rate, policy: of sampling; if not said, those of the video's index, or 1 per second and ``exact``.
+        decoder: if not said, that of the video's index, or ``pyav``.
         device, dtype: where models run and in which precision; ``auto`` decides. With ``auto``, an
             index in another precision of the same encoder is taken as it is.
         prompt: for GenS; by default the one beside the checkpoint, or GenS's own.
@@ -62,7 +61,7 @@ class Settings:
 
 
 def wanted_config(
-    settings: Settings, identity: Mapping[str, Scalar], *, kind: str, stored: Manifest | None, asking: bool
+    settings: Settings, identity: Mapping[str, Scalar], *, kind: str, stored: Manifest | None
 ) -> IndexConfig:
     """The configuration that a video's index must have.
 
@@ -70,9 +69,8 @@ def wanted_config(
         settings: the caller's.
         identity: of the encoder that is loaded.
         kind: ``file`` or ``folder``.
-        stored: the manifest of the index that is there, if any.
-        asking: whether the index is to be used (what the caller did not say is then taken from the
-            index) or to be made.
+        stored: the manifest of the index that is there, if any; what the caller did not say stays as
+            it is there.
     """
     encoder = dict(identity)
     sampling = settings.sampling
@@ -81,10 +79,9 @@ def wanted_config(
     if stored is not None:
         if settings.dtype == "auto" and {"precision"} <= encoder.keys() & stored.config.encoder.keys():
             encoder["precision"] = stored.config.encoder["precision"]
-        if asking:
-            rate = settings.rate or stored.config.rate
-            policy = settings.policy or stored.config.policy
-            decoder = settings.decoder or stored.config.decoder if kind == "file" else decoder
+        rate = settings.rate or stored.config.rate
+        policy = settings.policy or stored.config.policy
+        decoder = settings.decoder or stored.config.decoder if kind == "file" else decoder
     return IndexConfig(encoder=encoder, rate=rate, policy=policy, decoder=decoder)
 
 

@@ -285,3 +285,15 @@ def test_an_encoder_without_a_precision_is_unchanged_the_second_time(open_engine
     mine = Engine(engine.archive, engine.settings, encoder=Plain())
     assert mine.index(demo_clip).outcome == "indexed"
     assert mine.index(demo_clip).outcome == "unchanged"
+
+
+def test_options_that_are_not_said_stay_as_they_were(open_engine: OpenEngine, demo_clip: Path) -> None:
+    open_engine(rate=0.5, sampling="keyframes", dtype="bfloat16").index(demo_clip)
+    assert open_engine().index(demo_clip).outcome == "unchanged"
+    changed = open_engine(rate=0.25).index(demo_clip)
+    assert changed.outcome == "indexed"
+    engine = open_engine()
+    config = engine.archive.require(changed.video_id).config
+    assert (config.rate, config.policy) == (0.25, "keyframes")
+    assert config.encoder["precision"] == "float32"
+    assert engine.index(demo_clip).outcome == "unchanged"
