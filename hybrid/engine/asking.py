@@ -70,7 +70,7 @@ def answer_question(
     hits = _search(work, encoder) if options.coarse else None
     heard = run_fine(work, hits, scorer, sampler_name) if options.fine else None
     if not options.fine:
-        work.stages.append(Stage(name="gens", ran=False, seconds=0.0, notes=("not asked for",)))
+        work.record(Stage(name="gens", ran=False, seconds=0.0, notes=("not asked for",)))
     started = time.perf_counter()
     fine = heard if heard is not None and heard.scores.any() else None
     if fine is not None:
@@ -79,7 +79,7 @@ def answer_question(
         hits = hits if hits is not None else _search(work, encoder)
         rows, spans = _coarse_choice(work, hits)
     frames = _answer_frames(timeline, rows, hits, fine)
-    work.stages.append(_select_stage(fine, hits, frames, spans, options, time.perf_counter() - started))
+    work.record(_select_stage(fine, hits, frames, spans, options, time.perf_counter() - started))
     return Answer(
         question=question,
         video=str(path),
@@ -100,7 +100,7 @@ def _search(work: Work, load: Callable[[], FrameEncoder]) -> Hits:
     encoded = time.perf_counter()
     hits = _search_distinct(work, text.vector, max(work.options.window, work.options.frames))
     ended = time.perf_counter()
-    work.stages.append(
+    work.record(
         Stage(
             name="coarse",
             ran=True,

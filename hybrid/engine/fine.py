@@ -55,10 +55,12 @@ def run_fine(work: Work, hits: Hits | None, scorer: Callable[[], FrameScorer], s
             fine = score_windows(model, frames, work.question, rows=len(work.timeline))
             ended = time.perf_counter()
     except VideoError as exc:
-        _no_frames(work, exc, reading, sampler_name, time.perf_counter() - started)
+        _given_up(work, "frames", work.manifest.config.decoder, exc, reading, time.perf_counter() - started)
+        note = "there were no frames to read"
+        work.record(Stage(name="gens", ran=False, seconds=0.0, model=sampler_name, notes=(note,)))
         return None
     except (ModelError, MissingDependencyError) as exc:
-        _no_gens(work, exc, reading, sampler_name, time.perf_counter() - started)
+        _given_up(work, "gens", sampler_name, exc, reading, time.perf_counter() - started)
         return None
     seconds = ended - loaded - reading.seconds
     reading.seconds += opened - started
@@ -78,28 +80,13 @@ def _gens_errors() -> Iterator[None]:
         raise ModelError(f"the sampler failed: {first_line(exc)}") from exc
 
 
-def _no_frames(work: Work, exc: VideoError, reading: Reading, sampler_name: str, seconds: float) -> None:
-    work.gave_up(
+def _given_up(work: Work, name: str, model: str, exc: Exception, reading: Reading, seconds: float) -> None:
+    work.record(
         Stage(
-            name="frames",
+            name=name,
             ran=False,
             seconds=seconds,
-            model=work.manifest.config.decoder,
-            candidates_in=reading.asked_for,
-            fallback_reason=f"{exc}; the most similar frames are given instead",
-        )
-    )
-    note = "there were no frames to read"
-    work.stages.append(Stage(name="gens", ran=False, seconds=0.0, model=sampler_name, notes=(note,)))
-
-
-def _no_gens(work: Work, exc: Exception, reading: Reading, sampler_name: str, seconds: float) -> None:
-    work.gave_up(
-        Stage(
-            name="gens",
-            ran=False,
-            seconds=seconds,
-            model=sampler_name,
+            model=model,
             candidates_in=reading.asked_for,
             fallback_reason=f"{exc}; the most similar frames are given instead",
         )
@@ -121,10 +108,7 @@ def _record_reading(work: Work, reading: Reading) -> None:
         fallback_reason=reason,
         details={"frames_decoded": reading.frames_decoded},
     )
-    if reason:
-        work.gave_up(stage)
-    else:
-        work.stages.append(stage)
+    work.record(stage)
 
 
 def _record_scores(
@@ -167,7 +151,4 @@ def _record_scores(
             "identity": dict(model.identity),
         },
     )
-    if reasons:
-        work.gave_up(stage)
-    else:
-        work.stages.append(stage)
+    work.record(stage)

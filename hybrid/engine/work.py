@@ -63,8 +63,12 @@ class Work:
     gone: str | None
     stages: list[Stage] = field(default_factory=list)
 
-    def gave_up(self, stage: Stage) -> None:
-        """Record a stage that did not do what it was asked to; an error if the caller is strict."""
+    def record(self, stage: Stage) -> None:
+        """Keep a stage's record.
+
+        Raises:
+            StageFailedError: the stage fell back, and the caller is strict.
+        """
         self.stages.append(stage)
-        if self.options.strict:
+        if stage.fallback_reason is not None and self.options.strict:
             raise StageFailedError(f"strict: the stage {stage.name!r} failed: {stage.fallback_reason}")
