@@ -14,6 +14,7 @@ from hybrid.cli.demo import demo
 from hybrid.cli.doctor import doctor
 from hybrid.cli.index import index
 from hybrid.cli.list import list_videos
+from hybrid.cli.selectors import list_selectors
 from hybrid.errors import HybridError, InputError
 from hybrid.runtime import settle_process
 
@@ -50,6 +51,7 @@ def _root(
 app.command("index")(index)
 app.command("ask")(ask)
 app.command("list")(list_videos)
+app.command("selectors")(list_selectors)
 app.command("doctor")(doctor)
 app.command("demo")(demo)
 

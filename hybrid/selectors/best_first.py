@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.errors import InputError
+from hybrid.selectors.selector import Selector
 from hybrid.values import IntArray
 
 __all__ = ["best_first"]
@@ -50,3 +51,11 @@ def spread(rows: IntArray, places: int) -> IntArray:
         return rows
     middles = ((np.arange(places) + 0.5) * len(rows) / places).astype(np.int64)
     return rows[middles]
+
+
+SELECTOR = Selector(
+    name="best_first",
+    choose=best_first,
+    summary="the best scores above 0, equal ones spread evenly; never fills the budget",
+    source="GenS (arXiv 2503.09146)",
+)

@@ -1,0 +1,97 @@
+"""One question about one video, whatever data set it comes from, and subsets of many."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hybrid.errors import InputError
+
+__all__ = ["Question", "needed_videos", "subset", "with_videos"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a benchmark asks, and what is known of the answer.
+
+    Attributes:
+        id: unlike that of any other question of the data set.
+        video: name of the video's file, relative to the folder of videos.
+        question: as it is asked, without the options.
+        options: what can be answered, without letters; empty for a free answer.
+        answer: place of the right option; None if it is not published, or the answer is free.
+        reference: the free answer of the annotators, if there is one.
+        duration_seconds: length of the video, as far as the annotation says it.
+        moments_seconds: when the evidence is shown, if annotated.
+        spans_seconds: from when to when the evidence is shown, if annotated so.
+        labels: the data set's own groups (``duration_group``, ``category`` ...), as text.
+    """
+
+    id: str
+    video: str
+    question: str
+    options: tuple[str, ...] = ()
+    answer: int | None = None
+    reference: str | None = None
+    duration_seconds: float | None = None
+    moments_seconds: tuple[float, ...] = ()
+    spans_seconds: tuple[tuple[float, float], ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.answer is not None and not 0 <= self.answer < len(self.options):
+            raise InputError(f"question {self.id}: the answer is option {self.answer} of {len(self.options)}")
+
+
+def subset(
+    questions: Sequence[Question],
+    *,
+    labels: Mapping[str, Iterable[str]] | None = None,
+    limit: int | None = None,
+    seed: int | None = None,
+) -> list[Question]:
+    """Some of the questions, in their order.
+
+    Args:
+        questions: of one data set.
+        labels: for each label the values that are kept, as ``{"duration_group": ["600", "3600"]}``.
+        limit: at most so many.
+        seed: with a limit, draw them at random; without one, the first are taken.
+
+    Raises:
+        InputError: a label that no question has, a value that none has, or a limit below 1.
+    """
+    kept = list(questions)
+    for label, values in (labels or {}).items():
+        wanted, known = set(values), {q.labels[label] for q in questions if label in q.labels}
+        unknown = sorted(wanted - known)
+        if unknown:
+            legal = ", ".join(sorted(known)) or f"nothing: the labels are {', '.join(_label_names(questions))}"
+            raise InputError(f"no question has {label}={unknown[0]}; legal are {legal}")
+        kept = [q for q in kept if q.labels.get(label) in wanted]
+    if limit is None or limit >= len(kept):
+        return kept
+    if limit < 1:
+        raise InputError(f"limit is {limit}; it must be at least 1")
+    if seed is None:
+        return kept[:limit]
+    places = sorted(random.Random(seed).sample(range(len(kept)), limit))
+    return [kept[place] for place in places]
+
+
+def needed_videos(questions: Iterable[Question]) -> list[str]:
+    """Names of the videos that the questions are about, each once, in order of first use."""
+    return list(dict.fromkeys(question.video for question in questions))
+
+
+def with_videos(questions: Sequence[Question], folder: Path) -> tuple[list[Question], list[str]]:
+    """The questions whose video lies in a folder, and the names of the videos that do not."""
+    missing = [video for video in needed_videos(questions) if not (folder / video).is_file()]
+    lacking = set(missing)
+    return [question for question in questions if question.video not in lacking], missing
+
+
+def _label_names(questions: Iterable[Question]) -> list[str]:
+    return sorted({name for question in questions for name in question.labels})

@@ -1,0 +1,56 @@
+"""Bin-max: the best score around each of K evenly spaced prototypes.
+
+    prototypes  p_i = round(i (N - 1) / (K - 1)),  half to even;   K = 1: p_0 = N - 1
+    a row belongs to the nearest prototype (as near to two: to the earlier); the best row of each
+
+The rule of TSPO (arXiv 2508.04369) on Video-MME. Unlike the parts of the stratified argmax, its first
+and last bins are half as wide. Ties go to the earlier frame.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from hybrid.selectors.ranking import as_scores, check_budget
+from hybrid.selectors.selector import Selector
+from hybrid.values import IntArray
+
+__all__ = ["bin_max"]
+
+
+def bin_max(scores: npt.ArrayLike, frames: int) -> IntArray:
+    """Choose the best row of each bin; ``min(N, frames)`` rows.
+
+    Args:
+        scores: [N], more is better.
+        frames: the budget, at least 1.
+
+    Returns:
+        int64, increasing.
+
+    Raises:
+        InputError: a budget below 1, or scores that are not finite.
+    """
+    check_budget(frames)
+    values = as_scores(scores)
+    count = len(values)
+    if count <= frames:
+        return np.arange(count, dtype=np.int64)
+    if frames == 1:
+        return np.array([int(np.argmax(values))], dtype=np.int64)
+    prototypes = np.array([round(i * (count - 1) / (frames - 1)) for i in range(frames)])
+    # A row exactly between two prototypes belongs to the earlier, so bins end at the floor of the middle.
+    ends = np.concatenate([[0], (prototypes[:-1] + prototypes[1:]) // 2 + 1, [count]])
+    rows = [low + int(np.argmax(values[low:high])) for low, high in pairwise(ends.tolist())]
+    return np.array(rows, dtype=np.int64)
+
+
+SELECTOR = Selector(
+    name="bin_max",
+    choose=bin_max,
+    summary="the best score around each of K evenly spaced rows",
+    source="TSPO (AAAI 2026, arXiv 2508.04369)",
+)

@@ -1,0 +1,74 @@
+"""What the rules share: the best rows with a stated order of ties, min-max scaling, and filling a budget.
+
+Ties everywhere go to the earlier row, which is what numpy's stable sort and ``heapq.nlargest`` do.
+``torch.topk`` leaves ties open, so code that was published with it may differ there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hybrid.errors import InputError
+from hybrid.values import FloatArray, IntArray
+
+__all__ = ["as_scores", "best_rows", "check_budget", "fill", "min_max", "ranked"]
+
+
+def as_scores(scores: npt.ArrayLike) -> FloatArray:
+    """Scores as float64 [N].
+
+    Raises:
+        InputError: not one list, or a score that is not finite.
+    """
+    array = np.asarray(scores, dtype=np.float64)
+    if array.ndim != 1:
+        raise InputError(f"scores have the shape {list(array.shape)}; there must be one number a candidate, [N]")
+    if not np.isfinite(array).all():
+        raise InputError("a score is not a finite number; leave such a candidate out or give it the lowest score")
+    return array
+
+
+def check_budget(frames: int) -> None:
+    """Refuse a budget below one frame.
+
+    Raises:
+        InputError: ``frames`` is below 1.
+    """
+    if frames < 1:
+        raise InputError(f"frames is {frames}; it must be at least 1")
+
+
+def ranked(scores: npt.NDArray[Any]) -> IntArray:
+    """All rows, best first, ties to the earlier: int64 [N]."""
+    order: IntArray = np.argsort(-scores, kind="stable").astype(np.int64)
+    return order
+
+
+def best_rows(scores: npt.NDArray[Any], frames: int) -> IntArray:
+    """The best ``frames`` rows, ties to the earlier: int64, increasing."""
+    chosen: IntArray = np.sort(ranked(scores)[:frames])
+    return chosen
+
+
+def min_max(scores: FloatArray) -> FloatArray:
+    """Scores moved and stretched to 0..1; all 0 if they are all the same (no scores: none)."""
+    if len(scores) == 0:
+        return scores
+    low, high = scores.min(), scores.max()
+    scaled: FloatArray = (scores - low) / (high - low) if high > low else np.zeros(len(scores))
+    return scaled
+
+
+def fill(rows: npt.NDArray[Any], scores: npt.NDArray[Any], frames: int) -> IntArray:
+    """Each of ``rows`` once, and the best unused rows until there are ``frames`` (or no more): int64, increasing."""
+    chosen = np.unique(rows).astype(np.int64)
+    missing = frames - len(chosen)
+    if missing <= 0:
+        return chosen
+    order = ranked(scores)
+    unused = order[~np.isin(order, chosen)]
+    filled: IntArray = np.sort(np.concatenate([chosen, unused[:missing]]))
+    return filled

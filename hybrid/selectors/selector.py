@@ -1,0 +1,59 @@
+"""One selector: its function, and what a reader wants to know of it. What it needs is read from its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from inspect import Parameter, signature
+from typing import Any
+
+from hybrid.values import IntArray
+
+__all__ = ["NEEDS", "Selector"]
+
+NEEDS = ("seconds", "scores", "score_frames", "embeddings", "query", "prompts")
+"""What a selector can need: the attributes of the candidates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A rule that chooses frames.
+
+    Attributes:
+        name: the name of its file.
+        choose: called with keywords; gives int64 rows.
+        summary: one line.
+        source: paper or project that it comes from.
+        partial: what is not as published because it is not known; empty if nothing.
+    """
+
+    name: str
+    choose: Callable[..., IntArray]
+    summary: str
+    source: str
+    partial: str = ""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Which attributes of the candidates it looks at."""
+        return tuple(need for need in NEEDS if need in self._parameters)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Its options with their defaults."""
+        known = {*NEEDS, "frames", "faithful", "seed"}
+        return {name: p.default for name, p in self._parameters.items() if name not in known}
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws at random, from a seed."""
+        return "seed" in self._parameters
+
+    @property
+    def has_quirks(self) -> bool:
+        """Whether the authors' code differs from what it does by default."""
+        return "faithful" in self._parameters
+
+    @property
+    def _parameters(self) -> Mapping[str, Parameter]:
+        return signature(self.choose).parameters

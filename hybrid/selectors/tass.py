@@ -1,0 +1,101 @@
+"""TASS: the best frames that are far from each other, with a distance that halves until there are enough.
+
+Timestamp-aware similarity search of DATE (arXiv 2509.09263):
+
+    pool = the min(#{s > mean(s)}, 4 K) best rows, best first;   |pool| <= K: all of it
+    gap = 20 s;  repeat: take each row of the pool, best first, that is at least gap from all taken ones;
+    gap = gap / 2;  until K are taken
+
+Fewer than K come back where few frames exceed the mean. Ties go to the earlier frame.
+
+The released code enters this branch only if it is given a pool size and then does not use it, and
+stops with a TypeError if it is not; what its text intends is done here. Equal scores exceed no mean:
+``faithful=True`` then returns nothing, the default falls back to uniform.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from hybrid.errors import InputError
+from hybrid.selectors.ranking import as_scores, check_budget, ranked
+from hybrid.selectors.selector import Selector
+from hybrid.selectors.uniform import evenly
+from hybrid.values import IntArray
+
+__all__ = ["tass", "tass_order"]
+
+POOL_PER_FRAME = 4
+
+
+def tass(
+    scores: npt.ArrayLike,
+    seconds: npt.ArrayLike,
+    frames: int,
+    *,
+    gap_seconds: float = 20.0,
+    faithful: bool = False,
+) -> IntArray:
+    """Choose rows that score well and keep their distance.
+
+    Args:
+        scores: [N], more is better.
+        seconds: [N], times of the candidates.
+        frames: the budget, at least 1.
+        gap_seconds: distance at the beginning, above 0.
+        faithful: see above.
+
+    Returns:
+        int64, increasing; at most ``frames``.
+
+    Raises:
+        InputError: as for :func:`tass_order`.
+    """
+    order = tass_order(scores, seconds, frames, gap_seconds=gap_seconds)
+    if len(order) == 0 and not faithful:
+        return evenly(len(as_scores(scores)), frames)
+    return np.sort(order)
+
+
+def tass_order(scores: npt.ArrayLike, seconds: npt.ArrayLike, frames: int, *, gap_seconds: float = 20.0) -> IntArray:
+    """The same rows in the order in which they are taken; none if no score exceeds the mean.
+
+    Raises:
+        InputError: a budget below 1, a distance that is not above 0, scores that are not finite, or
+            as many times as there are scores are not given.
+    """
+    check_budget(frames)
+    if not gap_seconds > 0:
+        raise InputError(f"gap_seconds is {gap_seconds}; it must be above 0")
+    values, times = as_scores(scores), np.asarray(seconds, dtype=np.float64)
+    if times.shape != values.shape:
+        raise InputError(f"{len(values)} scores need as many times, not {list(times.shape)}")
+    if len(values) == 0:
+        return np.zeros(0, dtype=np.int64)
+    above = int(np.count_nonzero(values > values.mean()))
+    pool = ranked(values)[: min(above, POOL_PER_FRAME * frames)]
+    if len(pool) <= frames:
+        return pool
+    places = times[pool]
+    # Distance of each row of the pool to the nearest taken one; 0 for the taken ones themselves.
+    nearest = np.full(len(pool), np.inf)
+    taken: list[int] = []
+    gap = gap_seconds
+    # Two candidates may have one and the same time: no distance above 0 lets both in.
+    reachable = min(frames, len(np.unique(places)))
+    while len(taken) < reachable:
+        for i, row in enumerate(pool.tolist()):
+            if nearest[i] >= gap and len(taken) < reachable:
+                taken.append(row)
+                nearest = np.minimum(nearest, np.abs(places - places[i]))
+        gap /= 2
+    return np.array(taken, dtype=np.int64)
+
+
+SELECTOR = Selector(
+    name="tass",
+    choose=tass,
+    summary="the best scores at a distance from each other that shrinks as needed",
+    source="DATE (arXiv 2509.09263)",
+)

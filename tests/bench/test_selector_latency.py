@@ -1,0 +1,29 @@
+"""The port that AKS is timed against, and the report."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from bench.latency import selectors
+from hybrid.selectors.aks import aks
+from hybrid.selectors.registry import NAMES
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3, 5])
+@pytest.mark.parametrize("threshold", [0.1, 0.4, 0.8])
+def test_the_port_chooses_the_same_frames(depth: int, threshold: float) -> None:
+    rng = np.random.default_rng(depth)
+    for scores in (rng.random(500), rng.integers(0, 9, size=700).astype(float)):
+        expected = selectors.ported_aks(scores.tolist(), 32, depth=depth, threshold=threshold)
+        assert aks(scores, 32, depth=depth, threshold=threshold, faithful=True).tolist() == expected
+
+
+def test_every_selector_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    selectors.main(["--frames", "200", "--budget", "16", "--dimension", "16", "--repeat", "1"])
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert tuple(document["milliseconds"]) == NAMES
+    assert all(ms > 0 for ms in document["milliseconds"].values())
+    assert len(document["aks_against_port"]) == 2

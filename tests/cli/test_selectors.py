@@ -1,0 +1,30 @@
+"""``hybrid selectors``."""
+
+from __future__ import annotations
+
+import json
+
+from typer.testing import CliRunner
+
+from hybrid.cli.app import app
+from hybrid.selectors.registry import NAMES
+
+
+def test_every_selector_is_listed_with_what_it_needs() -> None:
+    result = CliRunner().invoke(app, ["selectors", "--json"], catch_exceptions=False)
+    assert result.exit_code == 0
+    lines = {line["name"]: line for line in map(json.loads, result.stdout.splitlines())}
+    assert tuple(lines) == NAMES
+    assert lines["aks"]["needs"] == ["scores"]
+    assert lines["aks"]["options"] == {"depth": 5, "threshold": 0.8, "least_std": -100.0}
+    assert lines["mdp3"]["needs"] == ["embeddings", "query"]
+    assert lines["focus"]["draws"]
+    assert lines["adard_key"]["partial"]
+
+
+def test_people_get_a_table() -> None:
+    result = CliRunner().invoke(app, ["selectors"], catch_exceptions=False)
+    assert result.exit_code == 0
+    for name in NAMES:
+        assert name in result.stdout
+    assert "q_frame, focus" in result.stdout
