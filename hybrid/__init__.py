@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hybrid.gens.prompt import PromptSpec
     from hybrid.gens.scorer import FrameScorer, WindowScores
     from hybrid.presets import Preset
-    from hybrid.values import Answer, AnswerFrame, Hits, Sampling, Span, Stage, Timeline, Window
+    from hybrid.values import Answer, AnswerFrame, Hits, Sampling, SearchResult, Span, Stage, Timeline, Window
 
 _HOMES = {
     "Answer": "hybrid.values",
@@ -32,6 +32,7 @@ _HOMES = {
     "Preset": "hybrid.presets",
     "PromptSpec": "hybrid.gens.prompt",
     "Sampling": "hybrid.values",
+    "SearchResult": "hybrid.values",
     "Span": "hybrid.values",
     "Stage": "hybrid.values",
     "Timeline": "hybrid.values",
@@ -52,6 +53,7 @@ __all__ = [
     "Preset",
     "PromptSpec",
     "Sampling",
+    "SearchResult",
     "Span",
     "Stage",
     "Timeline",

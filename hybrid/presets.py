@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hybrid.errors import InputError, ModelLoadError
+from hybrid.errors import InputError
 
 __all__ = ["DEFAULT_PRESET", "PRESETS", "Preset", "check_preset", "encoder_of", "sampler_of"]
 
@@ -25,14 +25,12 @@ class Preset:
         encoder: name of the CLIP encoder (see :mod:`hybrid.clip.encoder`).
         sampler: name of the GenS checkpoint on the model hub, or its folder.
         description: one line for people.
-        not_yet: why its sampler cannot run in this version; None if it can.
     """
 
     name: str
     encoder: str
     sampler: str
     description: str
-    not_yet: str | None = None
 
 
 PRESETS: dict[str, Preset] = {
@@ -48,8 +46,8 @@ PRESETS: dict[str, Preset] = {
             name="gens-aria",
             encoder="ViT-B-32/laion2b_s34b_b79k",
             sampler="yaolily/GenS",
-            description="CLIP ViT-B-32 and the original GenS on Aria (25 B parameters); its GenS does not run yet",
-            not_yet="the preset gens-aria does not run its GenS yet; use --preset gens-3b, or --no-fine",
+            description="CLIP ViT-B-32 and the original GenS on Aria (25 B parameters), to be converted once: "
+            "hybrid convert-gens, then --sampler FOLDER",
         ),
         Preset(
             name=_TINY,
@@ -73,11 +71,10 @@ def check_preset(name: str) -> Preset:
 
 
 def encoder_of(preset: str) -> str:
-    """The name of a preset's encoder; that of the tiny one is made if it is not there yet.
+    """The name of a preset's encoder; that of the tiny one is shipped with the package.
 
     Raises:
         InputError: there is no such preset.
-        ModelLoadError: the tiny models cannot be made.
     """
     if check_preset(preset).name == _TINY:
         from hybrid.models.tiny import tiny_encoder
@@ -87,17 +84,12 @@ def encoder_of(preset: str) -> str:
 
 
 def sampler_of(preset: str) -> str:
-    """The name of a preset's sampler; that of the tiny one is made if it is not there yet.
+    """The name of a preset's sampler; that of the tiny one is shipped with the package.
 
     Raises:
         InputError: there is no such preset.
-        ModelLoadError: the tiny models cannot be made, or the preset's sampler does not run yet.
     """
-    not_yet = check_preset(preset).not_yet
-    if not_yet is not None:
-        # Said before a hub is asked for tens of gigabytes.
-        raise ModelLoadError(not_yet)
-    if preset == _TINY:
+    if check_preset(preset).name == _TINY:
         from hybrid.models.tiny import tiny_sampler
 
         return tiny_sampler()

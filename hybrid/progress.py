@@ -19,7 +19,7 @@ class Progress(Protocol):
         ...
 
     def stage(self, name: str) -> None:
-        """The stage that begins: ``hash``, ``load``, ``embed`` (decoding and embedding), ``write``."""
+        """The stage that begins: ``hash``, ``load``, ``embed`` (decoding and embedding), ``features``, ``write``."""
         ...
 
     def advance(self, frames: int) -> None:

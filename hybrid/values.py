@@ -27,12 +27,15 @@ from hybrid.errors import InputError
 __all__ = [
     "Answer",
     "AnswerFrame",
+    "FoundVideo",
     "FrameBatch",
     "Hits",
     "MissingFrame",
     "Sampling",
     "SamplingPolicy",
     "Scorer",
+    "SearchResult",
+    "SkippedVideo",
     "Span",
     "Stage",
     "Timeline",
@@ -46,6 +49,9 @@ Scorer = Literal["gens", "clip"]
 DEFAULT_RATE = 1.0
 DEFAULT_WINDOW = 256
 DEFAULT_FRAMES = 32
+DEFAULT_SEGMENTS = 4
+"""How many segments GenS reads: with the usual window, a thousand frames. A single segment holds as many
+frames as a scattered window, but all in one stretch, and misses an event that shows elsewhere."""
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Endings of the files that make up a folder of images, in lower case."""
@@ -286,7 +292,7 @@ class Stage:
     Attributes:
         name: ``index``, ``coarse``, ``frames``, ``gens``, ``select``.
         ran: whether it ran and its result was used. False without a fallback reason means that it
-            was not asked for.
+            was not asked for, or not needed (``frames``: all features of the frames are stored).
         seconds: how long it took.
         model: the model that ran, or was meant to.
         device: where it ran.
@@ -382,3 +388,119 @@ class Answer:
         except json.JSONDecodeError as exc:
             raise InputError(f"this is not JSON: {exc}") from exc
         return cls.from_dict(document)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundVideo:
+    """One video in which a search over an archive found something.
+
+    Attributes:
+        video: where it lay when it was last given to ``index``.
+        video_id: its content id.
+        duration_seconds: its length.
+        similarity: cosine of its best frame to the question.
+        frames: those of its frames that are among the best of the whole search, in time order.
+        answer: what the fine stage made of the question for this video; None if it was not asked.
+    """
+
+    video: str
+    video_id: str
+    duration_seconds: float
+    similarity: float
+    frames: tuple[AnswerFrame, ...]
+    answer: Answer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedVideo:
+    """One video of the archive that was to be searched and could not be, with the reason."""
+
+    video: str
+    video_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Everything that is known of one question to a whole archive, or to some of its videos.
+
+    Attributes:
+        question: as it was asked.
+        archive: the archive's folder.
+        videos: what was found, best first: first the videos that the fine stage was asked about, by
+            the score of their best span, then the others; equals by ``similarity``.
+        skipped: videos that should have been searched, and were not.
+        searched_videos, searched_frames: how many were.
+        stages: what ran, in order, with models, devices and times. Those of the fine stage on each
+            video are in the videos' answers.
+    """
+
+    question: str
+    archive: str
+    videos: tuple[FoundVideo, ...]
+    skipped: tuple[SkippedVideo, ...]
+    searched_videos: int
+    searched_frames: int
+    stages: tuple[Stage, ...]
+
+    @property
+    def degraded(self) -> bool:
+        """True if some stage did not do what it was asked to, for the archive or for one of its videos."""
+        return any(stage.fallback_reason is not None for stage in self.stages) or any(
+            found.answer is not None and found.answer.degraded for found in self.videos
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, dicts, numbers and strings, ready for ``json.dumps``."""
+        return asdict(self)
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """The result as one JSON document in ASCII; :meth:`from_json` gives it back."""
+        return json.dumps(self.to_dict(), indent=indent)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> SearchResult:
+        """Rebuild a result from :meth:`to_dict`.
+
+        Raises:
+            InputError: the document lacks a field or has one that is not known.
+        """
+        try:
+            return cls(
+                **{
+                    **document,
+                    "videos": tuple(_found_video(found) for found in document["videos"]),
+                    "skipped": tuple(SkippedVideo(**skipped) for skipped in document["skipped"]),
+                    "stages": tuple(_stage(stage) for stage in document["stages"]),
+                }
+            )
+        except (KeyError, TypeError) as exc:
+            raise InputError(f"this is not the result of a search: {exc}") from exc
+
+    @classmethod
+    def from_json(cls, text: str) -> SearchResult:
+        """Rebuild a result from :meth:`to_json`.
+
+        Raises:
+            InputError: the text is not JSON, or not the result of a search.
+        """
+        try:
+            document = json.loads(text)
+        except json.JSONDecodeError as exc:
+            raise InputError(f"this is not JSON: {exc}") from exc
+        return cls.from_dict(document)
+
+
+def _stage(document: Mapping[str, Any]) -> Stage:
+    return Stage(**{**document, "notes": tuple(document.get("notes", ()))})
+
+
+def _found_video(document: Mapping[str, Any]) -> FoundVideo:
+    answer = document["answer"]
+    return FoundVideo(
+        **{
+            **document,
+            "frames": tuple(AnswerFrame(**frame) for frame in document["frames"]),
+            "answer": None if answer is None else Answer.from_dict(answer),
+        }
+    )

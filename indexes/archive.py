@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,10 +25,13 @@ from hybrid.values import Float32Array, Timeline
 from hybrid.version import __version__
 from indexes.atomic import make_folder, remove_file, remove_temporaries, write_atomically
 from indexes.base import BackendName, check_video_id
+from indexes.catalogue import CatalogueWriter
+from indexes.features_file import FeatureSpool, append_features
+from indexes.features_list import FeatureItem, FeatureList, FeatureSpec, frames_key, read_list
 from indexes.header import open_header
 from indexes.locks import Locks
 from indexes.manifest import FORMAT_VERSION, IndexConfig, IndexedVideo, IndexStatus, Manifest, Source
-from indexes.paths import Layout
+from indexes.paths import Layout, feature_values_name
 from indexes.reader import ArchiveReader
 from indexes.timeline_file import timeline_hash, timeline_to_bytes
 from indexes.vectors import hash_vectors, round_vectors
@@ -46,6 +49,7 @@ class Archive(ArchiveReader):
         """Not for callers: :meth:`open` checks the folder."""
         super().__init__(folder, backend)
         self._locks = Locks(self._layout.locks)
+        self._catalogue_writer = CatalogueWriter(self._layout, self._locks)
         self._swept = False
 
     @classmethod
@@ -101,6 +105,7 @@ class Archive(ArchiveReader):
         status: IndexStatus | None = None,
         note: str | None = None,
         seconds: Mapping[str, float] | None = None,
+        features: FeatureSpool | None = None,
     ) -> Manifest:
         """Make this the index of a video, in place of any other. It is on disk when this returns.
 
@@ -116,6 +121,7 @@ class Archive(ArchiveReader):
             status: ``done`` or ``partial``; by default ``partial`` if samples are missing.
             note: what else should be known of it.
             seconds: time spent by stage.
+            features: of the fine stage, for each distinct frame of the timeline in order.
 
         Raises:
             InputError: lengths, shapes or values do not fit.
@@ -149,8 +155,115 @@ class Archive(ArchiveReader):
         with self.lock(video_id), self._writing(video_id):
             self.store.write(manifest.key, vectors)
             write_atomically(self._layout.timeline(manifest.key), times)
+            if features is not None:
+                frames = frames_key(manifest)
+                path = self._layout.features(video_id, frames, features.spec.key)
+                features.finish(path, frames=frames, rows=timeline.distinct_rows(), count=len(timeline))
             write_atomically(self._layout.manifest(video_id), manifest.to_bytes())
         return manifest
+
+    def adopt(self, manifest: Manifest, *, timeline: bytes, vectors: Float32Array) -> None:
+        """Make an index that another archive holds this one's, manifest and all, in place of any other.
+
+        Args:
+            manifest: of the other archive.
+            timeline: content of its timeline file.
+            vectors: float32 [N, D], as :meth:`read` gives them.
+
+        Raises:
+            InputError: timeline or vectors are not those of the manifest.
+            ArchiveLockedError: another process writes this video.
+            ArchiveError: the disk is full or cannot be written.
+        """
+        rounded = round_vectors(vectors)
+        if hash_vectors(rounded) != manifest.vectors_hash or rounded.shape != (manifest.frames, manifest.dimension):
+            raise InputError(f"the vectors are not those of the manifest of video {manifest.video_id}")
+        if timeline_hash(timeline) != manifest.timeline_hash:
+            raise InputError(f"the timeline is not that of the manifest of video {manifest.video_id}")
+        with self.lock(manifest.video_id), self._writing(manifest.video_id):
+            self.store.write(manifest.key, vectors)
+            write_atomically(self._layout.timeline(manifest.key), timeline)
+            write_atomically(self._layout.manifest(manifest.video_id), manifest.to_bytes())
+
+    @contextmanager
+    def feature_spool(self, video_id: str, spec: FeatureSpec) -> Iterator[FeatureSpool]:
+        """A place for features of a video that is being indexed; :meth:`commit` takes them over.
+
+        What is not committed when this ends, or when the process is killed, is deleted.
+
+        Raises:
+            ArchiveLockedError: another process writes this video.
+            ArchiveError: the archive cannot be written.
+        """
+        with self.lock(video_id):
+            spool = FeatureSpool(self._layout.video(video_id), spec)
+            self._mark(video_id)
+            try:
+                yield spool
+            finally:
+                spool.discard()
+                self._clean(video_id)
+
+    def add_features(
+        self,
+        manifest: Manifest,
+        spec: FeatureSpec,
+        items: Mapping[int, FeatureItem],
+        *,
+        damaged: Collection[int] = (),
+        timeout: float = 0.0,
+    ) -> int:
+        """Store features of some rows of an indexed video. They are on disk when this returns.
+
+        Args:
+            manifest: of the index whose rows are meant.
+            spec: what the features are of.
+            items: row -> item. A row that is stored already stays as it is.
+            damaged: rows of ``items`` that are stored, but damaged, and are to be replaced.
+            timeout: seconds to wait for another process that writes this video.
+
+        Returns:
+            How many were added. None are if the index was replaced meanwhile by one of other frames.
+
+        Raises:
+            InputError: an item does not fit the spec, or there is no such row.
+            ArchiveLockedError: another process writes this video, and still did after ``timeout``.
+            ArchiveError: the disk is full or cannot be written.
+        """
+        if items and not 0 <= min(items) <= max(items) < manifest.frames:
+            raise InputError(f"rows are {min(items)} to {max(items)}; the index has {manifest.frames}")
+        frames, video_id = frames_key(manifest), manifest.video_id
+        with self.lock(video_id, timeout=timeout):
+            current = self.manifest(video_id)
+            if current is None or frames_key(current) != frames:
+                return 0
+            path = self._layout.features(video_id, frames, spec.key)
+            known = self._listed(path, rows=manifest.frames, frames=frames)
+            if known is None:
+                name = feature_values_name(frames, spec.key)
+                known = FeatureList.empty(spec, frames=frames, rows=manifest.frames, values_name=name)
+            present = known.present
+            fresh = {row: item for row, item in items.items() if not present[row] or row in damaged}
+            if fresh:
+                with self._writing(video_id):
+                    append_features(path, known, fresh)
+            return len(fresh)
+
+    def drop_features(self, video_id: str) -> int:
+        """Delete the stored features of a video, of all specs; how many bytes they took.
+
+        Its index stays. No error if there are none.
+
+        Raises:
+            ArchiveLockedError: another process writes this video.
+            ArchiveError: the archive cannot be written.
+        """
+        with self.lock(video_id), self._writing(video_id):
+            files = [*self._layout.feature_lists(video_id), *self._layout.feature_values(video_id)]
+            freed = sum(path.stat().st_size for path in files)
+            for path in files:  # the lists first: values without a list are nobody's
+                remove_file(path)
+        return freed
 
     def note_source(self, video_id: str, source: Source) -> None:
         """Remember where an indexed video lies now; its index stays as it is.
@@ -203,18 +316,17 @@ class Archive(ArchiveReader):
     @contextmanager
     def _take(self, video_id: str, timeout: float) -> Iterator[None]:
         check_video_id(video_id)
+        nested = self._locks.held(video_id)  # then what is there may be this thread's own, and unfinished
         with self._locks.take(video_id, what=f"video {video_id} in archive {self.folder}", timeout=timeout):
-            if (self._layout.pending / video_id).exists():
+            if not nested and (self._layout.pending / video_id).exists():
                 self._clean(video_id)
             yield
 
     @contextmanager
     def _writing(self, video_id: str) -> Iterator[None]:
         """Mark a video while it is written, and clean up behind success and failure alike."""
-        marker = self._layout.pending / video_id
         try:
-            make_folder(marker.parent)
-            marker.touch()
+            self._mark(video_id)
             try:
                 yield
             finally:
@@ -223,6 +335,22 @@ class Archive(ArchiveReader):
             raise ArchiveError(
                 f"archive {self.folder}: video {video_id} could not be written: {exc.strerror or exc}"
             ) from exc
+
+    def _mark(self, video_id: str) -> None:
+        marker = self._layout.pending / video_id
+        try:
+            make_folder(marker.parent)
+            marker.touch()
+        except OSError as exc:
+            raise ArchiveError(f"archive {self.folder} cannot be written: {exc.strerror or exc}") from exc
+
+    def _listed(self, path: Path, *, rows: int, frames: str) -> FeatureList | None:
+        """The list of features that is there, if it is sound; what is not is as good as none."""
+        try:
+            listed = read_list(path.read_bytes(), where=str(path))
+        except (OSError, IndexDamagedError):
+            return None
+        return listed if len(listed) == rows and listed.frames_key == frames else None
 
     def _clean(self, video_id: str) -> None:
         """Delete everything of a video that its manifest does not speak for. Under its lock only."""
@@ -237,8 +365,27 @@ class Archive(ArchiveReader):
         for path in self._layout.timelines(video_id):
             if current is None or path != self._layout.timeline(current):
                 remove_file(path)
+        self._clean_features(video_id, manifest)
         remove_temporaries(self._layout.video(video_id))
         if current is None:
             with contextlib.suppress(OSError):
                 self._layout.video(video_id).rmdir()
+        if manifest is not None:
+            self._catalogue_writer.note(manifest)
         (self._layout.pending / video_id).unlink(missing_ok=True)
+
+    def _clean_features(self, video_id: str, manifest: Manifest | None) -> None:
+        """Delete features of frames that the index no longer has, lists that are damaged, and values without a list."""
+        frames = None if manifest is None else frames_key(manifest)
+        kept: set[str] = set()
+        for path in self._layout.feature_lists(video_id):
+            listed = None
+            if manifest is not None and frames is not None:
+                listed = self._listed(path, rows=manifest.frames, frames=frames)
+            if listed is None:
+                remove_file(path)
+            else:
+                kept.add(listed.values_name)
+        for path in self._layout.feature_values(video_id):
+            if path.name not in kept:
+                remove_file(path)

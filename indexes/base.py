@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from hybrid.errors import InputError
+from hybrid.errors import IndexDamagedError, InputError
 from hybrid.values import Float32Array, Hits
 
-__all__ = ["BACKENDS", "BackendName", "VectorKey", "VectorStore", "check_video_id"]
+__all__ = ["BACKENDS", "BackendName", "Found", "VectorKey", "VectorStore", "check_video_id"]
 
 BackendName = Literal["faiss", "lancedb"]
 BACKENDS: tuple[BackendName, ...] = ("faiss", "lancedb")
@@ -55,6 +55,14 @@ class VectorKey:
 
     def __str__(self) -> str:
         return f"{self.video_id}-{self.generation}"
+
+
+class Found(NamedTuple):
+    """What searching one video of many gave: hits, or the error that it would have raised."""
+
+    key: VectorKey
+    hits: Hits | None
+    error: IndexDamagedError | None
 
 
 class VectorStore(ABC):
@@ -99,6 +107,34 @@ class VectorStore(ABC):
             IndexDamagedError: the vectors are gone or cannot be read.
         """
 
+    def search_many(
+        self, keys: Sequence[VectorKey], query: Float32Array, top: int, *, threads: int = 1
+    ) -> Iterator[Found]:
+        """:meth:`search` for each of many keys, each once, in any order, exactly.
+
+        Args:
+            keys: which vectors, all with the query's number of values.
+            query: float32 [D].
+            top: of each video; at least 1.
+            threads: how many may work at once.
+
+        Raises:
+            InputError: as :meth:`search`. Damage is not raised, but given for the key that it befell.
+        """
+        for key in keys:
+            try:
+                yield Found(key, self.search(key, query, top), None)
+            except IndexDamagedError as exc:
+                yield Found(key, None, exc)
+
+    @abstractmethod
+    def compact(self) -> None:
+        """Give back the room of what is replaced and removed. Readers may go on; other writers wait.
+
+        Raises:
+            ArchiveError: the disk cannot be written.
+        """
+
     @abstractmethod
     def read(self, key: VectorKey) -> Float32Array:
         """All vectors under a key in order of rows: float32 [N, D].
@@ -121,6 +157,17 @@ class VectorStore(ABC):
 
         Raises:
             IndexDamagedError: it differs, or is gone.
+        """
+
+    @abstractmethod
+    def is_intact(self, key: VectorKey, vectors_hash: str) -> bool:
+        """Whether the vectors that a search reads now are those that :meth:`write` was given.
+
+        Quicker than :meth:`check`, which also looks at what a search does not read; a store may
+        remember the result as long as what it reads does not change.
+
+        Raises:
+            IndexDamagedError: they are gone or cannot be read.
         """
 
     @abstractmethod

@@ -12,7 +12,7 @@ import os
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,8 @@ import numpy as np
 from hybrid.errors import ArchiveError, IndexDamagedError, InputError, first_line
 from hybrid.values import Float32Array, Hits
 from indexes.atomic import remove_file, write_atomically
-from indexes.base import VectorKey, VectorStore, check_video_id
+from indexes.base import Found, VectorKey, VectorStore, check_video_id
+from indexes.faiss_scan import MappedFiles, scan_files
 from indexes.vectors import Float16Array, check_query, hash_vectors, rank, round_vectors
 
 __all__ = ["DEFAULT_CACHE_BYTES", "FaissStore"]
@@ -63,6 +64,8 @@ class FaissStore(VectorStore):
         self._cache_bytes = cache_bytes
         self._opened: OrderedDict[VectorKey, _Opened] = OrderedDict()
         self._guard = threading.Lock()
+        self._intact: dict[VectorKey, Any] = {}
+        self._mapped = MappedFiles(self.path, lambda path: _read_index(path, mapped=True))
 
     def path(self, key: VectorKey) -> Path:
         """Where the vectors of a key lie."""
@@ -75,7 +78,20 @@ class FaissStore(VectorStore):
 
     def search(self, key: VectorKey, query: Float32Array, top: int) -> Hits:
         check_query(query, top)
-        index = self._open(key)
+        return self._search(key, self._open(key), query, top)
+
+    def search_many(
+        self, keys: Sequence[VectorKey], query: Float32Array, top: int, *, threads: int = 1
+    ) -> Iterator[Found]:
+        check_query(query, top)
+        return scan_files(
+            self._mapped, keys, lambda key, index: self._search(key, index, query, top), threads=max(1, threads)
+        )
+
+    def compact(self) -> None:
+        """Nothing is to be done: each file is written whole, and replaced ones are deleted."""
+
+    def _search(self, key: VectorKey, index: Any, query: Float32Array, top: int) -> Hits:
         if len(query) != index.d:
             raise InputError(f"query has {len(query)} values; the vectors of video {key.video_id} have {index.d}")
         count = index.ntotal
@@ -107,9 +123,20 @@ class FaissStore(VectorStore):
         if hash_vectors(rounded) != vectors_hash or _to_bytes(rounded) != stored:
             raise IndexDamagedError(f"{path}: its content is not what was written")
 
+    def is_intact(self, key: VectorKey, vectors_hash: str) -> bool:
+        index = self._mapped.take(key)
+        # The index is another object once the file was replaced.
+        if self._intact.get(key) is not index:
+            if hash_vectors(_to_vectors(index)) != vectors_hash:
+                return False
+            self._intact[key] = index
+        return True
+
     def remove(self, key: VectorKey) -> None:
+        self._intact.pop(key, None)
         with self._guard:
             self._opened.pop(key, None)
+        self._mapped.forget(key)
         remove_file(self.path(key))
 
     def keys(self, video_id: str | None = None) -> Iterator[VectorKey]:
@@ -120,6 +147,8 @@ class FaissStore(VectorStore):
     def close(self) -> None:
         with self._guard:
             self._opened.clear()
+        self._intact.clear()
+        self._mapped.close()
 
     def _open(self, key: VectorKey) -> Any:
         path = self.path(key)
@@ -174,11 +203,13 @@ def _to_vectors(index: Any) -> Float16Array:
     return vectors
 
 
-def _read_index(path: Path) -> Any:
+def _read_index(path: Path, *, mapped: bool = False) -> Any:
+    # Older FAISS cannot map the codes and reads them.
+    flags = getattr(faiss, "IO_FLAG_MMAP_IFC", 0) if mapped else 0
     try:
         with open(path, "rb") as file:
             fault = _fault(file.read(_HEADER.size), os.fstat(file.fileno()).st_size)
-        index = None if fault else faiss.read_index(str(path))
+        index = None if fault else faiss.read_index(str(path), flags)
     except (OSError, RuntimeError, TypeError, MemoryError) as exc:  # FAISS: RuntimeError; TypeError for odd names
         raise IndexDamagedError(f"{path}: cannot be read: {first_line(exc)}") from exc
     if fault:

@@ -14,7 +14,7 @@ from hybrid.errors import VideoOpenError
 from hybrid.values import IMAGE_SUFFIXES
 from indexes.atomic import write_atomically
 
-__all__ = ["content_id", "identify"]
+__all__ = ["content_id", "identify", "remembered"]
 
 _CHUNK_BYTES = 4 * 2**20
 _RECENT_SECONDS = 2.0
@@ -41,7 +41,7 @@ def identify(path: str | Path, *, cache: Path | None = None) -> str:
         if cache is None:
             return content_id(place)
         before = _signature(place)
-        entry = cache / f"{blake3.blake3(os.fsencode(place)).hexdigest(length=16)}.json"
+        entry = _entry(cache, place)
         known = _recall(entry, place, before)
         if known is not None:
             return known
@@ -52,6 +52,15 @@ def identify(path: str | Path, *, cache: Path | None = None) -> str:
         return found
     except OSError as exc:
         raise VideoOpenError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+
+
+def remembered(path: str | Path, *, cache: Path) -> str | None:
+    """The content id of a video that was read before and is unchanged; None if that is not known. Nothing is read."""
+    place = Path(os.path.abspath(path))
+    try:
+        return _recall(_entry(cache, place), place, _signature(place))
+    except (OSError, VideoOpenError):
+        return None
 
 
 def content_id(place: Path) -> str:
@@ -72,6 +81,10 @@ def content_id(place: Path) -> str:
         # Names cannot hold a zero byte, so no two folders give the same stream.
         digest.update(os.fsencode(image.name) + b"\0" + content.digest())
     return digest.hexdigest(length=16)
+
+
+def _entry(cache: Path, place: Path) -> Path:
+    return cache / f"{blake3.blake3(os.fsencode(place)).hexdigest(length=16)}.json"
 
 
 def _feed(digest: blake3.blake3, path: Path) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -31,10 +31,16 @@ from lancedb.index import BTree
 from hybrid.errors import ArchiveError, HybridError, IndexDamagedError, InputError
 from hybrid.values import Float32Array, Hits
 from indexes.atomic import make_folder, sync_files
-from indexes.base import VectorKey, VectorStore, check_video_id
+from indexes.base import Found, VectorKey, VectorStore, check_video_id
+from indexes.lance_scan import scan_table
 from indexes.vectors import Float16Array, check_query, hash_vectors, rank, round_vectors, similarities
 
 __all__ = ["LanceStore"]
+
+_KEYS_FOR_A_SCAN = 8
+"""From so many videos on, reading the table from one end to the other is quicker than looking them up."""
+
+_SCAN_ROWS = 16_384
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +91,34 @@ class LanceStore(VectorStore):
     def read(self, key: VectorKey) -> Float32Array:
         return self._read(key).astype(np.float32)
 
+    def search_many(
+        self, keys: Sequence[VectorKey], query: Float32Array, top: int, *, threads: int = 1
+    ) -> Iterator[Found]:
+        check_query(query, top)
+        if len(keys) < _KEYS_FOR_A_SCAN:
+            yield from super().search_many(keys, query, top, threads=threads)
+            return
+        wanted = set(keys)
+        for found in scan_table(self._batches(len(query)), wanted, query, top, threads=threads):
+            wanted.discard(found.key)
+            yield found
+        # What the scan did not meet is of another dimension, or gone: asking for it says which.
+        yield from super().search_many(sorted(wanted), query, top)
+
+    def compact(self) -> None:
+        with self._writing():
+            for _, table in self._all_tables():
+                table.optimize(cleanup_older_than=RETENTION)
+            self._sync()
+
+    def _batches(self, dimension: int) -> Iterator[Any]:
+        """All rows of the table of a dimension, in order of writing, some at a time."""
+        with self._reading("all videos"):
+            for found, table in self._all_tables():
+                if found == dimension:
+                    columns = ["video_id", "generation", "row", "vector"]
+                    yield from table.search().select(columns).to_batches(batch_size=_SCAN_ROWS)
+
     def count(self, key: VectorKey) -> int:
         with self._reading(f"video {key.video_id}"):
             return sum(int(table.count_rows(_filter(key))) for _, table in self._all_tables())
@@ -96,6 +130,9 @@ class LanceStore(VectorStore):
                 raise IndexDamagedError(f"{self._place(key)}: the vectors are not what was written")
         finally:
             fresh.close()
+
+    def is_intact(self, key: VectorKey, vectors_hash: str) -> bool:
+        return hash_vectors(self._read(key)) == vectors_hash
 
     def remove(self, key: VectorKey) -> None:
         with self._writing():

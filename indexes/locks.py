@@ -22,6 +22,10 @@ class Locks:
         self._folder = folder
         self._held: dict[tuple[int, str], FileLock] = {}
 
+    def held(self, name: str) -> bool:
+        """Whether this thread holds a lock."""
+        return (threading.get_ident(), name) in self._held
+
     @contextmanager
     def take(self, name: str, *, what: str, timeout: float = 0.0) -> Iterator[None]:
         """Hold a lock. The system lets go of it when the process ends, however it ends.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from indexes.base import VectorKey, check_video_id
 
-__all__ = ["Layout"]
+__all__ = ["Layout", "feature_list_name", "feature_values_name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,16 @@ class Layout:
         """Content ids by path; may be deleted."""
         return self.folder / "cache" / "paths"
 
+    @property
+    def catalogue(self) -> Path:
+        """All manifests in one file; may be deleted."""
+        return self.folder / "cache" / "catalogue"
+
+    @property
+    def failed(self) -> Path:
+        """One file for each video that could not be indexed, with the reason."""
+        return self.folder / "failed"
+
     def video(self, video_id: str) -> Path:
         """The folder of one video."""
         return self.videos / check_video_id(video_id)
@@ -57,3 +68,25 @@ class Layout:
     def timelines(self, video_id: str) -> Iterator[Path]:
         """Every timeline of a video, spoken for or not."""
         yield from sorted(self.video(video_id).glob("timeline-*.safetensors"))
+
+    def features(self, video_id: str, frames: str, spec: str) -> Path:
+        """The list of features under one spec, for the frames with this key."""
+        return self.video(video_id) / feature_list_name(frames, spec)
+
+    def feature_lists(self, video_id: str) -> Iterator[Path]:
+        """Every list of features of a video, spoken for or not."""
+        yield from sorted(self.video(video_id).glob("features-*.safetensors"))
+
+    def feature_values(self, video_id: str) -> Iterator[Path]:
+        """Every file with the values of features, spoken for or not."""
+        yield from sorted(self.video(video_id).glob("features-*.values"))
+
+
+def feature_list_name(frames: str, spec: str) -> str:
+    """The name of a list of features."""
+    return f"features-{frames}-{spec}.safetensors"
+
+
+def feature_values_name(frames: str, spec: str) -> str:
+    """A new name for a file with the values of features, so that no list that is there means it."""
+    return f"features-{frames}-{spec}-{secrets.token_hex(4)}.values"

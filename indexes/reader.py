@@ -11,9 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from hybrid.errors import IndexDamagedError, IndexMismatchError, InputError, VideoNotIndexedError
 from hybrid.values import Float32Array, Hits, Timeline
 from indexes.base import BackendName, VectorStore
+from indexes.catalogue import CatalogueReader, stamp_of_manifest
+from indexes.features_file import StoredFeatures, open_features, stamp_of
+from indexes.features_list import FeatureList, FeatureSpec, frames_key, read_list
 from indexes.identity import identify
 from indexes.manifest import IndexConfig, Manifest, differences, parse_manifest
 from indexes.paths import Layout
@@ -25,6 +30,8 @@ __all__ = ["ArchiveReader"]
 _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+
+_MOST_OPEN_FEATURES = 16
 
 
 class ArchiveReader:
@@ -43,6 +50,8 @@ class ArchiveReader:
         self.folder = folder
         self.backend = backend
         self._layout = Layout(folder)
+        self._features: dict[Path, StoredFeatures] = {}
+        self._catalogue = CatalogueReader(self._layout)
 
     @cached_property
     def store(self) -> VectorStore:
@@ -52,6 +61,10 @@ class ArchiveReader:
             MissingDependencyError: the backend's package is not installed.
         """
         return open_store(self.folder, self.backend)
+
+    def has_failures(self) -> bool:
+        """Whether there are records of videos that could not be indexed (see :mod:`indexes.failures`)."""
+        return self._layout.failed.is_dir()
 
     def identify(self, path: str | Path) -> str:
         """The content id of a video; an unchanged one is not read twice.
@@ -86,10 +99,13 @@ class ArchiveReader:
             on_damage: called with the video id for each manifest that cannot be read, which is
                 then passed over; by default a warning is logged.
         """
+        self._catalogue.refresh()
+        unsure = set(os.listdir(self._layout.pending)) if self._layout.pending.is_dir() else set()
         with contextlib.suppress(FileNotFoundError):
             for name in sorted(os.listdir(self._layout.videos)):
                 try:
-                    manifest = self.manifest(name)
+                    # A manifest that is being replaced has to be looked at itself.
+                    manifest = (None if name in unsure else self._known(name)) or self.manifest(name)
                 except InputError:  # some other folder that somebody put there
                     continue
                 except IndexDamagedError as exc:
@@ -100,6 +116,11 @@ class ArchiveReader:
                     continue
                 if manifest is not None:
                     yield manifest
+
+    def _known(self, video_id: str) -> Manifest | None:
+        """The manifest, if the catalogue holds it as it is now."""
+        stamp = stamp_of_manifest(f"{self._layout.videos}/{video_id}/manifest.json")
+        return None if stamp is None else self._catalogue.known(video_id, stamp)
 
     def require(self, video_id: str, config: IndexConfig | None = None) -> Manifest:
         """The manifest of a video that must be indexed, with the given configuration if there is one.
@@ -201,8 +222,66 @@ class ArchiveReader:
 
         return self._with_current(video_id, action)
 
+    def features(self, manifest: Manifest, spec: FeatureSpec) -> StoredFeatures | None:
+        """The stored features of a video's frames under a spec; None if there are none.
+
+        The result is the archive's own and stays open; it is good until the next call.
+
+        Raises:
+            IndexDamagedError: there are some, but their list cannot be read.
+        """
+        frames = frames_key(manifest)
+        path = self._layout.features(manifest.video_id, frames, spec.key)
+        known = self._features.pop(path, None)
+        if known is not None:
+            if known.stamp == stamp_of(path, known.path):
+                self._features[path] = known  # the one used last comes last
+                return known
+            known.close()
+        found = open_features(path, rows=manifest.frames, frames=frames)
+        if found is not None:
+            while len(self._features) >= _MOST_OPEN_FEATURES:
+                self._features.pop(next(iter(self._features))).close()
+            self._features[path] = found
+        return found
+
+    def feature_lists(self, manifest: Manifest) -> list[FeatureList]:
+        """What is stored of the features of a video's frames, of all specs; lists that are damaged are left out."""
+        found: list[FeatureList] = []
+        frames = frames_key(manifest)
+        for path in self._layout.feature_lists(manifest.video_id):
+            with contextlib.suppress(OSError, IndexDamagedError):
+                listed = read_list(path.read_bytes(), where=str(path))
+                if listed.frames_key == frames and len(listed) == manifest.frames:
+                    found.append(listed)
+        return found
+
+    def verify_features(self, video_id: str) -> int:
+        """Compare every stored feature of a video with its digest; how many there are.
+
+        Features are not part of an index: damaged ones are made anew where they are needed.
+
+        Raises:
+            VideoNotIndexedError: it is not indexed.
+            IndexDamagedError: something is gone or not what was written.
+        """
+        manifest, count = self.require(video_id), 0
+        for path in self._layout.feature_lists(video_id):
+            stored = open_features(path, rows=manifest.frames, frames=frames_key(manifest))
+            if stored is None:
+                continue
+            with contextlib.closing(stored):
+                rows = np.flatnonzero(stored.present)
+                damaged = len(rows) - np.count_nonzero(stored.sound(rows))
+            if damaged:
+                raise IndexDamagedError(f"{stored.path}: {damaged} of {len(rows)} features are damaged")
+            count += len(rows)
+        return count
+
     def close(self) -> None:
         """Let go of files and memory. May be called twice."""
+        while self._features:
+            self._features.popitem()[1].close()
         if "store" in self.__dict__:
             self.store.close()
 

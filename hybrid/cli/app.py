@@ -10,11 +10,16 @@ import typer
 
 from hybrid import __version__
 from hybrid.cli.ask import ask
+from hybrid.cli.care import compact, remove, stats, verify
+from hybrid.cli.convert_gens import convert_gens
 from hybrid.cli.demo import demo
 from hybrid.cli.doctor import doctor
+from hybrid.cli.features import features
 from hybrid.cli.index import index
 from hybrid.cli.list import list_videos
+from hybrid.cli.search import search
 from hybrid.cli.selectors import list_selectors
+from hybrid.cli.transfer import convert, export_video, import_videos
 from hybrid.errors import HybridError, InputError
 from hybrid.runtime import settle_process
 
@@ -50,8 +55,18 @@ def _root(
 
 app.command("index")(index)
 app.command("ask")(ask)
+app.command("search")(search)
 app.command("list")(list_videos)
+app.command("stats")(stats)
+app.command("verify")(verify)
+app.command("compact")(compact)
+app.command("remove")(remove)
+app.command("export")(export_video)
+app.command("import")(import_videos)
+app.command("convert")(convert)
+app.add_typer(features, name="features")
 app.command("selectors")(list_selectors)
+app.command("convert-gens")(convert_gens)
 app.command("doctor")(doctor)
 app.command("demo")(demo)
 

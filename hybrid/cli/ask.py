@@ -1,8 +1,8 @@
-"""``hybrid ask``: one question about one video."""
+"""``hybrid ask``: questions about one video."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,17 +19,23 @@ from hybrid.cli.options import (
     DtypeOption,
     EncoderOption,
     JsonOption,
+    LoadingOption,
     PresetOption,
+    PromptOption,
     RateOption,
     SamplerOption,
     SamplingOption,
     open_engine,
 )
+from hybrid.errors import InputError
 from hybrid.spans import DEFAULT_MIN_SCORE
-from hybrid.values import DEFAULT_FRAMES, DEFAULT_WINDOW
+from hybrid.values import DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW
 
 if TYPE_CHECKING:
-    from hybrid.engine import Engine
+    from hybrid.cli.questions import Question
+    from hybrid.engine import Engine, SpanUpdate
+    from hybrid.engine.work import AskKeywords, WindowMode
+    from hybrid.progress import Progress
     from hybrid.values import Answer, ByteArray
 
 __all__ = ["ask"]
@@ -37,16 +43,36 @@ __all__ = ["ask"]
 
 def ask(
     video: Annotated[str, typer.Argument(help="A video file, or a folder of numbered images.")],
-    question: Annotated[str, typer.Argument(help="What you want to see.")],
+    question: Annotated[str | None, typer.Argument(help="What you want to see.")] = None,
+    more: Annotated[list[str] | None, typer.Option("--question", "-q", help="A question; may come many times.")] = None,
+    questions: Annotated[
+        Path | None, typer.Option("--questions", help="File with questions: a line each, or JSON lines.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write answers here as JSON lines; what it answers already is kept.")
+    ] = None,
     archive: ArchiveOption = DEFAULT_ARCHIVE,
     preset: PresetOption = DEFAULT_PRESET,
     frames: Annotated[int, typer.Option("--frames", help="How many frames to select at most.")] = DEFAULT_FRAMES,
-    window: Annotated[int, typer.Option("--window", help="How many frames GenS reads at once.")] = DEFAULT_WINDOW,
+    window: Annotated[
+        str,
+        typer.Option("--window", help="What GenS reads: scattered, segments, or a number of scattered frames."),
+    ] = "scattered",
+    window_frames: Annotated[
+        int, typer.Option("--window-frames", help="How many frames GenS reads at once.")
+    ] = DEFAULT_WINDOW,
+    segments: Annotated[int, typer.Option("--segments", help="How many segments GenS reads.")] = DEFAULT_SEGMENTS,
     encoder: EncoderOption = None,
     sampler: SamplerOption = None,
-    prompt: Annotated[Path | None, typer.Option("--prompt", help="File with a prompt for the sampler.")] = None,
+    prompt: PromptOption = None,
+    constrained: Annotated[
+        bool, typer.Option("--constrained", help="GenS can only write replies of its own form, always valid.")
+    ] = False,
     no_fine: Annotated[bool, typer.Option("--no-fine", help="Without GenS: the most similar frames.")] = False,
     no_coarse: Annotated[bool, typer.Option("--no-coarse", help="Without CLIP: GenS reads the whole video.")] = False,
+    no_features: Annotated[
+        bool, typer.Option("--no-features", help="Neither take GenS's features from the archive nor keep them.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where a stage cannot do what it should.")] = False,
     min_score: Annotated[
         int, typer.Option("--min-score", help="Least GenS score (1-5) of a span's frames.")
@@ -54,24 +80,52 @@ def ask(
     gap: Annotated[
         float | None, typer.Option("--gap", help="Seconds between two stretches that are still one span.")
     ] = None,
+    select: Annotated[
+        str | None, typer.Option("--select", help="Selector that chooses the frames; see: hybrid selectors.")
+    ] = None,
     frames_dir: Annotated[Path | None, typer.Option("--frames-dir", help="Save the frames here as PNG.")] = None,
     sheet: Annotated[Path | None, typer.Option("--sheet", help="Save a contact sheet (PNG) here.")] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Tell spans on standard error as GenS finds them, as JSON lines.")
+    ] = False,
     rate: RateOption = None,
     sampling: SamplingOption = None,
     backend: BackendOption = None,
     decoder: DecoderOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    loading: LoadingOption = None,
     batch_size: BatchOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a video a question. It is indexed first if it is not yet.
+    """Ask a video a question, or many. It is indexed first if it is not yet.
+
+    Many questions go to GenS together, which is much faster than one by one. With --out, a run that
+    was stopped goes on where it was; --json then prints one line an answer.
 
     Exit code 0 also where a stage had to be replaced (the answer says so); --strict makes that 1.
     """
     from hybrid.cli.progress import BarProgress
     from hybrid.progress import NullProgress
 
+    asked = _questions(question, more, questions)
+    many = len(asked) > 1 or questions is not None or out is not None
+    if many and (frames_dir is not None or sheet is not None):
+        raise InputError("--frames-dir and --sheet are for a single question; ask it alone")
+    mode, size = _window(window, window_frames)
+    options: AskKeywords = {
+        "frames": frames,
+        "window": size,
+        "window_mode": mode,
+        "segments": segments,
+        "coarse": not no_coarse,
+        "fine": not no_fine,
+        "features": not no_features,
+        "strict": strict,
+        "min_score": min_score,
+        "gap_seconds": gap,
+        "select": select,
+    }
     engine = open_engine(
         archive,
         preset=preset,
@@ -85,27 +139,122 @@ def ask(
         dtype=dtype,
         batch_size=batch_size,
         prompt=prompt,
+        loading=loading,
+        constrained=constrained,
     )
     with engine:
+        if many:
+            _ask_many(engine, video, asked, options, out=out, stream=stream, as_json=as_json)
+            return
         with BarProgress() as bar:
-            answer = engine.ask(
+            answer = engine.ask_many(
                 video,
-                question,
-                frames=frames,
-                window=window,
-                coarse=not no_coarse,
-                fine=not no_fine,
-                strict=strict,
-                min_score=min_score,
-                gap_seconds=gap,
+                [asked[0].text],
+                on_spans=_tell_spans(asked) if stream else None,
                 progress=NullProgress() if as_json else bar,
-            )
+                **options,
+            )[0]
         # First what was asked for; a sheet that cannot be saved must not cost the answer.
         if as_json:
             typer.echo(answer.to_json())
         else:
             _show(answer)
         _save(engine, answer, frames_dir=frames_dir, sheet=sheet, quiet=as_json)
+
+
+def _questions(first: str | None, more: list[str] | None, file: Path | None) -> list[Question]:
+    from hybrid.cli.questions import Question, read_questions
+
+    asked = [Question(text) for text in ([] if first is None else [first]) + list(more or ())]
+    if file is not None:
+        asked += read_questions(file)
+    if not asked:
+        raise InputError("there is no question; give one behind the video, with -q, or in a file with --questions")
+    return list(dict.fromkeys(asked))
+
+
+def _window(text: str, frames: int) -> tuple[WindowMode, int]:
+    if text == "scattered":
+        return "scattered", frames
+    if text == "segments":
+        return "segments", frames
+    try:
+        return "scattered", int(text)
+    except ValueError:
+        raise InputError(f"--window is {text!r}; legal are scattered, segments, or a number of frames") from None
+
+
+def _ask_many(
+    engine: Engine,
+    video: str,
+    asked: list[Question],
+    options: AskKeywords,
+    *,
+    out: Path | None,
+    stream: bool,
+    as_json: bool,
+) -> None:
+    """Ask all questions that have no answer yet, and give each answer as soon as it is there."""
+    from contextlib import ExitStack
+
+    from hybrid.cli.progress import BarProgress, print_json_line
+    from hybrid.cli.questions import AnswerFile
+    from hybrid.progress import NullProgress
+
+    with ExitStack() as stack:
+        told: Progress = NullProgress() if as_json else stack.enter_context(BarProgress())
+        left = asked
+        file: AnswerFile | None = None
+        if out is not None:
+            configuration = engine.configuration(video, progress=told, **options)
+            file = stack.enter_context(AnswerFile(out, configuration))
+            left = file.left(asked)
+
+        def give(place: int, answer: Answer) -> None:
+            if file is not None:
+                file.add(left[place], answer)
+            if as_json:
+                print_json_line(id=left[place].name, **answer.to_dict())
+            else:
+                _show_short(answer)
+
+        listener = _tell_spans(left) if stream else None
+        engine.ask_many(
+            video, [question.text for question in left], on_answer=give, on_spans=listener, progress=told, **options
+        )
+    if out is not None and not as_json:
+        kept = f", {len(asked) - len(left)} were there" if len(left) < len(asked) else ""
+        typer.echo(f"{len(left)} of {len(asked)} questions were answered now{kept}: {out}")
+
+
+def _tell_spans(asked: list[Question]) -> Callable[[SpanUpdate], None]:
+    import json
+    from dataclasses import asdict
+
+    def tell(update: SpanUpdate) -> None:
+        question = asked[update.question]
+        spans = [asdict(span) for span in update.spans]
+        line = {"question": question.text, "id": question.name, "spans": spans, "finished": update.finished}
+        typer.echo(json.dumps(line), err=True)
+
+    return tell
+
+
+def _show_short(answer: Answer) -> None:
+    from rich.console import Console
+
+    from hybrid.cli.text import clock, plain
+
+    console = Console(highlight=False)
+    console.print(f"[bold]{plain(answer.question)}[/bold]")
+    for span in answer.spans:
+        times = f"{clock(span.start_seconds)} - {clock(span.end_seconds)}"
+        console.print(f"  {times}  {span.score:.3g} by {span.scorer}")
+    if not answer.spans:
+        console.print("  no spans")
+    for stage in answer.stages:
+        if stage.fallback_reason:
+            console.print(f"  [bold yellow]fallback[/bold yellow] {stage.name}: {plain(stage.fallback_reason)}")
 
 
 def _save(engine: Engine, answer: Answer, *, frames_dir: Path | None, sheet: Path | None, quiet: bool) -> None:

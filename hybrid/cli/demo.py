@@ -1,39 +1,64 @@
-"""``hybrid demo``: the whole way on a clip made on the spot, with models that need no hub."""
+"""``hybrid demo``: the whole way on the bundled video, with the bundled models; neither hub nor GPU is needed."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hybrid.cli.ask import ask
-from hybrid.cli.index import index
+if TYPE_CHECKING:
+    from hybrid.demo import DemoQuestion
+    from hybrid.engine import Engine
 
 __all__ = ["demo"]
 
+_FRAMES = 12
+
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the clip, the archive and the results.")] = Path(
-        "demo-out"
-    ),
+    out: Annotated[Path, typer.Option("--out", help="Folder for the archive and the results.")] = Path("demo-out"),
 ) -> None:
-    """Index a short clip made on the spot, and ask it a question, with the tiny preset.
+    """Index the bundled video with the tiny models, ask it some questions, and hold the answers against the truth.
 
-    The tiny models are untrained: this shows that every stage runs, not that it finds the answer.
+    Exit code 1 if an answer is wrong.
     """
-    from hybrid.demo import DEMO_QUESTION, write_demo_clip
+    from hybrid.cli.index import index
+    from hybrid.demo import demo_questions, demo_video
+    from hybrid.engine import Engine
 
-    clip, archive, sheet = out / "clip.mp4", out / "archive", out / "sheet.png"
-    if not clip.exists():
-        write_demo_clip(clip)
-    typer.echo(f"$ hybrid index {clip} --archive {archive} --preset tiny")
-    index([str(clip)], archive=archive, preset="tiny")
-    options = f"--archive {archive} --preset tiny --frames 12 --sheet {sheet} --frames-dir {out / 'frames'}"
-    typer.echo(f'$ hybrid ask {clip} "{DEMO_QUESTION}" {options}')
-    ask(str(clip), DEMO_QUESTION, archive=archive, preset="tiny", frames=12, sheet=sheet, frames_dir=out / "frames")
+    out.mkdir(parents=True, exist_ok=True)
+    archive = out / "archive"
+    typer.echo(f"$ hybrid index {demo_video()} --archive {archive} --preset tiny")
+    index([str(demo_video())], archive=archive, preset="tiny")
+    questions = demo_questions()
+    with Engine.open(archive, preset="tiny") as engine:
+        right = sum([_ask(engine, question, out, place) for place, question in enumerate(questions, start=1)])
     typer.echo(
-        "The tiny models are small and untrained: every stage ran through the code of the real models, but\n"
-        "the frames above are no answer. For answers: hybrid ask VIDEO QUESTION --preset gens-3b\n"
-        "(needs a model hub, and better a GPU)."
+        f"\n{right} of {len(questions)} questions answered rightly; contact sheets and answers as JSON are in {out}.\n"
+        "The tiny models know this world of coloured shapes and nothing else. For real videos:\n"
+        "  hybrid ask VIDEO QUESTION --preset gens-3b    (needs a model hub, and better a GPU)"
     )
+    if right < len(questions):
+        raise typer.Exit(1)
+
+
+def _ask(engine: Engine, question: DemoQuestion, out: Path, place: int) -> bool:
+    """Ask a question, save its sheet and its JSON, print the spans beside the truth."""
+    from hybrid.cli.text import clock
+    from hybrid.demo import answers_rightly, demo_video
+    from hybrid.exports.sheet import save_sheet
+
+    video = demo_video()
+    answer = engine.ask(video, question.text, frames=_FRAMES)
+    (out / f"answer-{place}.json").write_text(answer.to_json() + "\n", encoding="utf-8")
+    sheet = out / f"sheet-{place}.png"
+    save_sheet(answer, engine.read_frames(video, [frame.ordinal for frame in answer.frames]), sheet)
+    right = answers_rightly(answer.spans, question)
+    typer.echo(f'\n$ hybrid ask {video.name} "{question.text}" --preset tiny --frames {_FRAMES} --sheet {sheet}')
+    for span in answer.spans:
+        typer.echo(f"  {clock(span.start_seconds)} to {clock(span.end_seconds)}  score {span.score:g} by {span.scorer}")
+    truth = ", ".join(f"{clock(start)} to {clock(end)}" for start, end in question.moments)
+    stages = ", ".join(f"{stage.name} {stage.seconds:.2f} s" for stage in answer.stages if stage.ran)
+    typer.echo(f"  truth: {truth}: {'right' if right else 'WRONG'}   ({stages})")
+    return right

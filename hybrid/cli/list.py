@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import typer
 
 from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, JsonOption
+
+if TYPE_CHECKING:
+    from indexes.features_list import FeatureList
 
 __all__ = ["list_videos"]
 
@@ -15,7 +20,7 @@ def list_videos(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = 
     from rich.table import Column, Table
 
     from hybrid.cli.progress import print_json_line
-    from hybrid.cli.text import clock, plain
+    from hybrid.cli.text import clock, plain, size
     from hybrid.errors import IndexDamagedError
     from indexes.archive import Archive
 
@@ -27,13 +32,13 @@ def list_videos(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = 
     with Archive.open(archive, create=False) as opened:
         manifests = list(opened.manifests(on_damage=remember))
         backend = opened.backend
+        features = [opened.feature_lists(manifest) for manifest in manifests]
     video = Column("video", overflow="fold")
-    table = Table(
-        video, "length", "frames", "rate", "sampling", "encoder", "status", title=f"{plain(str(archive))} ({backend})"
-    )
-    for manifest in manifests:
+    names = ("length", "frames", "rate", "sampling", "encoder", "features", "status")
+    table = Table(video, *names, title=f"{plain(str(archive))} ({backend})")
+    for manifest, stored in zip(manifests, features, strict=True):
         if as_json:
-            print_json_line(**manifest.model_dump(mode="json"))
+            print_json_line(**manifest.model_dump(mode="json"), features=[_plain(listed) for listed in stored])
             continue
         encoder = manifest.config.encoder
         table.add_row(
@@ -43,6 +48,7 @@ def list_videos(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = 
             f"{manifest.config.rate:g}/s",
             manifest.config.policy,
             plain("/".join(str(encoder[key]) for key in ("model", "pretrained") if encoder.get(key))),
+            ", ".join(f"{int(listed.present.sum())} ({size(listed.size_bytes)})" for listed in stored),
             manifest.status,
         )
     if not as_json:
@@ -51,3 +57,7 @@ def list_videos(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = 
         typer.echo(f"damaged: {line}", err=True)
     if damaged:
         raise typer.Exit(1)
+
+
+def _plain(listed: FeatureList) -> dict[str, Any]:
+    return {**listed.spec.to_dict(), "frames": int(listed.present.sum()), "size_bytes": listed.size_bytes}

@@ -41,7 +41,7 @@ ArchiveOption: TypeAlias = Annotated[
     Path, typer.Option("--archive", envvar="HYBRID_ARCHIVE", help="Folder with the indexes; made if it is not there.")
 ]
 PresetOption: TypeAlias = Annotated[
-    str, typer.Option("--preset", help=f"Models: {', '.join(PRESETS)} (gens-aria runs without its GenS so far).")
+    str, typer.Option("--preset", help=f"Models: {', '.join(PRESETS)} (gens-aria: see hybrid convert-gens).")
 ]
 EncoderOption: TypeAlias = Annotated[
     str | None,
@@ -64,6 +64,11 @@ BackendOption: TypeAlias = Annotated[
 ]
 DecoderOption: TypeAlias = Annotated[Decoder | None, typer.Option("--decoder", help="pyav if not said.")]
 DeviceOption: TypeAlias = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
+LoadingOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--loading", help="GenS on Aria: 8bit or 4bit, offload or offload:FOLDER; with commas between."),
+]
+PromptOption: TypeAlias = Annotated[Path | None, typer.Option("--prompt", help="File with a prompt for the sampler.")]
 DtypeOption: TypeAlias = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
 BatchOption: TypeAlias = Annotated[
     int | None,
@@ -84,8 +89,10 @@ __all__ = [
     "DtypeOption",
     "EncoderOption",
     "JsonOption",
+    "LoadingOption",
     "Policy",
     "PresetOption",
+    "PromptOption",
     "RateOption",
     "SamplerOption",
     "SamplingOption",
@@ -107,6 +114,8 @@ def open_engine(
     dtype: str,
     batch_size: int | None = None,
     prompt: Path | None = None,
+    loading: str | None = None,
+    constrained: bool = False,
 ) -> Engine:
     """The engine that the options describe."""
     from hybrid.engine import Engine
@@ -124,4 +133,6 @@ def open_engine(
         dtype=dtype,
         batch_size=batch_size,
         prompt=prompt,
+        loading=loading,
+        constrained=constrained,
     )

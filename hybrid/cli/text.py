@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["clock", "plain"]
+__all__ = ["clock", "plain", "size"]
 
 
 def clock(seconds: float) -> str:
@@ -22,3 +22,15 @@ def plain(text: str) -> str:
     from rich.markup import escape
 
     return escape("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text))
+
+
+def size(count: int) -> str:
+    """A number of bytes as people read it.
+
+    >>> size(999), size(13_434_880), size(236_000_000_000)
+    ('999 B', '13.4 MB', '236.0 GB')
+    """
+    for unit, bytes_each in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= bytes_each:
+            return f"{count / bytes_each:.1f} {unit}"
+    return f"{count} B"

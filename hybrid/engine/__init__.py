@@ -4,5 +4,7 @@ from __future__ import annotations
 
 from hybrid.engine.engine import Engine
 from hybrid.engine.indexing import IndexResult
+from hybrid.engine.streaming import SpanUpdate
+from hybrid.engine.work import AskOptions
 
-__all__ = ["Engine", "IndexResult"]
+__all__ = ["AskOptions", "Engine", "IndexResult", "SpanUpdate"]

@@ -1,4 +1,4 @@
-"""Answer one question about one indexed video: coarse search, fine stage, selection.
+"""Answer questions about one indexed video: coarse search, fine stage, selection.
 
 Every step leaves a :class:`~hybrid.values.Stage` record. When the fine stage cannot run, or says
 nothing that can be used, the answer is made of the coarse stage's frames and says so.
@@ -8,88 +8,126 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from hybrid.clip.encoder import FrameEncoder
 from hybrid.coarse.search import window_of_hits
+from hybrid.coarse.segments import best_segments, cut_segments
 from hybrid.engine.fine import run_fine
+from hybrid.engine.selection import choose_rows
+from hybrid.engine.spans import gens_spans, spans_of
+from hybrid.engine.streaming import OnSpans
 from hybrid.engine.work import AskOptions, Work
 from hybrid.errors import InputError
 from hybrid.gens.scorer import FrameScorer
-from hybrid.gens.windows import FineScores
+from hybrid.gens.windows import FineScores, consecutive_windows
 from hybrid.selectors.best_first import best_first
-from hybrid.spans import DEFAULT_GAP_SAMPLES, spans_of_scores
-from hybrid.values import Answer, AnswerFrame, Float32Array, Hits, IntArray, Scorer, Span, Stage, Timeline
-from indexes.archive import Archive
-from indexes.manifest import Manifest
+from hybrid.values import Answer, AnswerFrame, Float32Array, Hits, IntArray, Span, Stage, Timeline, Window
 
-__all__ = ["answer_question"]
+__all__ = ["Models", "answer_questions", "check_questions"]
 
 
-def answer_question(
-    archive: Archive,
-    manifest: Manifest,
-    path: Path,
-    question: str,
-    options: AskOptions,
-    *,
-    encoder: Callable[[], FrameEncoder],
-    scorer: Callable[[], FrameScorer],
-    sampler_name: str,
-    gone: str | None = None,
-    stages: Sequence[Stage] = (),
-) -> Answer:
-    """Answer a question from a video's index.
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What answers questions; loaded when it is needed.
+
+    Attributes:
+        encoder: gives the encoder of the index; is called if a coarse stage runs.
+        scorer: gives GenS; is called if a fine stage runs.
+        sampler_name: its name, for the record where it cannot be loaded.
+    """
+
+    encoder: Callable[[], FrameEncoder]
+    scorer: Callable[[], FrameScorer]
+    sampler_name: str
+
+
+def check_questions(questions: Sequence[str]) -> None:
+    """Refuse questions that nobody can answer, before any work is done.
+
+    Raises:
+        InputError: one of them is empty.
+    """
+    if not all(question.strip() for question in questions):
+        raise InputError("the question is empty; ask for something that can be seen in the video")
+
+
+def answer_questions(works: Sequence[Work], models: Models, *, on_spans: OnSpans | None = None) -> list[Answer]:
+    """Answer questions to one video; GenS is asked all of them together.
 
     Args:
-        archive: where the index lies.
-        manifest: of the video's index.
-        path: where the video lies now; the fine stage reads frames from it.
-        question: plain text.
-        options: see there.
-        encoder: gives the encoder of the index; is called if the coarse stage runs.
-        scorer: gives GenS; is called if the fine stage runs.
-        sampler_name: its name, for the record where it cannot be loaded.
-        gone: why the video cannot be read any more, if it cannot.
-        stages: what was done before.
+        works: one a question, all of one video and with the same options.
+        models: what answers them.
+        on_spans: is told of spans as GenS finds them.
 
     Raises:
         InputError: an empty question.
         StageFailedError: ``strict``, and a stage did not do what it was asked to.
         ModelError: the encoder cannot be loaded or runs out of memory.
         IndexDamagedError: the index cannot be read.
+        ListenerError: ``on_spans`` raised something.
     """
-    if not question.strip():
-        raise InputError("the question is empty; ask for something that can be seen in the video")
-    timeline = archive.timeline(manifest)
-    work = Work(archive, manifest, timeline, path, question, options, gone, list(stages))
-    hits = _search(work, encoder) if options.coarse else None
-    heard = run_fine(work, hits, scorer, sampler_name) if options.fine else None
-    if not options.fine:
-        work.record(Stage(name="gens", ran=False, seconds=0.0, notes=("not asked for",)))
-    started = time.perf_counter()
-    fine = heard if heard is not None and heard.scores.any() else None
-    if fine is not None:
-        rows, spans = best_first(fine.scores, options.frames), _spans(work, fine.scores, options.min_score, "gens")
+    check_questions([work.question for work in works])
+    if not works:
+        return []
+    options = works[0].options
+    hits = [_search(work, models.encoder) if options.coarse else None for work in works]
+    heard: list[FineScores | None] = [None] * len(works)
+    if options.fine:
+        windows = [_windows(*pair) for pair in zip(works, hits, strict=True)]
+        heard = run_fine(works, windows, models.scorer, models.sampler_name, on_spans=on_spans)
     else:
-        hits = hits if hits is not None else _search(work, encoder)
-        rows, spans = _coarse_choice(work, hits)
-    frames = _answer_frames(timeline, rows, hits, fine)
-    work.record(_select_stage(fine, hits, frames, spans, options, time.perf_counter() - started))
+        for work in works:
+            work.record(Stage(name="gens", ran=False, seconds=0.0, notes=("not asked for",)))
+    return [_answer(*three, models) for three in zip(works, hits, heard, strict=True)]
+
+
+def _windows(work: Work, hits: Hits | None) -> list[Window]:
+    """The frames that GenS reads together, for one question."""
+    options = work.options
+    if hits is None:
+        return consecutive_windows(work.timeline.distinct_rows(), options.window)
+    if options.window_mode == "scattered":
+        return [window_of_hits(hits, options.window)]
+    segments = cut_segments(work.timeline.distinct_rows(), options.window)
+    return best_segments(segments, hits, options.segments)
+
+
+def _answer(work: Work, hits: Hits | None, heard: FineScores | None, models: Models) -> Answer:
+    fine = heard if heard is not None and heard.scores.any() else None
+    if fine is None and hits is None:
+        hits = _search(work, models.encoder)
+    rows, spans = _select(work, hits, fine, models)
     return Answer(
-        question=question,
-        video=str(path),
-        video_id=manifest.video_id,
-        duration_seconds=timeline.duration_seconds,
+        question=work.question,
+        video=str(work.path),
+        video_id=work.manifest.video_id,
+        duration_seconds=work.timeline.duration_seconds,
         spans=spans,
-        frames=frames,
+        frames=_answer_frames(work.timeline, rows, hits, fine),
         stages=tuple(work.stages),
         reply="\n".join(reply.text for reply in heard.replies) if heard is not None else None,
     )
+
+
+def _select(
+    work: Work, hits: Hits | None, fine: FineScores | None, models: Models
+) -> tuple[IntArray, tuple[Span, ...]]:
+    """The rows of the answer's frames, and its spans: from GenS's scores, or from CLIP's if there are none."""
+    started = time.perf_counter()
+    name = work.options.select
+    if name is not None:
+        rows = choose_rows(work, name, fine, hits, models.encoder)
+    elif fine is not None:
+        rows = best_first(fine.scores, work.options.frames)
+    else:
+        assert hits is not None  # where GenS has nothing to say, the coarse stage was asked
+        rows = window_of_hits(hits, work.options.frames).rows
+    spans = gens_spans(work, fine.scores) if fine is not None else _coarse_spans(work, hits, rows)
+    work.record(_select_stage(fine, hits, len(rows), spans, work.options, time.perf_counter() - started))
+    return rows, spans
 
 
 def _search(work: Work, load: Callable[[], FrameEncoder]) -> Hits:
@@ -98,8 +136,14 @@ def _search(work: Work, load: Callable[[], FrameEncoder]) -> Hits:
     started = time.perf_counter()
     text = encoder.encode_text(work.question)
     encoded = time.perf_counter()
-    hits = _search_distinct(work, text.vector, max(work.options.window, work.options.frames))
+    options = work.options
+    in_segments = options.fine and options.window_mode == "segments"
+    # A segment is judged by all its frames, and a selector chooses from all of them.
+    every = in_segments or options.select is not None
+    top = len(work.timeline) if every else max(options.window, options.frames)
+    hits = _search_distinct(work, text.vector, top)
     ended = time.perf_counter()
+    passed_on = options.window * (options.segments if in_segments else 1)
     work.record(
         Stage(
             name="coarse",
@@ -108,12 +152,13 @@ def _search(work: Work, load: Callable[[], FrameEncoder]) -> Hits:
             model=encoder.name,
             device=encoder.device,
             candidates_in=len(work.timeline),
-            candidates_out=min(len(hits), work.options.window),
+            candidates_out=min(len(hits), passed_on),
             notes=(text.note,) if text.note else (),
             details={
                 "load_seconds": started - asked,
                 "encode_seconds": encoded - started,
                 "search_seconds": ended - encoded,
+                "window_mode": options.window_mode,
                 "identity": dict(encoder.identity),
             },
         )
@@ -131,24 +176,15 @@ def _search_distinct(work: Work, query: Float32Array, top: int) -> Hits:
     return Hits(rows=hits.rows[first][:top], similarities=hits.similarities[first][:top])
 
 
-def _spans(work: Work, scores: npt.NDArray[Any], min_score: float, scorer: Scorer) -> tuple[Span, ...]:
-    gap = work.options.gap_seconds
-    return spans_of_scores(
-        work.timeline,
-        scores,
-        min_score=min_score,
-        gap_samples=DEFAULT_GAP_SAMPLES if gap is None else 0,
-        gap_seconds=gap or 0.0,
-        scorer=scorer,
-    )
-
-
-def _coarse_choice(work: Work, hits: Hits) -> tuple[IntArray, tuple[Span, ...]]:
-    best = window_of_hits(hits, work.options.frames)
+def _coarse_spans(work: Work, hits: Hits | None, rows: IntArray) -> tuple[Span, ...]:
+    """Spans of the chosen frames, with their similarities as scores."""
+    similarities = np.zeros(len(work.timeline))
+    if hits is not None:
+        similarities[hits.rows] = hits.similarities
     scores = np.full(len(work.timeline), -np.inf)
-    scores[best.rows] = best.similarities
+    scores[rows] = similarities[rows]
     # No cosine lies below -1: every chosen frame belongs to a span.
-    return best.rows, _spans(work, scores, -2.0, "clip")
+    return spans_of(work, scores, -2.0, "clip")
 
 
 def _answer_frames(
@@ -172,7 +208,7 @@ def _answer_frames(
 def _select_stage(
     fine: FineScores | None,
     hits: Hits | None,
-    frames: tuple[AnswerFrame, ...],
+    frames: int,
     spans: tuple[Span, ...],
     options: AskOptions,
     seconds: float,
@@ -184,10 +220,10 @@ def _select_stage(
         name="select",
         ran=True,
         seconds=seconds,
-        model="best_first" if fine is not None else "top_k",
+        model=options.select or ("best_first" if fine is not None else "top_k"),
         device="cpu",
         candidates_in=int(np.count_nonzero(fine.scores)) if fine is not None else len(hits or ()),
-        candidates_out=len(frames),
+        candidates_out=frames,
         notes=notes,
         details={"spans": len(spans)},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,16 +11,20 @@ from typing import Any, Literal
 import numpy as np
 
 from hybrid.clip.encoder import FrameEncoder
+from hybrid.engine.feature_rows import Tower
+from hybrid.engine.gens_errors import gens_errors
 from hybrid.engine.prefetch import prefetched
 from hybrid.engine.settings import file_decoder
-from hybrid.errors import FrameDecodeError, VideoError, VideoOpenError
+from hybrid.errors import ArchiveError, FrameDecodeError, ModelError, VideoError, VideoOpenError
 from hybrid.frames.source import FrameSource, ReadReport, open_source
 from hybrid.progress import Progress
 from hybrid.values import ByteArray, Float32Array, FrameBatch, Sampling, Timeline, VideoInfo
 from indexes.archive import Archive
+from indexes.features_file import FeatureSpool
+from indexes.features_list import FeatureItem
 from indexes.manifest import IndexConfig, IndexedVideo, Manifest, Source
 
-__all__ = ["IndexResult", "index_video", "place_of", "unchanged"]
+__all__ = ["FeatureTap", "IndexResult", "index_video", "place_of", "unchanged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class IndexResult:
         seconds: time by part.
         note: what else should be known.
         changed: what was different from the index that it replaced, one line each.
+        features: how many frames GenS's features were made and stored of now.
+        features_note: why they were not made although they were wanted.
     """
 
     video: str
@@ -52,6 +58,8 @@ class IndexResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
     note: str | None = None
     changed: tuple[str, ...] = ()
+    features: int = 0
+    features_note: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for ``json.dumps``."""
@@ -73,6 +81,50 @@ def unchanged(path: str, manifest: Manifest) -> IndexResult:
     )
 
 
+class FeatureTap:
+    """Feeds GenS's vision tower with the frames that the index's decoding gives anyway.
+
+    Attributes:
+        note: why it gave up; None as long as it did not.
+    """
+
+    def __init__(self, tower: Tower, spool: FeatureSpool, *, must: bool) -> None:
+        """``must``: a tower that fails is an error; otherwise it is a note, and the index goes on."""
+        self.tower, self.spool = tower, spool
+        self.note: str | None = None
+        self._must = must
+
+    @property
+    def seconds(self) -> float:
+        """For how long the encoder of the index waited for it."""
+        return self.tower.total_seconds
+
+    def push(self, frame: ByteArray) -> None:
+        """Take the next distinct frame."""
+        self._keep(lambda: self.tower.push(frame))
+
+    def finish(self) -> FeatureSpool | None:
+        """What is to be committed; None if it gave up."""
+        self._keep(self.tower.flush)
+        return None if self.note else self.spool
+
+    def _keep(self, make: Callable[[], list[FeatureItem]]) -> None:
+        if self.note:
+            return
+        try:
+            with gens_errors():
+                items = make()
+        except ModelError as exc:
+            if self._must:
+                raise
+            self.note = f"features were not made: {exc}"
+            return
+        try:
+            self.spool.add(items)
+        except OSError as exc:
+            raise ArchiveError(f"the features could not be written: {exc.strerror or exc}") from exc
+
+
 def index_video(
     archive: Archive,
     video_id: str,
@@ -82,6 +134,7 @@ def index_video(
     *,
     progress: Progress,
     changed: tuple[str, ...] = (),
+    features: FeatureTap | None = None,
 ) -> IndexResult:
     """Decode and embed a video and commit its index.
 
@@ -93,6 +146,7 @@ def index_video(
         config: how to index.
         progress: is told how far it is.
         changed: what is different from the index that this one replaces.
+        features: makes GenS's features of the same frames.
 
     Raises:
         VideoError: it cannot be opened, nothing of it can be decoded, or it changed meanwhile.
@@ -106,7 +160,8 @@ def index_video(
         progress.expect(_samples(info, sampling))
         progress.stage("embed")
         columns = _Columns()
-        vectors = _embed(source, encoder, columns, progress)
+        vectors = _embed(source, encoder, columns, progress, features)
+        spool = None if features is None else features.finish()
         report = source.report()
     if len(vectors) == 0:
         raise FrameDecodeError(f"{path}: no frame could be decoded{': ' + report.note if report.note else ''}")
@@ -126,7 +181,8 @@ def index_video(
         "open": opened - started,
         # Decoding runs ahead in threads; this is the time for which the encoder had to wait for it.
         "wait_for_frames": columns.waited_seconds,
-        "embed": embedded - opened - columns.waited_seconds,
+        "embed": embedded - opened - columns.waited_seconds - (features.seconds if features else 0.0),
+        **({"features": features.seconds} if features else {}),
     }
     manifest = archive.commit(
         video_id,
@@ -144,6 +200,7 @@ def index_video(
         status="partial" if report.cut or report.missing else "done",
         note=_note(report),
         seconds=seconds,
+        features=spool,
     )
     return IndexResult(
         video=str(path),
@@ -157,6 +214,8 @@ def index_video(
         seconds={**seconds, "write": time.perf_counter() - embedded},
         note=manifest.note,
         changed=changed,
+        features=0 if spool is None else len(spool),
+        features_note=None if features is None else features.note,
     )
 
 
@@ -172,13 +231,23 @@ class _Columns:
     waited_seconds: float = 0.0
 
 
-def _embed(source: FrameSource, encoder: FrameEncoder, columns: _Columns, progress: Progress) -> Float32Array:
+def _embed(
+    source: FrameSource, encoder: FrameEncoder, columns: _Columns, progress: Progress, features: FeatureTap | None
+) -> Float32Array:
     with prefetched(source.read()) as batches:
-        blocks = list(encoder.encode_frames(_distinct(batches, columns, progress)))
+        frames = _distinct(batches, columns, progress)
+        blocks = list(encoder.encode_frames(frames if features is None else _tapped(frames, features)))
     if not blocks:
         return np.zeros((0, 0), dtype=np.float32)
     vectors: Float32Array = np.concatenate(blocks)[columns.vector_of]
     return vectors
+
+
+def _tapped(frames: Iterator[ByteArray], features: FeatureTap) -> Iterator[ByteArray]:
+    """The same frames; GenS's vision tower has seen each before the encoder does."""
+    for frame in frames:
+        features.push(frame)
+        yield frame
 
 
 def _distinct(batches: Iterator[FrameBatch], columns: _Columns, progress: Progress) -> Iterator[ByteArray]:

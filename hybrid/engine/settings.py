@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hybrid.errors import InputError
 from hybrid.frames.source import DECODERS, DecoderName
+from hybrid.gens.aria.placement import read_loading
 from hybrid.gens.prompt import PromptSpec
 from hybrid.presets import DEFAULT_PRESET, check_preset
 from hybrid.values import DEFAULT_RATE, Sampling, SamplingPolicy
@@ -28,6 +29,8 @@ class Settings:
             index in another precision of the same encoder is taken as it is.
         prompt: for GenS; by default the one beside the checkpoint, or GenS's own.
         batch_size: frames that CLIP encodes at once; by default what suits the device.
+        loading: how a large GenS is loaded (see :func:`hybrid.gens.aria.placement.read_loading`).
+        constrained: GenS can only write replies of its own form.
     """
 
     preset: str = DEFAULT_PRESET
@@ -40,15 +43,18 @@ class Settings:
     dtype: str = "auto"
     prompt: PromptSpec | None = None
     batch_size: int | None = None
+    loading: str | None = None
+    constrained: bool = False
 
     def check(self) -> None:
         """Refuse what is not legal before any work is done.
 
         Raises:
-            InputError: an unknown preset, sampling or decoder, or a batch size below 1.
+            InputError: an unknown preset, sampling, decoder or loading, or a batch size below 1.
         """
         check_preset(self.preset)
         _ = self.sampling
+        read_loading(self.loading)
         if self.decoder is not None and self.decoder not in DECODERS:
             raise InputError(f"decoder is {self.decoder!r}; legal are {', '.join(DECODERS)}")
         if self.batch_size is not None and self.batch_size < 1:

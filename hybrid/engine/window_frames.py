@@ -14,18 +14,30 @@ import numpy as np
 from hybrid.frames.source import FrameSource
 from hybrid.values import ByteArray, Timeline, Window
 
-__all__ = ["Reading", "frames_of_windows"]
+__all__ = ["Reading", "frames_of_windows", "only"]
 
 
 @dataclass(slots=True)
 class Reading:
-    """What reading the windows' frames took and could not get."""
+    """What reading the windows' frames took and could not get.
+
+    Attributes:
+        asked_for: how many frames the windows have.
+        seconds: how long it took.
+        frames: how many were had.
+        missing: ordinals of those that could not be decoded.
+        frames_decoded: how many frames the decoder had to decode.
+        from_store: how many were not decoded, because their features are stored.
+        notes: what the reader of the answer should know.
+    """
 
     asked_for: int
     seconds: float = 0.0
     frames: int = 0
     missing: list[int] = field(default_factory=list)
     frames_decoded: int = 0
+    from_store: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 def frames_of_windows(
@@ -64,7 +76,7 @@ def frames_of_windows(
         reading.frames += len(frames)
         reading.seconds += time.perf_counter() - started
         if frames:
-            yield _only(window, kept), frames
+            yield only(window, kept), frames
         started = time.perf_counter()
     images.exhaust()
     reading.frames_decoded = source.report().frames_decoded
@@ -90,7 +102,8 @@ class _Ahead:
             pass
 
 
-def _only(window: Window, rows: list[int]) -> Window:
+def only(window: Window, rows: list[int]) -> Window:
+    """The window without the rows that are not among ``rows``."""
     if len(rows) == len(window):
         return window
     keep = np.isin(window.rows, rows)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypedDict, get_args
 
 from hybrid.errors import InputError, StageFailedError
+from hybrid.selectors.registry import find_selector
 from hybrid.spans import DEFAULT_MIN_SCORE
-from hybrid.values import DEFAULT_FRAMES, DEFAULT_WINDOW, Stage, Timeline
+from hybrid.values import DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW, Stage, Timeline
 from indexes.archive import Archive
 from indexes.manifest import Manifest
 
-__all__ = ["AskOptions", "Work"]
+__all__ = ["AskKeywords", "AskOptions", "WindowMode", "Work"]
+
+WindowMode = Literal["scattered", "segments"]
+"""``scattered``: GenS reads the frames that are most similar to the question, wherever they lie, as
+it was published. ``segments``: it reads the segments of the video that are most similar; these are
+the same for all questions, which share what is read of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,12 @@ class AskOptions:
         min_score: least GenS score of a frame that belongs to a span.
         gap_seconds: how far apart two stretches may lie and still be one span; by default one
             sample between them may be without a score.
+        window_mode: which frames GenS reads together; see :data:`WindowMode`.
+        segments: how many segments it reads, in that mode.
+        features: whether GenS's features of frames are taken from the archive and kept there.
+        select: name of the selector that chooses the frames (see :mod:`hybrid.selectors.registry`); by
+            default the best by GenS's score, or by similarity where GenS did not run.
+        seed: for selectors that draw.
     """
 
     frames: int = DEFAULT_FRAMES
@@ -36,6 +49,11 @@ class AskOptions:
     strict: bool = False
     min_score: int = DEFAULT_MIN_SCORE
     gap_seconds: float | None = None
+    window_mode: WindowMode = "scattered"
+    segments: int = DEFAULT_SEGMENTS
+    features: bool = True
+    select: str | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.frames < 1:
@@ -46,8 +64,43 @@ class AskOptions:
             raise InputError(f"min_score is {self.min_score}; GenS scores are 1 to 5")
         if self.gap_seconds is not None and not self.gap_seconds >= 0:
             raise InputError(f"gap_seconds is {self.gap_seconds}; it must be 0 or more")
+        if self.window_mode not in get_args(WindowMode):
+            legal = ", ".join(map(repr, get_args(WindowMode)))
+            raise InputError(f"window_mode is {self.window_mode!r}; legal are {legal}")
+        if self.segments < 1:
+            raise InputError(f"segments is {self.segments}; it must be at least 1")
+        if self.window_mode == "segments" and not self.coarse:
+            raise InputError("the coarse stage chooses the segments; without it GenS reads the whole video anyway")
+        if self.select is not None:
+            _check_selector(self.select)
         if not self.coarse and not self.fine:
             raise InputError("neither the coarse nor the fine stage is asked for; leave out --no-coarse or --no-fine")
+
+
+def _check_selector(name: str) -> None:
+    """Refuse a selector that cannot work from one question, before any work is done."""
+    if "prompts" in find_selector(name).needs:
+        raise InputError(
+            f"the selector {name!r} compares frames with several texts made from a question, which is not done here; "
+            "call it from Python (hybrid.selectors), or take another: hybrid selectors"
+        )
+
+
+class AskKeywords(TypedDict, total=False):
+    """The fields of :class:`AskOptions` as keywords of a call."""
+
+    frames: int
+    window: int
+    coarse: bool
+    fine: bool
+    strict: bool
+    min_score: int
+    gap_seconds: float | None
+    window_mode: WindowMode
+    segments: int
+    features: bool
+    select: str | None
+    seed: int
 
 
 @dataclass(slots=True)

@@ -18,11 +18,14 @@ from typing import Any
 
 from hybrid.errors import ModelLoadError
 
-__all__ = ["CheckpointFiles", "find_checkpoint"]
+__all__ = ["UNFINISHED", "CheckpointFiles", "find_checkpoint", "find_folder", "read_json"]
 
-_SUPPORTED = "qwen2_5_vl"
-_NOT_YET = {"yi_vl": "the original GenS on Aria", "aria": "an Aria checkpoint"}
-_WANTED = ("*.json", "*.safetensors", "*.txt", "*.jinja")
+UNFINISHED = "hybrid_conversion_unfinished.json"
+"""Lies in the folder of a conversion (:mod:`hybrid.gens.aria.convert`) as long as it is not complete."""
+
+_SUPPORTED = ("qwen2_5_vl", "aria")
+_ORIGINAL_ARIA = "yi_vl"
+_WANTED = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _HASH_CHUNK = 16 * 2**20
@@ -82,6 +85,7 @@ _SETTINGS = frozenset(
         "processor_config.json",
         "special_tokens_map.json",
         "tokenizer.json",
+        "tokenizer.model",
         "tokenizer_config.json",
         "vocab.json",
     }
@@ -107,34 +111,49 @@ def find_checkpoint(name_or_folder: str | Path) -> CheckpointFiles:
             are missing or cut.
     """
     name = str(name_or_folder)
-    folder = Path(name).expanduser()
-    on_hub = not folder.is_dir()
-    if on_hub:
-        if isinstance(name_or_folder, Path) or _looks_like_path(name) or folder.exists():
-            raise ModelLoadError(f"there is no folder {name}; give a checkpoint's folder or a hub name (owner/name)")
-        folder = _from_hub(name, ("config.json",))
-    config = _read_json(folder / "config.json")
+    folder = find_folder(name_or_folder, ("config.json",))
+    if (folder / UNFINISHED).is_file():
+        raise ModelLoadError(f"{name} holds a conversion that was stopped; run hybrid convert-gens again, it goes on")
+    config = read_json(folder / "config.json")
     if not isinstance(config, dict):
         raise ModelLoadError(f"{folder / 'config.json'} is no JSON object")
     _check_kind(name, config.get("model_type"))
-    if on_hub:
-        folder = _from_hub(name, _WANTED)
+    folder = find_folder(name_or_folder, _WANTED)
     weights = _weight_files(folder)
-    if not ((folder / "tokenizer.json").is_file() or (folder / "vocab.json").is_file()):
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json", "tokenizer.model")):
         raise ModelLoadError(f"{folder} has no tokenizer.json and no vocab.json; download the checkpoint again")
     parameters = sum(_count_parameters(path) for path in weights)
     return CheckpointFiles(name=name, folder=folder, config=config, weights=weights, parameters=parameters)
 
 
+def find_folder(name_or_folder: str | Path, patterns: tuple[str, ...]) -> Path:
+    """The folder of a checkpoint; of a name on the hub, the folder that its files are downloaded to.
+
+    Args:
+        name_or_folder: see :func:`find_checkpoint`.
+        patterns: names of the files that are needed; the hub is asked for no others.
+
+    Raises:
+        ModelLoadError: there is no such folder or name, or the hub cannot be reached.
+    """
+    name = str(name_or_folder)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if isinstance(name_or_folder, Path) or _looks_like_path(name) or folder.exists():
+        raise ModelLoadError(f"there is no folder {name}; give a checkpoint's folder or a hub name (owner/name)")
+    return _from_hub(name, patterns)
+
+
 def _check_kind(name: str, kind: object) -> None:
     """Refuse what cannot be run, before gigabytes of it are downloaded or read."""
-    if str(kind) in _NOT_YET:
+    if kind == _ORIGINAL_ARIA:
         raise ModelLoadError(
-            f"{name} is {_NOT_YET[str(kind)]} (model_type {kind!r}), which this version does not run yet; "
-            "use yaolily/GenS-qwen2d5-vl-3b or another qwen2_5_vl checkpoint"
+            f"{name} is the original GenS on Aria (model_type {kind!r}), which has to be converted once: "
+            f"hybrid convert-gens {name} FOLDER, then --sampler FOLDER"
         )
-    if kind != _SUPPORTED:
-        raise ModelLoadError(f"{name} has the model_type {kind!r}; this version runs {_SUPPORTED!r} only")
+    if kind not in _SUPPORTED:
+        raise ModelLoadError(f"{name} has the model_type {kind!r}; this version runs {' and '.join(_SUPPORTED)} only")
 
 
 def _looks_like_path(name: str) -> bool:
@@ -172,7 +191,12 @@ def _from_hub(name: str, patterns: tuple[str, ...]) -> Path:
         raise ModelLoadError(f"{name} is not on this machine and the hub cannot be reached; {remedy}") from exc
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """The document in a file of a checkpoint.
+
+    Raises:
+        ModelLoadError: there is no such file, or it is not JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
@@ -187,7 +211,7 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
         return (folder / _SINGLE,)
     if not (folder / _INDEX).is_file():
         raise ModelLoadError(f"{folder} has no {_SINGLE} and no {_INDEX}; download the checkpoint again")
-    index = _read_json(folder / _INDEX)
+    index = read_json(folder / _INDEX)
     try:
         names = sorted({str(name) for name in index["weight_map"].values()})
     except (KeyError, TypeError, AttributeError) as exc:

@@ -21,6 +21,7 @@ from hybrid.runtime import choose_device, choose_dtype, dtype_name, ensure_torch
 if TYPE_CHECKING:
     import torch
 
+    from hybrid.gens.loop.options import LoopOptions
     from hybrid.gens.qwen import QwenCheckpoint
     from hybrid.gens.scorer import FrameScorer
 
@@ -52,29 +53,57 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 def load_scorer(
-    name_or_folder: str | Path, *, device: str = "auto", dtype: str = "auto", prompt: PromptSpec | None = None
+    name_or_folder: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    prompt: PromptSpec | None = None,
+    loop: LoopOptions | None = None,
+    loading: str | None = None,
 ) -> FrameScorer:
     """Load a frame sampler.
 
     Args:
-        name_or_folder: a folder with a checkpoint in transformers' form, or a name on the model
-            hub such as ``yaolily/GenS-qwen2d5-vl-3b``; ``name@revision`` pins a revision.
+        name_or_folder: a folder with a checkpoint in transformers' form (Qwen2.5-VL, or Aria as
+            ``hybrid convert-gens`` makes it), or a name on the model hub such as
+            ``yaolily/GenS-qwen2d5-vl-3b``; ``name@revision`` pins a revision.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
         dtype: ``auto`` (bfloat16 on CUDA, else float32), ``float32``, ``bfloat16``, ``float16``.
         prompt: the prompt; by default the one that lies beside the checkpoint as
-            ``hybrid_prompt.json``, else :data:`hybrid.gens.prompt.GENS_QWEN`.
+            ``hybrid_prompt.json``, else :data:`hybrid.gens.prompt.GENS_QWEN`, or for Aria
+            :data:`hybrid.gens.aria.prompt.GENS_ARIA` in the turns of its tokenizer.
+        loop: how replies are written (freely or in their form, how many at once), and how much
+            memory may be kept for further questions.
+        loading: of Aria: quantization and offloading (:func:`hybrid.gens.aria.placement.read_loading`).
 
     Raises:
         ModelLoadError: the checkpoint, or the prompt beside it, is missing, damaged, or of a kind that
             is not supported.
         OutOfMemoryError: its weights do not fit on the device.
-        InputError: the device or the dtype is not legal.
+        InputError: the device, the dtype or the loading is not legal.
+        MissingDependencyError: a package that ``loading`` needs is not installed.
     """
+    from hybrid.gens.aria.placement import read_loading
     from hybrid.gens.qwen import QwenScorer
 
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
+    how = read_loading(loading)
     files = find_checkpoint(name_or_folder)
+    if files.config["model_type"] == "aria":
+        from hybrid.gens.aria.load import load_aria
+
+        return load_aria(
+            files,
+            asked=device,
+            device=chosen_device,
+            dtype=chosen_dtype,
+            prompt=prompt or _prompt_beside(files),
+            loading=how,
+            loop=loop,
+        )
+    if loading:
+        raise InputError(f"loading is {loading!r}, which is for checkpoints on Aria; {files.name} is none")
     spec = prompt or _prompt_beside(files) or GENS_QWEN
     rule = read_patch_rule(files.folder)
     _check_frame_size(spec, rule, files)
@@ -82,7 +111,7 @@ def load_scorer(
     _LOG.info("loading %s: %.2f GB of weights on %s", files.name, needed / 1e9, chosen_device)
     _check_memory(files, needed, chosen_device)
     checkpoint = _load(files, spec=spec, rule=rule, device=chosen_device, dtype=chosen_dtype)
-    return QwenScorer(checkpoint, spec)
+    return QwenScorer(checkpoint, spec, loop)
 
 
 def _prompt_beside(files: CheckpointFiles) -> PromptSpec | None:
@@ -129,7 +158,7 @@ def _load(
     with out_of_memory_as_error(f"moving {files.name} to {device}"):
         model = model.to(device)
     tokenizer = _load_tokenizer(files)
-    end_ids, penalty = _generation(files, model.generation_config)
+    end_ids, penalty = generation_settings(files, model.generation_config)
     _check_vision(files, model.config, rule)
     return QwenCheckpoint(
         name=files.name,
@@ -188,8 +217,20 @@ def _load_tokenizer(files: CheckpointFiles) -> Any:
         raise ModelLoadError(f"the tokenizer of {files.name} cannot be loaded: {first_line(exc)}") from exc
 
 
-def _generation(files: CheckpointFiles, settings: Any) -> tuple[frozenset[int], float]:
-    """End tokens and repetition penalty of a checkpoint's generation settings."""
+def generation_settings(
+    files: CheckpointFiles, settings: Any, *, needs_end: bool = True
+) -> tuple[frozenset[int], float]:
+    """End tokens and repetition penalty of a checkpoint's generation settings.
+
+    Args:
+        files: of the checkpoint.
+        settings: transformers' ``GenerationConfig``.
+        needs_end: whether no end token is a fault.
+
+    Raises:
+        ModelLoadError: there is no end token, or a setting would change greedy decoding and is not
+            followed here.
+    """
     for key, neutral in _NEUTRAL.items():
         value = getattr(settings, key, None)
         if value not in neutral:
@@ -199,7 +240,7 @@ def _generation(files: CheckpointFiles, settings: Any) -> tuple[frozenset[int], 
             )
     ends = settings.eos_token_id
     end_ids = frozenset([ends] if isinstance(ends, int) else ends or ())
-    if not end_ids:
+    if needs_end and not end_ids:
         raise ModelLoadError(f"{files.name} names no eos_token_id in generation_config.json or config.json")
     penalty = float(settings.repetition_penalty or 1.0)
     if penalty <= 0:

@@ -1,33 +1,41 @@
 """GenS on Qwen2.5-VL: scores the frames of a window with a loaded checkpoint.
 
 The work is cut where results can be kept: :meth:`QwenScorer.encode_frames` depends on the frames
-alone, :meth:`QwenScorer.score_features` adds the question. The text part runs through
-``model.model.language_model`` with positions in closed form, so no call leaves state in the model
-and one scorer may serve several threads.
+alone, :meth:`QwenScorer.score_features` and :meth:`QwenScorer.score_many` add questions. The text
+part runs in :mod:`hybrid.gens.loop` with positions in closed form, so no call leaves state in the
+model, and one scorer may serve several threads.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from hybrid.errors import InputError
-from hybrid.gens.decode import Generated, greedy
+from hybrid.errors import InputError, MissingDependencyError
+from hybrid.gens.frame_features import FrameFeatures, content_key
+from hybrid.gens.grammar import GrammarTables, ReplyGrammar, token_texts
+from hybrid.gens.loop.choose import Choice, FreeChoice, GrammarChoice
+from hybrid.gens.loop.options import LoopOptions, prefix_budgets
+from hybrid.gens.loop.prefixes import Prefix, PrefixCache
+from hybrid.gens.loop.runner import OnTokens, Reply, Request, Runner, read_prefix
+from hybrid.gens.loop.stack import TextStack
 from hybrid.gens.pixels import PatchRule, check_frames, pair_frames, patchify, resize_frame, target_size
 from hybrid.gens.positions import VisualGrid, rope_positions
-from hybrid.gens.prompt import PromptMode, PromptSpec
+from hybrid.gens.prompt import PromptSpec
 from hybrid.gens.reply import parse_reply
-from hybrid.gens.scorer import WindowScores
+from hybrid.gens.scorer import OnScores, ScoreUpdate, WindowScores
 from hybrid.gens.tokens import PromptTokens, VisualPrefix
 from hybrid.gens.vision import encode_patches
-from hybrid.runtime import out_of_memory_as_error
+from hybrid.runtime import dtype_name, out_of_memory_as_error
 from hybrid.values import ByteArray, IntArray
 
 if TYPE_CHECKING:
@@ -38,26 +46,8 @@ __all__ = ["FrameFeatures", "QwenCheckpoint", "QwenScorer"]
 _LOG = logging.getLogger(__name__)
 
 CUT_NOTE = "the reply was cut at the limit of {limit} tokens"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FrameFeatures:
-    """What the language model sees of a window.
-
-    Attributes:
-        items: per image (or per moment of a video item) its features, [tokens, hidden], on the
-            model's device and in its dtype.
-        grids: per entry of ``items``, (rows, columns) of its tokens.
-        frame_count: how many frames went in; in video mode more than there are items.
-        mode: of the prompt they were made for.
-        seconds: time by part.
-    """
-
-    items: tuple[Tensor, ...]
-    grids: tuple[tuple[int, int], ...]
-    frame_count: int
-    mode: PromptMode
-    seconds: Mapping[str, float]
+FORCED_NOTE = "the reply was led to its end at the limit of {limit} tokens"
+_LAYOUTS_KEPT = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,17 +76,57 @@ class QwenCheckpoint:
 
 
 class QwenScorer:
-    """A :class:`hybrid.gens.scorer.FrameScorer` on a Qwen2.5-VL checkpoint.
+    """A :class:`hybrid.gens.scorer.FeatureScorer` on a Qwen2.5-VL checkpoint.
 
     Args:
         checkpoint: what was loaded.
         spec: the prompt.
+        options: how replies are written, and how much memory may be kept.
+
+    Raises:
+        ModelLoadError: the model computes in a way that is not supported, or its tokenizer cannot
+            write the form that is asked for.
+        InputError: the longest reply is too short for that form, or graphs are asked for off CUDA.
+        MissingDependencyError: graphs are asked for, and Triton is not installed.
     """
 
-    def __init__(self, checkpoint: QwenCheckpoint, spec: PromptSpec) -> None:
+    def __init__(self, checkpoint: QwenCheckpoint, spec: PromptSpec, options: LoopOptions | None = None) -> None:
         self._checkpoint = checkpoint
         self._spec = spec
-        self._device: torch.device = checkpoint.model.lm_head.weight.device
+        self._options = options or LoopOptions()
+        head: Tensor = checkpoint.model.lm_head.weight
+        self._device: torch.device = head.device
+        language_model = checkpoint.model.model.language_model
+        sections = tuple(language_model.config.rope_parameters.get("mrope_section", (16, 24, 24)))
+        self._stack = TextStack(language_model, sections=sections)
+        self._grammar = self._make_grammar() if self._options.constrained else None
+        on_device, on_host = prefix_budgets(self._options, self._device)
+        cache = PrefixCache(device_bytes=on_device, host_bytes=on_host)
+        if self._options.graphs:
+            _check_graphs(self._device)
+        self._runner = Runner(
+            self._stack, self._make_choice(head), cache, batch=self._options.batch, graphs=self._options.graphs
+        )
+        # A window's labels take 256 calls of the tokenizer, and are those of every window of its shape.
+        self._visual_prefix = lru_cache(maxsize=_LAYOUTS_KEPT)(checkpoint.tokens.prefix)
+
+    def _make_grammar(self) -> ReplyGrammar:
+        tokenizer = self._checkpoint.tokenizer
+        special = [number for number, token in tokenizer.added_tokens_decoder.items() if token.special]
+        grammar = ReplyGrammar(token_texts(tokenizer, special_ids=special))
+        tables = grammar.tables(0, 0)
+        if tables.distance[tables.start] > self._spec.max_new_tokens:
+            raise InputError(
+                f"max_new_tokens is {self._spec.max_new_tokens}; a reply in GenS's form takes at least "
+                f"{tables.distance[tables.start]} of this tokenizer's"
+            )
+        return grammar
+
+    def _make_choice(self, head: Tensor) -> Choice:
+        rows, penalty = self._options.batch, self._checkpoint.repetition_penalty
+        if self._grammar is not None:
+            return GrammarChoice(head, self._grammar, rows=rows, penalty=penalty)
+        return FreeChoice(head, rows=rows, end_ids=self._checkpoint.end_ids, penalty=penalty)
 
     @property
     def name(self) -> str:
@@ -114,9 +144,34 @@ class QwenScorer:
         return str(self._device)
 
     @property
+    def feature_identity(self) -> Mapping[str, str]:
+        """Everything that decides :meth:`encode_frames`; see :class:`hybrid.gens.scorer.FeatureScorer`."""
+        return feature_identity(self._checkpoint, self._spec)
+
+    @property
+    def feature_width(self) -> int:
+        """Values per token of a feature."""
+        return int(self._checkpoint.model.config.vision_config.out_hidden_size)
+
+    @property
+    def feature_dtype(self) -> str:
+        """``float32``, ``bfloat16`` or ``float16``."""
+        return dtype_name(self._checkpoint.model.lm_head.weight.dtype)
+
+    @property
     def frame_size(self) -> tuple[int, int] | None:
         """(width, height) that every frame is resized to; None where the prompt keeps the aspect."""
         return self._spec.frame_size
+
+    @property
+    def options(self) -> LoopOptions:
+        """How replies are written."""
+        return self._options
+
+    @property
+    def prefix_cache(self) -> PrefixCache:
+        """What is kept of windows, with its counts; ``clear()`` gives the memory back."""
+        return self._runner.cache
 
     @property
     def prompt(self) -> PromptSpec:
@@ -173,7 +228,8 @@ class QwenScorer:
                 )
                 for place, feature in zip(places, features, strict=True):
                     items[place], grids[place] = feature, grid
-        return FrameFeatures(tuple(items), tuple(grids), len(frames), self._spec.mode, seconds)
+        key = content_key(items, grids, mode=self._spec.mode)
+        return FrameFeatures(tuple(items), tuple(grids), len(frames), self._spec.mode, key, seconds)
 
     def score_features(self, features: FrameFeatures, question: str) -> WindowScores:
         """Score a window whose frames were encoded before; same result as :meth:`score`.
@@ -182,52 +238,107 @@ class QwenScorer:
             InputError: an empty question, or features of another prompt mode.
             OutOfMemoryError: the window is too large for the device.
         """
-        generated = self.generate(features, question)
-        seconds = {**features.seconds, **generated.seconds}
-        with _timed(seconds, "parse", torch.device("cpu")):
-            text = self._checkpoint.tokenizer.decode(generated.ids, skip_special_tokens=True).strip()
-            parsed = parse_reply(text, features.frame_count, first_index=self._spec.first_index)
-        cut = (CUT_NOTE.format(limit=self._spec.max_new_tokens),) if generated.cut else ()
-        _LOG.debug("reply %s, %d tokens, %r", parsed.status, len(generated.ids), text)
-        return WindowScores(
-            scores=parsed.scores,
-            status=parsed.status,
-            text=text,
-            notes=parsed.notes + cut,
-            prompt_tokens=generated.prompt_tokens,
-            new_tokens=len(generated.ids),
-            seconds=seconds,
-        )
+        return self.score_many([features], [question])[0]
 
-    def generate(self, features: FrameFeatures, question: str) -> Generated:
-        """The reply as tokens: those that ``generate(do_sample=False)`` of transformers gives.
+    def score_many(
+        self, features: Sequence[FrameFeatures], questions: Sequence[str], *, on_scores: OnScores | None = None
+    ) -> list[WindowScores]:
+        """Score pairs of a window and a question; see :meth:`hybrid.gens.scorer.FeatureScorer.score_many`.
+
+        The seconds of encoding frames count once for each of the features, those of steps that
+        several pairs took together are shared out among them, so that all add up to the whole.
+        """
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "prompt", torch.device("cpu")):
+            requests = self._requests(features, questions)
+        on_tokens = None if on_scores is None else self._reader(features, on_scores)
+        replies = self._runner.run(requests, on_tokens=on_tokens)
+        spent = [{"prompt": seconds["prompt"] / len(replies), **reply.seconds} for reply in replies]
+        encoded = {id(window): place for place, window in reversed(list(enumerate(features)))}
+        for place in encoded.values():
+            spent[place] = {**features[place].seconds, **spent[place]}
+        return [self._scores(*pair) for pair in zip(features, replies, spent, strict=True)]
+
+    def generate(self, features: FrameFeatures, question: str) -> Reply:
+        """The reply as tokens: those that ``generate(do_sample=False)`` of transformers gives, if it is free.
 
         Raises:
             InputError: an empty question, or features of another prompt mode.
             OutOfMemoryError: the window is too large for the device.
         """
-        if features.mode != self._spec.mode:
-            raise InputError(f"the features are for {features.mode} mode, the prompt is in {self._spec.mode} mode")
-        checkpoint = self._checkpoint
-        seconds: dict[str, float] = {}
-        with out_of_memory_as_error(f"a window of {features.frame_count} frames"), torch.inference_mode():
-            with _timed(seconds, "prompt", self._device):
-                grids = self._visual_grids(features)
-                prefix = checkpoint.tokens.prefix([grid.tokens for grid in grids])
-                suffix = checkpoint.tokens.suffix(question)
-                positions, next_position = rope_positions(_layout(prefix, grids, len(suffix)))
-                embeddings = self._embed(prefix, suffix, features)
-            generated = greedy(
-                checkpoint.model,
-                embeddings,
-                torch.from_numpy(positions).to(self._device),
-                prompt_ids=prefix.ids + suffix,
-                next_position=next_position,
-                end_ids=checkpoint.end_ids,
-                repetition_penalty=checkpoint.repetition_penalty,
-                max_new_tokens=self._spec.max_new_tokens,
-            )
-        return replace(generated, seconds={**seconds, **generated.seconds})
+        return self._runner.run(self._requests([features], [question]))[0]
+
+    def _requests(self, features: Sequence[FrameFeatures], questions: Sequence[str]) -> list[Request]:
+        if len(features) != len(questions):
+            raise InputError(f"there are {len(features)} windows and {len(questions)} questions; they come in pairs")
+        for window in features:
+            if window.mode != self._spec.mode:
+                raise InputError(f"the features are for {window.mode} mode, the prompt is in {self._spec.mode} mode")
+        return [self._request(*pair) for pair in zip(features, questions, strict=True)]
+
+    def _request(self, features: FrameFeatures, question: str) -> Request:
+        grids = self._visual_grids(features)
+        prefix = self._visual_prefix(tuple(grid.tokens for grid in grids))
+        tables: GrammarTables | None = None
+        if self._grammar is not None:
+            first = self._spec.first_index
+            tables = self._grammar.tables(first, first + features.frame_count - 1)
+        return Request(
+            key=f"{features.key}:{self._spec.digest}",
+            prefix_tokens=len(prefix.ids),
+            make_prefix=partial(self._make_prefix, features, grids, prefix),
+            suffix=self._checkpoint.tokens.suffix(question),
+            limit=self._spec.max_new_tokens,
+            tables=tables,
+            what=f"a window of {features.frame_count} frames",
+        )
+
+    def _make_prefix(self, features: FrameFeatures, grids: list[VisualGrid], prefix: VisualPrefix) -> Prefix:
+        positions, next_position = rope_positions(_layout(prefix, grids))
+        return read_prefix(
+            self._stack,
+            self._embed(prefix, features),
+            torch.from_numpy(positions).to(self._device),
+            next_position=next_position,
+            token_ids=prefix.ids,
+        )
+
+    def _reader(self, features: Sequence[FrameFeatures], on_scores: OnScores) -> OnTokens:
+        """Turns tokens, as they come, into scores of complete entries."""
+        told = [0] * len(features)
+
+        def read(place: int, ids: Sequence[int], finished: bool) -> None:
+            text = self._text(ids)
+            # An entry is complete with the comma or the brace behind it.
+            complete = text if finished else text[: text.rfind(",") + 1]
+            if not finished and len(complete) == told[place]:
+                return
+            told[place] = len(complete)
+            parsed = parse_reply(complete, features[place].frame_count, first_index=self._spec.first_index)
+            if finished or parsed.scores:
+                on_scores(ScoreUpdate(place, parsed.scores, finished))
+
+        return read
+
+    def _scores(self, features: FrameFeatures, reply: Reply, seconds: dict[str, float]) -> WindowScores:
+        with _timed(seconds, "parse", torch.device("cpu")):
+            text = self._text(reply.ids)
+            parsed = parse_reply(text, features.frame_count, first_index=self._spec.first_index)
+        ended = CUT_NOTE if reply.cut else FORCED_NOTE if reply.forced else None
+        _LOG.debug("reply %s, %d tokens, %r", parsed.status, len(reply.ids), text)
+        return WindowScores(
+            scores=parsed.scores,
+            status=parsed.status,
+            text=text,
+            notes=parsed.notes + ((ended.format(limit=self._spec.max_new_tokens),) if ended else ()),
+            prompt_tokens=reply.prompt_tokens,
+            reused_tokens=reply.reused_tokens,
+            new_tokens=len(reply.ids),
+            seconds=seconds,
+        )
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return str(self._checkpoint.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
     def prepare(self, frame: ByteArray) -> ByteArray:
         """The frame in the size that the model looks at; preparing it again changes nothing.
@@ -267,22 +378,39 @@ class QwenScorer:
         step = per_second * self._checkpoint.rule.temporal / self._spec.video_fps
         return [VisualGrid(len(features.items), rows, columns, step_positions=step)]
 
-    def _embed(self, prefix: VisualPrefix, suffix: list[int], features: FrameFeatures) -> Tensor:
-        """[L, hidden]: the embeddings of the tokens, with the features in their places."""
-        ids = torch.tensor(prefix.ids + suffix, device=self._device)
-        embeddings: Tensor = self._checkpoint.model.model.language_model.embed_tokens(ids)
+    def _embed(self, prefix: VisualPrefix, features: FrameFeatures) -> Tensor:
+        """[P, hidden]: the embeddings of the prefix, with the features in their places."""
+        embeddings = self._stack.embed(torch.tensor(prefix.ids, device=self._device))
         # By place, not by token id: only the prompt decides where a frame stands.
         places = torch.from_numpy(_feature_places(prefix)).to(self._device)
-        return embeddings.index_copy(0, places, torch.cat(features.items).to(embeddings.dtype))
+        return embeddings.index_copy(0, places, torch.cat(features.items).to(embeddings))
 
 
-def _layout(prefix: VisualPrefix, grids: list[VisualGrid], suffix_length: int) -> list[int | VisualGrid]:
-    """The prompt as runs of text and visual items, in order."""
+def _check_graphs(device: torch.device) -> None:
+    if device.type != "cuda":
+        raise InputError(f"graphs need a CUDA device, and the model is on {device}; leave them off")
+    if importlib.util.find_spec("triton") is None:
+        raise MissingDependencyError("graphs need Triton: pip install triton")
+
+
+def feature_identity(checkpoint: QwenCheckpoint, spec: PromptSpec) -> dict[str, str]:
+    """What the features of a checkpoint under a prompt depend on."""
+    return {
+        "weights": checkpoint.identity["weights"],
+        "dtype": checkpoint.identity["dtype"],
+        "mode": spec.mode,
+        "frame_size": "x".join(map(str, spec.frame_size)) if spec.frame_size else "",
+        "pixel_limits": "x".join(map(str, spec.pixel_limits)),
+        "rule": repr(checkpoint.rule),
+    }
+
+
+def _layout(prefix: VisualPrefix, grids: list[VisualGrid]) -> list[int | VisualGrid]:
+    """The prefix as runs of text and visual items, in order."""
     layout: list[int | VisualGrid] = []
     for run, grid in zip(prefix.text_runs, grids, strict=True):
         layout += [run, grid]
-    # One more for the token that ends the last visual item.
-    return [*layout, 1 + suffix_length]
+    return [*layout, 1]  # the token that ends the last visual item
 
 
 def _feature_places(prefix: VisualPrefix) -> IntArray:

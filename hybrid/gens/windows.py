@@ -7,7 +7,7 @@ the same frame the higher one stands.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.errors import InputError, OutOfMemoryError
-from hybrid.gens.scorer import FrameScorer, WindowScores
+from hybrid.gens.frame_features import FrameFeatures
+from hybrid.gens.scorer import FeatureScorer, FrameScorer, OnScores, WindowScores
 from hybrid.values import ByteArray, IntArray, Window
 
-__all__ = ["FineScores", "consecutive_windows", "score_windows"]
+__all__ = ["FeatureWindow", "FineScores", "consecutive_windows", "merge", "score_feature_windows", "score_windows"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,13 +91,97 @@ def score_windows(
                     raise
                 limit = (size + 1) // 2
                 continue
-            _merge(scores, window.rows[start : start + size], reply)
+            merge(scores, window.rows[start : start + size], reply)
             replies.append(reply)
             start += size
     return FineScores(scores=scores, replies=tuple(replies), cut_to=limit)
 
 
-def _merge(scores: npt.NDArray[np.int8], rows: npt.NDArray[Any], reply: WindowScores) -> None:
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureWindow:
+    """A window whose frames were encoded before, and who asks about it.
+
+    Attributes:
+        question: place of the question among those that are asked together.
+        window: its rows.
+        features: of the frames of these rows, in order.
+    """
+
+    question: int
+    window: Window
+    features: FrameFeatures
+
+    def cut(self, size: int) -> list[FeatureWindow]:
+        """The same in pieces of at most ``size`` frames (in image mode, where frames are independent)."""
+        if len(self.window) <= size:
+            return [self]
+        return [self._piece(start, start + size) for start in range(0, len(self.window), size)]
+
+    def _piece(self, start: int, end: int) -> FeatureWindow:
+        whole, similarities = self.features, self.window.similarities
+        features = FrameFeatures(
+            items=whole.items[start:end],
+            grids=whole.grids[start:end],
+            frame_count=len(whole.items[start:end]),
+            mode=whole.mode,
+            key=f"{whole.key}:{start}-{end}",
+            seconds=whole.seconds if start == 0 else {},
+        )
+        part = Window(self.window.rows[start:end], None if similarities is None else similarities[start:end])
+        return FeatureWindow(self.question, part, features)
+
+
+def score_feature_windows(
+    scorer: FeatureScorer,
+    windows: Sequence[FeatureWindow],
+    questions: Sequence[str],
+    *,
+    limit: int | None = None,
+    listen: Callable[[Sequence[FeatureWindow]], OnScores] | None = None,
+) -> tuple[list[tuple[FeatureWindow, WindowScores]], int | None]:
+    """Score many windows for many questions together.
+
+    If the device runs out of memory, windows are cut in half, and all are scored again.
+
+    Args:
+        scorer: the model.
+        windows: each with its features and its question.
+        questions: plain text.
+        limit: how many frames a window may hold at most, if an earlier call found that out.
+        listen: is given the windows that are tried now, in order, and gives what is told of their
+            entries as they are written.
+
+    Returns:
+        The windows that were scored, with what was said of each; and the limit that was found.
+
+    Raises:
+        OutOfMemoryError: even a single frame does not fit.
+    """
+    while True:
+        tried = [piece for whole in windows for piece in whole.cut(limit or len(whole.window))]
+        try:
+            replies = scorer.score_many(
+                [piece.features for piece in tried],
+                [questions[piece.question] for piece in tried],
+                on_scores=None if listen is None else listen(tried),
+            )
+        except OutOfMemoryError:
+            largest = max(len(piece.window) for piece in tried)
+            if largest == 1:
+                raise
+            limit = (largest + 1) // 2
+            continue
+        return list(zip(tried, replies, strict=True)), limit
+
+
+def merge(scores: npt.NDArray[np.int8], rows: npt.NDArray[Any], reply: WindowScores) -> None:
+    """Bring the scores of a window's positions to rows; where a row has a score, the higher one stands.
+
+    Args:
+        scores: int8 [rows of the index], is changed.
+        rows: of the window, by position.
+        reply: what was said of it.
+    """
     for position, score in reply.scores.items():
         row = rows[position]
         scores[row] = max(int(scores[row]), score)

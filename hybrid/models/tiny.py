@@ -1,69 +1,26 @@
-"""Where the models of the ``tiny`` preset lie; they are made on first use.
+"""Where the bundled models of the ``tiny`` preset lie.
 
-Both are small and untrained: they show that every stage runs, through the code of the real models,
-on a machine without a model hub. What they answer means nothing.
+Both are trained on a world of coloured shapes (``bench/world``) and know nothing else. They have the
+architectures of the real models and go through the same code, on any machine, without a model hub.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
-
-from hybrid.errors import ModelLoadError
 
 __all__ = ["tiny_encoder", "tiny_sampler"]
 
-# To be raised whenever the makers' output changes, so that a stale folder is not taken.
-_VERSION = "untrained-1"
+
+def tiny_encoder() -> str:
+    """The name of the tiny CLIP encoder: an open_clip checkpoint in its local form."""
+    return f"local-dir:{_folder('clip')}"
 
 
-def tiny_encoder(folder: Path | None = None) -> str:
-    """The name of the tiny CLIP encoder, made if it is not there yet (a few seconds).
-
-    Args:
-        folder: where the tiny models lie; by default the user's cache folder (``HYBRID_CACHE``
-            overrides it).
-
-    Raises:
-        ModelLoadError: the folder cannot be written.
-    """
-    from hybrid.models.untrained_clip import make_untrained_clip
-
-    return f"local-dir:{_made_once((folder or _cache_folder()) / 'clip', make_untrained_clip)}"
+def tiny_sampler() -> str:
+    """The folder of the tiny GenS checkpoint: Qwen2.5-VL scaled down, as transformers saves it."""
+    return str(_folder("gens"))
 
 
-def tiny_sampler(folder: Path | None = None) -> str:
-    """The name of the tiny GenS checkpoint; see :func:`tiny_encoder`."""
-    from hybrid.models.untrained_gens import make_untrained_gens
-
-    return str(_made_once((folder or _cache_folder()) / "gens", make_untrained_gens))
-
-
-def _cache_folder() -> Path:
-    override = os.environ.get("HYBRID_CACHE")
-    if override:
-        return Path(override) / "models" / _VERSION
-    import platformdirs
-
-    return platformdirs.user_cache_path("hybrid") / "models" / _VERSION
-
-
-def _made_once(folder: Path, make: Callable[[Path], object]) -> Path:
-    from filelock import FileLock
-
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(folder.name + ".lock")):
-            if not folder.is_dir():
-                unfinished = folder.with_name(folder.name + ".unfinished")
-                shutil.rmtree(unfinished, ignore_errors=True)
-                make(unfinished)
-                unfinished.rename(folder)
-    except OSError as exc:
-        raise ModelLoadError(
-            f"the tiny models cannot be made in {folder.parent}: {exc.strerror or exc}; set HYBRID_CACHE to a folder "
-            "that can be written"
-        ) from exc
-    return folder
+def _folder(name: str) -> Path:
+    return Path(str(resources.files(__package__) / "tiny" / name))

@@ -16,10 +16,10 @@ from typer.testing import CliRunner, Result
 from hybrid.cli.app import app
 from hybrid.cli.paths import find_videos
 from hybrid.cli.text import clock
-from hybrid.demo import DEMO_SCENES, write_demo_clip
 from hybrid.errors import HybridError, InputError
 from hybrid.values import Answer
 from indexes.archive import Archive
+from tests.demo_clip import DEMO_SCENES, write_demo_clip
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,8 @@ def test_one_bad_video_does_not_end_the_run(clip: Path, models: dict[str, list[s
     folder.mkdir()
     (folder / "a-bad.mp4").write_text("This is no video.")
     (folder / "b-good.mp4").write_bytes(clip.read_bytes())
-    result = run("index", folder, "--archive", tmp_path / "archive", "--json", *models["index"])
+    options = ["--archive", tmp_path / "archive", "--json", "--workers", "0", *models["index"]]
+    result = run("index", folder, *options)
     assert result.exit_code == 1
     events = {str(event["event"]): event for event in json_lines(result)}
     assert "a-bad.mp4" in str(events["failed"]["error"])
@@ -188,9 +189,9 @@ def test_a_video_that_another_process_holds_does_not_end_the_run(
     folder.mkdir()
     (folder / "a.mp4").write_bytes(clip.read_bytes())
     write_demo_clip(folder / "b.mp4", DEMO_SCENES[:1])
-    monkeypatch.setattr("hybrid.engine.engine.LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("hybrid.engine.run.WAIT_SECONDS", 0.2)
     with Archive.open(archive) as other, other.lock(other.identify(folder / "a.mp4")):
-        result = run("index", folder, "--archive", archive, "--json", *models["index"])
+        result = run("index", folder, "--archive", archive, "--json", "--workers", "0", *models["index"])
     assert result.exit_code == 1
     events = {str(event["event"]): event for event in json_lines(result)}
     assert events["failed"]["video"] == str(folder / "a.mp4")

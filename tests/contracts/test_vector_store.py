@@ -129,6 +129,51 @@ def test_backends_agree_with_numpy_and_each_other(
     np.testing.assert_allclose(truth[found[0].rows], truth[found[1].rows], rtol=0, atol=TIE)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("videos", [3, 70])
+def test_searching_many_is_searching_each(store: VectorStore, videos: int, threads: int) -> None:
+    keys = [VectorKey(f"{number:04x}", "01") for number in range(videos)]
+    for number, key in enumerate(keys):
+        store.write(key, unit_vectors(1 + number % 5, 16, number))
+    store.write(VectorKey("ffff", "01"), unit_vectors(3, 24, 0))
+    store.write(VectorKey("0000", "02"), unit_vectors(3, 16, 0))
+    query = unit_vectors(1, 16, 999)[0]
+    for _ in range(2):  # the second time from whatever is kept
+        found = {key: (hits, error) for key, hits, error in store.search_many(keys, query, 4, threads=threads)}
+        assert sorted(found) == keys
+        for key in keys:
+            hits, error = found[key]
+            assert error is None
+            expected = store.search(key, query, 4)
+            assert hits.rows.tolist() == expected.rows.tolist()
+            np.testing.assert_allclose(hits.similarities, expected.similarities, rtol=0, atol=TIE)
+    store.write(keys[1], unit_vectors(6, 16, 500))
+    changed = next(found for found in store.search_many(keys, query, 6, threads=threads) if found.key == keys[1])
+    assert changed.hits is not None
+    assert changed.hits.rows.tolist() == store.search(keys[1], query, 6).rows.tolist()
+
+
+@pytest.mark.parametrize("videos", [2, 20])
+def test_of_many_one_that_is_gone_is_said_to_be(store: VectorStore, videos: int) -> None:
+    keys = [VectorKey(f"{number:04x}", "01") for number in range(videos)]
+    for key in keys[:-1]:
+        store.write(key, unit_vectors(5, 16, 0))
+    found = {key: error for key, _, error in store.search_many(keys, unit_vectors(1, 16, 1)[0], 3)}
+    assert isinstance(found.pop(keys[-1]), IndexDamagedError)
+    assert set(found.values()) == {None}
+    assert list(store.search_many([], unit_vectors(1, 16, 1)[0], 3)) == []
+
+
+def test_compacting_keeps_everything(store: VectorStore) -> None:
+    keys = [VectorKey(f"{number:04x}", "01") for number in range(5)]
+    hashes = [store.write(key, unit_vectors(7, 16, number)) for number, key in enumerate(keys)]
+    store.remove(keys[0])
+    store.compact()
+    for key, digest in zip(keys[1:], hashes[1:], strict=True):
+        store.check(key, digest)
+    assert list(store.keys()) == keys[1:]
+
+
 def test_a_held_frame_gives_its_earliest_rows(shared_store: VectorStore) -> None:
     vectors, key = np.repeat(unit_vectors(3, 512, 5), 700, axis=0), new_key()
     shared_store.write(key, vectors)

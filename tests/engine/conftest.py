@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from hybrid.clip.encoder import ClipEncoder, load_encoder
-from hybrid.demo import write_demo_clip
 from hybrid.engine import Engine
+from hybrid.gens.frame_features import FrameFeatures
+from hybrid.gens.loop.options import LoopOptions
+from hybrid.gens.qwen import QwenScorer
 from hybrid.gens.reply import parse_reply
-from hybrid.gens.scorer import FrameScorer, WindowScores
+from hybrid.gens.scorer import FrameScorer, OnScores, WindowScores
 from hybrid.values import ByteArray
+from tests.demo_clip import write_demo_clip
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +56,32 @@ class Recorded:
         self.shown.append(list(frames))
         parsed = parse_reply(text, len(frames))
         return WindowScores(scores=parsed.scores, status=parsed.status, text=text, notes=parsed.notes)
+
+
+class Counted(QwenScorer):
+    """A real scorer that counts: how many frames went through its tower, how many pairs came together."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.encoded: list[int] = []
+        self.asked: list[list[str]] = []
+        """For each call of ``score_many``, the keys of its windows."""
+
+    def encode_frames(self, frames: Sequence[ByteArray]) -> FrameFeatures:
+        self.encoded.append(len(frames))
+        return super().encode_frames(frames)
+
+    def score_many(
+        self, features: Sequence[FrameFeatures], questions: Sequence[str], *, on_scores: OnScores | None = None
+    ) -> list[WindowScores]:
+        self.asked.append([window.key for window in features])
+        return super().score_many(features, questions, on_scores=on_scores)
+
+
+def counted_from(scorer: Any, **prompt: Any) -> Counted:
+    """A counting scorer of the same checkpoint, whose replies are short and always hold scores."""
+    spec = replace(scorer.prompt, **{"max_new_tokens": 24, **prompt})
+    return Counted(scorer._checkpoint, spec, LoopOptions(constrained=True))
 
 
 @pytest.fixture

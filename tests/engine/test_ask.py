@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybrid.demo import DEMO_SCENES, write_demo_clip
 from hybrid.engine import Engine
 from hybrid.errors import (
     IndexMismatchError,
@@ -22,6 +21,7 @@ from hybrid.errors import (
 from hybrid.frames.source import open_source
 from hybrid.gens.scorer import FrameScorer
 from hybrid.values import Answer, Sampling, Stage
+from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.conftest import Recorded
 
 OpenEngine = Callable[..., Engine]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,12 @@ from hybrid.values import Answer, Sampling
 
 OpenEngine = Callable[..., Engine]
 backends = pytest.mark.parametrize("backend", ["faiss", "lancedb"])
+
+
+@pytest.fixture
+def open_engine(open_engine: OpenEngine) -> OpenEngine:
+    """Engines for which no sampler was named, so that nothing but CLIP is indexed (features: test_features.py)."""
+    return partial(open_engine, sampler=None)
 
 
 @backends

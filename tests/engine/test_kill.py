@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybrid.demo import DEMO_SCENES, write_demo_clip
 from indexes.archive import Archive
+from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.index_process import index_server, start_index
 
 VIDEOS = 8
-KILLS = 10
+KILLS = 13
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,9 @@ def test_kills_at_random_moments(many_clips: Path, clip_folder: Path, tmp_path: 
 
     def start(archive: Path) -> ForkServerProcess:
         output.write_bytes(b"")
+        # In one process: that is what is killed, and starting others would take most of the time.
         options = ["--archive", str(archive), "--backend", backend, "--encoder", f"local-dir:{clip_folder}"]
+        options += ["--workers", "0"]
         return start_index(server, [str(many_clips), *options], output)
 
     whole = tmp_path / "whole"

@@ -46,7 +46,7 @@ def test_tokens_of_generate(
     expected = generate(reference_model, inputs)
     assert len(set(expected)) > 5, "the reference repeats itself; equality would prove little"
     ours = scorer.generate(scorer.encode_frames(frames), question)
-    assert ours.ids == expected
+    assert list(ours.ids) == expected
     assert ours.prompt_tokens == inputs["input_ids"].shape[1]
 
 
@@ -64,7 +64,7 @@ def test_tokens_of_generate_in_video_mode(
     frames = make_frames(count, 140, 84)
     expected = generate(reference_model, reference_inputs(frames, question, scorer.prompt))
     assert len(set(expected)) > 5
-    assert scorer.generate(scorer.encode_frames(frames), question).ids == expected
+    assert scorer.generate(scorer.encode_frames(frames), question).ids == tuple(expected)
 
 
 def set_generation(folder: Path, **changes: Any) -> None:
@@ -88,7 +88,7 @@ def test_repetition_penalty_of_the_checkpoint(
     inputs = reference_inputs(frames, question, scorer.prompt)
     expected = generate(reference_model, inputs, repetition_penalty=penalty)
     assert expected != generate(reference_model, inputs), "the penalty changes nothing here; choose another seed"
-    assert scorer.generate(scorer.encode_frames(frames), question).ids == expected
+    assert scorer.generate(scorer.encode_frames(frames), question).ids == tuple(expected)
 
 
 def test_stops_at_the_end_token(
@@ -107,7 +107,7 @@ def test_stops_at_the_end_token(
     set_generation(checkpoint_copy, eos_token_id=[end, 0])
     stopping = make_scorer(checkpoint_copy)
     ours = stopping.generate(stopping.encode_frames(frames), question)
-    assert ours.ids == generate(reference_model, inputs, eos_token_id=[end, 0]) == first[: first.index(end) + 1]
+    assert list(ours.ids) == generate(reference_model, inputs, eos_token_id=[end, 0]) == first[: first.index(end) + 1]
     assert not ours.cut
     assert not [note for note in stopping.score(frames, question).notes if "cut at the limit" in note]
     assert plain.generate(plain.encode_frames(frames), question).cut
@@ -139,7 +139,7 @@ def test_frames_of_several_sizes(
     inputs = {**ids, **pixels, "mm_token_type_ids": (ids["input_ids"] == pad).to(torch.int64)}
     expected = generate(reference_model, inputs)
     assert len(set(expected)) > 5
-    assert scorer.generate(scorer.encode_frames(frames), question).ids == expected
+    assert scorer.generate(scorer.encode_frames(frames), question).ids == tuple(expected)
 
 
 def test_placeholder_in_a_question_is_no_frame(scorer: Any, make_frames: MakeFrames) -> None:
@@ -160,7 +160,7 @@ def test_published_example(scorer: Any, shared_data: Path, question: str) -> Non
     assert scored.new_tokens > 0
     # 16 features, two brackets, start and end and newline per frame, and 92 digits in the labels.
     assert scored.prompt_tokens > 51 * 21 + 92
-    assert set(scored.seconds) == {"preprocess", "vision", "prompt", "prefill", "decode", "parse"}
+    assert set(scored.seconds) == {"preprocess", "vision", "prompt", "prefix", "prefill", "decode", "parse"}
     assert all(value >= 0 for value in scored.seconds.values())
     assert all(position < 51 for position in scored.scores)
     published = parse_reply('{"11-12": 5, "16-21": 4, "28-30": 4, "46-49": 4, "22-27": 3, "33": 2}', len(frames)).scores
@@ -191,6 +191,14 @@ def test_questions_leave_no_state(scorer: Any, make_frames: MakeFrames, question
         assert list(pool.map(lambda each: scorer.score(frames, each).text, questions)) == alone
 
 
+def test_feature_identity_names_what_features_depend_on(scorer: Any, make_scorer: Callable[..., Any]) -> None:
+    assert make_scorer(tail="<|im_end|>", max_new_tokens=5).feature_identity == scorer.feature_identity
+    assert make_scorer(frame_size=(140, 84)).feature_identity != scorer.feature_identity
+    assert make_scorer(mode="video", frame_label="").feature_identity != scorer.feature_identity
+    assert (scorer.feature_width, scorer.feature_dtype) == (64, "float32")
+    assert all(isinstance(value, str) for value in scorer.feature_identity.values())
+
+
 def test_bad_input_is_refused(scorer: Any, make_scorer: Callable[..., Any], make_frames: MakeFrames) -> None:
     with pytest.raises(InputError, match="no frames"):
         scorer.score([], "Who?")
@@ -206,7 +214,9 @@ def test_bad_input_is_refused(scorer: Any, make_scorer: Callable[..., Any], make
         several.score([*make_frames(1, 640, 360), *make_frames(1, 320, 240)], "Who?")
 
 
-@pytest.mark.parametrize("part", ["encode_patches", "greedy"])
+@pytest.mark.parametrize(
+    "part", ["qwen.encode_patches", "qwen.read_prefix", "loop.runner.read_suffixes", "loop.rows.decode_step"]
+)
 def test_lack_of_memory_is_one_error(
     scorer: Any, make_frames: MakeFrames, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
@@ -215,7 +225,8 @@ def test_lack_of_memory_is_one_error(
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nmore")
 
-    monkeypatch.setattr(f"hybrid.gens.qwen.{part}", full)
+    scorer.prefix_cache.clear()
+    monkeypatch.setattr(f"hybrid.gens.{part}", full)
     with pytest.raises(OutOfMemoryError, match="3 frames: CUDA out of memory"):
         scorer.score(make_frames(3), "Who?")
 

@@ -120,10 +120,9 @@ def state(place: Path) -> str:
 
 
 def names(place: Path) -> list[str]:
-    """Every file but lock files."""
-    return sorted(
-        str(path.relative_to(place)) for path in place.rglob("*") if path.is_file() and path.suffix != ".lock"
-    )
+    """Every file but lock files, and but those in cache/, which count for nothing."""
+    found = [path.relative_to(place) for path in place.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    return sorted(str(path) for path in found if path.parts[0] != "cache")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A short clip with known content, drawn and encoded on the spot, for the demo and for trying things out.
+"""A short clip with known content, drawn and encoded on the spot.
 
 Coloured shapes move over plain grounds, scene after scene with hard cuts; encoded as H.264, so
 that everything after it is the way of any video.
@@ -14,7 +14,7 @@ from typing import Literal
 
 from hybrid.values import ByteArray
 
-__all__ = ["DEMO_QUESTION", "DEMO_SCENES", "Scene", "write_demo_clip"]
+__all__ = ["DEMO_SCENES", "Scene", "write_demo_clip"]
 
 Shape = Literal["circle", "square", "triangle"]
 
@@ -41,7 +41,6 @@ DEMO_SCENES = (
     Scene("square", (230, 120, 30), (20, 60, 60), 6),
     Scene("triangle", (200, 60, 180), (180, 200, 170), 8),
 )
-DEMO_QUESTION = "When is the yellow triangle visible?"
 
 
 def write_demo_clip(place: Path, scenes: Sequence[Scene] = DEMO_SCENES) -> Path:

@@ -1,0 +1,1 @@
+"""What the engine does with files that are not what they should be."""

@@ -1,0 +1,134 @@
+"""``hybrid stats``, ``verify``, ``compact``, ``remove``: look after an archive."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, JsonOption
+from hybrid.errors import HybridError, InputError
+
+__all__ = ["compact", "remove", "stats", "verify"]
+
+
+def stats(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = False) -> None:
+    """Say what an archive holds and what it takes on disk."""
+    from hybrid.cli.progress import print_json_line
+    from hybrid.cli.text import size
+    from indexes.archive import Archive
+    from indexes.care import take_stock
+
+    with Archive.open(archive, create=False) as opened:
+        found = take_stock(opened)
+    if as_json:
+        print_json_line(**found.to_dict())
+        return
+    typer.echo(f"{found.archive} ({found.backend})")
+    counts = ", ".join(f"{count} {name}" for name, count in found.statuses.items() if count)
+    typer.echo(f"  {found.videos} videos, {found.hours:.2f} h, {found.frames} frames{f' ({counts})' if counts else ''}")
+    for name, count in found.encoders.items():
+        typer.echo(f"  {count} videos with {name}")
+    each = "" if found.bytes_per_frame is None else f", {found.bytes_per_frame:.0f} bytes a frame"
+    parts = ", ".join(f"{kind} {size(count)}" for kind, count in found.bytes.items() if count)
+    typer.echo(f"  {size(sum(found.bytes.values()))} in {found.files} files{each} ({parts})")
+    typer.echo(f"  whole-archive search: {found.search}")
+    if found.missing:
+        typer.echo(f"  {found.missing} samples could not be decoded")
+    if found.gone:
+        typer.echo(f"  {found.gone} videos are not where they were (hybrid remove --gone forgets them)")
+    for line in found.failed:
+        typer.echo(f"  failed: {line}")
+
+
+def verify(
+    videos: Annotated[list[str] | None, typer.Argument(help="Only these (paths or content ids); all if none.")] = None,
+    archive: ArchiveOption = DEFAULT_ARCHIVE,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare every stored byte with the hashes in the manifests. Exit code 1 if something is damaged."""
+    from hybrid.cli.progress import print_json_line
+    from indexes.archive import Archive
+    from indexes.checkup import check_up
+    from indexes.lookup import find_id
+
+    sound = damaged = frames = 0
+    with Archive.open(archive, create=False) as opened:
+        chosen = [find_id(opened, video) for video in videos] if videos else None
+        for finding in check_up(opened, chosen):
+            sound += finding.state == "sound"
+            damaged += finding.state == "damaged"
+            frames += finding.frames
+            if as_json:
+                print_json_line(**finding.to_dict())
+            elif finding.state != "sound":
+                typer.echo(f"{finding.state}  {finding.video or finding.video_id}: {finding.problem}")
+    if not as_json:
+        typer.echo(f"{sound} videos with {frames} frames are sound, {damaged} are damaged")
+    if damaged:
+        raise typer.Exit(1)
+
+
+def compact(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = False) -> None:
+    """Give back the room of what was replaced, removed or left over."""
+    from hybrid.cli.progress import print_json_line
+    from hybrid.cli.text import size
+    from indexes.archive import Archive
+    from indexes.care import compact_archive
+
+    with Archive.open(archive, create=False) as opened:
+        done = compact_archive(opened)
+    if as_json:
+        print_json_line(**done.to_dict())
+        return
+    typer.echo(f"{size(done.bytes_before)} in {done.files_before} files before")
+    typer.echo(f"{size(done.bytes_after)} in {done.files_after} files now")
+    if done.swept:
+        typer.echo(f"leftovers of {done.swept} videos were deleted")
+
+
+def remove(
+    videos: Annotated[list[str] | None, typer.Argument(help="Paths or content ids.")] = None,
+    gone: Annotated[
+        bool, typer.Option("--gone", help="All videos that are not where they were (moved ones: index them first).")
+    ] = False,
+    archive: ArchiveOption = DEFAULT_ARCHIVE,
+    as_json: JsonOption = False,
+) -> None:
+    """Forget videos: their indexes, the features of their frames, and records of failed attempts."""
+    from pathlib import Path
+
+    from hybrid.cli.progress import print_json_line
+    from indexes.archive import Archive
+    from indexes.care import gone_videos
+    from indexes.failures import failures, forget_failure
+    from indexes.lookup import find_id
+
+    if not videos and not gone:
+        raise InputError("say which videos to remove, or --gone for those that are not where they were")
+    failed = 0
+    with Archive.open(archive, create=False) as opened:
+        chosen: dict[str, str] = {}
+        recorded = {failure.path: failure for failure in failures(opened.folder)}
+        for video in videos or ():
+            record = recorded.get(str(Path(video).expanduser().absolute()))
+            if record is not None:
+                forget_failure(opened.folder, record.video_id, record.path)
+            try:
+                chosen[find_id(opened, video)] = video
+            except HybridError as exc:
+                if record is None:
+                    failed += 1
+                    typer.echo(f"failed   {exc}", err=True)
+        if gone:
+            lost = gone_videos(opened, list(opened.manifests()))
+            chosen.update({manifest.video_id: manifest.source.path for manifest, _ in lost})
+        for video_id, name in chosen.items():
+            opened.remove(video_id)
+            forget_failure(opened.folder, video_id, str(Path(name).expanduser().absolute()))
+            if as_json:
+                print_json_line(event="removed", video=name, video_id=video_id)
+            else:
+                typer.echo(f"removed  {name}")
+    if failed:
+        raise typer.Exit(1)

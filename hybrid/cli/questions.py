@@ -1,0 +1,164 @@
+"""Questions from a file, and answers into one: a line each, so that a run that was stopped can go on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any
+
+from hybrid.errors import InputError, SaveError
+
+if TYPE_CHECKING:
+    from hybrid.values import Answer
+
+__all__ = ["AnswerFile", "Question", "read_questions"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question, and what the caller calls it.
+
+    Attributes:
+        text: plain text.
+        name: its ``id`` in the file, or None.
+    """
+
+    text: str
+    name: str | int | None = None
+
+
+def read_questions(path: Path) -> list[Question]:
+    """The questions of a file, each once, in order.
+
+    A line is a question; or, if it starts with a brace, a JSON object with ``question`` and, if
+    wanted, ``id``; or, if it starts with a quotation mark, a JSON string. Empty lines are passed over.
+
+    Raises:
+        InputError: the file cannot be read, holds no question, or a line is not one.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InputError(f"{path}: cannot be read: {exc}") from exc
+    found = [_question(line.strip(), f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    if not found:
+        raise InputError(f"{path}: there is no question in it; write one a line")
+    return list(dict.fromkeys(found))
+
+
+def _question(line: str, where: str) -> Question:
+    if line[0] not in '{"':
+        return Question(line)
+    try:
+        document = json.loads(line)
+    except ValueError as exc:
+        if line[0] == '"':
+            return Question(line)  # a question may begin with a quotation
+        raise InputError(f"{where}: not a JSON object: {exc}") from exc
+    if isinstance(document, str):
+        document = {"question": document}
+    text = document.get("question")
+    name = document.get("id")
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(f'{where}: it needs "question" with a text')
+    if name is not None and not isinstance(name, str | int):
+        raise InputError(f'{where}: "id" is {name!r}; it must be a text or a whole number')
+    return Question(text, name)
+
+
+class AnswerFile:
+    """A file of answers that grows by whole lines. Use it as a context manager.
+
+    Each line is a JSON object: ``id``, ``question``, ``configuration`` (everything that decides the
+    answer) and ``answer``. A line that a killed run left half written is cut off.
+
+    Args:
+        path: the file; made if it is not there.
+        configuration: of this run.
+
+    Raises:
+        InputError: the file holds something else.
+        SaveError: it cannot be read or written.
+    """
+
+    def __init__(self, path: Path, configuration: Mapping[str, Any]) -> None:
+        self._configuration = json.loads(json.dumps(configuration))
+        self._done: set[Question] = set()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = path.open("a+b")
+            try:
+                self._file.seek(0)
+                self._resume(self._file.read(), path)
+            except BaseException:
+                self._file.close()
+                raise
+        except OSError as exc:
+            raise SaveError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+
+    def left(self, questions: Iterable[Question]) -> list[Question]:
+        """Those that have no answer of this configuration here."""
+        return [question for question in questions if question not in self._done]
+
+    def add(self, question: Question, answer: Answer) -> None:
+        """Write an answer; it is on disk when this returns.
+
+        Raises:
+            SaveError: the disk is full.
+        """
+        line = json.dumps(
+            {
+                "id": question.name,
+                "question": question.text,
+                "configuration": self._configuration,
+                "answer": answer.to_dict(),
+            }
+        )
+        try:
+            self._file.write(line.encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as exc:
+            raise SaveError(f"{self._file.name}: cannot be written: {exc.strerror or exc}") from exc
+
+    def __enter__(self) -> AnswerFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def _resume(self, data: bytes, path: Path) -> None:
+        whole = data.rfind(b"\n") + 1
+        for number, line in enumerate(data[:whole].splitlines(), 1):
+            try:
+                document = json.loads(line)
+                question = Question(document["question"], document["id"])
+                answered = _is_answered(document["answer"])
+                same = document["configuration"] == self._configuration
+            except (ValueError, KeyError, TypeError) as exc:
+                raise InputError(
+                    f"{path}, line {number}: not an answer of hybrid ask; choose another file for --out"
+                ) from exc
+            if same and answered:
+                self._done.add(question)
+        # What follows the last line feed is the rest of a run that was killed. Were it a whole line of
+        # something else, it would be refused rather than cut.
+        rest = data[whole:]
+        if rest and not rest.startswith(b'{"id":'[: len(rest)]):
+            raise InputError(f"{path}: it does not end in an answer of hybrid ask; choose another file for --out")
+        if rest:
+            self._file.truncate(whole)
+
+
+def _is_answered(answer: Mapping[str, Any]) -> bool:
+    """An answer for which GenS could not run, though it should have, is asked again."""
+    stages = {stage["name"]: stage for stage in answer["stages"]}
+    asked_for = stages["gens"]["fallback_reason"] is not None or stages["gens"]["ran"]
+    failed = stages.get("frames", {}).get("fallback_reason") is not None and not stages["gens"]["ran"]
+    return not failed and (answer["reply"] is not None or not asked_for)

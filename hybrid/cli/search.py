@@ -1,0 +1,150 @@
+"""``hybrid search``: one question to a whole archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hybrid.cli.options import (
+    DEFAULT_ARCHIVE,
+    DEFAULT_PRESET,
+    ArchiveOption,
+    BatchOption,
+    DeviceOption,
+    DtypeOption,
+    EncoderOption,
+    JsonOption,
+    LoadingOption,
+    PresetOption,
+    PromptOption,
+    SamplerOption,
+    open_engine,
+)
+from hybrid.values import DEFAULT_FRAMES, DEFAULT_WINDOW
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hybrid.values import FoundVideo, SearchResult
+
+__all__ = ["search"]
+
+_SHOWN_SKIPPED = 10
+
+
+def search(
+    question: Annotated[str, typer.Argument(help="What you want to see.")],
+    archive: ArchiveOption = DEFAULT_ARCHIVE,
+    preset: PresetOption = DEFAULT_PRESET,
+    video: Annotated[
+        list[str] | None, typer.Option("--video", help="Only this video (path or content id); may come many times.")
+    ] = None,
+    under: Annotated[
+        list[Path] | None, typer.Option("--under", help="Only videos below this folder; may come many times.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Only videos indexed since then: 2026-03-01, 2026-03-01T14:30.")
+    ] = None,
+    top: Annotated[int, typer.Option("--top", help="How many frames over all videos, at most.")] = DEFAULT_FRAMES,
+    fine: Annotated[int, typer.Option("--fine", help="Ask GenS about so many of the best videos.")] = 0,
+    frames: Annotated[
+        int, typer.Option("--frames", help="With --fine: how many frames to select in a video.")
+    ] = DEFAULT_FRAMES,
+    window_frames: Annotated[
+        int, typer.Option("--window-frames", help="With --fine: how many frames GenS reads at once.")
+    ] = DEFAULT_WINDOW,
+    encoder: EncoderOption = None,
+    sampler: SamplerOption = None,
+    prompt: PromptOption = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail where a video cannot be searched, or a stage falls back.")
+    ] = False,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    loading: LoadingOption = None,
+    batch_size: BatchOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Search all videos of an archive, or some of them, for what a question asks.
+
+    The search over all frames is exact. Videos that cannot be searched are named with the reason.
+    """
+    from indexes.archive import Archive
+    from indexes.lookup import read_date
+
+    when = None if since is None else read_date(since)
+    Archive.open(archive, create=False).close()  # a slip in the name must not make an archive
+    engine = open_engine(
+        archive,
+        preset=preset,
+        encoder=encoder,
+        sampler=sampler,
+        rate=None,
+        sampling=None,
+        backend=None,
+        decoder=None,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        prompt=prompt,
+        loading=loading,
+    )
+    with engine:
+        result = engine.search(
+            question,
+            top=top,
+            fine=fine,
+            videos=video or (),
+            under=under or (),
+            since=when,
+            strict=strict,
+            ask={"frames": frames, "window": window_frames},
+        )
+    if as_json:
+        typer.echo(result.to_json())
+    else:
+        _show(result)
+
+
+def _show(result: SearchResult) -> None:
+    from rich.console import Console
+
+    from hybrid.cli.text import plain
+
+    console = Console(highlight=False)
+    console.print(f"[bold]{plain(result.question)}[/bold]")
+    for place, found in enumerate(result.videos, start=1):
+        _show_video(console, place, found)
+    console.print(f"searched {result.searched_frames} frames of {result.searched_videos} videos")
+    for stage in result.stages:
+        if stage.ran or stage.name == "index":
+            console.print(f"{stage.name}: {plain(stage.model or '')} {stage.device or ''} {stage.seconds:.3f} s")
+        for note in stage.notes:
+            console.print(f"{stage.name}: {plain(note)}")
+        if stage.fallback_reason:
+            console.print(f"[bold yellow]fallback[/bold yellow] {stage.name}: {plain(stage.fallback_reason)}")
+    for skipped in result.skipped[:_SHOWN_SKIPPED]:
+        console.print(f"not searched: {plain(skipped.video or skipped.video_id)}: {plain(skipped.reason)}")
+    if len(result.skipped) > _SHOWN_SKIPPED:
+        console.print(f"not searched: {len(result.skipped) - _SHOWN_SKIPPED} more (all with --json)")
+
+
+def _show_video(console: Console, place: int, found: FoundVideo) -> None:
+    from hybrid.cli.text import clock, plain
+
+    length = clock(found.duration_seconds)
+    console.print(f"{place}. [bold]{plain(found.video)}[/bold] ({length})  best {found.similarity:.3f}")
+    if found.answer is not None:
+        for span in found.answer.spans:
+            times = f"{clock(span.start_seconds)} to {clock(span.end_seconds)}"
+            console.print(f"     span {times}  score {span.score:.3g} by {span.scorer}")
+        for stage in found.answer.stages:
+            if stage.fallback_reason:
+                reason = plain(stage.fallback_reason)
+                console.print(f"     [bold yellow]fallback[/bold yellow] {stage.name}: {reason}")
+    best = sorted(found.frames, key=lambda frame: -(frame.clip_similarity or 0.0))[:8]
+    shown = ", ".join(f"{clock(frame.seconds)} ({frame.clip_similarity or 0.0:.3f})" for frame in best)
+    more = f" and {len(found.frames) - len(best)} more" if len(found.frames) > len(best) else ""
+    console.print(f"     frames {shown}{more}")

@@ -1,0 +1,107 @@
+"""``hybrid export``, ``import``, ``convert``: indexes that go from one archive to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, Backend, JsonOption
+from hybrid.errors import HybridError, InputError
+
+__all__ = ["convert", "export_video", "import_videos"]
+
+
+def export_video(
+    video: Annotated[str, typer.Argument(help="A path, or a content id.")],
+    file: Annotated[Path, typer.Argument(help="File to write; what is there is replaced.")],
+    archive: ArchiveOption = DEFAULT_ARCHIVE,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the index of one video into a file that any archive can import, whatever its backend."""
+    from hybrid.cli.progress import print_json_line
+    from hybrid.cli.text import size
+    from indexes.archive import Archive
+    from indexes.lookup import find_indexed
+    from indexes.transfer import export_index
+
+    with Archive.open(archive, create=False) as opened:
+        manifest = find_indexed(opened, video)
+        count = export_index(opened, manifest, file)
+    if as_json:
+        print_json_line(event="exported", video=manifest.source.path, video_id=manifest.video_id, bytes=count)
+    else:
+        typer.echo(f"exported {manifest.source.path}: {manifest.frames} frames, {size(count)} in {file}")
+
+
+def import_videos(
+    files: Annotated[list[Path], typer.Argument(help="Files that hybrid export wrote.")],
+    archive: ArchiveOption = DEFAULT_ARCHIVE,
+    replace: Annotated[bool, typer.Option("--replace", help="Also where the archive holds another index.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take exported indexes into an archive, which is made if it is not there. Every byte is checked."""
+    from hybrid.cli.progress import print_json_line
+    from indexes.archive import Archive
+    from indexes.transfer import import_index
+
+    failed = 0
+    with Archive.open(archive) as opened:
+        for file in files:
+            try:
+                manifest, fresh = import_index(opened, file, replace=replace)
+            except HybridError as exc:
+                failed += 1
+                if as_json:
+                    print_json_line(event="failed", file=str(file), error=str(exc))
+                else:
+                    typer.echo(f"failed   {exc}", err=True)
+                continue
+            outcome = "imported" if fresh else "unchanged"
+            if as_json:
+                print_json_line(event=outcome, file=str(file), video_id=manifest.video_id, frames=manifest.frames)
+            else:
+                typer.echo(f"{outcome} {manifest.source.path}: {manifest.frames} frames")
+    if failed:
+        raise typer.Exit(1)
+
+
+def convert(
+    target: Annotated[Path, typer.Argument(help="Folder of the new archive.")],
+    archive: ArchiveOption = DEFAULT_ARCHIVE,
+    backend: Annotated[
+        Backend | None, typer.Option("--backend", help="Of the new archive; the other one if not said.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy an archive into one of another backend. Stopped at any moment, the same command goes on."""
+    from hybrid.cli.progress import print_json_line
+    from indexes.archive import Archive
+    from indexes.transfer import copy_index
+
+    if target.absolute() == archive.absolute():
+        raise InputError(f"{target} is the archive that is to be converted; name another folder for the result")
+    copied = there = 0
+    failed: list[str] = []
+    with Archive.open(archive, create=False) as source:
+        wanted = backend or (Backend.lancedb if source.backend == "faiss" else Backend.faiss)
+        with Archive.open(target, backend=wanted.value) as result:
+            for manifest in source.manifests(on_damage=lambda _, error: failed.append(str(error))):
+                try:
+                    fresh = copy_index(source, result, manifest)
+                except HybridError as exc:
+                    failed.append(str(exc))
+                    continue
+                copied, there = copied + fresh, there + (not fresh)
+                if as_json:
+                    print_json_line(event="copied" if fresh else "unchanged", video_id=manifest.video_id)
+            result.store.compact()
+    for line in failed:
+        typer.echo(f"failed   {line}", err=True)
+    if as_json:
+        print_json_line(event="summary", archive=str(target), copied=copied, unchanged=there, failed=len(failed))
+    else:
+        typer.echo(f"{copied} indexes copied to {target}, {there} were there, {len(failed)} failed")
+    if failed:
+        raise typer.Exit(1)

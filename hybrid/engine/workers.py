@@ -1,0 +1,348 @@
+"""Index many videos in processes of their own, so that a video that brings one down fails alone.
+
+Processes are spawned, not forked: neither CUDA nor LanceDB survives a fork. A worker gets one video
+at a time; the parent only listens, so it needs no model. A worker whose process dies, or that shows
+no sign of life while it decodes, costs its video and is replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+from hybrid.engine.run import (
+    WAIT_SECONDS,
+    RunListener,
+    RunSummary,
+    VideoOutcome,
+    failed_outcome,
+    index_one,
+    note_failure,
+)
+from hybrid.errors import HybridError, InputError, ModelError
+
+__all__ = ["EngineRecipe", "choose_workers", "index_in_workers"]
+
+STALL_SECONDS = 600.0
+"""A worker that decodes and embeds nothing for so long is taken for stuck."""
+
+_CORES_EACH = 4
+_MOST_WORKERS = 8
+_TELL_SECONDS = 0.25
+_MOST_STARTS = 3
+"""So many workers may end before they have begun a video; then starting more is in vain."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRecipe:
+    """What a worker opens its engine with.
+
+    Attributes:
+        archive: folder of an archive that exists.
+        options: keyword arguments of :meth:`hybrid.engine.engine.Engine.open`.
+        features: as in :meth:`hybrid.engine.engine.Engine.index`.
+        retry_failed: whether videos that failed before are tried again.
+    """
+
+    archive: str
+    options: Mapping[str, Any]
+    features: bool | None = None
+    retry_failed: bool = False
+
+
+def choose_workers(videos: int, *, cores: int | None = None) -> int:
+    """How many processes to index so many videos with: one for each four cores, at most eight.
+
+    A worker decodes in threads and embeds in threads, so fewer cores than that would only be
+    divided. A single video needs no process of its own: 0.
+
+    >>> choose_workers(1, cores=16), choose_workers(9, cores=2), choose_workers(9, cores=16)
+    (0, 1, 4)
+    """
+    if videos < 2:
+        return 0
+    return max(1, min(_MOST_WORKERS, (cores or os.cpu_count() or 1) // _CORES_EACH, videos))
+
+
+def index_in_workers(
+    recipe: EngineRecipe,
+    videos: Sequence[Path],
+    listener: RunListener,
+    *,
+    workers: int,
+    stall_seconds: float = STALL_SECONDS,
+) -> RunSummary:
+    """Index videos in spawned processes. The program that calls this must guard its main module.
+
+    Args:
+        recipe: what each worker opens.
+        videos: in the order in which they are to be begun.
+        listener: is told in this process.
+        workers: at least 1.
+        stall_seconds: when a worker is taken for stuck.
+
+    Raises:
+        InputError: ``workers`` is below 1.
+    """
+    if workers < 1:
+        raise InputError(f"workers is {workers}; it must be at least 1 process")
+    crew = _Crew(recipe, videos, listener, min(workers, max(1, len(videos))), stall_seconds)
+    started = time.perf_counter()
+    interrupted, stopped_by = False, None
+    try:
+        crew.work()
+    except KeyboardInterrupt:
+        interrupted = True
+    except HybridError as exc:
+        stopped_by = exc
+    finally:
+        crew.end()
+    return RunSummary(
+        tuple(crew.outcomes), len(videos), time.perf_counter() - started, interrupted=interrupted, stopped_by=stopped_by
+    )
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One process, as the parent sees it."""
+
+    place: int
+    process: SpawnProcess
+    connection: Connection
+    video: Path | None = None
+    stage: str = ""
+    began: float = 0.0
+    last_sign: float = 0.0
+
+
+class _Crew:
+    def __init__(
+        self, recipe: EngineRecipe, videos: Sequence[Path], listener: RunListener, workers: int, stall_seconds: float
+    ) -> None:
+        self.outcomes: list[VideoOutcome] = []
+        self._recipe = recipe
+        self._listener = listener
+        self._count = workers
+        self._stall_seconds = stall_seconds
+        self._todo = deque((video, 0.0) for video in videos)
+        self._workers: dict[int, _Worker] = {}
+        self._idle_deaths = 0
+
+    def work(self) -> None:
+        """Until nothing is left to do."""
+        for place in range(self._count):
+            self._start(place)
+        while self._workers:
+            sources = {worker.connection: worker for worker in self._workers.values()}
+            for ready in wait(list(sources), timeout=1.0):
+                self._hear(sources[ready])  # type: ignore[index]
+            for worker in list(self._workers.values()):
+                self._look_at(worker)
+
+    def end(self) -> None:
+        """Stop all that still work: what they have committed is safe, the rest is not acknowledged."""
+        for worker in self._workers.values():
+            worker.process.kill()
+        for worker in self._workers.values():
+            worker.process.join()
+            worker.connection.close()
+        self._workers.clear()
+
+    def _start(self, place: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        mine, theirs = context.Pipe()
+        threads = max(1, (os.cpu_count() or 1) // self._count)
+        process = context.Process(
+            target=_work,
+            args=(self._recipe, theirs, threads if self._count > 1 else None),
+            name=f"hybrid-index-{place}",
+        )
+        process.start()
+        theirs.close()
+        self._workers[place] = _Worker(place, process, mine)
+
+    def _hear(self, worker: _Worker) -> None:
+        try:
+            kind, content = worker.connection.recv()
+        except (EOFError, OSError):
+            self._lost(worker, None)
+            return
+        worker.last_sign = time.monotonic()
+        if kind == "progress":
+            name, arguments = content
+            if name == "stage":
+                worker.stage = arguments[0]
+            getattr(self._listener.progress(worker.place), name)(*arguments)
+        elif kind == "stop":
+            raise content
+        elif kind == "ready":
+            self._give(worker)
+        else:
+            self._ended(worker, content)
+            self._give(worker)
+
+    def _ended(self, worker: _Worker, outcome: VideoOutcome | None) -> None:
+        video, worker.video, worker.stage = worker.video, None, ""
+        if outcome is None and video is not None:
+            self._todo.append((video, WAIT_SECONDS))
+        elif outcome is not None:
+            self.outcomes.append(outcome)
+            self._listener.outcome(outcome)
+
+    def _give(self, worker: _Worker) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its death shows at the next look
+            if self._todo:
+                worker.video, wait_seconds = self._todo.popleft()
+                worker.began = worker.last_sign = time.monotonic()
+                worker.connection.send((str(worker.video), wait_seconds))
+                return
+            worker.connection.send(None)
+        if worker.video is None:
+            self._workers.pop(worker.place)
+            worker.process.join()
+            worker.connection.close()
+
+    def _look_at(self, worker: _Worker) -> None:
+        silent = time.monotonic() - worker.last_sign
+        if worker.video is not None and worker.stage == "embed" and silent > self._stall_seconds:
+            worker.process.kill()
+            self._lost(worker, f"nothing of it could be decoded for {self._stall_seconds:.0f} s, so it was given up")
+
+    def _lost(self, worker: _Worker, reason: str | None) -> None:
+        """A worker has ended that should not have: its video has failed, and another worker takes its place."""
+        worker.process.join()
+        worker.connection.close()
+        self._workers.pop(worker.place, None)
+        code = worker.process.exitcode
+        if worker.video is None:
+            self._idle_deaths += 1
+            if self._idle_deaths >= _MOST_STARTS:
+                raise ModelError(f"the processes that index end before they begin a video ({_describe(code)})")
+        else:
+            why = reason or f"the process that indexed it ended ({_describe(code)})"
+            outcome = failed_outcome(worker.video, f"{worker.video}: {why}", time.monotonic() - worker.began)
+            # A process that the system ended (9) may have been the largest only by chance.
+            self._note(worker.video, outcome, lasting=code != -9 and reason is None)
+            self._ended(worker, outcome)
+            self._listener.progress(worker.place).finish("failed")
+        if self._todo:
+            self._start(worker.place)
+
+    def _note(self, video: Path, outcome: VideoOutcome, *, lasting: bool) -> None:
+        from hybrid.engine.engine import Engine
+
+        with Engine.open(self._recipe.archive, **self._recipe.options) as engine:
+            note_failure(engine, video, outcome.reason or "", lasting=lasting)
+
+
+def _describe(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _work(recipe: EngineRecipe, connection: Connection, threads: int | None) -> None:
+    """The worker's process."""
+    # Ctrl-C reaches the whole group of processes; it is the parent that acts on it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
+    from hybrid.runtime import settle_process
+
+    settle_process()
+    from hybrid.engine.engine import Engine
+
+    progress = _Reporter(connection)
+    with Engine.open(recipe.archive, **recipe.options) as engine:
+        if threads is not None:
+            import torch
+
+            torch.set_num_threads(threads)
+        connection.send(("ready", None))
+        while (task := connection.recv()) is not None:
+            video, wait_seconds = task
+            try:
+                outcome = index_one(
+                    engine,
+                    Path(video),
+                    progress,
+                    features=recipe.features,
+                    retry_failed=recipe.retry_failed,
+                    lock_seconds=wait_seconds,
+                )
+            except HybridError as exc:
+                exc.__cause__ = exc.__context__ = None  # may not be fit to be sent
+                connection.send(("stop", exc))
+                return
+            connection.send(("outcome", outcome))
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed must not go on writing beside the next run."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="hybrid-parent", daemon=True).start()
+
+
+class _Reporter:
+    """Progress that goes to the parent, the many small steps gathered."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._frames = 0
+        self._told = 0.0
+
+    def start(self, video: str) -> None:
+        """Work on a video begins."""
+        self._send("start", video)
+
+    def expect(self, frames: int | None) -> None:
+        """How many samples there are."""
+        self._send("expect", frames)
+
+    def stage(self, name: str) -> None:
+        """The stage that begins."""
+        self._tell()
+        self._send("stage", name)
+
+    def advance(self, frames: int) -> None:
+        """So many more samples."""
+        self._frames += frames
+        if time.monotonic() - self._told >= _TELL_SECONDS:
+            self._tell()
+
+    def finish(self, outcome: str) -> None:
+        """Work on the video has ended."""
+        self._tell()
+        self._send("finish", outcome)
+
+    def _tell(self) -> None:
+        frames, self._frames, self._told = self._frames, 0, time.monotonic()
+        if frames:
+            self._send("advance", frames)
+
+    def _send(self, name: str, *arguments: object) -> None:
+        try:
+            self._connection.send(("progress", (name, arguments)))
+        except (BrokenPipeError, ConnectionResetError):
+            sys.exit(1)  # nobody listens any more

@@ -1,0 +1,38 @@
+"""How long is a video, by what its container states: milliseconds a file, for an estimate and for nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hybrid.errors import VideoOpenError, first_line
+from hybrid.values import IMAGE_SUFFIXES
+
+__all__ = ["probe_seconds"]
+
+
+def probe_seconds(path: str | Path) -> float | None:
+    """The stated length of a video; of a folder of images, one second an image. None if none is stated.
+
+    What is stated may be wrong, and packets are not looked at; indexing goes by the packets.
+
+    Raises:
+        VideoOpenError: it cannot be opened, or holds no video.
+    """
+    place = Path(path)
+    if place.is_dir():
+        return float(sum(1 for entry in place.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES))
+    import av
+    from av.error import FFmpegError
+
+    try:
+        with av.open(str(place), metadata_errors="replace") as container:
+            stream = container.streams.best("video")
+            if stream is None:
+                raise VideoOpenError(f"{path}: it holds no video stream")
+            if container.duration is not None:
+                return float(container.duration) / 1_000_000
+            if stream.duration is not None and stream.time_base is not None:
+                return float(stream.duration * stream.time_base)
+            return None
+    except (FFmpegError, OSError, ValueError) as exc:
+        raise VideoOpenError(f"{path}: cannot be opened: {first_line(exc)}") from exc

@@ -1,0 +1,235 @@
+"""Look after an archive: what it holds and takes, and giving back what nobody needs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hybrid.errors import ArchiveError, IndexDamagedError, VideoError
+from indexes.archive import Archive
+from indexes.atomic import make_folder
+from indexes.catalogue import CatalogueWriter
+from indexes.failures import failures
+from indexes.locks import Locks
+from indexes.manifest import Manifest
+from indexes.paths import Layout
+from indexes.reader import ArchiveReader
+
+__all__ = ["ArchiveStats", "Compaction", "compact_archive", "gone_videos", "take_stock"]
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveStats:
+    """What an archive holds.
+
+    Attributes:
+        archive: its folder.
+        backend: ``faiss`` or ``lancedb``.
+        videos: indexed ones.
+        hours: of video that is indexed.
+        frames: rows of all indexes.
+        missing: samples that could not be decoded.
+        statuses: how many videos are ``done``, ``partial``, ``failed`` or ``damaged``.
+        encoders: how many videos were indexed with each encoder, rate and policy.
+        gone: videos whose file is not where it was, or another one lies there now.
+        bytes: by what they are for: vectors, timelines, manifests, features, cache, other.
+        files: how many there are.
+        bytes_per_frame: of vectors, timelines and manifests; None without frames.
+        search: how a whole-archive question is answered.
+    """
+
+    archive: str
+    backend: str
+    videos: int
+    hours: float
+    frames: int
+    missing: int
+    statuses: Mapping[str, int]
+    encoders: Mapping[str, int]
+    gone: int
+    bytes: Mapping[str, int]
+    files: int
+    bytes_per_frame: float | None
+    search: str = "exact"
+    failed: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for ``json.dumps``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """What compacting did.
+
+    Attributes:
+        bytes_before, bytes_after: of the whole archive.
+        files_before, files_after: how many files it has.
+        swept: videos of which something was left over by a killed writer or by another program.
+    """
+
+    bytes_before: int
+    bytes_after: int
+    files_before: int
+    files_after: int
+    swept: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for ``json.dumps``."""
+        return asdict(self)
+
+
+def take_stock(archive: ArchiveReader) -> ArchiveStats:
+    """Count what an archive holds and what it takes on disk."""
+    damaged: list[str] = []
+
+    def note(video_id: str, _: IndexDamagedError) -> None:
+        damaged.append(video_id)
+
+    manifests = list(archive.manifests(on_damage=note))
+    failed = tuple(f"{failure.path}: {failure.reason}" for failure in failures(archive.folder))
+    sizes, files = _sizes(archive.folder)
+    frames = sum(manifest.frames for manifest in manifests)
+    statuses = Counter[str](manifest.status for manifest in manifests)
+    statuses.update({"failed": len(failed), "damaged": len(damaged)})
+    own = sum(sizes[kind] for kind in ("vectors", "timelines", "manifests"))
+    return ArchiveStats(
+        archive=str(archive.folder),
+        backend=archive.backend,
+        videos=len(manifests),
+        hours=sum(manifest.video.duration_seconds for manifest in manifests) / 3600,
+        frames=frames,
+        missing=sum(manifest.missing for manifest in manifests),
+        statuses={name: statuses[name] for name in ("done", "partial", "failed", "damaged")},
+        encoders=dict(Counter(_describe(manifest) for manifest in manifests).most_common()),
+        gone=len(gone_videos(archive, manifests)),
+        bytes=dict(sizes),
+        files=files,
+        bytes_per_frame=own / frames if frames else None,
+        failed=failed,
+    )
+
+
+def gone_videos(archive: ArchiveReader, manifests: list[Manifest]) -> list[tuple[Manifest, str]]:
+    """Indexed videos that are not where they were when they were last given to ``index``, and why.
+
+    A file is only read where its size is another than the video's.
+    """
+    claims = Counter(manifest.source.path for manifest in manifests)
+    found = []
+    for manifest in manifests:
+        place = Path(manifest.source.path)
+        if not place.exists():
+            found.append((manifest, "it is not there any more"))
+        elif claims[manifest.source.path] > 1 or _other_size(place, manifest):
+            with contextlib.suppress(VideoError):
+                if archive.identify(place) != manifest.video_id:
+                    found.append((manifest, "another video lies there now"))
+    return found
+
+
+def compact_archive(archive: Archive) -> Compaction:
+    """Give back the room of what was replaced, removed or left over, and bring the catalogue up to date.
+
+    Other processes may read meanwhile. Videos that are being written are left alone.
+
+    Raises:
+        ArchiveError: the archive cannot be written.
+    """
+    layout = Layout(archive.folder)
+    before, files_before = _sizes(archive.folder)
+    swept = _sweep(archive, layout)
+    archive.store.compact()
+    try:
+        _forget_gone_paths(layout)
+        CatalogueWriter(layout, Locks(layout.locks)).rewrite()
+    except OSError as exc:
+        raise ArchiveError(f"archive {archive.folder} cannot be written: {exc.strerror or exc}") from exc
+    after, files_after = _sizes(archive.folder)
+    return Compaction(sum(before.values()), sum(after.values()), files_before, files_after, swept)
+
+
+def _sweep(archive: Archive, layout: Layout) -> int:
+    """Have everything cleaned that no manifest speaks for."""
+    left = {key.video_id for key in list(archive.store.keys()) if not _counts(archive, key.video_id, key.generation)}
+    with contextlib.suppress(FileNotFoundError):
+        left |= set(os.listdir(layout.pending))
+    for video_id in sorted(left):
+        # A video that is marked as being written is cleaned by whoever locks it next.
+        with contextlib.suppress(ArchiveError):
+            make_folder(layout.pending)
+            (layout.pending / video_id).touch()
+            with archive.lock(video_id):
+                pass
+    return len(left)
+
+
+def _counts(archive: Archive, video_id: str, generation: str) -> bool:
+    try:
+        manifest = archive.manifest(video_id)
+    except IndexDamagedError:
+        return True  # it is not known which generation counts
+    return manifest is not None and manifest.generation == generation
+
+
+def _forget_gone_paths(layout: Layout) -> None:
+    """Content ids are remembered by path; those of paths that are gone are of no use."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in layout.known_paths.iterdir():
+            try:
+                if os.path.exists(json.loads(entry.read_bytes())["path"]):
+                    continue
+            except (OSError, ValueError, KeyError, TypeError):
+                pass
+            entry.unlink(missing_ok=True)
+
+
+def _describe(manifest: Manifest) -> str:
+    encoder = manifest.config.encoder
+    name = "/".join(str(encoder[key]) for key in ("model", "pretrained") if encoder.get(key))
+    parts = [name, str(encoder.get("precision") or ""), f"{manifest.config.rate:g}/s", manifest.config.policy]
+    return ", ".join(part for part in parts if part)
+
+
+def _other_size(place: Path, manifest: Manifest) -> bool:
+    try:
+        return place.is_file() and place.stat().st_size != manifest.source.size_bytes
+    except OSError:
+        return False
+
+
+def _sizes(folder: Path) -> tuple[Counter[str], int]:
+    sizes = Counter[str](dict.fromkeys(("vectors", "timelines", "manifests", "features", "cache", "other"), 0))
+    files = 0
+    for kind, size in _files(folder):
+        sizes[kind] += size
+        files += 1
+    return sizes, files
+
+
+def _files(folder: Path) -> Iterator[tuple[str, int]]:
+    for root, _, names in os.walk(folder):
+        below = os.path.relpath(root, folder).split(os.sep)[0]
+        for name in names:
+            with contextlib.suppress(OSError):
+                yield _kind(below, name), os.stat(os.path.join(root, name)).st_size
+
+
+def _kind(below: str, name: str) -> str:
+    if below.startswith("frames_") or (below == "videos" and name.startswith("vectors-")):
+        return "vectors"
+    if below == "cache":
+        return "cache"
+    if below == "videos":
+        if name == "manifest.json":
+            return "manifests"
+        for prefix, kind in (("timeline-", "timelines"), ("features-", "features")):
+            if name.startswith(prefix):
+                return kind
+    return "other"

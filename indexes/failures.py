@@ -1,0 +1,116 @@
+"""Videos that could not be indexed, each with the reason: one small file a video, under ``failed/``.
+
+A video that fails leaves no manifest, so without this it would be tried again in every run, and
+nobody could ask an archive what it lacks. A record says what was tried with; another version, rate,
+policy or decoder tries again by itself. Records of videos that were indexed since are deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import blake3
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hybrid.version import __version__
+from indexes.atomic import remove_file, write_atomically
+from indexes.base import check_video_id
+from indexes.paths import Layout
+
+__all__ = ["Attempt", "Failure", "failures", "forget_failure", "known_failure", "remember_failure"]
+
+
+class Attempt(BaseModel):
+    """What a video was tried with; a failure says nothing about any other attempt.
+
+    Attributes:
+        rate, policy, decoder: of sampling, as the caller said them; None if not said.
+        hybrid_version: version of the program.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    rate: float | None = None
+    policy: str | None = None
+    decoder: str | None = None
+    hybrid_version: str = __version__
+
+
+class Failure(BaseModel):
+    """One video that could not be indexed.
+
+    Attributes:
+        path: where it lies, absolute.
+        video_id: its content id; None if it could not be read at all.
+        reason: one line for people.
+        kind: the name of the error.
+        lasting: whether the same attempt must fail again, because the content is to blame.
+        attempt: what it was tried with.
+        attempts: how many times.
+        failed_at: UTC, ISO 8601.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    video_id: str | None
+    reason: str
+    kind: str
+    lasting: bool
+    attempt: Attempt
+    attempts: int
+    failed_at: str
+
+
+def remember_failure(folder: Path, failure: Failure) -> None:
+    """Write a record, in place of an older one of the same video.
+
+    Raises:
+        OSError: the archive cannot be written.
+    """
+    text = json.dumps({"format_version": 1, **failure.model_dump(mode="json")}, indent=2) + "\n"
+    write_atomically(_place(folder, failure.video_id, failure.path), text.encode())
+
+
+def known_failure(folder: Path, video_id: str | None, path: str) -> Failure | None:
+    """The record of a video, if there is one that can be read."""
+    return _read(_place(folder, video_id, path))
+
+
+def forget_failure(folder: Path, video_id: str | None, path: str) -> None:
+    """Delete the records of a video, by content and by path; no error if there are none.
+
+    Raises:
+        OSError: the archive cannot be written.
+    """
+    for place in {_place(folder, video_id, path), _place(folder, None, path)}:
+        remove_file(place)
+
+
+def failures(folder: Path) -> Iterator[Failure]:
+    """All records that can be read, in order of the paths of the videos."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for entry in Layout(folder).failed.iterdir():
+            record = _read(entry) if entry.suffix == ".json" else None
+            if record is not None:
+                found.append(record)
+    yield from sorted(found, key=lambda record: record.path)
+
+
+def _place(folder: Path, video_id: str | None, path: str) -> Path:
+    if video_id is None:
+        return Layout(folder).failed / f"path-{blake3.blake3(os.fsencode(path)).hexdigest(length=16)}.json"
+    return Layout(folder).failed / f"{check_video_id(video_id)}.json"
+
+
+def _read(place: Path) -> Failure | None:
+    try:
+        # json, not pydantic's own reader: that one refuses names of files that are not text.
+        return Failure.model_validate(json.loads(place.read_bytes()))
+    except (OSError, ValueError, ValidationError):
+        return None

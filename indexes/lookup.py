@@ -1,0 +1,116 @@
+"""Which indexed video does somebody mean: by path, by content id, by folder, by date."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from hybrid.errors import InputError, VideoError, VideoNotIndexedError
+from indexes.manifest import Manifest
+from indexes.paths import Layout
+from indexes.reader import ArchiveReader
+
+__all__ = ["choose", "find_id", "find_indexed", "lies_under", "read_date", "replaced_since"]
+
+
+def find_indexed(archive: ArchiveReader, video: str) -> Manifest:
+    """The index of the video that a path or a content id names.
+
+    A path that is there is looked up by its content, so a moved video is found; one that is not
+    there by the place where the video was last given to ``index``.
+
+    Raises:
+        VideoNotIndexedError: the archive holds no such video.
+        IndexDamagedError: its manifest cannot be read.
+    """
+    path = Path(video).expanduser()
+    if path.exists():
+        try:
+            return archive.require(archive.identify(path))
+        except VideoError as exc:
+            raise VideoNotIndexedError(f"archive {archive.folder} does not know {video}: {exc}") from exc
+    place = os.path.abspath(path)
+    for manifest in archive.manifests():
+        if video == manifest.video_id or place == manifest.source.path:
+            return manifest
+    raise VideoNotIndexedError(
+        f"archive {archive.folder} holds no video {video}; "
+        f"list what it holds with: hybrid list --archive {archive.folder}"
+    )
+
+
+def find_id(archive: ArchiveReader, video: str) -> str:
+    """The content id of the video that is meant, also of one whose manifest is damaged, if it is named by its id.
+
+    Raises:
+        VideoNotIndexedError: the archive holds no such video.
+    """
+    with contextlib.suppress(InputError):
+        if Layout(archive.folder).video(video).is_dir():
+            return video
+    return find_indexed(archive, video).video_id
+
+
+def choose(
+    manifests: Iterable[Manifest], *, under: Sequence[str | Path] = (), since: datetime | None = None
+) -> list[Manifest]:
+    """Those of some videos that lie below one of some folders and were indexed at or after a time.
+
+    Args:
+        manifests: the videos.
+        under: folders; none stands for everywhere.
+        since: with a time zone.
+    """
+    folders = [os.path.abspath(Path(folder).expanduser()) for folder in under]
+    return [
+        manifest
+        for manifest in manifests
+        if (not folders or any(lies_under(manifest.source.path, folder) for folder in folders))
+        and (since is None or datetime.fromisoformat(manifest.created_at) >= since)
+    ]
+
+
+def lies_under(path: str, folder: str) -> bool:
+    """Whether an absolute path is a folder or lies below it.
+
+    >>> lies_under("/a/b/c.mp4", "/a/b"), lies_under("/a/bc.mp4", "/a/b"), lies_under("/x", "/")
+    (True, False, True)
+    """
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def read_date(text: str) -> datetime:
+    """A date or a time as people write it: ``2026-03-01``, ``2026-03-01 14:30``, ISO 8601; local if no zone is named.
+
+    Raises:
+        InputError: it is neither.
+    """
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone()
+    except ValueError as exc:
+        raise InputError(f"date is {text!r}; write it like 2026-03-01 or 2026-03-01T14:30") from exc
+
+
+def replaced_since(archive: ArchiveReader, manifests: Sequence[Manifest]) -> set[str]:
+    """Ids of indexed videos at whose place another indexed video lies now.
+
+    A video file that was changed has a new content and so a new index; the index of what lay there
+    before stays until ``hybrid remove --gone``, but must not answer for a file that it is not of.
+    Only places that several indexes name are looked at, and a file that is unchanged since it was
+    last looked at is not read.
+    """
+    claims = Counter(manifest.source.path for manifest in manifests)
+    lying: dict[str, str | None] = {}
+    for place, count in claims.items():
+        if count > 1:
+            try:
+                lying[place] = archive.identify(place)
+            except VideoError:
+                lying[place] = None  # gone: nothing lies there that they could be mistaken for
+    return {
+        manifest.video_id for manifest in manifests if lying.get(manifest.source.path) not in (None, manifest.video_id)
+    }

@@ -1,0 +1,175 @@
+"""Indexes that leave an archive and come into another: one video as a file, or all of them.
+
+An export is a ZIP file without compression: ``manifest.json`` and ``timeline.safetensors`` as they
+lie in the archive, and ``vectors.f16``, the little-endian float16 values row after row, whatever the
+backend. The hashes in the manifest hold for all three, so what comes in is what went out.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import secrets
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from hybrid.errors import ArchiveError, HybridError, IndexDamagedError, IndexMismatchError, InputError
+from hybrid.values import Float32Array
+from indexes.archive import Archive
+from indexes.atomic import make_folder, remove_file, sync_folder, write_atomically
+from indexes.manifest import Manifest, parse_manifest
+from indexes.paths import Layout
+from indexes.reader import ArchiveReader
+
+__all__ = ["copy_index", "export_index", "import_index"]
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_MANIFEST, _TIMELINE, _VECTORS = "manifest.json", "timeline.safetensors", "vectors.f16"
+
+
+def export_index(archive: ArchiveReader, manifest: Manifest, path: Path) -> int:
+    """Write the index of one video into a file; how many bytes it has. Features are not part of it.
+
+    The same index gives the same bytes.
+
+    Raises:
+        IndexDamagedError: the index is not what was written.
+        ArchiveError: the file cannot be written.
+    """
+    archive.verify(manifest.video_id)
+    parts = {
+        _MANIFEST: manifest.to_bytes(),
+        _TIMELINE: Layout(archive.folder).timeline(manifest.key).read_bytes(),
+        _VECTORS: archive.read(manifest).astype("<f2").tobytes(),
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
+        for name, data in parts.items():
+            file.writestr(zipfile.ZipInfo(name, _EPOCH), data)
+    try:
+        write_atomically(path.absolute(), buffer.getvalue())
+    except OSError as exc:
+        raise ArchiveError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+    return buffer.tell()
+
+
+def import_index(archive: Archive, path: Path, *, replace: bool = False) -> tuple[Manifest, bool]:
+    """Take the index of one video out of a file that :func:`export_index` wrote.
+
+    Args:
+        archive: where it is to go.
+        path: the file.
+        replace: put it in the place of another index of the same video.
+
+    Returns:
+        What came in, and whether it was not there before.
+
+    Raises:
+        IndexDamagedError: the file is not such an export, or not what was written.
+        IndexMismatchError: there is another index of this video, and ``replace`` is off.
+        ArchiveLockedError: another process writes this video.
+        ArchiveError: the archive cannot be written.
+    """
+    manifest, timeline, vectors = _read_export(path)
+    current = archive.manifest(manifest.video_id)
+    if current is not None and _same(current, manifest):
+        return current, False
+    if current is not None and not replace:
+        raise IndexMismatchError(
+            f"archive {archive.folder} holds another index of {current.source.path} "
+            f"({current.frames} frames, {current.created_at}); to put this one in its place, add --replace"
+        )
+    _adopt(archive, manifest, timeline, vectors, where=str(path))
+    return manifest, True
+
+
+def copy_index(source: ArchiveReader, target: Archive, manifest: Manifest) -> bool:
+    """Bring the index of one video, with the features of its frames, into another archive, of any backend.
+
+    Returns:
+        Whether there was anything to do.
+
+    Raises:
+        IndexDamagedError: the index is not what was written.
+        ArchiveLockedError, ArchiveError: the target cannot be written.
+    """
+    fresh = False
+    current = target.manifest(manifest.video_id)
+    if current is None or not _same(current, manifest):
+        source.verify(manifest.video_id)
+        timeline = Layout(source.folder).timeline(manifest.key).read_bytes()
+        _adopt(target, manifest, timeline, source.read(manifest), where=str(source.folder))
+        fresh = True
+    return _copy_features(source, target, manifest.video_id) or fresh
+
+
+def _same(current: Manifest, manifest: Manifest) -> bool:
+    return (current.generation, current.fingerprint) == (manifest.generation, manifest.fingerprint)
+
+
+def _adopt(archive: Archive, manifest: Manifest, timeline: bytes, vectors: Float32Array, *, where: str) -> None:
+    try:
+        archive.adopt(manifest, timeline=timeline, vectors=vectors)
+    except InputError as exc:
+        raise IndexDamagedError(f"{where}: {exc}") from exc
+
+
+def _read_export(path: Path) -> tuple[Manifest, bytes, Float32Array]:
+    try:
+        with zipfile.ZipFile(path) as file:
+            data, timeline, values = (file.read(name) for name in (_MANIFEST, _TIMELINE, _VECTORS))
+        manifest = parse_manifest(data, video_id=str(json.loads(data)["video_id"]), where=f"{path}: {_MANIFEST}")
+        stored = np.frombuffer(values, dtype="<f2").reshape(manifest.frames, manifest.dimension)
+    except FileNotFoundError as exc:
+        raise InputError(f"{path}: there is no such file") from exc
+    except HybridError:
+        raise
+    except Exception as exc:  # zipfile answers damage with errors of a dozen kinds
+        raise IndexDamagedError(f"{path}: this is not an exported index, or it is damaged: {exc}") from exc
+    return manifest, timeline, stored.astype(np.float32)
+
+
+def _copy_features(source: ArchiveReader, target: Archive, video_id: str) -> bool:
+    """Copy the files with GenS's features. The lists are read first and written last: what they name is there."""
+    old, new = Layout(source.folder), Layout(target.folder)
+    lists = {path.name: path.read_bytes() for path in old.feature_lists(video_id)}
+    wanted = {name: data for name, data in lists.items() if not _holds(new.video(video_id) / name, data)}
+    if not wanted:
+        return False
+    try:
+        with target.lock(video_id):
+            for path in old.feature_values(video_id):
+                _copy_atomically(path, new.video(video_id) / path.name)
+            for name, data in wanted.items():
+                write_atomically(new.video(video_id) / name, data)
+    except OSError as exc:
+        raise ArchiveError(f"archive {target.folder}: features cannot be written: {exc.strerror or exc}") from exc
+    return True
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.read_bytes() == data
+    except OSError:
+        return False
+
+
+def _copy_atomically(path: Path, target: Path) -> None:
+    make_folder(target.parent)
+    temporary = target.with_name(f".{target.name}.tmp-{secrets.token_hex(4)}")
+    try:
+        shutil.copyfile(path, temporary)
+        handle = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.replace(temporary, target)
+    except BaseException:
+        remove_file(temporary)
+        raise
+    sync_folder(target.parent)

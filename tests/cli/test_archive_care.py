@@ -1,0 +1,161 @@
+"""The verbs that look after an archive, as they are typed. No model is needed for them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from hybrid.cli.app import app
+from hybrid.errors import ArchiveFormatError, HybridError, InputError, VideoNotIndexedError
+from indexes.archive import Archive
+from indexes.manifest import Source
+from tests.indexes.archive_samples import some_index, video_id
+
+VIDEOS = 3
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def lines(result: Result) -> list[dict[str, object]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> list[Path]:
+    places = [tmp_path / f"{number}.mp4" for number in range(VIDEOS)]
+    for place in places:
+        place.write_text(place.name)
+    return places
+
+
+@pytest.fixture
+def archive(tmp_path: Path, videos: list[Path]) -> Path:
+    folder = tmp_path / "archive"
+    with Archive.open(folder, backend="faiss") as opened:
+        for number, place in enumerate(videos):
+            source = Source(path=str(place), size_bytes=place.stat().st_size)
+            opened.commit(opened.identify(place), **{**some_index(number), "source": source})
+    return folder
+
+
+def test_stats(archive: Path) -> None:
+    shown = run("stats", "--archive", archive)
+    assert shown.exit_code == 0
+    assert "3 videos" in shown.stdout
+    assert "120 frames" in shown.stdout
+    assert "bytes a frame" in shown.stdout
+    (found,) = lines(run("stats", "--archive", archive, "--json"))
+    assert found["videos"] == VIDEOS
+    assert found["gone"] == 0
+
+
+def test_verify_says_what_is_damaged_and_fails(archive: Path, videos: list[Path]) -> None:
+    sound = run("verify", "--archive", archive)
+    assert sound.exit_code == 0
+    assert "3 videos with 120 frames are sound, 0 are damaged" in sound.stdout
+    path = sorted(archive.glob("videos/*/vectors-*"))[1]
+    data = bytearray(path.read_bytes())
+    data[500] ^= 1
+    path.write_bytes(bytes(data))
+    damaged = run("verify", "--archive", archive)
+    assert damaged.exit_code == 1
+    assert path.name in damaged.stdout
+    findings = lines(run("verify", "--archive", archive, "--json"))
+    assert [finding["state"] for finding in findings].count("damaged") == 1
+    sound_one = next(finding["video"] for finding in findings if finding["state"] == "sound")
+    assert run("verify", str(sound_one), "--archive", archive).exit_code == 0
+
+
+def test_compact(archive: Path) -> None:
+    assert run("compact", "--archive", archive).exit_code == 0
+    (found,) = lines(run("compact", "--archive", archive, "--json"))
+    assert found["swept"] == 0
+    assert run("verify", "--archive", archive).exit_code == 0
+
+
+def test_remove_by_path_by_id_and_all_that_are_gone(archive: Path, videos: list[Path]) -> None:
+    with Archive.open(archive) as opened:
+        second = opened.identify(videos[1])
+    assert run("remove", videos[0], second, "--archive", archive).exit_code == 0
+    with Archive.open(archive) as opened:
+        assert [manifest.source.path for manifest in opened.manifests()] == [str(videos[2])]
+    missing = run("remove", videos[0], "--archive", archive)
+    assert missing.exit_code == 1
+    assert "does not know" in missing.output or "holds no" in missing.output
+    videos[2].unlink()
+    (removed,) = lines(run("remove", "--gone", "--archive", archive, "--json"))
+    assert removed["video"] == str(videos[2])
+    assert lines(run("list", "--archive", archive, "--json")) == []
+    with pytest.raises(InputError, match="which videos"):
+        run("remove", "--archive", archive)
+
+
+def test_a_damaged_video_can_be_removed_by_its_id(archive: Path, videos: list[Path]) -> None:
+    (manifest, *_) = sorted(archive.glob("videos/*/manifest.json"))
+    manifest.write_text("{")
+    video = manifest.parent.name
+    assert run("verify", video, "--archive", archive).exit_code == 1
+    assert run("remove", video, "--archive", archive).exit_code == 0
+    assert not manifest.parent.exists()
+    assert run("verify", "--archive", archive).exit_code == 0
+
+
+def test_export_import_and_convert(archive: Path, videos: list[Path], tmp_path: Path) -> None:
+    file = tmp_path / "one.hybrid"
+    assert run("export", videos[0], file, "--archive", archive).exit_code == 0
+    taken = run("import", file, "--archive", tmp_path / "other")
+    assert "imported" in taken.stdout
+    assert "unchanged" in run("import", file, "--archive", tmp_path / "other").stdout
+    assert run("import", tmp_path / "no", file, "--archive", tmp_path / "other").exit_code == 1
+    assert "3 indexes copied" in run("convert", tmp_path / "lance", "--archive", archive).stdout
+    assert "0 indexes copied" in run("convert", tmp_path / "lance", "--archive", archive).stdout
+    with Archive.open(tmp_path / "lance", create=False) as converted, Archive.open(archive) as old:
+        assert converted.backend == "lancedb"
+        assert list(converted.manifests()) == list(old.manifests())
+        for manifest in old.manifests():
+            converted.verify(manifest.video_id)
+    with pytest.raises(InputError, match="another folder"):
+        run("convert", archive, "--archive", archive)
+
+
+@pytest.mark.parametrize("verb", [["stats"], ["verify"], ["compact"], ["remove", "--gone"], ["search", "a?"]])
+def test_a_slip_in_the_name_makes_no_archive(verb: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ArchiveFormatError, match="no archive here"):
+        run(*verb, "--archive", tmp_path / "slip")
+    assert not (tmp_path / "slip").exists()
+
+
+def test_a_video_that_is_not_there(archive: Path) -> None:
+    with pytest.raises(VideoNotIndexedError, match="hybrid list"):
+        run("export", "/no/such.mp4", "x", "--archive", archive)
+    with pytest.raises(HybridError, match="holds no"):
+        run("verify", video_id(77), "--archive", archive)
+
+
+def test_dry_run_estimates_and_changes_nothing(archive: Path, videos: list[Path], tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(7):
+        (pictures / f"sec{number:03d}.png").write_bytes(b"not looked at")
+    before = sorted(path for path in archive.rglob("*"))
+    shown = run("index", *videos, pictures, "--archive", archive, "--dry-run", "--json", "--rate", "2")
+    (estimate,) = lines(shown)
+    assert (estimate["videos"], estimate["indexed"]) == (4, 3)
+    assert estimate["frames"] == 14
+    assert estimate["hours"] == pytest.approx(7 / 3600)
+    assert sorted(path for path in archive.rglob("*")) == before
+    absent = run("index", pictures, videos[0], "--archive", tmp_path / "new", "--dry-run")
+    assert absent.exit_code == 0
+    assert "1 of 2 videos are to be indexed" in absent.stdout
+    assert "time not known" in absent.stdout
+    assert not (tmp_path / "new").exists()
+
+
+def test_index_without_videos_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="say which videos"):
+        run("index", "--archive", tmp_path / "archive")

@@ -1,0 +1,230 @@
+"""One question to a whole archive: the right videos, each frame once, and everything left out is named."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hybrid.clip.encoder import TextVector
+from hybrid.engine import Engine
+from hybrid.engine.settings import Settings
+from hybrid.errors import (
+    IndexMismatchError,
+    InputError,
+    StageFailedError,
+    VideoNotIndexedError,
+)
+from hybrid.gens.scorer import FrameScorer
+from hybrid.values import ByteArray, Float32Array, SearchResult
+from indexes.archive import Archive
+from indexes.manifest import Source
+from tests.demo_clip import DEMO_SCENES, write_demo_clip
+from tests.engine.conftest import Recorded
+
+OpenEngine = Callable[..., Engine]
+
+DIMENSION = 24
+
+
+class ColourEncoder:
+    """An encoder without a model: a picture is the colours of its parts, a question is a direction."""
+
+    name, device = "colours", "cpu"
+    identity: Mapping[str, str] = {"model": "colours", "weights": "none", "precision": "float32"}
+
+    def encode_frames(self, frames: Iterable[ByteArray]) -> Iterator[Float32Array]:
+        for frame in frames:
+            height, width, _ = frame.shape
+            parts = frame[: height // 2 * 2, : width // 4 * 4].reshape(2, height // 2, 4, width // 4, 3)
+            colours = parts.mean(axis=(1, 3)).astype(np.float32).reshape(1, DIMENSION) - 100
+            yield colours / np.linalg.norm(colours)
+
+    def encode_text(self, text: str) -> TextVector:
+        drawn = np.random.default_rng(list(text.encode())).standard_normal(DIMENSION).astype(np.float32)
+        return TextVector(vector=drawn / np.linalg.norm(drawn), tokens=3, context_length=77)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three clips of a few seconds, one of them in a folder of its own."""
+    folder = tmp_path_factory.mktemp("clips")
+    (folder / "deep").mkdir()
+    return [
+        write_demo_clip(folder / place, [replace(DEMO_SCENES[number], seconds=4)])
+        for number, place in enumerate(["a.mp4", "b.mp4", "deep/c.mp4"])
+    ]
+
+
+@pytest.fixture(scope="module")
+def filled(clips: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("filled") / "archive"
+    with Engine(Archive.open(folder), Settings(device="cpu"), encoder=ColourEncoder()) as engine:
+        for clip in clips:
+            engine.index(clip)
+    return folder
+
+
+@pytest.fixture
+def archive(filled: Path, tmp_path: Path) -> Path:
+    """An archive that a test may change."""
+    return shutil.copytree(filled, tmp_path / "copy")
+
+
+@pytest.fixture
+def open_engine() -> Iterator[OpenEngine]:
+    """``open_engine(archive=FOLDER, scorer=...)``."""
+    opened: list[Engine] = []
+
+    def make(*, archive: Path, scorer: FrameScorer | None = None) -> Engine:
+        opened.append(Engine(Archive.open(archive), Settings(device="cpu"), encoder=ColourEncoder(), scorer=scorer))
+        return opened[-1]
+
+    yield make
+    for engine in opened:
+        engine.close()
+
+
+def test_the_frames_are_the_best_of_all_videos_together(open_engine: OpenEngine, archive: Path) -> None:
+    engine = open_engine(archive=archive)
+    result = engine.search("a red circle", top=5)
+    query = ColourEncoder().encode_text("a red circle").vector
+    truth = []
+    for manifest in engine.archive.manifests():
+        rows = engine.archive.timeline(manifest).distinct_rows()
+        truth += [float(similarity) for similarity in engine.archive.read(manifest)[rows] @ query]
+    found = [frame.clip_similarity for video in result.videos for frame in video.frames]
+    np.testing.assert_allclose(sorted(found, reverse=True), sorted(truth, reverse=True)[:5], atol=1e-5)  # type: ignore[type-var]
+    best = [video.similarity for video in result.videos]
+    assert best == sorted(best, reverse=True)
+    assert all(
+        [frame.ordinal for frame in video.frames] == sorted(frame.ordinal for frame in video.frames)
+        for video in result.videos
+    )
+    assert (result.searched_videos, result.searched_frames) == (3, len(truth))
+    assert not result.degraded
+    assert [stage.name for stage in result.stages] == ["index", "coarse", "gens"]
+    assert SearchResult.from_json(result.to_json()) == result
+
+
+def test_some_videos_only(open_engine: OpenEngine, archive: Path, clips: list[Path]) -> None:
+    engine = open_engine(archive=archive)
+
+    def searched(**options: object) -> set[str]:
+        return {Path(found.video).name for found in engine.search("a?", top=1000, **options).videos}  # type: ignore[arg-type]
+
+    assert searched() == {"a.mp4", "b.mp4", "c.mp4"}
+    assert searched(videos=[clips[1]]) == {"b.mp4"}
+    assert searched(videos=[engine.archive.identify(clips[0]), str(clips[2])]) == {"a.mp4", "c.mp4"}
+    assert searched(under=[clips[2].parent]) == {"c.mp4"}
+    assert searched(under=[clips[0].parent]) == {"a.mp4", "b.mp4", "c.mp4"}
+    now = datetime.now(timezone.utc)
+    assert searched(since=now - timedelta(hours=1)) == {"a.mp4", "b.mp4", "c.mp4"}
+    with pytest.raises(VideoNotIndexedError, match="no such video among its 3"):
+        searched(since=now + timedelta(hours=1))
+    with pytest.raises(VideoNotIndexedError):
+        searched(videos=["/no/such.mp4"])
+
+
+def test_gens_reads_the_best_videos_and_puts_them_in_order(
+    open_engine: OpenEngine, archive: Path, clips: list[Path]
+) -> None:
+    plain = open_engine(archive=archive).search("a red circle", top=1000)
+    order = [found.video for found in plain.videos]
+    # Of the two videos that are read, GenS finds the second one better.
+    scorer = Recorded('{"1": 4}', '{"2": 5}')
+    engine = open_engine(archive=archive, scorer=scorer)
+    result = engine.search("a red circle", top=1000, fine=2)
+    assert len(scorer.shown) == 2
+    assert [found.video for found in result.videos] == [order[1], order[0], order[2]]
+    assert [found.answer is None for found in result.videos] == [False, False, True]
+    first = result.videos[0].answer
+    assert first is not None
+    assert [span.score for span in first.spans] == [5.0]
+    assert first.video_id == result.videos[0].video_id
+    gens = result.stages[-1]
+    assert (gens.name, gens.ran, gens.candidates_in, gens.candidates_out) == ("gens", True, 2, 2)
+
+
+def test_a_video_that_is_gone_is_answered_from_its_index_and_said_so(
+    open_engine: OpenEngine, archive: Path, clips: list[Path]
+) -> None:
+    engine = open_engine(archive=archive, scorer=Recorded('{"1": 5}'))
+    lost = engine.archive.require(engine.archive.identify(clips[0]))
+    engine.archive.note_source(lost.video_id, Source(path="/no/such.mp4", size_bytes=1))
+    result = engine.search("a?", videos=[lost.video_id], fine=1)
+    assert result.degraded
+    assert "/no/such.mp4" in (result.stages[-1].fallback_reason or "")
+    with pytest.raises(StageFailedError):
+        engine.search("a?", videos=[lost.video_id], fine=1, strict=True)
+
+
+def test_videos_of_another_encoder_are_named(open_engine: OpenEngine, archive: Path, clips: list[Path]) -> None:
+    engine = open_engine(archive=archive)
+    manifest = engine.archive.require(engine.archive.identify(clips[0]))
+    other = {**manifest.config.encoder, "model": "another"}
+    engine.archive.commit(
+        manifest.video_id,
+        timeline=engine.archive.timeline(manifest),
+        vectors=engine.archive.read(manifest),
+        config=manifest.config.model_copy(update={"encoder": other}),
+        source=manifest.source,
+        video=manifest.video,
+    )
+    result = engine.search("a?", top=1000)
+    assert [skipped.video for skipped in result.skipped] == [str(clips[0])]
+    assert "model: another ->" in result.skipped[0].reason
+    assert result.degraded
+    assert (result.stages[1].fallback_reason or "").startswith("1 of 3 videos were not searched")
+    with pytest.raises(StageFailedError, match="1 of 3 videos"):
+        engine.search("a?", strict=True)
+    with pytest.raises(IndexMismatchError, match="not one of 1 videos"):
+        engine.search("a?", videos=[manifest.video_id])
+
+
+def test_a_damaged_video_is_named_and_never_an_answer(
+    open_engine: OpenEngine, archive: Path, clips: list[Path]
+) -> None:
+    (cut, *_) = archive.glob("videos/*/manifest.json")
+    cut.write_bytes(cut.read_bytes()[:100])
+    result = open_engine(archive=archive).search("a?", top=1000)
+    assert [skipped.video_id for skipped in result.skipped] == [cut.parent.name]
+    assert cut.parent.name not in {found.video_id for found in result.videos}
+    assert result.searched_videos == 2
+
+
+def test_the_index_of_a_file_that_was_replaced_does_not_answer(
+    open_engine: OpenEngine, archive: Path, clips: list[Path], tmp_path: Path
+) -> None:
+    engine = open_engine(archive=archive)
+    place = tmp_path / "changing.mp4"
+    shutil.copy(clips[0], place)
+    first = engine.index(place).video_id
+    shutil.copy(clips[1], place)
+    second = engine.index(place).video_id
+    result = engine.search("a?", top=1000, under=[tmp_path])
+    assert [found.video_id for found in result.videos] == [second]
+    assert [(skipped.video_id, skipped.reason) for skipped in result.skipped] == [
+        (first, f"another video lies at {place} now")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [({"top": 0}, "top is 0"), ({"fine": -1}, "fine is -1"), ({"threads": 0}, "threads is 0")],
+)
+def test_values_that_are_not_legal(open_engine: OpenEngine, archive: Path, options: dict[str, int], text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        open_engine(archive=archive).search("a?", **options)  # type: ignore[arg-type]
+
+
+def test_an_empty_question_and_an_empty_archive(open_engine: OpenEngine, archive: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="empty"):
+        open_engine(archive=archive).search("  ")
+    with pytest.raises(VideoNotIndexedError, match="holds no video"):
+        open_engine(archive=tmp_path / "empty").search("a?")

@@ -1,0 +1,55 @@
+"""A selector by name: the published rules on a real index, with CLIP's scores or GenS's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hybrid.engine import Engine
+from hybrid.errors import InputError
+from hybrid.selectors.registry import NAMES, find_selector
+from tests.engine.conftest import Recorded
+
+OpenEngine = Callable[..., Engine]
+POSSIBLE = [name for name in NAMES if "prompts" not in find_selector(name).needs and name != "best_first"]
+
+
+@pytest.mark.parametrize("name", POSSIBLE)
+def test_each_selector_chooses_from_the_index(open_engine: OpenEngine, demo_clip: Path, name: str) -> None:
+    engine = open_engine()
+    answer = engine.ask(demo_clip, "a red circle", frames=8, fine=False, select=name)
+    ordinals = [frame.ordinal for frame in answer.frames]
+    assert 1 <= len(ordinals) <= 8
+    assert ordinals == sorted(set(ordinals))
+    stage = answer.stages[-1]
+    assert (stage.name, stage.model, stage.ran) == ("select", name, True)
+    covered = [any(s.start_seconds <= f.seconds < s.end_seconds for s in answer.spans) for f in answer.frames]
+    assert all(covered)
+
+
+def test_uniform_and_top_k_differ_and_are_what_they_say(open_engine: OpenEngine, demo_clip: Path) -> None:
+    engine = open_engine()
+    even = engine.ask(demo_clip, "a red circle", frames=4, fine=False, select="uniform")
+    seconds = [frame.seconds for frame in even.frames]
+    assert np.ptp(np.diff(seconds)) < 1.1
+    best = engine.ask(demo_clip, "a red circle", frames=4, fine=False, select="top_k")
+    assert [f.ordinal for f in best.frames] == [
+        f.ordinal for f in engine.ask(demo_clip, "a red circle", frames=4, fine=False).frames
+    ]
+
+
+def test_with_gens_a_selector_goes_by_its_scores(open_engine: OpenEngine, demo_clip: Path) -> None:
+    engine = open_engine(scorer=Recorded('{"3-4": 5, "30": 4}'))
+    answer = engine.ask(demo_clip, "a red circle", frames=3, select="top_k")
+    assert [frame.ordinal for frame in answer.frames] == [3, 4, 30]
+    assert [frame.gens_score for frame in answer.frames] == [5, 5, 4]
+
+
+def test_what_cannot_be_is_refused_before_any_work(open_engine: OpenEngine, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no selector 'best'; legal are uniform"):
+        open_engine().ask(tmp_path / "none.mp4", "a red circle", select="best")
+    with pytest.raises(InputError, match="several texts"):
+        open_engine().ask(tmp_path / "none.mp4", "a red circle", select="tifre")

@@ -1,0 +1,174 @@
+"""Indexing in processes of their own: a video that ends its process fails alone, and nothing is left running."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hybrid.engine.run import VideoOutcome
+from hybrid.engine.workers import EngineRecipe, choose_workers, index_in_workers
+from hybrid.errors import InputError, ModelLoadError
+from hybrid.progress import NullProgress
+from indexes.archive import Archive
+from indexes.failures import failures
+from tests.demo_clip import DEMO_SCENES, write_demo_clip
+
+
+class Watching(NullProgress):
+    """Does something when a video has come to a stage."""
+
+    def __init__(self, at: Callable[[str, str], None]) -> None:
+        self._at = at
+        self._video = ""
+
+    def start(self, video: str) -> None:
+        self._video = video
+
+    def stage(self, name: str) -> None:
+        self._at(self._video, name)
+
+
+class Listener:
+    def __init__(self, at: Callable[[str, str], None] = lambda video, stage: None) -> None:
+        self.outcomes: list[VideoOutcome] = []
+        self.workers: set[int] = set()
+        self._at = at
+        self._told: dict[int, Watching] = {}
+
+    def progress(self, worker: int) -> Watching:
+        self.workers.add(worker)
+        return self._told.setdefault(worker, Watching(self._at))
+
+    def outcome(self, outcome: VideoOutcome) -> None:
+        self.outcomes.append(outcome)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("clips")
+    made = [write_demo_clip(folder / f"{number}.mp4", [replace(DEMO_SCENES[number], seconds=3)]) for number in range(3)]
+    bad = folder / "bad.mp4"
+    bad.write_text("This is no video.")
+    return [made[0], bad, *made[1:]]
+
+
+@pytest.fixture
+def recipe(clip_folder: Path, tmp_path: Path) -> EngineRecipe:
+    Archive.open(tmp_path / "archive").close()
+    return EngineRecipe(str(tmp_path / "archive"), {"encoder": f"local-dir:{clip_folder}", "device": "cpu"})
+
+
+def kill_workers() -> None:
+    for process in multiprocessing.active_children():
+        if process.name.startswith("hybrid-index-") and process.pid is not None:
+            os.kill(process.pid, signal.SIGKILL)
+
+
+def no_worker_is_left() -> bool:
+    return not [process for process in multiprocessing.active_children() if process.name.startswith("hybrid-index-")]
+
+
+def test_how_many_workers() -> None:
+    assert choose_workers(1, cores=64) == 0
+    assert choose_workers(100, cores=1) == 1
+    assert choose_workers(100, cores=16) == 4
+    assert choose_workers(3, cores=64) == 3
+    assert choose_workers(100, cores=128) == 8
+    with pytest.raises(InputError, match="workers is 0"):
+        index_in_workers(EngineRecipe("a", {}), [], Listener(), workers=0)
+
+
+def test_two_workers_do_what_one_process_does(clips: list[Path], recipe: EngineRecipe) -> None:
+    listener = Listener()
+    summary = index_in_workers(recipe, clips, listener, workers=2)
+    assert summary.stopped_by is None
+    assert {Path(outcome.video).name: outcome.status for outcome in summary.outcomes} == {
+        "0.mp4": "done",
+        "bad.mp4": "failed",
+        "1.mp4": "done",
+        "2.mp4": "done",
+    }
+    assert tuple(listener.outcomes) == summary.outcomes
+    with Archive.open(recipe.archive, create=False) as archive:
+        assert len([archive.verify(manifest.video_id) for manifest in archive.manifests()]) == 3
+    assert no_worker_is_left()
+
+
+def test_a_video_that_ends_its_process_fails_alone(clips: list[Path], recipe: EngineRecipe) -> None:
+    def at(video: str, stage: str) -> None:
+        if stage == "embed" and video.endswith("1.mp4"):
+            kill_workers()
+
+    good = [clip for clip in clips if clip.name != "bad.mp4"]
+    summary = index_in_workers(recipe, good, Listener(at), workers=1)
+    assert [outcome.status for outcome in summary.outcomes] == ["done", "failed", "done"]
+    assert "signal SIGKILL" in (summary.failed[0].reason or "")
+    (record,) = failures(Path(recipe.archive))
+    assert not record.lasting  # the system may have ended it for want of memory
+    assert no_worker_is_left()
+
+
+def test_a_video_that_gets_stuck_is_given_up(clips: list[Path], recipe: EngineRecipe) -> None:
+    stopped: list[int] = []
+
+    def at(video: str, stage: str) -> None:
+        if stage == "embed" and video.endswith("0.mp4"):
+            (worker,) = multiprocessing.active_children()
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGSTOP)
+            stopped.append(worker.pid)
+
+    # One video only: on a busy machine another might be slower than this.
+    summary = index_in_workers(recipe, clips[:1], Listener(at), workers=1, stall_seconds=2.0)
+    assert stopped
+    assert [outcome.status for outcome in summary.outcomes] == ["failed"]
+    assert "given up" in (summary.failed[0].reason or "")
+    assert no_worker_is_left()
+
+
+def test_the_user_stops_it_and_goes_on(clips: list[Path], recipe: EngineRecipe) -> None:
+    def at(video: str, stage: str) -> None:
+        if stage == "embed" and video.endswith("1.mp4"):
+            raise KeyboardInterrupt
+
+    good = [clip for clip in clips if clip.name != "bad.mp4"]
+    summary = index_in_workers(recipe, good, Listener(at), workers=1)
+    assert summary.interrupted
+    assert [outcome.status for outcome in summary.outcomes] == ["done"]
+    assert no_worker_is_left()
+    summary = index_in_workers(recipe, good, Listener(), workers=1)
+    assert [outcome.status for outcome in summary.outcomes] == ["skipped", "done", "done"]
+
+
+def test_a_worker_ends_with_its_parent() -> None:
+    """It would otherwise write beside the next run."""
+    script = Path(__file__).with_name("orphan_process.py")
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    with parent:
+        assert parent.stdout is not None
+        worker = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        deadline = time.monotonic() + 60
+        while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline, "the worker goes on without its parent"
+            time.sleep(0.05)
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_run(clips: list[Path], recipe: EngineRecipe, tmp_path: Path) -> None:
+    broken = EngineRecipe(recipe.archive, {"encoder": f"local-dir:{tmp_path / 'nothing'}", "device": "cpu"})
+    summary = index_in_workers(broken, clips, Listener(), workers=1)
+    assert isinstance(summary.stopped_by, ModelLoadError)
+    assert summary.outcomes == ()
+    assert no_worker_is_left()

@@ -1,0 +1,95 @@
+"""The kernels and the recorded steps of the CUDA path, in Triton's interpreter on a CPU.
+
+Run by ``test_split_kv.py`` in a process of its own, as ``TRITON_INTERPRET=1`` has to be set before
+anything imports Triton.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from hybrid.gens.loop.attention import merge_parts, prefix_part, tail_part
+from hybrid.gens.loop.graphs import RecordedSteps
+from hybrid.gens.loop.options import LoopOptions
+from hybrid.gens.loop.prefixes import Prefix
+from hybrid.gens.loop.split_kv import SharedPrefixAttention
+from hybrid.gens.qwen import QwenScorer
+from hybrid.values import ByteArray
+
+assert os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def prefix_of(generator: torch.Generator, layers: int, heads: int, length: int, width: int, dtype: Any) -> Prefix:
+    keys, values = (torch.randn(layers, heads, length, width, generator=generator).to(dtype) for _ in range(2))
+    return Prefix(keys, values, next_position=length, token_ids=torch.tensor([0]))
+
+
+# Rows per prefix; key heads, query heads per key head, values per head; lengths of the prefixes.
+CASES = [
+    ([1], (2, 8, 16), [130]),
+    ([5], (2, 2, 32), [64]),
+    ([3, 1, 4], (1, 4, 16), [200, 1, 65]),
+    ([11, 2], (2, 8, 16), [70, 300]),
+    ([1, 1, 1, 1], (2, 1, 16), [5, 64, 63, 129]),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("counts", "sizes", "lengths"), CASES)
+def test_kernels_against_the_reference(
+    counts: list[int], sizes: tuple[int, int, int], lengths: list[int], dtype: torch.dtype
+) -> None:
+    heads, group, width = sizes
+    generator = torch.Generator().manual_seed(3)
+    layers, room, used = 2, 40, sum(counts)
+    rows = 1 << (used - 1).bit_length()
+    prefixes = [prefix_of(generator, layers, heads, length, width, dtype) for length in lengths]
+    # Rows of a prefix do not lie together.
+    of_row = [prefix for prefix, count in zip(prefixes, counts, strict=True) for _ in range(count)]
+    of_row = [of_row[place] for place in torch.randperm(used, generator=generator).tolist()]
+    attention = SharedPrefixAttention(
+        rows=rows, heads=heads, group=group, width=width, scale=0.3, dtype=dtype, device=torch.device("cpu")
+    )
+    tolerance = 2e-6 if dtype == torch.float32 else 2e-3
+    for trial in range(2):  # the second time with fewer rows, over what the first one left behind
+        used -= trial
+        attention.set_prefixes(of_row[:used])
+        query = torch.randn(rows, heads, group, width, generator=generator).to(dtype)
+        tails = torch.randn(2, rows, heads, room, width, generator=generator).to(dtype)
+        # As a slice of a larger buffer, as in the loop.
+        keys, values = (torch.cat([part, part], dim=2)[:, :, :room] for part in tails)
+        own = torch.randint(1, room + 1, (rows,), generator=generator)
+        ours = attention(trial, query, keys, values, own)
+        tail = tail_part(query, keys, values, own, scale=0.3)
+        for row in range(rows):
+            one = (query[row : row + 1], (tail[0][row : row + 1], tail[1][row : row + 1]))
+            expected = one[1][0]
+            if row < used:
+                prefix = of_row[row]
+                near = prefix_part(one[0], prefix.keys[trial], prefix.values[trial], scale=0.3)
+                expected = merge_parts(near, one[1])
+            torch.testing.assert_close(ours[row : row + 1], expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("constrained", [False, True])
+def test_recorded_steps_write_the_same_replies(
+    make_scorer: Callable[..., Any], make_frames: Callable[..., list[ByteArray]], constrained: bool
+) -> None:
+    """The steps that CUDA would record, with rows filled up to a power of two and several steps at once."""
+    plain = make_scorer(max_new_tokens=9)
+    scorer = QwenScorer(plain._checkpoint, plain.prompt, LoopOptions(constrained=constrained, batch=5))
+    windows = [scorer.encode_frames(make_frames(count, seed=count)) for count in (2, 3)]
+    pairs = [(windows[0], "When?"), (windows[1], "Who enters?"), (windows[0], "What?"), (windows[1], "?")]
+    features, questions = zip(*pairs, strict=True)
+    expected = scorer.score_many(features, questions)
+    runner = scorer._runner
+    runner._count = 4
+    runner._steps = RecordedSteps(runner._stack, runner._buffers, runner._choice, most=5)
+    ours = scorer.score_many(features, questions)
+    assert [reply.text for reply in ours] == [reply.text for reply in expected]
+    assert len({reply.text for reply in ours}) > 2

@@ -1,0 +1,178 @@
+"""What an archive holds, whether it is sound, and what it can give back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from archive_samples import some_index, video_id
+
+from indexes.archive import Archive
+from indexes.care import compact_archive, gone_videos, take_stock
+from indexes.checkup import check_up
+from indexes.failures import Attempt, Failure, failures, forget_failure, known_failure, remember_failure
+from indexes.manifest import Source
+
+ONE = video_id(1)
+
+
+@pytest.fixture
+def filled(archive: Archive) -> Archive:
+    for number in range(3):
+        archive.commit(video_id(number), **some_index(number))
+    return archive
+
+
+def states(archive: Archive) -> dict[str, str]:
+    return {finding.video_id: finding.state for finding in check_up(archive)}
+
+
+def test_stock_is_taken_of_everything(filled: Archive) -> None:
+    remember_failure(filled.folder, failure("/videos/bad.mp4", video_id(9)))
+    found = take_stock(filled)
+    assert (found.videos, found.frames, found.backend) == (3, 120, filled.backend)
+    assert found.hours == pytest.approx(sum(manifest.video.duration_seconds for manifest in filled.manifests()) / 3600)
+    assert found.statuses == {"done": 0, "partial": 3, "failed": 1, "damaged": 0}
+    assert found.missing == sum(manifest.missing for manifest in filled.manifests())
+    assert found.encoders == {"ViT-B-32/test, float32, 1/s, exact": 3}
+    assert found.gone == 3  # the made-up place of all of them
+    on_disk = [path for path in filled.folder.rglob("*") if path.is_file()]
+    assert found.files == len(on_disk)
+    assert sum(found.bytes.values()) == sum(path.stat().st_size for path in on_disk)
+    assert found.bytes["vectors"] >= 120 * 16 * 2
+    assert found.bytes["manifests"] == sum(path.stat().st_size for path in filled.folder.rglob("manifest.json"))
+    own = sum(found.bytes[kind] for kind in ("vectors", "timelines", "manifests"))
+    assert found.bytes_per_frame == pytest.approx(own / 120)
+
+
+def test_stock_of_an_empty_archive(archive: Archive) -> None:
+    found = take_stock(archive)
+    assert (found.videos, found.frames, found.bytes_per_frame) == (0, 0, None)
+
+
+def test_a_sound_archive_is_sound(filled: Archive) -> None:
+    findings = list(check_up(filled))
+    assert [finding.state for finding in findings] == ["sound"] * 3
+    assert sum(finding.frames for finding in findings) == 120
+
+
+def flip_vectors(folder: Path) -> None:
+    files = sorted(folder.glob(f"videos/{ONE}/vectors-*")) or sorted(folder.glob("frames_16.lance/data/*.lance"))
+    data = bytearray(files[len(files) // 2].read_bytes())
+    data[len(data) // 3] ^= 0x01
+    files[len(files) // 2].write_bytes(bytes(data))
+
+
+def flip_timeline(folder: Path) -> None:
+    (path,) = folder.glob(f"videos/{ONE}/timeline-*")
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 0x01
+    path.write_bytes(bytes(data))
+
+
+def halve_manifest(folder: Path) -> None:
+    path = folder / "videos" / ONE / "manifest.json"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def change_count(folder: Path) -> None:
+    path = folder / "videos" / ONE / "manifest.json"
+    path.write_text(path.read_text().replace('"frames": 40', '"frames": 41'))
+
+
+def lose_manifest(folder: Path) -> None:
+    (folder / "videos" / ONE / "manifest.json").unlink()
+
+
+def lose_timeline(folder: Path) -> None:
+    (path,) = folder.glob(f"videos/{ONE}/timeline-*")
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    "damage", [flip_vectors, flip_timeline, halve_manifest, change_count, lose_manifest, lose_timeline]
+)
+def test_whatever_is_damaged_is_found_and_nothing_else(filled: Archive, damage: Callable[[Path], None]) -> None:
+    damage(filled.folder)
+    with Archive.open(filled.folder, create=False) as fresh:
+        found = states(fresh)
+    assert "damaged" in found.values()
+    if filled.backend == "faiss" or damage is not flip_vectors:  # LanceDB keeps the rows of several videos together
+        assert {video for video, state in found.items() if state == "damaged"} == {ONE}
+
+
+def test_lost_vectors_are_found(filled: Archive) -> None:
+    filled.store.remove(filled.require(ONE).key)
+    assert states(filled)[ONE] == "damaged"
+
+
+def test_what_a_killed_writer_left_is_not_damage(filled: Archive) -> None:
+    (filled.folder / "videos" / ONE / "manifest.json").unlink()
+    (filled.folder / "pending").mkdir(exist_ok=True)
+    (filled.folder / "pending" / ONE).touch()
+    assert states(filled)[ONE] == "unfinished"
+
+
+def test_only_some_videos_are_looked_at(filled: Archive) -> None:
+    assert [finding.video_id for finding in check_up(filled, [ONE])] == [ONE]
+
+
+def test_compacting_deletes_what_no_manifest_speaks_for_and_nothing_else(filled: Archive) -> None:
+    filled.store.write(filled.require(ONE).key.__class__(video_id(7), "0b"), some_index(7)["vectors"])
+    (filled.folder / "pending").mkdir(exist_ok=True)
+    (filled.folder / "pending" / video_id(8)).touch()
+    done = compact_archive(filled)
+    assert done.swept == 2
+    assert {key.video_id for key in list(filled.store.keys())} == {video_id(number) for number in range(3)}
+    assert list((filled.folder / "pending").iterdir()) == []
+    assert set(states(filled).values()) == {"sound"}
+    assert compact_archive(filled).swept == 0
+
+
+def test_videos_that_moved_away_or_were_replaced_are_known(filled: Archive, tmp_path: Path) -> None:
+    here, replaced = tmp_path / "here.mp4", tmp_path / "replaced.mp4"
+    here.write_bytes(b"first")
+    replaced.write_bytes(b"second")
+    index = some_index(5)
+    for path in (here, replaced):
+        source = Source(path=str(path), size_bytes=path.stat().st_size)
+        filled.commit(filled.identify(path), **{**index, "source": source})
+    replaced.write_bytes(b"something else")
+    found = {manifest.source.path: why for manifest, why in gone_videos(filled, list(filled.manifests()))}
+    assert str(here) not in found
+    assert found[str(replaced)] == "another video lies there now"
+    assert found["/videos/größe 電影.mp4"] == "it is not there any more"
+
+
+def failure(path: str, video: str | None, *, attempts: int = 1) -> Failure:
+    return Failure(
+        path=path,
+        video_id=video,
+        reason="no frame could be decoded",
+        kind="FrameDecodeError",
+        lasting=True,
+        attempt=Attempt(rate=1.0),
+        attempts=attempts,
+        failed_at="2026-01-01T00:00:00+00:00",
+    )
+
+
+def test_failures_are_remembered_replaced_and_forgotten(tmp_path: Path) -> None:
+    assert list(failures(tmp_path)) == []
+    known, unknown = failure("/b.mp4", ONE), failure("/a\udce9.mp4", None)
+    for record in (known, unknown):
+        remember_failure(tmp_path, record)
+    assert [record.path for record in failures(tmp_path)] == [unknown.path, known.path]
+    assert known_failure(tmp_path, ONE, "/elsewhere.mp4") == known
+    remember_failure(tmp_path, failure("/b.mp4", ONE, attempts=2))
+    found = known_failure(tmp_path, ONE, "/b.mp4")
+    assert found is not None
+    assert found.attempts == 2
+    (tmp_path / "failed" / "noise.json").write_bytes(os.urandom(40))
+    assert len(list(failures(tmp_path))) == 2
+    forget_failure(tmp_path, ONE, "/b.mp4")
+    forget_failure(tmp_path, None, unknown.path)
+    forget_failure(tmp_path, None, "/never.mp4")
+    assert list(failures(tmp_path)) == []
