@@ -5,7 +5,7 @@
 The checkpoint has Aria's vision tower, resampler, vocabulary and layers, in bfloat16, but only as many
 layers of the language model (1.7 GB each) as the size allows; its values are random. Source and
 result are deleted in the end. The converter runs in a process of its own, whose peak of resident
-memory is the system's count. It reads what was just written, so that the source may be in
+memory is the system's count (Linux). It reads what was just written, so that the source may be in
 the file cache; the result is flushed to disk. ``copy`` is the same files copied and flushed by
 ``shutil``, for comparison.
 """
@@ -36,12 +36,18 @@ _CHILD = """
 import json, resource, sys
 from pathlib import Path
 from hybrid.gens.aria.convert import convert_gens
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def peak_mb():
+    # Not getrusage: its count goes on from the process that started this one.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+
+before = peak_mb()
 done = convert_gens(sys.argv[1], Path(sys.argv[2]), shard_bytes=int(sys.argv[3]))
-most = resource.getrusage(resource.RUSAGE_SELF)
+used = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps({
     "seconds": done.seconds, "weight_bytes": done.weight_bytes, "files": done.files,
-    "cpu_seconds": most.ru_utime + most.ru_stime, "peak_mb": most.ru_maxrss / 1024, "start_mb": before / 1024,
+    "cpu_seconds": used.ru_utime + used.ru_stime, "peak_mb": peak_mb(), "start_mb": before,
 }))
 """
 
