@@ -7,14 +7,14 @@ that everything after it is the way of any video.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
 from hybrid.values import ByteArray
 
-__all__ = ["DEMO_SCENES", "Scene", "write_demo_clip"]
+__all__ = ["DEMO_SCENES", "Scene", "write_demo_clip", "write_many_clips"]
 
 Shape = Literal["circle", "square", "triangle"]
 
@@ -60,6 +60,14 @@ def write_demo_clip(place: Path, scenes: Sequence[Scene] = DEMO_SCENES) -> Path:
         container.mux(stream.encode(None))
     unfinished.replace(place)
     return place
+
+
+def write_many_clips(folder: Path, count: int) -> Path:
+    """Clips of one scene each, of different lengths, so that each is another video."""
+    for number in range(count):
+        scene = DEMO_SCENES[number % len(DEMO_SCENES)]
+        write_demo_clip(folder / f"clip{number}.mp4", [replace(scene, seconds=4 + number)])
+    return folder
 
 
 def _draw(scene: Scene, progress: float) -> ByteArray:

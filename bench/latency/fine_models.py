@@ -15,6 +15,7 @@ from hybrid.gens.loop.options import LoopOptions
 from hybrid.gens.pixels import read_patch_rule
 from hybrid.gens.prompt import IMAGE_BLOCK, PromptSpec
 from hybrid.gens.tokens import PromptTokens, VisionTokenIds
+from hybrid.models.untrained_gens import make_untrained_gens, visual_token_ids
 
 if TYPE_CHECKING:
     import torch
@@ -117,7 +118,6 @@ class FineModel:
 
 def make_model(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> FineModel:
     """Make it; the tokenizer and the preprocessing are those of the small untrained checkpoint."""
-    from hybrid.models.untrained_gens import make_untrained_gens
 
     folder = Path(tempfile.mkdtemp(prefix="hybrid-fine-"))
     make_untrained_gens(folder)
@@ -174,9 +174,6 @@ def _config(shape: Shape, tokenizer: Any) -> Any:
     return Qwen2_5_VLConfig(
         text_config=text,
         vision_config=vision,
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
+        **visual_token_ids(ids),
         tie_word_embeddings=True,
     )

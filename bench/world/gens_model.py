@@ -16,6 +16,7 @@ from bench.world.questions import KINDS, WORDINGS
 from bench.world.things import COLOURS, SHAPES
 from hybrid.gens.pixels import PatchRule
 from hybrid.gens.prompt import PROMPT_FILE, PromptSpec
+from hybrid.models.untrained_gens import SPECIAL_TOKENS, learn_bpe, visual_token_ids
 from hybrid.runtime import ensure_torchvision
 
 __all__ = [
@@ -42,16 +43,6 @@ PROMPT: Final = PromptSpec(
 )
 """Short on purpose: this model has only ever seen this one instruction, so it need not be told."""
 
-_SPECIAL = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-)
 # Qwen's rule for splitting text, but numbers of up to three digits stay whole.
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
@@ -71,30 +62,15 @@ def make_tokenizer() -> Any:
 
     Any other text is spelt in smaller pieces.
     """
-    from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
-    from tokenizers.models import BPE
-    from tokenizers.trainers import BpeTrainer
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = BpeTrainer(
-        vocab_size=2000, min_frequency=1, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-    )
-    tokenizer.train_from_iterator(_known_text(), trainer)
-    tokenizer.add_special_tokens(list(_SPECIAL))
+    tokenizer = learn_bpe(_known_text(), split=_SPLIT, vocab_size=2000, min_frequency=1)
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        additional_special_tokens=[text for text in _SPECIAL if text not in ("<|im_end|>", "<|endoftext|>")],
+        additional_special_tokens=[text for text in SPECIAL_TOKENS if text not in ("<|im_end|>", "<|endoftext|>")],
         clean_up_tokenization_spaces=False,
     )
 
@@ -115,7 +91,7 @@ def make_model(tokenizer: Any) -> Any:
     import torch
     from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    ids = {text: tokenizer.convert_tokens_to_ids(text) for text in _SPECIAL}
+    ids = {text: tokenizer.convert_tokens_to_ids(text) for text in SPECIAL_TOKENS}
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": _WIDTH,
@@ -149,10 +125,7 @@ def make_model(tokenizer: Any) -> Any:
     config = Qwen2_5_VLConfig(
         text_config=text,
         vision_config=vision,
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
+        **visual_token_ids(ids),
         tie_word_embeddings=True,
         initializer_range=0.08,
     )

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench.world.draw import draw_scene
 from bench.world.scenes import LONGEST_SECONDS, VISIBLE_LEVEL, Placement, Scene, make_scene
-from bench.world.things import COLOURS, HELD_OUT, NAMELESS_SHAPES, SEEN_THINGS, SHAPES, Thing
+from bench.world.things import ALL_THINGS, COLOURS, HELD_OUT, NAMELESS_SHAPES, SEEN_THINGS, SHAPES, Thing
 from hybrid.values import ByteArray, IntArray
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "NO_SHAPE",
     "PICTURE_SIDE",
     "Pictures",
+    "check_pictures",
     "label_of",
     "model_picture",
     "stream_pictures",
@@ -158,3 +159,12 @@ def stream_pictures(
         prefetch_factor=4 if workers else None,
         multiprocessing_context="spawn" if workers else None,
     )
+
+
+def check_pictures(seed: int) -> tuple[list[Pictures], list[Pictures]]:
+    """Pictures of other seeds to check a training with: of pairs that it shows, and of all pairs."""
+    seen, every = (
+        list(stream_pictures(seed=seed + place, size=256, first=0, last=8, nameless=0.0, workers=0, things=things))
+        for place, things in ((1, SEEN_THINGS), (2, ALL_THINGS))
+    )
+    return seen, every

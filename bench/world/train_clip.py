@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bench.world.checkpointing import Run, learning_rate
-from bench.world.pictures import NAMELESS, PICTURE_SIDE, Pictures, stream_pictures
+from bench.world.pictures import NAMELESS, PICTURE_SIDE, Pictures, check_pictures, stream_pictures
 from bench.world.questions import KINDS, WORDINGS, word_question
 from bench.world.things import ALL_THINGS, Thing
 from bench.world.train_vision import Heads, label_loss
@@ -117,8 +117,7 @@ def train(folder: Path, *, steps: int, batch: int, peak: float, seed: int) -> No
         heads.load_state_dict(state["heads"])
         optimizer.load_state_dict(state["optimizer"])
         first = int(state["step"])
-    known = list(stream_pictures(seed=seed + 1, size=256, first=0, last=8, nameless=0.0, workers=0))
-    every = list(stream_pictures(seed=seed + 2, size=256, first=0, last=8, nameless=0.0, workers=0, things=ALL_THINGS))
+    known, every = check_pictures(seed)
     total = 0.0
     for step, pictures in enumerate(stream_pictures(seed=seed, size=batch, first=first, last=steps), start=first):
         for group in optimizer.param_groups:

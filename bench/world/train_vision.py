@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from bench.world.checkpointing import Run, learning_rate
 from bench.world.gens_model import PATCH_RULE, make_model, make_tokenizer
-from bench.world.pictures import NO_COLOUR, NO_SHAPE, NOT_LABELLED, Pictures, label_of, stream_pictures
-from bench.world.things import ALL_THINGS, HELD_OUT
+from bench.world.pictures import NO_COLOUR, NO_SHAPE, NOT_LABELLED, Pictures, check_pictures, label_of, stream_pictures
+from bench.world.things import HELD_OUT
 from hybrid.gens.pixels import patchify
 from hybrid.gens.vision import encode_patches
 
@@ -95,8 +95,7 @@ def train(folder: Path, *, steps: int, batch: int, peak: float, seed: int) -> No
         heads.load_state_dict(state["heads"])
         optimizer.load_state_dict(state["optimizer"])
         first = int(state["step"])
-    seen = list(stream_pictures(seed=seed + 1, size=256, first=0, last=8, nameless=0.0, workers=0))
-    unseen = list(stream_pictures(seed=seed + 2, size=256, first=0, last=8, nameless=0.0, workers=0, things=ALL_THINGS))
+    seen, unseen = check_pictures(seed)
     total = 0.0
     for step, pictures in enumerate(stream_pictures(seed=seed, size=batch, first=first, last=steps), start=first):
         for group in optimizer.param_groups:

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -32,11 +30,12 @@ from hybrid.gens.pixels import PatchRule, check_frames, pair_frames, patchify, r
 from hybrid.gens.positions import VisualGrid, rope_positions
 from hybrid.gens.prompt import PromptSpec
 from hybrid.gens.reply import parse_reply
-from hybrid.gens.scorer import OnScores, ScoreUpdate, WindowScores
+from hybrid.gens.scorer import CUT_NOTE, OnScores, ScoreUpdate, WindowScores
+from hybrid.gens.timing import timed
 from hybrid.gens.tokens import PromptTokens, VisualPrefix
 from hybrid.gens.vision import encode_patches
 from hybrid.runtime import dtype_name, out_of_memory_as_error
-from hybrid.values import ByteArray, IntArray
+from hybrid.values import ByteArray
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +44,6 @@ __all__ = ["FrameFeatures", "QwenCheckpoint", "QwenScorer"]
 
 _LOG = logging.getLogger(__name__)
 
-CUT_NOTE = "the reply was cut at the limit of {limit} tokens"
 FORCED_NOTE = "the reply was led to its end at the limit of {limit} tokens"
 _LAYOUTS_KEPT = 32
 
@@ -208,13 +206,13 @@ class QwenScorer:
         check_frames(frames)
         seconds: dict[str, float] = {}
         preparing = out_of_memory_as_error(f"preparing {len(frames)} frames")
-        with _timed(seconds, "preprocess", self._device), preparing:
+        with timed(seconds, "preprocess", self._device), preparing:
             resized = [self.prepare(frame) for frame in frames]
             batches = self._batches(resized)
         items: list[Any] = [None] * (sum(len(places) for places, _, _ in batches))
         grids: list[tuple[int, int]] = [(0, 0)] * len(items)
         with (
-            _timed(seconds, "vision", self._device),
+            timed(seconds, "vision", self._device),
             out_of_memory_as_error(f"the vision tower on {len(frames)} frames"),
             torch.inference_mode(),
         ):
@@ -249,7 +247,7 @@ class QwenScorer:
         several pairs took together are shared out among them, so that all add up to the whole.
         """
         seconds: dict[str, float] = {}
-        with _timed(seconds, "prompt", torch.device("cpu")):
+        with timed(seconds, "prompt", torch.device("cpu")):
             requests = self._requests(features, questions)
         on_tokens = None if on_scores is None else self._reader(features, on_scores)
         replies = self._runner.run(requests, on_tokens=on_tokens)
@@ -321,7 +319,7 @@ class QwenScorer:
         return read
 
     def _scores(self, features: FrameFeatures, reply: Reply, seconds: dict[str, float]) -> WindowScores:
-        with _timed(seconds, "parse", torch.device("cpu")):
+        with timed(seconds, "parse", torch.device("cpu")):
             text = self._text(reply.ids)
             parsed = parse_reply(text, features.frame_count, first_index=self._spec.first_index)
         ended = CUT_NOTE if reply.cut else FORCED_NOTE if reply.forced else None
@@ -382,7 +380,7 @@ class QwenScorer:
         """[P, hidden]: the embeddings of the prefix, with the features in their places."""
         embeddings = self._stack.embed(torch.tensor(prefix.ids, device=self._device))
         # By place, not by token id: only the prompt decides where a frame stands.
-        places = torch.from_numpy(_feature_places(prefix)).to(self._device)
+        places = torch.from_numpy(prefix.feature_places).to(self._device)
         return embeddings.index_copy(0, places, torch.cat(features.items).to(embeddings))
 
 
@@ -411,20 +409,3 @@ def _layout(prefix: VisualPrefix, grids: list[VisualGrid]) -> list[int | VisualG
     for run, grid in zip(prefix.text_runs, grids, strict=True):
         layout += [run, grid]
     return [*layout, 1]  # the token that ends the last visual item
-
-
-def _feature_places(prefix: VisualPrefix) -> IntArray:
-    """int64 [all features]: their places among the tokens of the prompt."""
-    sizes = np.array(prefix.tokens_per_block)
-    before = np.cumsum(prefix.text_runs) + np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    return np.concatenate([np.arange(start, start + size) for start, size in zip(before, sizes, strict=True)])
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], part: str, device: torch.device) -> Iterator[None]:
-    """Add the time of a block to ``seconds[part]``, with the device's queue drained at its end."""
-    started = time.perf_counter()
-    yield
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - started

@@ -20,7 +20,9 @@ from hybrid.values import ByteArray
 if TYPE_CHECKING:
     from hybrid.gens.frame_features import FrameFeatures
 
-__all__ = ["FeatureScorer", "FrameScorer", "OnScores", "ReplyStatus", "ScoreUpdate", "WindowScores"]
+__all__ = ["CUT_NOTE", "FeatureScorer", "FrameScorer", "OnScores", "ReplyStatus", "ScoreUpdate", "WindowScores"]
+
+CUT_NOTE = "the reply was cut at the limit of {limit} tokens"
 
 ReplyStatus = Literal["ok", "salvaged", "empty"]
 

@@ -17,8 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from hybrid.errors import InputError
 from hybrid.gens.prompt import PromptSpec
+from hybrid.values import IntArray
 
 __all__ = ["PromptTokens", "TextTokenizer", "VisionTokenIds", "VisualPrefix"]
 
@@ -54,6 +57,13 @@ class VisualPrefix:
     ids: list[int]
     text_runs: tuple[int, ...]
     tokens_per_block: tuple[int, ...]
+
+    @property
+    def feature_places(self) -> IntArray:
+        """int64 [all features]: their places among ``ids``."""
+        sizes = np.array(self.tokens_per_block)
+        before = np.cumsum(self.text_runs) + np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        return np.concatenate([np.arange(start, start + size) for start, size in zip(before, sizes, strict=True)])
 
 
 class PromptTokens:

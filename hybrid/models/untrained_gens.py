@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,12 @@ from hybrid.runtime import ensure_torchvision
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["make_untrained_gens"]
+__all__ = ["SPECIAL_TOKENS", "learn_bpe", "make_untrained_gens", "visual_token_ids"]
 
 MAX_NEW_TOKENS = 64
 """Longest reply that the checkpoint's own prompt asks for: noise needs no more."""
 
-_SPECIAL = (
+SPECIAL_TOKENS = (
     "<|endoftext|>",
     "<|im_start|>",
     "<|im_end|>",
@@ -130,26 +131,53 @@ def make_untrained_gens(folder: str | Path, *, seed: int = 0) -> Path:
     return place
 
 
-def _make_tokenizer() -> Any:
-    """A byte-level BPE with Qwen's rules, so that every digit is a token of its own."""
+def learn_bpe(lines: Sequence[str], *, split: str, vocab_size: int, min_frequency: int) -> Any:
+    """A byte-level BPE, as Qwen's is, learned from some text: a ``tokenizers.Tokenizer``.
+
+    Args:
+        lines: to learn from.
+        split: regular expression of the pieces that are never merged with each other.
+        vocab_size: most tokens.
+        min_frequency: how often a pair must occur to be merged.
+    """
     from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
     from tokenizers.models import BPE
     from tokenizers.trainers import BpeTrainer
-    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX, Qwen2Tokenizer
 
     learner = Tokenizer(BPE())
     learner.normalizer = normalizers.NFC()
     learner.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated"),
+            pre_tokenizers.Split(Regex(split), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     learner.decoder = decoders.ByteLevel()
     trainer = BpeTrainer(
-        vocab_size=400, min_frequency=2, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    learner.train_from_iterator(_LINES, trainer)
+    learner.train_from_iterator(lines, trainer)
+    return learner
+
+
+def visual_token_ids(ids: Mapping[str, int]) -> dict[str, int]:
+    """The arguments of a ``Qwen2_5_VLConfig`` that name the tokens around frames."""
+    return {
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
+    }
+
+
+def _make_tokenizer() -> Any:
+    """A byte-level BPE with Qwen's rules, so that every digit is a token of its own."""
+    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX, Qwen2Tokenizer
+
+    learner = learn_bpe(_LINES, split=PRETOKENIZE_REGEX, vocab_size=400, min_frequency=2)
     learned = json.loads(learner.to_str())["model"]
     tokenizer = Qwen2Tokenizer(
         vocab=learned["vocab"],
@@ -158,7 +186,7 @@ def _make_tokenizer() -> Any:
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
     )
-    tokenizer.add_special_tokens({"additional_special_tokens": list(_SPECIAL)})
+    tokenizer.add_special_tokens({"additional_special_tokens": list(SPECIAL_TOKENS)})
     tokenizer.chat_template = _CHAT_TEMPLATE
     return tokenizer
 
@@ -167,7 +195,7 @@ def _make_config(tokenizer: Any) -> Any:
     """Qwen2.5-VL-3B scaled down; every ratio that the code depends on is kept."""
     from transformers import Qwen2_5_VLConfig
 
-    ids = {text: tokenizer.convert_tokens_to_ids(text) for text in _SPECIAL}
+    ids = {text: tokenizer.convert_tokens_to_ids(text) for text in SPECIAL_TOKENS}
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": 64,
@@ -196,10 +224,7 @@ def _make_config(tokenizer: Any) -> Any:
     return Qwen2_5_VLConfig(
         text_config=text,
         vision_config=vision,
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
+        **visual_token_ids(ids),
         tie_word_embeddings=True,
     )
 

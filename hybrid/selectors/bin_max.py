@@ -9,12 +9,10 @@ and last bins are half as wide. Ties go to the earlier frame.
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.selectors.ranking import as_scores, check_budget
+from hybrid.selectors.ranking import as_scores, best_of_parts, check_budget
 from hybrid.selectors.selector import Selector
 from hybrid.values import IntArray
 
@@ -44,8 +42,7 @@ def bin_max(scores: npt.ArrayLike, frames: int) -> IntArray:
     prototypes = np.array([round(i * (count - 1) / (frames - 1)) for i in range(frames)])
     # A row exactly between two prototypes belongs to the earlier, so bins end at the floor of the middle.
     ends = np.concatenate([[0], (prototypes[:-1] + prototypes[1:]) // 2 + 1, [count]])
-    rows = [low + int(np.argmax(values[low:high])) for low, high in pairwise(ends.tolist())]
-    return np.array(rows, dtype=np.int64)
+    return best_of_parts(values, ends)
 
 
 SELECTOR = Selector(

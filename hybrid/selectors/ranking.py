@@ -6,6 +6,7 @@ Ties everywhere go to the earlier row, which is what numpy's stable sort and ``h
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from hybrid.errors import InputError
 from hybrid.values import FloatArray, IntArray
 
-__all__ = ["as_scores", "best_rows", "check_budget", "fill", "min_max", "ranked"]
+__all__ = ["as_scores", "best_of_parts", "best_rows", "check_budget", "fill", "min_max", "ranked"]
 
 
 def as_scores(scores: npt.ArrayLike) -> FloatArray:
@@ -29,6 +30,17 @@ def as_scores(scores: npt.ArrayLike) -> FloatArray:
     if not np.isfinite(array).all():
         raise InputError("a score is not a finite number; leave such a candidate out or give it the lowest score")
     return array
+
+
+def best_of_parts(values: FloatArray, ends: IntArray) -> IntArray:
+    """The best row of each part: int64, increasing.
+
+    Args:
+        values: [N].
+        ends: [parts + 1], increasing: part ``i`` is rows ``ends[i]`` to ``ends[i + 1] - 1``.
+    """
+    rows = [low + int(np.argmax(values[low:high])) for low, high in pairwise(ends.tolist())]
+    return np.array(rows, dtype=np.int64)
 
 
 def check_budget(frames: int) -> None:

@@ -7,12 +7,10 @@ The final step of PEEK (momentslab/peek, BMVC 2026). Ties go to the earlier fram
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.selectors.ranking import as_scores, check_budget
+from hybrid.selectors.ranking import as_scores, best_of_parts, check_budget
 from hybrid.selectors.selector import Selector
 from hybrid.values import IntArray
 
@@ -36,8 +34,7 @@ def stratified(scores: npt.ArrayLike, frames: int) -> IntArray:
     values = as_scores(scores)
     parts = min(len(values), frames)
     ends = np.arange(parts + 1) * len(values) // max(parts, 1)
-    rows = [low + int(np.argmax(values[low:high])) for low, high in pairwise(ends.tolist())]
-    return np.array(rows, dtype=np.int64)
+    return best_of_parts(values, ends)
 
 
 SELECTOR = Selector(

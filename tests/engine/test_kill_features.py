@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import signal
 import time
-from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 from indexes.archive import Archive
-from tests.demo_clip import DEMO_SCENES, write_demo_clip
+from tests.demo_clip import write_many_clips
 from tests.engine.index_process import index_server, start_index
 from tests.engine.test_kill import finished_videos
 
@@ -23,11 +22,7 @@ KILLS = 6
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clips")
-    for number in range(VIDEOS):
-        scenes = [replace(scene, seconds=4 + number) for scene in DEMO_SCENES[number % 6 :][:1]]
-        write_demo_clip(folder / f"clip{number}.mp4", scenes)
-    return folder
+    return write_many_clips(tmp_path_factory.mktemp("clips"), VIDEOS)
 
 
 def complete(archive: Archive) -> set[str]:

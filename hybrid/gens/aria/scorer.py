@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +23,8 @@ from hybrid.gens.frame_features import FrameFeatures, content_key
 from hybrid.gens.pixels import check_frames
 from hybrid.gens.prompt import PromptSpec
 from hybrid.gens.reply import parse_reply
-from hybrid.gens.scorer import OnScores, ScoreUpdate, WindowScores
+from hybrid.gens.scorer import CUT_NOTE, OnScores, ScoreUpdate, WindowScores
+from hybrid.gens.timing import timed
 from hybrid.gens.tokens import PromptTokens, VisualPrefix
 from hybrid.runtime import dtype_name, out_of_memory_as_error
 from hybrid.values import ByteArray
@@ -184,10 +183,10 @@ class AriaScorer:
         seconds: dict[str, float] = {}
         items: list[Tensor] = []
         for start in range(0, len(frames), FRAMES_PER_PASS):
-            with _timed(seconds, "preprocess", self._vision_device):
+            with timed(seconds, "preprocess", self._vision_device):
                 prepared = [prepare_frame(frame) for frame in frames[start : start + FRAMES_PER_PASS]]
             with (
-                _timed(seconds, "vision", self._vision_device),
+                timed(seconds, "vision", self._vision_device),
                 out_of_memory_as_error(f"the vision tower on {len(frames)} frames"),
                 torch.inference_mode(),
             ):
@@ -209,11 +208,11 @@ class AriaScorer:
         seconds = dict(features.seconds)
         reply = self._reply(features, question, seconds)
         ids = reply.ids
-        with _timed(seconds, "parse", torch.device("cpu")):
+        with timed(seconds, "parse", torch.device("cpu")):
             text = self._checkpoint.tokenizer.decode(ids, skip_special_tokens=True).strip()
             parsed = parse_reply(text, features.frame_count, first_index=self._spec.first_index)
         cut = ids[-1] not in self._checkpoint.end_ids
-        notes = (f"the reply was cut at the limit of {self._spec.max_new_tokens} tokens",) if cut else ()
+        notes = (CUT_NOTE.format(limit=self._spec.max_new_tokens),) if cut else ()
         _LOG.debug("reply %s, %d tokens, %r", parsed.status, len(ids), text)
         return WindowScores(
             scores=parsed.scores,
@@ -263,12 +262,12 @@ class AriaScorer:
         checkpoint = self._checkpoint
         suffix = checkpoint.tokens.suffix(question)
         with out_of_memory_as_error(f"a window of {features.frame_count} frames"), torch.inference_mode():
-            with _timed(seconds, "prefix", self._device):
+            with timed(seconds, "prefix", self._device):
                 window, reused = self._take(features, len(suffix))
-            with _timed(seconds, "prefill", self._device):
+            with timed(seconds, "prefill", self._device):
                 ids = torch.tensor(suffix, device=self._device)
                 state = window.reader.read(checkpoint.model.model.language_model.embed_tokens(ids))
-            with _timed(seconds, "decode", self._device):
+            with timed(seconds, "decode", self._device):
                 new_ids = greedy_tokens(
                     checkpoint.model,
                     window.reader,
@@ -307,12 +306,9 @@ class AriaScorer:
         ids = torch.tensor(prefix.ids, device=self._device)
         embeddings: Tensor = self._checkpoint.model.model.language_model.embed_tokens(ids)
         # By place, not by token id: only the prompt decides where a frame stands.
-        places, here = [], 0
-        for run, count in zip(prefix.text_runs, prefix.tokens_per_block, strict=True):
-            places.append(torch.arange(here + run, here + run + count))
-            here += run + count
+        places = torch.from_numpy(prefix.feature_places).to(embeddings.device)
         rows = torch.cat([item.to(embeddings.device, embeddings.dtype) for item in features.items])
-        return embeddings.index_copy(0, torch.cat(places).to(embeddings.device), rows)
+        return embeddings.index_copy(0, places, rows)
 
 
 def _place_of_vision(model: Any) -> tuple[torch.device, torch.dtype]:
@@ -331,13 +327,3 @@ def _resident(model: Any, device: torch.device) -> torch.device:
     places = getattr(model, "hf_device_map", {}).values()
     cards = [place for place in places if isinstance(place, int)]
     return torch.device(f"cuda:{cards[0]}" if cards else "cpu")
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], part: str, device: torch.device) -> Iterator[None]:
-    """Add the time of a block to ``seconds[part]``, with the device's queue drained at its end."""
-    started = time.perf_counter()
-    yield
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - started
