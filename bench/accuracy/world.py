@@ -10,7 +10,7 @@ import argparse
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -142,14 +142,17 @@ def _difference(recall: dict[str, list[float]], other: str, videos: Sequence[str
 
 
 def gens_alone(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], *, per_kind: int) -> dict[str, Any]:
-    """GenS on one window of each video, its first 256 frames, with questions that the window answers."""
+    """GenS on one window of each video, the scenes within its first 256 frames, and questions about them."""
     f1: dict[str, list[tuple[float, str]]] = defaultdict(list)
     parsed: list[tuple[float, str]] = []
     seconds: list[float] = []
     for exam in exams:
         times = _times(engine, exam)[:WINDOW]
+        part = _whole_scenes(exam.world, float(times[-1]))
+        # A scene that the window would cut is shown by its frames, but not in the truth: it is left out of both.
+        times = times[times < part.duration_seconds]
         frames = _frames(engine, exam, len(times))
-        for question in _questions_about(exam.world, float(times[-1]), per_kind=per_kind):
+        for question in choose_questions(part, per_kind=per_kind):
             scored = scorer.score(frames, question.text)
             given, truth = np.zeros(len(times), np.int64), question.scores_at(times)
             for place, score in scored.scores.items():
@@ -179,11 +182,10 @@ def _frames(engine: Engine, exam: Exam, count: int) -> list[ByteArray]:
     return [rgb for _, rgb in engine.read_frames(exam.video, timeline.ordinals[:count].tolist())]
 
 
-def _questions_about(world: World, until_seconds: float, *, per_kind: int) -> list[Question]:
-    """Questions about the part of a video up to a time; the scene that is cut there is left out."""
+def _whole_scenes(world: World, until_seconds: float) -> World:
+    """The part of a video up to a time, without the scene that is cut there."""
     whole = tuple(scene for scene in world.scenes if scene.end_seconds <= until_seconds)
-    cut = World(world.name, world.frame_rate, world.width, world.height, whole, world.seed)
-    return choose_questions(cut, per_kind=per_kind)
+    return replace(world, scenes=whole)
 
 
 def clip_on_an_hour(engine: Engine, exam: Exam, *, top: int = WINDOW) -> dict[str, Any]:

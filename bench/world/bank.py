@@ -34,11 +34,13 @@ class Bank:
         features: float32 [scenes, 12, width]: one frame per second of each scene.
         black: float32 [n, width]: frames in the dark of a fade.
         by_things: which scenes show exactly these things, from left to right.
+        known: everything that some scene shows, in order.
     """
 
     features: Tensor
     black: Tensor
     by_things: dict[tuple[Thing, ...], tuple[int, ...]]
+    known: tuple[Thing, ...]
 
     def state(self) -> dict[str, Any]:
         """For ``torch.save``."""
@@ -49,7 +51,12 @@ class Bank:
     def from_state(cls, state: dict[str, Any]) -> Bank:
         """The bank of a :meth:`state`."""
         by_things = {tuple(Thing(*pair) for pair in key): tuple(places) for key, places in state["things"]}
-        return cls(state["features"].float(), state["black"].float(), by_things)
+        return bank_of(state["features"].float(), state["black"].float(), by_things)
+
+
+def bank_of(features: Tensor, black: Tensor, by_things: dict[tuple[Thing, ...], tuple[int, ...]]) -> Bank:
+    """A bank; what it knows is read from the scenes."""
+    return Bank(features, black, by_things, tuple(sorted({thing for key in by_things for thing in key})))
 
 
 def join_banks(banks: Sequence[Bank]) -> Bank:
@@ -61,7 +68,7 @@ def join_banks(banks: Sequence[Bank]) -> Bank:
             by_things[things] = by_things.get(things, ()) + tuple(number + done for number in numbers)
         done += len(bank.features)
     features, black = (torch.cat([getattr(bank, name) for bank in banks]) for name in ("features", "black"))
-    return Bank(features, black, by_things)
+    return bank_of(features, black, by_things)
 
 
 def make_bank(visual: Any, *, scenes: int, things: Sequence[Thing], seed: int) -> Bank:
@@ -84,7 +91,7 @@ def make_bank(visual: Any, *, scenes: int, things: Sequence[Thing], seed: int) -
     ]
     with torch.inference_mode():
         dark = frame_features(visual, np.stack(black))
-    return Bank(torch.cat(encoded), dark, {key: tuple(numbers) for key, numbers in by_things.items()})
+    return bank_of(torch.cat(encoded), dark, {key: tuple(numbers) for key, numbers in by_things.items()})
 
 
 def _draw_things(rng: np.random.Generator, things: Sequence[Thing]) -> tuple[Thing, ...]:

@@ -47,19 +47,24 @@ class Run:
         """The state that was written last, or None at the beginning."""
         if not self._state.is_file():
             return None
-        state: dict[str, Any] = torch.load(self._state, weights_only=True)
+        state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
         self._before = float(state["seconds"])
         self._started = time.monotonic()
         return state
 
-    def save(self, state: dict[str, Any], *, now: bool = False) -> None:
-        """Write the state, if it is time to, such that a kill leaves the old one or the new one."""
+    def save(self, state: dict[str, Any], *, now: bool = False) -> bool:
+        """Write the state, if it is time to, such that a kill leaves the old one or the new one.
+
+        Returns:
+            Whether it was time.
+        """
         if not now and time.monotonic() - self._saved < self._every:
-            return
+            return False
         unfinished = self._state.with_suffix(".unfinished")
         torch.save({**state, "seconds": self.seconds}, unfinished)
         unfinished.replace(self._state)
         self._saved = time.monotonic()
+        return True
 
     def log(self, **values: Any) -> None:
         """Add a line to the log and print it."""

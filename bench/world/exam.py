@@ -9,7 +9,7 @@ from bench.world.film import film_world
 from bench.world.questions import Question, choose_questions
 from bench.world.scenes import Split, World, make_world
 
-__all__ = ["Exam", "prepare_exam"]
+__all__ = ["Exam", "exam_video", "prepare_exam"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,5 +32,10 @@ def prepare_exam(
         per_kind: most questions of each kind.
     """
     world = make_world(split, seed, seconds=seconds, things=things)
-    video = film_world(world, folder / f"{world.name}-{seconds:g}s-{things}.mp4")
+    video = film_world(world, exam_video(folder, world, seconds=seconds, things=things))
     return Exam(world, video, tuple(choose_questions(world, per_kind=per_kind)))
+
+
+def exam_video(folder: Path, world: World, *, seconds: float = 300.0, things: int = 24) -> Path:
+    """Where the video of an exam lies, or will lie."""
+    return folder / f"{world.name}-{seconds:g}s-{things}.mp4"

@@ -7,7 +7,7 @@ frames and itself, and has the positions that it would have alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Final
 
@@ -34,7 +34,7 @@ class Packed:
         ids: int64 [B, L].
         features: float32 [B * N, width], in the order of the placeholders.
         positions: int64 [B, L].
-        mask: bool [B, 1, L, L]: what each token sees.
+        part_of: int64 [B, L]: 0 for the window, 1 and on for what stands behind it; -1 for padding.
         targets: int64 [B, L]: the token after each one where it is learned.
         question: int64 [B, L]: number of the question that a target belongs to, over the batch; -1 for none.
         frames: int64 [N]: places of the frames' tokens, the same in every row.
@@ -48,7 +48,7 @@ class Packed:
     ids: Tensor
     features: Tensor
     positions: Tensor
-    mask: Tensor
+    part_of: Tensor
     targets: Tensor
     question: Tensor
     frames: Tensor
@@ -56,6 +56,17 @@ class Packed:
     points_to: Tensor
     sees: Tensor
     about: Tensor
+
+    def to(self, device: torch.device) -> Packed:
+        """The same batch on a device."""
+        return Packed(**{field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)})
+
+    def visible(self) -> Tensor:
+        """What each token sees: bool [B, 1, L, L]; padding sees itself, so that no row of the attention is empty."""
+        place = torch.arange(self.part_of.shape[1], device=self.part_of.device)
+        in_window = (self.part_of[:, None, :] == 0) & (place[None, None, :] < self.sees[:, :, None])
+        in_part = self.part_of[:, None, :] == self.part_of[:, :, None]
+        return ((in_window | in_part) & (place[None, :] <= place[:, None])).unsqueeze(1)
 
 
 class WindowPacker:
@@ -129,7 +140,8 @@ class WindowPacker:
         return _Row(prefix, parts, targets, [int(ends[place]) for place in places], [])
 
     def _collate(self, rows: Sequence[_Row], windows: Sequence[Window]) -> Packed:
-        length = max(map(len, rows))
+        # A multiple of eight: fast attention kernels take masks of no other length.
+        length = -(-max(map(len, rows)) // 8) * 8
         ids = np.zeros((len(rows), length), np.int64)
         positions = np.zeros_like(ids)
         targets = np.full_like(ids, NOT_TAUGHT)
@@ -164,7 +176,7 @@ class WindowPacker:
             ids=torch.from_numpy(ids),
             features=torch.cat([window.features for window in windows]),
             positions=torch.from_numpy(positions),
-            mask=_visible(torch.from_numpy(part_of), torch.from_numpy(sees)),
+            part_of=torch.from_numpy(part_of),
             targets=torch.from_numpy(targets),
             question=torch.from_numpy(question),
             frames=torch.from_numpy(frames),
@@ -187,12 +199,3 @@ class _Row:
 
     def __len__(self) -> int:
         return len(self.prefix) + sum(map(len, self.parts))
-
-
-def _visible(part_of: Tensor, sees: Tensor) -> Tensor:
-    """bool [B, 1, L, L]; padding sees itself, so that no row of the attention is empty."""
-    length = part_of.shape[1]
-    place = torch.arange(length)
-    in_window = (part_of[:, None, :] == 0) & (place[None, None, :] < sees[:, :, None])
-    in_part = part_of[:, None, :] == part_of[:, :, None]
-    return ((in_window | in_part) & (place[None, :] <= place[:, None])).unsqueeze(1)

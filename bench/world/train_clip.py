@@ -76,10 +76,10 @@ def name_picture(things: tuple[Thing, ...], rng: np.random.Generator) -> str:
     return word_question(kind, (thing,), int(rng.integers(len(WORDINGS[kind]))))
 
 
-def _images(pictures: Pictures) -> Tensor:
+def _images(pictures: Pictures, device: torch.device) -> Tensor:
     """uint8 [N, H, W, 3] -> normalised float32 [N, 3, H, W], as the checkpoint's preprocessing does it."""
-    pixels = torch.from_numpy(pictures.pixels).permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(PREPROCESSING[name]).reshape(1, 3, 1, 1) for name in ("mean", "std"))
+    pixels = torch.from_numpy(pictures.pixels).to(device).permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(PREPROCESSING[name], device=device).reshape(1, 3, 1, 1) for name in ("mean", "std"))
     normalised: Tensor = (pixels - mean) / std
     return normalised
 
@@ -87,26 +87,28 @@ def _images(pictures: Pictures) -> Tensor:
 def named_first(model: Any, tokenizer: Any, batches: list[Pictures]) -> float:
     """How often the most similar of all 48 plain names is that of a thing in the picture."""
     right = total = 0
+    device = next(model.parameters()).device
     with torch.inference_mode():
-        texts = model.encode_text(tokenizer([f"a {thing}" for thing in ALL_THINGS]), normalize=True)
+        texts = model.encode_text(tokenizer([f"a {thing}" for thing in ALL_THINGS]).to(device), normalize=True)
         for batch in batches:
-            best = (model.encode_image(_images(batch), normalize=True) @ texts.T).argmax(-1)
+            best = (model.encode_image(_images(batch, device), normalize=True) @ texts.T).argmax(-1)
             for place, things in zip(best.tolist(), batch.things, strict=True):
                 right += ALL_THINGS[place] in things
                 total += bool(things)
     return right / total
 
 
-def train(folder: Path, *, steps: int, batch: int, peak: float, seed: int) -> None:
+def train(folder: Path, *, steps: int, batch: int, peak: float, seed: int, device: torch.device, workers: int) -> None:
     """Train the model, or go on with it; the result is written to ``folder/clip``."""
     ensure_torchvision()
     import open_clip
 
     torch.manual_seed(seed)
-    model = open_clip.model.CLIP(**MODEL_CONFIG)
+    torch.set_float32_matmul_precision("high")
+    model = open_clip.model.CLIP(**MODEL_CONFIG).to(device)
     tokenizer = open_clip.SimpleTokenizer(context_length=MODEL_CONFIG["text_cfg"]["context_length"])
     loss_of = open_clip.loss.ClipLoss()
-    heads = Heads(MODEL_CONFIG["embed_dim"])
+    heads = Heads(MODEL_CONFIG["embed_dim"]).to(device)
     parameters = [*model.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.98), weight_decay=0.02)
     run = Run(folder, "clip")
@@ -118,26 +120,27 @@ def train(folder: Path, *, steps: int, batch: int, peak: float, seed: int) -> No
         optimizer.load_state_dict(state["optimizer"])
         first = int(state["step"])
     known, every = check_pictures(seed)
-    total = 0.0
-    for step, pictures in enumerate(stream_pictures(seed=seed, size=batch, first=first, last=steps), start=first):
+    total = torch.zeros((), device=device)
+    drawn = stream_pictures(seed=seed, size=batch, first=first, last=steps, workers=workers)
+    for step, pictures in enumerate(drawn, start=first):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps=steps, peak=peak, warm_up=200)
         rng = np.random.default_rng([seed, step, 1])
-        texts = tokenizer([name_picture(things, rng) for things in pictures.things])
-        seen = model.encode_image(_images(pictures))
+        texts = tokenizer([name_picture(things, rng) for things in pictures.things]).to(device)
+        seen = model.encode_image(_images(pictures, device))
         words = model.encode_text(texts, normalize=True)
         contrast = loss_of(functional.normalize(seen, dim=-1), words, model.logit_scale.exp())
-        loss = contrast + _HEADS_WEIGHT * label_loss(heads(seen), torch.from_numpy(pictures.labels))
+        loss = contrast + _HEADS_WEIGHT * label_loss(heads(seen), torch.from_numpy(pictures.labels).to(device))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, 4.6)
-        total += float(contrast.detach())
+        total += contrast.detach()
         if (step + 1) % 100 == 0:
-            run.log(step=step + 1, loss=round(total / 100, 4))
-            total = 0.0
+            run.log(step=step + 1, loss=round(float(total) / 100, 4))
+            total.zero_()
         if (step + 1) % 500 == 0 or step + 1 == steps:
             model.eval()
             run.log(
@@ -147,8 +150,8 @@ def train(folder: Path, *, steps: int, batch: int, peak: float, seed: int) -> No
             )
             model.train()
         done = {"model": model.state_dict(), "heads": heads.state_dict(), "optimizer": optimizer.state_dict()}
-        run.save({**done, "step": step + 1}, now=step + 1 == steps)
-    save_checkpoint(model, folder / "clip")
+        if run.save({**done, "step": step + 1}, now=step + 1 == steps):
+            save_checkpoint(model, folder / "clip")
 
 
 def save_checkpoint(model: Any, folder: Path) -> None:
@@ -156,7 +159,7 @@ def save_checkpoint(model: Any, folder: Path) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().half().contiguous() for name, tensor in model.state_dict().items()}
+    weights = {name: tensor.detach().half().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
     config = {"model_cfg": MODEL_CONFIG, "preprocess_cfg": PREPROCESSING}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -170,8 +173,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--peak", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=5)
-    given = parser.parse_args()
-    train(given.out, steps=given.steps, batch=given.batch, peak=given.peak, seed=given.seed)
+    parser.add_argument("--device", type=torch.device, default="cpu", help="cpu or cuda")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw pictures ahead")
+    given = vars(parser.parse_args())
+    train(given.pop("out"), **given)
 
 
 if __name__ == "__main__":

@@ -7,70 +7,32 @@ a few frames and short scenes up to windows of 256 frames.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, distributed, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 
 from bench.world.bank import Bank, join_banks, make_bank
 from bench.world.checkpointing import Run, learning_rate
+from bench.world.curriculum import CURRICULUM, BatchPlan, Chapter, draw_batch, stream_batches
 from bench.world.gens_model import make_model, make_tokenizer, name_what_is_seen, save_checkpoint
+from bench.world.guide import Guide
 from bench.world.packing import NOT_TAUGHT, Packed, WindowPacker
 from bench.world.pictures import stream_pictures
-from bench.world.questions import Kind
 from bench.world.things import ALL_THINGS, HELD_OUT, SEEN_THINGS
-from bench.world.train_vision import Heads, frame_features, label_loss
-from bench.world.windows import Lesson, Window, draw_window
+from bench.world.train_vision import Heads, frame_features
+from bench.world.windows import Window, draw_window
 
-__all__ = ["CURRICULUM", "exact_replies", "predict"]
+__all__ = ["exact_replies", "predict"]
 
-_ALL: Final[dict[Kind, float]] = {
-    "object": 1.0,
-    "relation": 0.7,
-    "first": 0.6,
-    "last": 0.6,
-    "after": 1.2,
-    "before": 1.2,
-}
-_TOKENS_PER_PART: Final = 32
-_TOKENS_PER_FRAME: Final = 4
 _GUIDE_WEIGHT: Final = 0.3
-
-
-@dataclass(frozen=True, slots=True)
-class Chapter:
-    """A part of the training.
-
-    Attributes:
-        until: share of the steps at which it ends.
-        lesson: what it teaches.
-        captions: share of its steps that teach captions instead of replies.
-        parts: captions or questions per window.
-        tokens: about how many a process takes per step.
-    """
-
-    until: float
-    lesson: Lesson
-    captions: float
-    parts: int
-    tokens: int
-
-
-CURRICULUM: Final = (
-    Chapter(0.10, Lesson((4, 12), 3, {"object": 1.0}), captions=1.0, parts=10, tokens=2000),
-    Chapter(0.28, Lesson((3, 12), 3, {"object": 1.0}, things=(4, 8)), captions=0.2, parts=12, tokens=1500),
-    Chapter(0.48, Lesson((6, 32), 6, _ALL, things=(4, 10)), captions=0.15, parts=16, tokens=2500),
-    Chapter(0.70, Lesson((6, 80), 12, _ALL), captions=0.1, parts=16, tokens=2500),
-    Chapter(1.01, Lesson((12, 256), 12, _ALL), captions=0.05, parts=16, tokens=3500),
-)
 
 
 def predict(model: Any, packed: Packed, chosen: Tensor) -> Tensor:
@@ -78,7 +40,7 @@ def predict(model: Any, packed: Packed, chosen: Tensor) -> Tensor:
 
     Args:
         model: a ``Qwen2_5_VLForConditionalGeneration``.
-        packed: the batch.
+        packed: the batch, on the model's device.
         chosen: bool [B, L].
 
     Returns:
@@ -92,80 +54,11 @@ def predict(model: Any, packed: Packed, chosen: Tensor) -> Tensor:
     hidden = language(
         inputs_embeds=embeddings,
         position_ids=positions,
-        attention_mask={"full_attention": packed.mask},
+        attention_mask={"full_attention": packed.visible()},
         use_cache=False,
     ).last_hidden_state
-    logits: Tensor = model.lm_head(hidden[chosen])
+    logits: Tensor = model.lm_head(hidden[chosen]).float()
     return logits
-
-
-class Guide:
-    """Three lessons beside the text, for what a small model else learns only after many thousands of steps.
-
-    * Pointing: wherever a label is to be written, the first head of the last layer is taught to look at
-      the frame that has it.
-    * Carrying: what that head takes from a frame is taught to read as the label of the frame.
-    * Knowing what is asked: at the end of a question, the middle of the model is taught to hold what the
-      question names in the form in which the vision tower shows it, and at each frame what the frame
-      shows: the frozen heads that were trained with the tower must read it there. So the two are alike.
-
-    Args:
-        model: what is watched.
-        heads: trained with the vision tower, on its features before they were scaled and centred.
-        mean, scale: [width] mean and standard deviation of those features.
-    """
-
-    def __init__(self, model: Any, heads: Heads, *, mean: Tensor, scale: float) -> None:
-        config = model.config.text_config
-        self._size = config.hidden_size // config.num_attention_heads
-        self._turns = model.model.language_model.rotary_emb.inv_freq
-        self._heads, self._scale = heads.requires_grad_(False), scale
-        for reader in cast(Iterable[nn.Linear], self._heads.readers):
-            reader.bias.add_(reader.weight @ mean)
-        self._seen: dict[str, Tensor] = {}
-        layers = model.model.language_model.layers
-        layers[-1].self_attn.q_proj.register_forward_hook(partial(self._keep, "query"))
-        layers[-1].self_attn.k_proj.register_forward_hook(partial(self._keep, "key"))
-        layers[-1].self_attn.v_proj.register_forward_hook(partial(self._keep, "value"))
-        self._out = layers[-1].self_attn.o_proj
-        self._words = model.model.language_model.embed_tokens
-        layers[len(layers) // 2 - 1].register_forward_hook(partial(self._keep, "middle"))
-
-    def _keep(self, name: str, _module: nn.Module, _given: tuple[Any, ...], made: Any) -> None:
-        self._seen[name] = made[0] if isinstance(made, tuple) else made
-
-    def losses(self, packed: Packed) -> dict[str, Tensor]:
-        """Of each lesson, for the batch that was predicted last."""
-        return {
-            "pointing": self._pointing(packed),
-            "carrying": self._carrying(packed),
-            "knowing": self._knowing(packed),
-        }
-
-    def _carrying(self, packed: Packed) -> Tensor:
-        taken = self._seen["value"][:, packed.frames, : self._size] @ self._out.weight[:, : self._size].T
-        read = functional.normalize(taken, dim=-1) * taken.shape[-1] ** 0.5 @ self._words.weight.T
-        return functional.cross_entropy(read.flatten(0, 1), packed.label_tokens.flatten())
-
-    def _knowing(self, packed: Packed) -> Tensor:
-        known = packed.about[..., 0] >= 0
-        held = functional.normalize(self._seen["middle"][known], dim=-1)
-        return label_loss(self._heads(held * (self._scale * held.shape[-1] ** 0.5)), packed.about[known])
-
-    def _pointing(self, packed: Packed) -> Tensor:
-        rows, places = (packed.points_to >= 0).nonzero(as_tuple=True)
-        query = self._turn(self._seen["query"][rows, places, : self._size], packed.positions[rows, places])
-        key = self._turn(self._seen["key"][:, packed.frames, : self._size], packed.positions[:, packed.frames])
-        logits = torch.einsum("pd,pnd->pn", query, key[rows]) / self._size**0.5
-        hidden = packed.frames[None, :] >= packed.sees[rows, places][:, None]
-        return functional.cross_entropy(logits.masked_fill(hidden, -1e4), packed.points_to[rows, places])
-
-    def _turn(self, states: Tensor, positions: Tensor) -> Tensor:
-        """Rotary embedding; the three axes of a frame of one token have the same position."""
-        angles = positions.unsqueeze(-1) * self._turns
-        angles = torch.cat([angles, angles], dim=-1)
-        left, right = states.chunk(2, dim=-1)
-        return states * angles.cos() + torch.cat([-right, left], dim=-1) * angles.sin()
 
 
 def exact_replies(model: Any, batches: Sequence[tuple[Packed, list[Window]]]) -> dict[str, float]:
@@ -179,7 +72,7 @@ def exact_replies(model: Any, batches: Sequence[tuple[Packed, list[Window]]]) ->
         for packed, windows in batches:
             taught = packed.targets != NOT_TAUGHT
             wrong = predict(model, packed, taught).argmax(-1) != packed.targets[taught]
-            faults = torch.zeros(int(packed.question.max()) + 1, dtype=torch.long)
+            faults = torch.zeros(int(packed.question.max()) + 1, dtype=torch.long, device=wrong.device)
             faults.index_add_(0, packed.question[taught], wrong.long())
             asked = [question for window in windows for question in window.questions]
             for question, count in zip(asked, faults.tolist(), strict=True):
@@ -189,31 +82,25 @@ def exact_replies(model: Any, batches: Sequence[tuple[Packed, list[Window]]]) ->
     return {kind: round(float(np.mean(values)), 3) for kind, values in sorted(right.items())}
 
 
-def draw_batch(rng: np.random.Generator, bank: Bank, chapter: Chapter) -> list[Window]:
-    """Windows of one length, about as many tokens of them as the chapter says."""
-    least, most = chapter.lesson.frames
-    # Even over the orders of magnitude: short windows are cheap, and there should be many.
-    frames = int(np.exp(rng.uniform(np.log(least), np.log(most + 1))))
-    per_window = frames * _TOKENS_PER_FRAME + chapter.parts * _TOKENS_PER_PART
-    count = max(1, chapter.tokens // per_window)
-    return [draw_window(rng, bank, chapter.lesson, frames=frames, questions=chapter.parts) for _ in range(count)]
+def loss_of_batch(model: Any, guide: Guide, packed: Packed, held_out: Sequence[tuple[int, ...]]) -> dict[str, Tensor]:
+    """Mean loss over the tokens that a batch teaches, as ``text``, and the guide's losses.
 
-
-def loss_of_batch(
-    model: Any, guide: Guide, packer: WindowPacker, bank: Bank, chapter: Chapter, rng: np.random.Generator
-) -> dict[str, Tensor]:
-    """Mean loss over the tokens that one batch of the chapter teaches, as ``text``, and the guide's losses."""
-    windows = draw_batch(rng, bank, chapter)
-    captions = rng.random() < chapter.captions
-    packed = packer.captions(windows, rng, each=chapter.parts) if captions else packer.replies(windows)
+    Args:
+        model: is taught.
+        guide: watches it.
+        packed: the batch, on the model's device.
+        held_out: tokens of the colour and the shape of each pair that is not taught.
+    """
     taught = packed.targets != NOT_TAUGHT
-    logits = predict(model, packed, taught)
-    for colour, shape in packer.held_out:
+    logits, said = predict(model, packed, taught), packed.ids[taught]
+    for colour, shape in held_out:
         # No competitor: else the model would learn that what is orange is never called a circle.
-        logits = logits.index_put(
-            ((packed.ids[taught] == colour).nonzero()[:, 0], torch.tensor(shape)), logits.new_tensor(-1e4)
-        )
+        logits = logits.masked_fill((said == colour)[:, None] & _one_of(logits, shape), -1e4)
     return {"text": functional.cross_entropy(logits, packed.targets[taught]), **guide.losses(packed)}
+
+
+def _one_of(logits: Tensor, token: int) -> Tensor:
+    return torch.arange(logits.shape[1], device=logits.device) == token
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,12 +110,39 @@ class Plan:
     folder: Path
     vision: Path
     steps: int
+    minutes: float | None
     peak: float
     seed: int
     scenes: int
     processes: int
+    workers: int
+    device: str
+    precision: str
+    larger: float
     start: Path | None
+    skip: float
     meeting_place: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pupil:
+    """What learns, and what it learns with."""
+
+    model: Any
+    guide: Guide
+    packer: WindowPacker
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def learning(self) -> list[nn.Parameter]:
+        """The weights that change."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def losses(self, packed: Packed) -> dict[str, Tensor]:
+        """See :func:`loss_of_batch`; the batch may lie elsewhere."""
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            return loss_of_batch(self.model, self.guide, packed.to(self.device), self.packer.held_out)
 
 
 def train(rank: int, plan: Plan) -> None:
@@ -237,10 +151,71 @@ def train(rank: int, plan: Plan) -> None:
     Every process holds the same weights all the time; the first one writes. The checkpoint is
     written to ``folder/gens``.
     """
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=plan.meeting_place, rank=rank, world_size=plan.processes)
-    torch.manual_seed(plan.seed)
+    if plan.device == "cpu":
+        torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("high")
+    if plan.processes > 1:
+        distributed.init_process_group("gloo", init_method=plan.meeting_place, rank=rank, world_size=plan.processes)
     tokenizer = make_tokenizer()
+    model, heads = _make_model(plan, tokenizer)
+    mean, scale = _even_scale(model, seed=plan.seed)
+    if rank == 0:
+        _make_banks(plan, model.model.visual)
+    if plan.processes > 1:
+        distributed.barrier()
+    bank = join_banks([_read_bank(path) for path in sorted(plan.folder.glob(_BANK.format("*")))])
+    checks = _read_bank(plan.folder / _CHECKS)
+    device = torch.device(plan.device)
+    guide = Guide(model.to(device), heads.to(device), mean=mean.to(device), scale=scale)
+    pupil = _Pupil(model, guide, WindowPacker(tokenizer), device, getattr(torch, plan.precision))
+    optimizer = torch.optim.AdamW(_decayed(pupil.learning), lr=plan.peak, betas=(0.9, 0.98))
+    run = Run(plan.folder, "gens")
+    state = run.resume()
+    first = 0
+    if state is not None:
+        pupil.model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first, plan = int(state["step"]), replace(plan, steps=int(state["steps"]))
+    elif plan.start is not None:
+        begun = type(model).from_pretrained(plan.start, dtype=torch.float32)
+        pupil.model.load_state_dict(begun.state_dict())
+    if state is None and plan.minutes is not None:
+        plan = replace(plan, steps=_steps_in(plan.minutes * 60, pupil, bank, plan))
+        run.log(steps=plan.steps)
+    batches = BatchPlan(plan.steps, plan.seed, rank, plan.larger, plan.skip)
+    total: dict[str, Tensor] = {}
+    for step, packed in enumerate(stream_batches(bank, batches, first=first, workers=plan.workers), start=first):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps=plan.steps, peak=plan.peak, warm_up=150)
+        parts = pupil.losses(packed)
+        loss = parts["text"] + _GUIDE_WEIGHT * (parts["pointing"] + parts["carrying"] + parts["knowing"])
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        _share_gradients(pupil.learning, plan.processes)
+        nn.utils.clip_grad_norm_(pupil.learning, 1.0)
+        optimizer.step()
+        total = {name: total.get(name, 0.0) + part.detach() for name, part in parts.items()}
+        if rank > 0:
+            continue
+        last = step + 1 == plan.steps
+        chapter = batches.chapter(step)
+        if (step + 1) % 50 == 0 or last:
+            means = {name: round(float(part) / 50, 4) for name, part in total.items()}
+            run.log(step=step + 1, **means, frames=list(chapter.lesson.frames))
+            total = {}
+        if (step + 1) % 250 == 0 or last:
+            run.log(step=step + 1, exact=_check(pupil, checks, chapter))
+        done = {"model": pupil.model.state_dict(), "optimizer": optimizer.state_dict()}
+        if run.save({**done, "step": step + 1, "steps": plan.steps}, now=last):
+            _write(pupil.model, tokenizer, plan.folder / "gens")
+    if plan.processes > 1:
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
+def _make_model(plan: Plan, tokenizer: Any) -> tuple[Any, Heads]:
+    """The model with the trained tower, and the heads that were trained with the tower."""
+    torch.manual_seed(plan.seed)
     model = make_model(tokenizer)
     seen = torch.load(plan.vision, weights_only=True)
     model.model.visual.load_state_dict(seen["tower"])
@@ -248,51 +223,37 @@ def train(rank: int, plan: Plan) -> None:
     heads = Heads(model.config.vision_config.out_hidden_size)
     heads.load_state_dict(seen["heads"])
     name_what_is_seen(model, tokenizer, list(heads.readers))
-    mean, scale = _even_scale(model, seed=plan.seed)
-    _make_banks(plan, model.model.visual, rank)
-    distributed.barrier()
-    bank = join_banks([_read_bank(plan.folder / _BANK.format(part)) for part in range(plan.processes)])
-    checks = _read_bank(plan.folder / _CHECKS)
-    language = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(_decayed(language), lr=plan.peak, betas=(0.9, 0.98))
-    run = Run(plan.folder, "gens")
-    state = run.resume()
-    first = 0
-    if state is None and plan.start is not None:
-        model.load_state_dict(load_file(plan.start / "model.safetensors"), strict=False)
-    if state is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        first = int(state["step"])
-    packer, guide = WindowPacker(tokenizer), Guide(model, heads, mean=mean, scale=scale)
-    losses: list[dict[str, float]] = []
-    for step in range(first, plan.steps):
-        chapter = next(chapter for chapter in CURRICULUM if step / plan.steps < chapter.until)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps=plan.steps, peak=plan.peak, warm_up=150)
-        rng = np.random.default_rng([plan.seed, step, rank])
-        parts = loss_of_batch(model, guide, packer, bank, chapter, rng)
-        loss = parts["text"] + _GUIDE_WEIGHT * (parts["pointing"] + parts["carrying"] + parts["knowing"])
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        _share_gradients(language, plan.processes)
-        nn.utils.clip_grad_norm_(language, 1.0)
-        optimizer.step()
-        losses.append({name: float(part.detach()) for name, part in parts.items()})
-        if rank > 0:
+    return model, heads
+
+
+def _write(model: Any, tokenizer: Any, folder: Path) -> None:
+    """The checkpoint in half precision; the model that learns stays as it is."""
+    written = make_model(tokenizer)
+    written.load_state_dict(model.state_dict())
+    save_checkpoint(written.half(), tokenizer, folder)
+
+
+def _steps_in(seconds: float, pupil: _Pupil, bank: Bank, plan: Plan) -> int:
+    """How many steps take about so long, by the time that a few of each chapter take."""
+    expected, begins = 0.0, plan.skip
+    for chapter in CURRICULUM:
+        if chapter.until <= begins:
             continue
-        last = step + 1 == plan.steps
-        if (step + 1) % 50 == 0 or last:
-            means = {name: round(float(np.mean([one[name] for one in losses])), 4) for name in losses[0]}
-            run.log(step=step + 1, **means, frames=list(chapter.lesson.frames))
-            losses = []
-        if (step + 1) % 250 == 0 or last:
-            run.log(step=step + 1, exact=_check(model, packer, checks, chapter))
-        run.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, now=last)
-    if rank == 0:
-        save_checkpoint(model.half(), tokenizer, plan.folder / "gens")
-    distributed.barrier()
-    distributed.destroy_process_group()
+        rng = np.random.default_rng(plan.seed)
+        windows = [draw_batch(rng, bank, chapter, larger=plan.larger) for _ in range(6)]
+        batches = [pupil.packer.replies(several) for several in windows]
+        for place, packed in enumerate([batches[0], *batches]):
+            if place == 1:
+                started = time.monotonic()
+            losses = pupil.losses(packed)
+            (losses["text"] + losses["pointing"]).backward()  # type: ignore[no-untyped-call]
+            float(losses["text"].detach())
+        share = (min(chapter.until, 1.0) - begins) / (1 - plan.skip)
+        expected += (time.monotonic() - started) / len(batches) * share
+        begins = chapter.until
+    pupil.model.zero_grad()
+    # A twentieth for the optimizer's step and the checks.
+    return int(seconds / expected / 1.05)
 
 
 def _share_gradients(parameters: Sequence[nn.Parameter], processes: int) -> None:
@@ -309,7 +270,7 @@ def _share_gradients(parameters: Sequence[nn.Parameter], processes: int) -> None
         done += gradient.numel()
 
 
-def _check(model: Any, packer: WindowPacker, checks: Bank, chapter: Chapter) -> dict[str, float]:
+def _check(pupil: _Pupil, checks: Bank, chapter: Chapter) -> dict[str, float]:
     """Replies on scenes of other seeds, about things that were never shown as well."""
     rng = np.random.default_rng(7)
     batches = []
@@ -319,23 +280,44 @@ def _check(model: Any, packer: WindowPacker, checks: Bank, chapter: Chapter) -> 
         frames = int(rng.integers(lesson.frames[0], lesson.frames[1] + 1))
         about = held_out[number % len(held_out)]
         windows = [draw_window(rng, checks, lesson, frames=frames, questions=16, about=about) for _ in range(2)]
-        batches.append((packer.replies(windows), windows))
-    return exact_replies(model, batches)
+        batches.append((pupil.packer.replies(windows).to(pupil.device), windows))
+    return exact_replies(pupil.model, batches)
 
 
 _BANK: Final = "bank-{}.pt"
 _CHECKS: Final = "checks.pt"
 
 
-def _make_banks(plan: Plan, visual: Any, rank: int) -> None:
-    """The process's part of the frames to learn from, and in the last one those to check with; made once in a run."""
-    wanted = [(_BANK.format(rank), plan.scenes // plan.processes, SEEN_THINGS, rank)]
-    if rank == plan.processes - 1:
-        wanted.append((_CHECKS, plan.scenes // 10, ALL_THINGS, 1000))
-    for name, scenes, things, number in wanted:
-        if not (plan.folder / name).is_file():
-            bank = make_bank(visual, scenes=scenes, things=things, seed=plan.seed * 10_000 + number)
-            torch.save(bank.state(), plan.folder / name)
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part of the frames that one process draws."""
+
+    path: Path
+    scenes: int
+    seen_only: bool
+    seed: int
+
+
+def _make_banks(plan: Plan, visual: Any) -> None:
+    """The frames to learn from and those to check with; made once in a run, by several processes."""
+    parts = max(plan.processes, plan.workers, 1)
+    wanted = [
+        _Part(plan.folder / _BANK.format(part), plan.scenes // parts, True, plan.seed * 10_000 + part)
+        for part in range(parts)
+    ]
+    wanted.append(_Part(plan.folder / _CHECKS, 800, False, plan.seed * 10_000 + 1000))
+    missing = [part for part in wanted if not part.path.is_file()]
+    if missing:
+        spawn(_make_part, args=(missing, visual.state_dict()), nprocs=len(missing))  # type: ignore[no-untyped-call]
+
+
+def _make_part(number: int, parts: Sequence[_Part], tower: dict[str, Tensor]) -> None:
+    torch.set_num_threads(1)
+    part = parts[number]
+    visual = make_model(make_tokenizer()).model.visual
+    visual.load_state_dict(tower)
+    bank = make_bank(visual, scenes=part.scenes, things=SEEN_THINGS if part.seen_only else ALL_THINGS, seed=part.seed)
+    torch.save(bank.state(), part.path)
 
 
 def _read_bank(path: Path) -> Bank:
@@ -374,17 +356,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; a stopped run goes on")
     parser.add_argument("--vision", type=Path, required=True, help="the trained vision tower's vision.pt")
     parser.add_argument("--start", type=Path, help="folder of a checkpoint of the same shape to start from")
+    parser.add_argument("--skip", type=float, default=0.0, help="share of the curriculum that --start has behind it")
     parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--minutes", type=float, help="as many steps as take about so long, in place of --steps")
     parser.add_argument("--peak", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--scenes", type=int, default=8000, help="scenes in the bank of frames")
-    parser.add_argument("--processes", type=int, default=2, help="of one thread each")
+    parser.add_argument("--processes", type=int, default=1, help="that share the work, of one thread each")
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw batches ahead")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the arithmetic")
+    parser.add_argument("--larger", type=float, default=1.0, help="batches so many times as large; for a GPU, 20")
     given = vars(parser.parse_args())
     given["out"].mkdir(parents=True, exist_ok=True)
     meeting = given["out"].resolve() / "meeting"
     meeting.unlink(missing_ok=True)
     plan = Plan(folder=given.pop("out"), meeting_place=f"file://{meeting}", **given)
-    spawn(train, args=(plan,), nprocs=plan.processes)  # type: ignore[no-untyped-call]
+    if plan.processes == 1:
+        train(0, plan)
+    else:
+        spawn(train, args=(plan,), nprocs=plan.processes)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

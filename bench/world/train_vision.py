@@ -52,9 +52,10 @@ def label_loss(read: list[Tensor], labels: Tensor) -> Tensor:
         labels: int64 [N, 4].
     """
     losses = []
+    held_out = _HELD_OUT.to(labels.device)
     for place in (0, 2):
         colour, shape = labels[:, place], labels[:, place + 1]
-        no_colour, no_shape = _HELD_OUT.T[shape.clamp(min=0)], _HELD_OUT[colour.clamp(min=0)]
+        no_colour, no_shape = held_out.T[shape.clamp(min=0)], held_out[colour.clamp(min=0)]
         no_colour, no_shape = no_colour & (shape >= 0)[:, None], no_shape & (colour >= 0)[:, None]
         for logits, label, none in ((read[place], colour, no_colour), (read[place + 1], shape, no_shape)):
             competing = logits.masked_fill(none, -1e4)

@@ -110,10 +110,9 @@ def draw_window(
         questions: how many.
         about: if given, a thing that the window shows.
     """
-    known = sorted({thing for key in bank.by_things for thing in key})
-    chosen = [
-        known[i] for i in rng.permutation(len(known))[: int(rng.integers(lesson.things[0], lesson.things[1] + 1))]
-    ]
+    known = bank.known
+    most = int(rng.integers(lesson.things[0], lesson.things[1] + 1))
+    chosen = [known[i] for i in rng.permutation(len(known))[:most]]
     if about is not None and about not in chosen:
         chosen[0] = about
     rows, runs = _draw_runs(rng, bank, lesson, chosen, frames)

@@ -46,7 +46,7 @@ def demo(
 def _ask(engine: Engine, question: DemoQuestion, out: Path, place: int) -> bool:
     """Ask a question, save its sheet and its JSON, print the spans beside the truth."""
     from hybrid.cli.text import clock
-    from hybrid.demo import answers_rightly, demo_video
+    from hybrid.demo import answers_rightly, best_frames, demo_video
     from hybrid.exports.sheet import save_sheet
 
     video = demo_video()
@@ -54,10 +54,12 @@ def _ask(engine: Engine, question: DemoQuestion, out: Path, place: int) -> bool:
     (out / f"answer-{place}.json").write_text(answer.to_json() + "\n", encoding="utf-8")
     sheet = out / f"sheet-{place}.png"
     save_sheet(answer, engine.read_frames(video, [frame.ordinal for frame in answer.frames]), sheet)
-    right = answers_rightly(answer.spans, question)
+    right = answers_rightly(answer.frames, question)
     typer.echo(f'\n$ hybrid ask {video.name} "{question.text}" --preset tiny --frames {_FRAMES} --sheet {sheet}')
     for span in answer.spans:
         typer.echo(f"  {clock(span.start_seconds)} to {clock(span.end_seconds)}  score {span.score:g} by {span.scorer}")
+    best = best_frames(answer.frames)
+    typer.echo(f"  best frames: {', '.join(clock(frame.seconds) for frame in best)}")
     truth = ", ".join(f"{clock(start)} to {clock(end)}" for start, end in question.moments)
     stages = ", ".join(f"{stage.name} {stage.seconds:.2f} s" for stage in answer.stages if stage.ran)
     typer.echo(f"  truth: {truth}: {'right' if right else 'WRONG'}   ({stages})")

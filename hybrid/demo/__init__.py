@@ -6,13 +6,14 @@ The video is drawn and encoded by ``python -m bench.world.make_demo``; nobody's 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from hybrid.values import Span
+from hybrid.values import AnswerFrame
 
-__all__ = ["DemoQuestion", "answers_rightly", "demo_questions", "demo_video"]
+__all__ = ["DemoQuestion", "answers_rightly", "best_frames", "demo_questions", "demo_video"]
 
 VIDEO_FILE = "world.mp4"
 QUESTIONS_FILE = "questions.json"
@@ -40,17 +41,19 @@ def demo_questions() -> tuple[DemoQuestion, ...]:
     )
 
 
-def answers_rightly(spans: tuple[Span, ...], question: DemoQuestion) -> bool:
-    """Whether the best spans are the scenes asked for: each scene has one, and none lies elsewhere.
+def answers_rightly(frames: Sequence[AnswerFrame], question: DemoQuestion) -> bool:
+    """Whether the frames that GenS scored highest show the scenes asked for: each scene, and nothing else.
 
-    A question about what comes after something has that something among its spans too, with a lower
-    score; so only the spans with the highest score are held against the truth.
+    A question about what comes after something has that something among its frames and in its spans
+    too, with a lower score; so only the frames with the highest score are held against the truth.
     """
-    highest = max((span.score for span in spans), default=0.0)
-    best = [span for span in spans if span.score == highest]
-    found = [
-        any(span.start_seconds < end and start < span.end_seconds for span in best) for start, end in question.moments
-    ]
-    middles = [(span.start_seconds + span.end_seconds) / 2 for span in best]
-    inside = [any(start <= middle < end for start, end in question.moments) for middle in middles]
+    best = best_frames(frames)
+    found = [any(start <= frame.seconds < end for frame in best) for start, end in question.moments]
+    inside = [any(start <= frame.seconds < end for start, end in question.moments) for frame in best]
     return bool(best) and all(found) and all(inside)
+
+
+def best_frames(frames: Sequence[AnswerFrame]) -> list[AnswerFrame]:
+    """Those with GenS's highest score; none where it scored none."""
+    highest = max((frame.gens_score or 0 for frame in frames), default=0)
+    return [frame for frame in frames if highest > 0 and frame.gens_score == highest]
