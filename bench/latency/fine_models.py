@@ -6,6 +6,7 @@ weights' values, as long as they are no zeros; replies do, and mean nothing here
 
 from __future__ import annotations
 
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,8 +117,16 @@ class FineModel:
         return QwenScorer(checkpoint, spec, options)
 
 
+_WORDS = re.compile(r" [A-Za-z]+|[A-Za-z]{4,}| \n| {13}")
+
+
 def make_model(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> FineModel:
-    """Make it; the tokenizer and the preprocessing are those of the small untrained checkpoint."""
+    """Make it; preprocessing and tokenizer are those of the small untrained checkpoint, with more words.
+
+    Qwen's tokenizer has a token for each word of a question, and for the runs of spaces in GenS's
+    instruction. The small one would cut them to pieces, and questions would have 265 tokens, not 110.
+    """
+    from bench.latency.fine_ways import make_questions
 
     folder = Path(tempfile.mkdtemp(prefix="hybrid-fine-"))
     make_untrained_gens(folder)
@@ -125,6 +134,8 @@ def make_model(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> Fin
     from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    prompt = " ".join([*PromptSpec().around_question(), next(make_questions())])
+    tokenizer.add_tokens(sorted(set(_WORDS.findall(prompt))))
     with torch.device(device):
         model = Qwen2_5_VLForConditionalGeneration._from_config(
             _config(shape, tokenizer), dtype=dtype, attn_implementation="sdpa"

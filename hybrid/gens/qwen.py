@@ -73,6 +73,25 @@ class QwenCheckpoint:
     identity: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layout:
+    """The prefix of all windows of one shape, but for its features; on the model's device.
+
+    Attributes:
+        ids: int64 [P].
+        feature_places: int64 [all features]: where the features stand among the tokens.
+        positions: int64 [3, P].
+        next_position: of the token that follows.
+        unique_ids: int64: each of the ids once.
+    """
+
+    ids: Tensor
+    feature_places: Tensor
+    positions: Tensor
+    next_position: int
+    unique_ids: Tensor
+
+
 class QwenScorer:
     """A :class:`hybrid.gens.scorer.FeatureScorer` on a Qwen2.5-VL checkpoint.
 
@@ -94,19 +113,19 @@ class QwenScorer:
         self._options = options or LoopOptions()
         head: Tensor = checkpoint.model.lm_head.weight
         self._device: torch.device = head.device
+        if self._options.graphs:
+            _check_graphs(self._device)
         language_model = checkpoint.model.model.language_model
         sections = tuple(language_model.config.rope_parameters.get("mrope_section", (16, 24, 24)))
-        self._stack = TextStack(language_model, sections=sections)
+        self._stack = TextStack(language_model, sections=sections, fused=self._options.graphs)
         self._grammar = self._make_grammar() if self._options.constrained else None
         on_device, on_host = prefix_budgets(self._options, self._device)
         cache = PrefixCache(device_bytes=on_device, host_bytes=on_host)
-        if self._options.graphs:
-            _check_graphs(self._device)
         self._runner = Runner(
             self._stack, self._make_choice(head), cache, batch=self._options.batch, graphs=self._options.graphs
         )
         # A window's labels take 256 calls of the tokenizer, and are those of every window of its shape.
-        self._visual_prefix = lru_cache(maxsize=_LAYOUTS_KEPT)(checkpoint.tokens.prefix)
+        self._layout = lru_cache(maxsize=_LAYOUTS_KEPT)(self._make_layout)
 
     def _make_grammar(self) -> ReplyGrammar:
         tokenizer = self._checkpoint.tokenizer
@@ -275,30 +294,44 @@ class QwenScorer:
         return [self._request(*pair) for pair in zip(features, questions, strict=True)]
 
     def _request(self, features: FrameFeatures, question: str) -> Request:
-        grids = self._visual_grids(features)
-        prefix = self._visual_prefix(tuple(grid.tokens for grid in grids))
+        layout = self._layout(features.grids)
         tables: GrammarTables | None = None
         if self._grammar is not None:
             first = self._spec.first_index
             tables = self._grammar.tables(first, first + features.frame_count - 1)
         return Request(
             key=f"{features.key}:{self._spec.digest}",
-            prefix_tokens=len(prefix.ids),
-            make_prefix=partial(self._make_prefix, features, grids, prefix),
+            prefix_tokens=len(layout.ids),
+            make_prefix=partial(self._make_prefix, features, layout),
             suffix=self._checkpoint.tokens.suffix(question),
             limit=self._spec.max_new_tokens,
             tables=tables,
             what=f"a window of {features.frame_count} frames",
         )
 
-    def _make_prefix(self, features: FrameFeatures, grids: list[VisualGrid], prefix: VisualPrefix) -> Prefix:
-        positions, next_position = rope_positions(_layout(prefix, grids))
+    def _make_layout(self, grids: tuple[tuple[int, int], ...]) -> _Layout:
+        """Of a window whose items have these grids."""
+        visual = self._visual_grids(grids)
+        prefix = self._checkpoint.tokens.prefix([grid.tokens for grid in visual])
+        positions, next_position = rope_positions(_runs(prefix, visual))
+        return _Layout(
+            ids=torch.tensor(prefix.ids, device=self._device),
+            feature_places=torch.from_numpy(prefix.feature_places).to(self._device),
+            positions=torch.from_numpy(positions).to(self._device),
+            next_position=next_position,
+            unique_ids=torch.tensor(sorted(set(prefix.ids)), device=self._device),
+        )
+
+    def _make_prefix(self, features: FrameFeatures, layout: _Layout) -> Prefix:
+        # By place, not by token id: only the prompt decides where a frame stands.
+        embeddings = self._stack.embed(layout.ids)
+        embeddings = embeddings.index_copy(0, layout.feature_places, torch.cat(features.items).to(embeddings))
         return read_prefix(
             self._stack,
-            self._embed(prefix, features),
-            torch.from_numpy(positions).to(self._device),
-            next_position=next_position,
-            token_ids=prefix.ids,
+            embeddings,
+            layout.positions,
+            next_position=layout.next_position,
+            token_ids=layout.unique_ids,
         )
 
     def _reader(self, features: Sequence[FrameFeatures], on_scores: OnScores) -> OnTokens:
@@ -367,21 +400,14 @@ class QwenScorer:
             batches.append((places, grid, torch.from_numpy(patchify(stacked, rule))))
         return batches
 
-    def _visual_grids(self, features: FrameFeatures) -> list[VisualGrid]:
+    def _visual_grids(self, grids: tuple[tuple[int, int], ...]) -> list[VisualGrid]:
         """The visual items of the prompt: one per image, or one for the whole video."""
         if self._spec.mode == "image":
-            return [VisualGrid(1, rows, columns) for rows, columns in features.grids]
-        rows, columns = features.grids[0]
+            return [VisualGrid(1, rows, columns) for rows, columns in grids]
+        rows, columns = grids[0]
         per_second = self._checkpoint.model.config.vision_config.tokens_per_second
         step = per_second * self._checkpoint.rule.temporal / self._spec.video_fps
-        return [VisualGrid(len(features.items), rows, columns, step_positions=step)]
-
-    def _embed(self, prefix: VisualPrefix, features: FrameFeatures) -> Tensor:
-        """[P, hidden]: the embeddings of the prefix, with the features in their places."""
-        embeddings = self._stack.embed(torch.tensor(prefix.ids, device=self._device))
-        # By place, not by token id: only the prompt decides where a frame stands.
-        places = torch.from_numpy(prefix.feature_places).to(self._device)
-        return embeddings.index_copy(0, places, torch.cat(features.items).to(embeddings))
+        return [VisualGrid(len(grids), rows, columns, step_positions=step)]
 
 
 def _check_graphs(device: torch.device) -> None:
@@ -403,7 +429,7 @@ def feature_identity(checkpoint: QwenCheckpoint, spec: PromptSpec) -> dict[str, 
     }
 
 
-def _layout(prefix: VisualPrefix, grids: list[VisualGrid]) -> list[int | VisualGrid]:
+def _runs(prefix: VisualPrefix, grids: list[VisualGrid]) -> list[int | VisualGrid]:
     """The prefix as runs of text and visual items, in order."""
     layout: list[int | VisualGrid] = []
     for run, grid in zip(prefix.text_runs, grids, strict=True):

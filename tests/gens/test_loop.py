@@ -439,7 +439,9 @@ def test_a_window_that_fits_once_others_left_is_computed(
         run(scorer, case, [(1, 0)])
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_any_mixture_gives_the_tokens_of_generate(load: Callable[..., Any], case: Case, data: st.DataObject) -> None:
     pairs = data.draw(st.lists(st.sampled_from(case.pairs()), min_size=1, max_size=14))

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "FreeChoice", "GrammarChoice", "penalised"]
 
+_LEAST_STATES = 4096
+"""States of grammars that there is room for from the start; those for 256 frames are some hundreds."""
+
 
 def penalised(logits: Tensor, seen: Tensor, *, penalty: float) -> Tensor:
     """Logits after the repetition penalty (CTRL, arXiv 1909.05858, section 4.1), as transformers applies it.
@@ -152,6 +155,7 @@ class GrammarChoice:
         columns = len(grammar.token_ids)
         self._following = torch.empty(0, columns, dtype=torch.int32, device=device)
         self._distance = torch.empty(0, dtype=torch.int32, device=device)
+        self._states = 0
         self._offsets: dict[int, tuple[GrammarTables, int]] = {}
         self._seen = torch.zeros(rows, columns, dtype=torch.bool, device=device)
         self._state = torch.zeros(rows, dtype=torch.int64, device=device)
@@ -213,12 +217,18 @@ class GrammarChoice:
         known = self._offsets.get(id(tables))
         if known is not None:
             return known[1]
-        offset = len(self._distance)
+        offset, end = self._states, self._states + len(tables.distance)
         device = self._ids.device
+        if end > len(self._distance):
+            # Doubled at least: where these tables move, all that was recorded with them is void.
+            room = max(2 * end, _LEAST_STATES)
+            self._following, old = self._following.new_full((room, len(self._ids)), -1), self._following
+            self._distance, old_distance = self._distance.new_zeros(room), self._distance
+            self._following[:offset], self._distance[:offset] = old[:offset], old_distance[:offset]
         following = torch.from_numpy(tables.following).to(device)
-        following = torch.where(following >= 0, following + offset, following)
-        self._following = torch.cat([self._following, following])
-        self._distance = torch.cat([self._distance, torch.from_numpy(tables.distance).to(device)])
+        self._following[offset:end] = torch.where(following >= 0, following + offset, following)
+        self._distance[offset:end] = torch.from_numpy(tables.distance).to(device)
+        self._states = end
         self._offsets[id(tables)] = (tables, offset)  # kept, so that its id stays its own
         return offset
 

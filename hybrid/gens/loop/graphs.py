@@ -6,12 +6,11 @@ shapes and fixed places in memory: there is one per number of rows (rounded up t
 everything that changes from step to step lies in buffers on the device.
 
 Where there is no CUDA device the same steps run without being recorded, which is how they are tested.
-Their speed has not been measured yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +25,10 @@ from hybrid.gens.loop.stack import TextStack
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["RecordedSteps"]
+__all__ = ["LEAST_ROOM", "RecordedSteps", "capture"]
 
 _WARM_UPS = 2
-_LEAST_ROOM = 512
+LEAST_ROOM = 512
 """Tokens of a tail that there is room for from the start: where buffers move, all is recorded anew."""
 
 
@@ -59,12 +58,11 @@ class RecordedSteps:
         self._choice = choice
         self._most = most
         self._recordings: dict[tuple[int, int], _Recording] = {}
-        self._pool: Any = None
 
     def __call__(self, prefixes: Sequence[Prefix], *, longest: int, count: int) -> Tensor:
         """See :class:`hybrid.gens.loop.rows.Steps`."""
         rows = min(self._most, 1 << (len(prefixes) - 1).bit_length())
-        self._buffers.reserve(self._most, max(longest + count, _LEAST_ROOM))
+        self._buffers.reserve(self._most, max(longest + count, LEAST_ROOM))
         recording = self._recordings.get((rows, count))
         if recording is None:
             recording = self._recordings[rows, count] = _Recording(self._attention(rows))
@@ -93,27 +91,16 @@ class RecordedSteps:
             for tensor, kept in zip(state, before, strict=True):
                 tensor.copy_(kept)
 
-        # On a stream of its own, as recording demands; the first passes compile kernels and size workspaces.
-        stream = torch.cuda.Stream(self._stack.device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(self._stack.device))
-        with torch.cuda.stream(stream):
-            for _ in range(_WARM_UPS):
-                self._steps(recording.attention, rows, count)
-                put_back()
-        torch.cuda.current_stream(self._stack.device).wait_stream(stream)
-        # Recordings never run side by side, and their tokens are read before the next one runs, so
-        # that all may use the same memory.
-        self._pool = self._pool or torch.cuda.graph_pool_handle()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            tokens = self._steps(recording.attention, rows, count)
-        put_back()
-        recording.graph, recording.tokens, recording.made_for = graph, tokens, self._places()
+        recording.graph, recording.tokens = capture(
+            lambda: self._steps(recording.attention, rows, count), self._stack.device, put_back
+        )
+        recording.made_for = self._places()
 
     def _places(self) -> tuple[int, ...]:
-        """Where everything lies that a recording reads or writes."""
+        """Where everything lies that a recording reads or writes, and how the tails are laid out."""
         tensors = [self._buffers.keys, self._buffers.values, *self._buffers.state(), *self._choice.state()]
-        return tuple(tensor.data_ptr() for tensor in [*tensors, *self._choice.constants()])
+        places = [tensor.data_ptr() for tensor in [*tensors, *self._choice.constants()]]
+        return (*self._buffers.keys.shape, *places)
 
     def _attention(self, rows: int) -> SharedPrefixAttention:
         stack = self._stack
@@ -126,3 +113,27 @@ class RecordedSteps:
             dtype=stack.dtype,
             device=stack.device,
         )
+
+
+def capture(run: Callable[[], Tensor], device: torch.device, put_back: Callable[[], None]) -> tuple[Any, Tensor]:
+    """Record what ``run`` does on a CUDA device: the graph, and where its result appears at each replay.
+
+    Args:
+        run: does the same every time, on tensors that stay where they are.
+        device: which.
+        put_back: undoes what a run changed, as it is run a few times before.
+    """
+    # On a stream of its own, as recording demands; the first passes compile kernels and size workspaces.
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        for _ in range(_WARM_UPS):
+            run()
+            put_back()
+    torch.cuda.current_stream(device).wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    # Other threads may go on with the device meanwhile: an engine encodes frames in one of its own.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        result = run()
+    put_back()
+    return graph, result

@@ -11,7 +11,12 @@ from hybrid.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LoopOptions", "prefix_budgets"]
+__all__ = ["PARTS", "SWITCHES", "LoopOptions", "prefix_budgets", "switched_on"]
+
+SWITCHES = "HYBRID_GRAPHS_WITHOUT"
+"""Environment variable: parts of the CUDA path that are left out, with commas between; for looking for a fault."""
+PARTS = ("one_row", "early", "questions")
+"""Which there are: own products for single rows; their early start; recorded questions."""
 
 MOST_CPU_BYTES = 4 * 2**30
 MOST_HOST_BYTES = 16 * 2**30
@@ -51,6 +56,19 @@ class LoopOptions:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise InputError(f"{name} is {value}; it must be 0 or more bytes")
+
+
+def switched_on(part: str) -> bool:
+    """Whether a part of the CUDA path is in use, see :data:`SWITCHES`.
+
+    Raises:
+        InputError: the variable names a part that there is not.
+    """
+    left_out = [name.strip() for name in os.environ.get(SWITCHES, "").split(",") if name.strip()]
+    unknown = [name for name in left_out if name not in PARTS]
+    if unknown:
+        raise InputError(f"{SWITCHES} names {', '.join(unknown)}; it may name {', '.join(PARTS)}")
+    return part not in left_out
 
 
 def prefix_budgets(options: LoopOptions, device: torch.device) -> tuple[int, int]:

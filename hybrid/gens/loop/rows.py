@@ -20,13 +20,25 @@ from hybrid.gens.loop.stack import TextStack
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Groups", "Mix", "PlainSteps", "RowBuffers", "Steps", "decode_step", "group_rows", "read_suffixes"]
+__all__ = [
+    "Groups",
+    "Mix",
+    "PlainSteps",
+    "Questions",
+    "RowBuffers",
+    "Steps",
+    "begin_rows",
+    "decode_step",
+    "group_rows",
+    "read_suffixes",
+]
 
 _ROOM_STEP = 64
 
-Mix = Callable[[int, "Tensor", "Tensor", "Tensor", "Tensor"], "Tensor"]
-"""(layer, query [N, K, G, D], keys and values [N, K, room, D] of the tails, their lengths int64 [N])
--> mixture [N, K, G, D] over the prefix and the tail of each row."""
+Mix = Callable[[int, "Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor"], "Tensor"]
+"""(layer, query [N, K, G, D], new key [N, K, D], new value [N, K, D], keys [N, K, room, D] and values
+[N, K, room, D] of the tails, lengths of these int64 [N]) -> mixture [N, K, G, D] over the prefix and the
+tail of each row. The new keys and values are written behind the tails, and belong to them."""
 
 
 class RowBuffers:
@@ -149,6 +161,14 @@ class Steps(Protocol):
         ...
 
 
+class Questions(Protocol):
+    """Reads the questions of new rows."""
+
+    def __call__(self, prefixes: Sequence[Prefix], suffixes: Sequence[Sequence[int]], *, first_row: int) -> Tensor:
+        """See :func:`read_suffixes`."""
+        ...
+
+
 class PlainSteps:
     """A :class:`Steps` with torch's own attention, one operation after another.
 
@@ -169,15 +189,23 @@ class PlainSteps:
         buffers.reserve(len(prefixes), longest + count)
         groups = group_rows(prefixes, stack.device)
         steps = []
+        numbers = torch.arange(len(prefixes), device=stack.device)
         for step in range(count):
-            mix = _plain_mix(groups, scale=stack.scale, longest=longest + step)
+            after = buffers.lengths[: len(prefixes)] + 1
+            mix = _plain_mix(groups, numbers, after, scale=stack.scale, longest=longest + step)
             steps.append(decode_step(stack, buffers, self._choice, mix, rows=len(prefixes)))
         return torch.stack(steps, dim=1)
 
 
-def _plain_mix(groups: Groups, *, scale: float, longest: int) -> Mix:
-    def mix(layer: int, query: Tensor, keys: Tensor, values: Tensor, lengths: Tensor) -> Tensor:
-        own = tail_part(query, keys[:, :, :longest], values[:, :, :longest], lengths, scale=scale)
+def _plain_mix(groups: Groups, numbers: Tensor, after: Tensor, *, scale: float, longest: int) -> Mix:
+    """For rows with these numbers, whose tails will have these lengths after this step."""
+
+    def mix(
+        layer: int, query: Tensor, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, lengths: Tensor
+    ) -> Tensor:
+        keys[numbers, :, lengths] = key
+        values[numbers, :, lengths] = value
+        own = tail_part(query, keys[:, :, :longest], values[:, :, :longest], after, scale=scale)
         return merge_parts(_over_prefixes(query, groups, layer, scale), own)
 
     return mix
@@ -198,14 +226,9 @@ def decode_step(stack: TextStack, buffers: RowBuffers, choice: Choice, mix: Mix,
     """
     at_work = slice(rows)
     lengths, positions = buffers.lengths[at_work], buffers.positions[at_work]
-    numbers = torch.arange(rows, device=stack.device)
-    after = lengths + 1
 
     def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        keys, values = buffers.keys[layer], buffers.values[layer]
-        keys[numbers, :, lengths] = key
-        values[numbers, :, lengths] = value
-        return mix(layer, query, keys[at_work], values[at_work], after)
+        return mix(layer, query, key, value, buffers.keys[layer, at_work], buffers.values[layer, at_work], lengths)
 
     hidden = stack.forward(stack.embed(buffers.tokens[at_work]), stack.rotation(positions), attend)
     tokens = choice.pick(hidden, at_work)
@@ -273,8 +296,27 @@ def read_suffixes(
 
     rotation = stack.rotation(positions.to(device))
     hidden = stack.forward(stack.embed(ids), rotation, attend, last_queries=ends)
+    return begin_rows(buffers, choice, hidden, rows, lengths=lengths, positions=(starts + sizes).to(device))
+
+
+def begin_rows(
+    buffers: RowBuffers, choice: Choice, hidden: Tensor, rows: slice, *, lengths: Tensor, positions: Tensor
+) -> Tensor:
+    """Choose the first token of replies whose questions were read.
+
+    Args:
+        buffers: of the rows, with the questions in their tails; changed in place.
+        choice: chooses; the rows were opened.
+        hidden: [new rows, hidden]: states of the last tokens of the questions, after the last norm.
+        rows: which they are.
+        lengths: int64 [new rows]: of the questions.
+        positions: int64 [new rows]: of the tokens that follow.
+
+    Returns:
+        int64 [new rows]: the tokens that were chosen.
+    """
     tokens = choice.pick(hidden, rows, check=True)
     buffers.tokens[rows] = tokens
     buffers.lengths[rows] = lengths
-    buffers.positions[rows] = (starts + sizes).to(device)
+    buffers.positions[rows] = positions
     return tokens

@@ -22,8 +22,9 @@ from hybrid.errors import OutOfMemoryError
 from hybrid.gens.grammar import GrammarTables
 from hybrid.gens.loop.attention import causal_attention
 from hybrid.gens.loop.choose import Choice
+from hybrid.gens.loop.options import switched_on
 from hybrid.gens.loop.prefixes import Prefix, PrefixCache
-from hybrid.gens.loop.rows import PlainSteps, RowBuffers, Steps, read_suffixes
+from hybrid.gens.loop.rows import PlainSteps, Questions, RowBuffers, Steps, read_suffixes
 from hybrid.gens.loop.stack import TextStack
 from hybrid.runtime import out_of_memory_as_error
 
@@ -137,10 +138,14 @@ class Runner:
         # Elsewhere than on a CPU, looking at the tokens makes the device wait for the host.
         self._count = 1 if stack.device.type == "cpu" else _STEPS_BETWEEN_LOOKS
         self._steps: Steps = PlainSteps(stack, self._buffers, choice)
+        self._read: Questions = self._read_plainly
         if graphs:
             from hybrid.gens.loop.graphs import RecordedSteps
+            from hybrid.gens.loop.questions import RecordedQuestions
 
             self._steps = RecordedSteps(stack, self._buffers, choice, most=batch)
+            if switched_on("questions"):
+                self._read = RecordedQuestions(stack, self._buffers, choice, most=batch)
 
     def run(self, requests: Sequence[Request], *, on_tokens: OnTokens | None = None) -> list[Reply]:
         """Write all replies, in the order of the requests.
@@ -170,13 +175,16 @@ class Runner:
     def _turn(self, work: _Work) -> None:
         """Take new requests in, if it is worth it, and go a few steps on."""
         free = work.most_rows - len(work.rows)
-        if work.waiting and (not work.rows or free * _REFILL_SHARE >= work.most_rows):
-            self._take_in(work, free)
+        if not work.rows or free * _REFILL_SHARE >= work.most_rows:
+            # As many questions are read together as memory admits; that some wait for the next such pass is no
+            # reason to decode without them.
+            while work.waiting and free and self._take_in(work, free):
+                free = work.most_rows - len(work.rows)
         if work.rows:
             self._decode(work)
 
-    def _take_in(self, work: _Work, free: int) -> None:
-        """Begin with as many of the waiting requests as there is room for."""
+    def _take_in(self, work: _Work, free: int) -> bool:
+        """Begin with as many of the waiting requests as there is room for; whether there was room for any."""
         new: list[_Row] = []
         tokens = 0
         try:
@@ -196,6 +204,7 @@ class Runner:
             raise
         work.rows += new
         self._tell_and_sort_out(work, first_tokens, first=len(work.rows) - len(new))
+        return bool(new)
 
     def _begin(self, place: int, request: Request, nbytes: int) -> _Row:
         started = time.perf_counter()
@@ -222,18 +231,15 @@ class Runner:
                 suffix = torch.tensor(row.request.suffix, device=device)
                 prompt = torch.cat([row.prefix.token_ids, suffix])
                 self._choice.open(number, prompt, limit=row.request.limit, tables=row.request.tables)
-            tokens = read_suffixes(
-                self._stack,
-                self._buffers,
-                self._choice,
-                [row.prefix for row in new],
-                [row.request.suffix for row in new],
-                first_row=first,
-            ).tolist()
+            prefixes, suffixes = [row.prefix for row in new], [row.request.suffix for row in new]
+            tokens = self._read(prefixes, suffixes, first_row=first).tolist()
         share = (time.perf_counter() - started) / len(new)
         for row in new:
             row.seconds["prefill"] += share
         return [[token] for token in tokens]
+
+    def _read_plainly(self, prefixes: Sequence[Prefix], suffixes: Sequence[Sequence[int]], *, first_row: int) -> Tensor:
+        return read_suffixes(self._stack, self._buffers, self._choice, prefixes, suffixes, first_row=first_row)
 
     def _decode(self, work: _Work) -> None:
         started = time.perf_counter()
@@ -323,7 +329,7 @@ def _by_key(requests: Sequence[Request]) -> list[tuple[int, Request]]:
 
 
 def read_prefix(
-    stack: TextStack, embeddings: Tensor, positions: Tensor, *, next_position: int, token_ids: Sequence[int]
+    stack: TextStack, embeddings: Tensor, positions: Tensor, *, next_position: int, token_ids: Tensor
 ) -> Prefix:
     """The keys and values of a prefix; no row's question is needed for them.
 
@@ -332,7 +338,7 @@ def read_prefix(
         embeddings: [P, hidden], in its dtype and on its device.
         positions: int64 [3, P] or [P].
         next_position: the position of the token that follows.
-        token_ids: of all tokens, in any order; repetitions do not matter.
+        token_ids: int64, on its device: each token of the prefix once.
     """
     shape = (stack.layers, stack.heads, len(embeddings), stack.width)
     keys = torch.empty(shape, dtype=stack.dtype, device=stack.device)
@@ -346,5 +352,4 @@ def read_prefix(
         return mixed.reshape(query.shape)
 
     stack.keys_and_values(embeddings, stack.rotation(positions), attend)
-    unique = torch.tensor(sorted(set(token_ids)), device=stack.device)
-    return Prefix(keys=keys, values=values, next_position=next_position, token_ids=unique)
+    return Prefix(keys=keys, values=values, next_position=next_position, token_ids=token_ids)

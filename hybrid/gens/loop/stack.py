@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional
 
 from hybrid.errors import ModelLoadError
+from hybrid.gens.loop.options import switched_on
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,17 +53,28 @@ class TextStack:
             ``norm``, ``rotary_emb``).
         sections: how many of the rotary frequencies follow the time, the row and the column of a
             token; None where tokens have one position.
+        fused: run the small operations as kernels of :mod:`hybrid.gens.loop.fused`, which needs Triton,
+            in layers whose parts those kernels know; and single tokens with :mod:`hybrid.gens.loop.one_row`.
 
     Raises:
         ModelLoadError: the model attends or rotates in a way that is not supported here.
     """
 
-    def __init__(self, language_model: Any, *, sections: tuple[int, ...] | None) -> None:
+    def __init__(self, language_model: Any, *, sections: tuple[int, ...] | None, fused: bool = False) -> None:
         config = language_model.config
         _check(config, language_model.rotary_emb, sections)
         self._model = language_model
+        self._fused: Any = None
+        self._one_row: Any = None
         with torch.no_grad():
             self._layers = [_side_by_side(layer) for layer in language_model.layers]
+        if fused and _known_parts(language_model):
+            from hybrid.gens.loop import fused as kernels
+            from hybrid.gens.loop import one_row
+
+            self._fused = kernels
+            fits = all(map(_fits_one_row, self._layers)) and int(config.hidden_size) <= one_row.LARGEST_WIDTH
+            self._one_row = one_row if fits and switched_on("one_row") else None
         first = language_model.layers[0].self_attn
         self.layers = len(self._layers)
         self.heads = int(config.num_key_value_heads)
@@ -72,6 +84,7 @@ class TextStack:
         weight = language_model.embed_tokens.weight
         self.dtype: torch.dtype = weight.dtype
         self.device: torch.device = weight.device
+        self._early = switched_on("early") and _starts_early(self.device)
         self._frequencies: Tensor = language_model.rotary_emb.inv_freq.to(device=self.device, dtype=torch.float32)
         self._rotary_scale = float(language_model.rotary_emb.attention_scaling)
         self._axes: Tensor | None = None
@@ -120,35 +133,94 @@ class TextStack:
         Returns:
             [T, hidden] or [N, hidden], after the last norm.
         """
+        if self._one_row is not None and len(hidden) == 1:
+            return self._forward_one(hidden, rotation, attend)
+        change: Tensor | None = None
         for number, layer in enumerate(self._layers):
-            query, key, value = self._project(layer, hidden, rotation)
+            hidden, normed = self._add_norm(hidden, change, layer.before_attention)
+            query, key, value = self._project(layer, normed, rotation)
             if last_queries is not None and number == self.layers - 1:
                 query, hidden = query[last_queries], hidden[last_queries]
-            mixed = attend(number, query, key, value)
-            hidden = hidden + layer.output(mixed.reshape(len(hidden), -1))
-            hidden = hidden + _mlp(layer, layer.before_mlp(hidden))
-        normed: Tensor = self._model.norm(hidden)
-        return normed
+            hidden, change = self._after_attention(layer, hidden, attend(number, query, key, value))
+        return self._add_norm(hidden, change, self._model.norm)[1]
+
+    def _forward_one(self, hidden: Tensor, rotation: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+        """As :meth:`forward`, for one token: [1, hidden]."""
+        kernels, early, change = self._one_row, self._early, None
+        for number, layer in enumerate(self._layers):
+            norm, after = layer.before_attention, layer.before_mlp
+            hidden, joined = kernels.norm_rotate(
+                hidden,
+                change,
+                norm.weight,
+                layer.qkv_weight,
+                layer.qkv_bias,
+                rotation,
+                epsilon=norm.variance_epsilon,
+                heads=self.heads * (self.group + 1),
+                early=early,
+            )
+            mixed = attend(number, *self._parts(joined, joined))
+            change = kernels.product(mixed.reshape(1, -1), layer.output.weight, early=early)
+            hidden, gated = kernels.norm_gate(
+                hidden, change, after.weight, layer.gate_up, epsilon=after.variance_epsilon, early=early
+            )
+            change = kernels.product(gated, layer.down.weight, early=early)
+        return self._add_norm(hidden, change, self._model.norm)[1]
 
     def keys_and_values(self, hidden: Tensor, rotation: tuple[Tensor, Tensor], attend: Attend) -> None:
         """As :meth:`forward`, where only the keys and values are of interest: the last layer ends with them."""
+        change: Tensor | None = None
         for number, layer in enumerate(self._layers):
-            query, key, value = self._project(layer, hidden, rotation)
+            hidden, normed = self._add_norm(hidden, change, layer.before_attention)
+            query, key, value = self._project(layer, normed, rotation)
             if number == self.layers - 1:
                 attend(number, query[:0], key, value)
                 return
-            mixed = attend(number, query, key, value)
-            hidden = hidden + layer.output(mixed.reshape(len(hidden), -1))
-            hidden = hidden + _mlp(layer, layer.before_mlp(hidden))
+            hidden, change = self._after_attention(layer, hidden, attend(number, query, key, value))
 
-    def _project(self, layer: _Layer, hidden: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def _after_attention(self, layer: _Layer, hidden: Tensor, mixed: Tensor) -> tuple[Tensor, Tensor]:
+        """The states with the attention's part, and what the rest of the layer adds to them."""
+        hidden, normed = self._add_norm(hidden, layer.output(mixed.reshape(len(hidden), -1)), layer.before_mlp)
+        return hidden, self._mlp(layer, normed)
+
+    def _add_norm(self, hidden: Tensor, change: Tensor | None, norm: Any) -> tuple[Tensor, Tensor]:
+        """The states with what the last part of a layer adds, and their norm."""
+        if self._fused is not None:
+            added, normed = self._fused.add_norm(hidden, change, norm.weight, epsilon=norm.variance_epsilon)
+            return added, normed
+        added = hidden if change is None else hidden + change
+        return added, norm(added)
+
+    def _project(self, layer: _Layer, normed: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated queries [T, K, G, D] and keys [T, K, D], and values [T, K, D]."""
-        joined = functional.linear(layer.before_attention(hidden), layer.qkv_weight, layer.qkv_bias)
-        joined = joined.view(len(hidden), -1, self.width)
+        joined = functional.linear(normed, layer.qkv_weight, layer.qkv_bias).view(len(normed), -1, self.width)
         queries = self.heads * self.group
-        rotated = _rotate(joined[:, : queries + self.heads], rotation)
-        query = rotated[:, :queries].reshape(len(hidden), self.heads, self.group, self.width)
-        return query, rotated[:, queries:], joined[:, queries + self.heads :]
+        if self._fused is not None:
+            self._fused.rotate_in_place(joined, rotation, heads=queries + self.heads)
+            rotated = joined[:, : queries + self.heads]
+        else:
+            rotated = _rotate(joined[:, : queries + self.heads], rotation)
+        return self._parts(rotated, joined)
+
+    def _parts(self, rotated: Tensor, joined: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [T, K, G, D], keys [T, K, D] and values [T, K, D] out of [T, all heads, D]."""
+        queries = self.heads * self.group
+        query = rotated[:, :queries].view(len(joined), self.heads, self.group, self.width)
+        return query, rotated[:, queries : queries + self.heads], joined[:, queries + self.heads :]
+
+    def _mlp(self, layer: _Layer, hidden: Tensor) -> Tensor:
+        if layer.gate_up is None:
+            mixed: Tensor = layer.mlp(hidden[None])[0]
+            return mixed
+        joined = functional.linear(hidden, layer.gate_up)
+        if self._fused is not None:
+            gated = self._fused.gate(joined)
+        else:
+            opening, passing = joined.chunk(2, dim=-1)
+            gated = layer.activation(opening) * passing
+        result: Tensor = layer.down(gated)
+        return result
 
 
 def _rotate(states: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
@@ -158,13 +230,27 @@ def _rotate(states: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     return states * cosine + torch.cat([-right, left], dim=-1) * sine
 
 
-def _mlp(layer: _Layer, hidden: Tensor) -> Tensor:
-    if layer.gate_up is None:
-        mixed: Tensor = layer.mlp(hidden[None])[0]
-        return mixed
-    gate, up = functional.linear(hidden, layer.gate_up).chunk(2, dim=-1)
-    result: Tensor = layer.down(layer.activation(gate) * up)
-    return result
+def _known_parts(language_model: Any) -> bool:
+    """Whether the norms are root mean square norms and the gates SiLU, and heads are as wide as the kernels need."""
+    layer = language_model.layers[0]
+    norms = (layer.input_layernorm, layer.post_attention_layernorm, language_model.norm)
+    width = int(layer.self_attn.head_dim)
+    return (
+        all(hasattr(norm, "variance_epsilon") and norm.weight is not None for norm in norms)
+        and hasattr(layer.mlp, "act_fn")
+        and language_model.config.hidden_act == "silu"
+        and width & (width - 1) == 0
+    )
+
+
+def _fits_one_row(layer: _Layer) -> bool:
+    """Whether nothing is added to the products but the bias of the first."""
+    return layer.gate_up is not None and layer.output.bias is None and layer.down.bias is None
+
+
+def _starts_early(device: torch.device) -> bool:
+    """Whether a kernel can be started on the device before the one ahead has ended."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
 
 
 def _side_by_side(layer: Any) -> _Layer:
@@ -189,13 +275,24 @@ def _side_by_side(layer: Any) -> _Layer:
 def _join(*linears: Any) -> tuple[Tensor, Tensor | None]:
     """The weights and biases of several linear layers in one tensor each, which the layers then view."""
     sizes = [linear.weight.shape[0] for linear in linears]
-    weight = torch.cat([linear.weight for linear in linears])
-    bias = None if linears[0].bias is None else torch.cat([linear.bias for linear in linears])
+    weight = _beside([linear.weight.data for linear in linears])
+    bias = None if linears[0].bias is None else _beside([linear.bias.data for linear in linears])
     for number, part in enumerate(torch.split(weight, sizes)):
         linears[number].weight = torch.nn.Parameter(part, requires_grad=False)
     for number, part in enumerate(() if bias is None else torch.split(bias, sizes)):
         linears[number].bias = torch.nn.Parameter(part, requires_grad=False)
     return weight, bias
+
+
+def _beside(parts: list[Tensor]) -> Tensor:
+    """Tensors of equal further sizes in one; no copy where they lie one behind another, as another stack left them."""
+    first, places = parts[0], [part.data_ptr() for part in parts]
+    ends = [part.data_ptr() + part.nbytes for part in parts]
+    storages = {part.untyped_storage().data_ptr() for part in parts}
+    if len(storages) == 1 and places[1:] == ends[:-1] and all(part.is_contiguous() for part in parts):
+        rows = sum(len(part) for part in parts)
+        return first.as_strided((rows, *first.shape[1:]), first.stride())
+    return torch.cat(parts)
 
 
 def _check(config: Any, rotary: Any, sections: tuple[int, ...] | None) -> None:
