@@ -7,7 +7,6 @@ over weights that together are larger than the device's cache.
 from __future__ import annotations
 
 import argparse
-import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -36,7 +35,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--splits", type=int, nargs="+", default=[16, 32, 64])
-    parser.add_argument("--only", nargs="+", help="of: products one_row attention reading small")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     found: list[tuple[str, float, str]] = []
@@ -46,17 +44,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         found.append((name, microseconds, rate if moved or flops else ""))
         print(f"{name:48} {microseconds:10.2f} us  {found[-1][2]}", flush=True)
 
-    parts: dict[str, Callable[[], None]] = {
-        "products": partial(_products, arguments.rows, note),
-        "one_row": partial(_one_row, note),
-        "attention": partial(_attention, arguments.rows, arguments.splits, note),
-        "reading": partial(_reading, note),
-        "small": partial(_small, note),
-    }
     with torch.inference_mode():
-        for name, measure in parts.items():
-            if arguments.only is None or name in arguments.only:
-                measure()
+        for rows in arguments.rows:
+            _products(rows, note)
+        _attention(arguments.rows, arguments.splits, note)
+        _reading(note)
+        _small(note)
     print_table(("operation", "us", "rate"), [(name, f"{time:.2f}", rate) for name, time, rate in found])
     write_result(
         {
@@ -102,42 +95,13 @@ def long(run: Callable[[], Any], *, repeats: int = 7) -> float:
     return sorted(times[2:])[repeats // 2]
 
 
-def _products(all_rows: Sequence[int], note: Callable[..., None]) -> None:
-    for rows, (name, (out, width)) in itertools.product(all_rows, PRODUCTS.items()):
+def _products(rows: int, note: Callable[..., None]) -> None:
+    for name, (out, width) in PRODUCTS.items():
         copies = max(2, min(24, 2**28 // (out * width)))
         weights = [draw(out, width) for _ in range(copies)]
         states = draw(rows, width)
         runs = [partial(functional.linear, states, weight) for weight in weights]
         note(f"{name}, {rows} rows", short(runs), moved=2 * out * width)
-
-
-def _one_row(note: Callable[..., None]) -> None:
-    """Products of one row with what stands around them, cut in several ways."""
-    from hybrid.gens.loop.one_row import Sizes, norm_gate, norm_rotate, product
-
-    hidden, change, norm, gated = draw(1, HIDDEN), draw(1, HIDDEN), draw(HIDDEN), draw(1, GATES // 2)
-    rotation, bias = (draw(1, 1, WIDTH), draw(1, 1, WIDTH)), draw(JOINED)
-
-    def turned(weight: torch.Tensor, **how: Any) -> object:
-        return norm_rotate(hidden, change, norm, weight, bias, rotation, epsilon=1e-6, heads=18, **how)
-
-    def opened(weight: torch.Tensor, **how: Any) -> object:
-        return norm_gate(hidden, change, norm, weight, epsilon=1e-6, **how)
-
-    ways: dict[str, tuple[Callable[..., object], list[tuple[int, int]]]] = {
-        "qkv": (turned, [(2, 4), (1, 4), (4, 4), (4, 8)]),
-        "output": (partial(product, hidden), [(2, 4), (1, 4), (4, 4), (2, 2)]),
-        "gate_up": (opened, [(4, 4), (2, 4), (8, 8), (4, 8)]),
-        "down": (partial(product, gated), [(2, 8), (1, 8), (2, 4), (1, 4)]),
-    }
-    for name, (run, cuts) in ways.items():
-        out, width = PRODUCTS[name]
-        weights = [draw(out, width) for _ in range(max(2, min(24, 2**28 // (out * width))))]
-        for rows, warps in cuts:
-            for early in (True, False) if (rows, warps) == cuts[0] else (True,):
-                runs = [partial(run, weight, early=early, sizes=Sizes(rows, warps)) for weight in weights]
-                label = f"{name}, one row, {rows} rows and {warps} warps{', early' if early else ''}"
-                note(label, short(runs), moved=2 * out * width)
 
 
 def _attention(all_rows: Sequence[int], all_splits: Sequence[int], note: Callable[..., None]) -> None:

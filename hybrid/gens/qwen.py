@@ -22,7 +22,7 @@ from hybrid.errors import InputError, MissingDependencyError
 from hybrid.gens.frame_features import FrameFeatures, content_key
 from hybrid.gens.grammar import GrammarTables, ReplyGrammar, token_texts
 from hybrid.gens.loop.choose import Choice, FreeChoice, GrammarChoice
-from hybrid.gens.loop.options import LoopOptions, prefix_budgets
+from hybrid.gens.loop.options import LoopOptions, fits_tiles, prefix_budgets
 from hybrid.gens.loop.prefixes import Prefix, PrefixCache
 from hybrid.gens.loop.runner import OnTokens, Reply, Request, Runner, read_prefix
 from hybrid.gens.loop.stack import TextStack
@@ -113,17 +113,14 @@ class QwenScorer:
         self._options = options or LoopOptions()
         head: Tensor = checkpoint.model.lm_head.weight
         self._device: torch.device = head.device
-        if self._options.graphs:
-            _check_graphs(self._device)
         language_model = checkpoint.model.model.language_model
+        graphs = _use_graphs(self._options.graphs, self._device, language_model.config)
         sections = tuple(language_model.config.rope_parameters.get("mrope_section", (16, 24, 24)))
-        self._stack = TextStack(language_model, sections=sections, fused=self._options.graphs)
+        self._stack = TextStack(language_model, sections=sections, fused=graphs)
         self._grammar = self._make_grammar() if self._options.constrained else None
         on_device, on_host = prefix_budgets(self._options, self._device)
         cache = PrefixCache(device_bytes=on_device, host_bytes=on_host)
-        self._runner = Runner(
-            self._stack, self._make_choice(head), cache, batch=self._options.batch, graphs=self._options.graphs
-        )
+        self._runner = Runner(self._stack, self._make_choice(head), cache, batch=self._options.batch, graphs=graphs)
         # A window's labels take 256 calls of the tokenizer, and are those of every window of its shape.
         self._layout = lru_cache(maxsize=_LAYOUTS_KEPT)(self._make_layout)
 
@@ -410,11 +407,21 @@ class QwenScorer:
         return [VisualGrid(len(grids), rows, columns, step_positions=step)]
 
 
-def _check_graphs(device: torch.device) -> None:
-    if device.type != "cuda":
+def _use_graphs(wanted: bool | None, device: torch.device, config: Any) -> bool:
+    """Whether steps are recorded: as it is asked for, or, where nothing is asked for, if they can be."""
+    if wanted is None:
+        group = config.num_attention_heads // config.num_key_value_heads
+        width = config.hidden_size // config.num_attention_heads
+        return device.type == "cuda" and _has_triton() and fits_tiles(group=group, width=width)
+    if wanted and device.type != "cuda":
         raise InputError(f"graphs need a CUDA device, and the model is on {device}; leave them off")
-    if importlib.util.find_spec("triton") is None:
+    if wanted and not _has_triton():
         raise MissingDependencyError("graphs need Triton: pip install triton")
+    return wanted
+
+
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 def feature_identity(checkpoint: QwenCheckpoint, spec: PromptSpec) -> dict[str, str]:

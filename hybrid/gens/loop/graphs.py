@@ -10,7 +10,7 @@ Where there is no CUDA device the same steps run without being recorded, which i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +25,10 @@ from hybrid.gens.loop.stack import TextStack
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LEAST_ROOM", "RecordedSteps", "capture"]
+__all__ = ["RecordedSteps"]
 
 _WARM_UPS = 2
-LEAST_ROOM = 512
+_LEAST_ROOM = 512
 """Tokens of a tail that there is room for from the start: where buffers move, all is recorded anew."""
 
 
@@ -62,7 +62,7 @@ class RecordedSteps:
     def __call__(self, prefixes: Sequence[Prefix], *, longest: int, count: int) -> Tensor:
         """See :class:`hybrid.gens.loop.rows.Steps`."""
         rows = min(self._most, 1 << (len(prefixes) - 1).bit_length())
-        self._buffers.reserve(self._most, max(longest + count, LEAST_ROOM))
+        self._buffers.reserve(self._most, max(longest + count, _LEAST_ROOM))
         recording = self._recordings.get((rows, count))
         if recording is None:
             recording = self._recordings[rows, count] = _Recording(self._attention(rows))
@@ -91,16 +91,25 @@ class RecordedSteps:
             for tensor, kept in zip(state, before, strict=True):
                 tensor.copy_(kept)
 
-        recording.graph, recording.tokens = capture(
-            lambda: self._steps(recording.attention, rows, count), self._stack.device, put_back
-        )
-        recording.made_for = self._places()
+        # On a stream of its own, as recording demands; the first passes compile kernels and size workspaces.
+        stream = torch.cuda.Stream(self._stack.device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(self._stack.device))
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UPS):
+                self._steps(recording.attention, rows, count)
+                put_back()
+        torch.cuda.current_stream(self._stack.device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may go on with the device meanwhile: an engine encodes frames in one of its own.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            tokens = self._steps(recording.attention, rows, count)
+        put_back()
+        recording.graph, recording.tokens, recording.made_for = graph, tokens, self._places()
 
     def _places(self) -> tuple[int, ...]:
-        """Where everything lies that a recording reads or writes, and how the tails are laid out."""
+        """Where everything lies that a recording reads or writes."""
         tensors = [self._buffers.keys, self._buffers.values, *self._buffers.state(), *self._choice.state()]
-        places = [tensor.data_ptr() for tensor in [*tensors, *self._choice.constants()]]
-        return (*self._buffers.keys.shape, *places)
+        return tuple(tensor.data_ptr() for tensor in [*tensors, *self._choice.constants()])
 
     def _attention(self, rows: int) -> SharedPrefixAttention:
         stack = self._stack
@@ -113,27 +122,3 @@ class RecordedSteps:
             dtype=stack.dtype,
             device=stack.device,
         )
-
-
-def capture(run: Callable[[], Tensor], device: torch.device, put_back: Callable[[], None]) -> tuple[Any, Tensor]:
-    """Record what ``run`` does on a CUDA device: the graph, and where its result appears at each replay.
-
-    Args:
-        run: does the same every time, on tensors that stay where they are.
-        device: which.
-        put_back: undoes what a run changed, as it is run a few times before.
-    """
-    # On a stream of its own, as recording demands; the first passes compile kernels and size workspaces.
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        for _ in range(_WARM_UPS):
-            run()
-            put_back()
-    torch.cuda.current_stream(device).wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    # Other threads may go on with the device meanwhile: an engine encodes frames in one of its own.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = run()
-    put_back()
-    return graph, result

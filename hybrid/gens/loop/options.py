@@ -11,12 +11,7 @@ from hybrid.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["PARTS", "SWITCHES", "LoopOptions", "prefix_budgets", "switched_on"]
-
-SWITCHES = "HYBRID_GRAPHS_WITHOUT"
-"""Environment variable: parts of the CUDA path that are left out, with commas between; for looking for a fault."""
-PARTS = ("one_row", "early", "questions")
-"""Which there are: own products for single rows; their early start; recorded questions."""
+__all__ = ["LoopOptions", "fits_tiles", "prefix_budgets"]
 
 MOST_CPU_BYTES = 4 * 2**30
 MOST_HOST_BYTES = 16 * 2**30
@@ -36,8 +31,9 @@ class LoopOptions:
         host_bytes: memory for those that had to leave a CUDA device. None: a quarter of the free
             host memory, 16 GiB at most; without CUDA none.
         graphs: replay decoding steps as CUDA graphs with the kernels of
-            :mod:`hybrid.gens.loop.split_kv`. Needs CUDA and Triton. Off by default, because these
-            paths were only proven in Triton's interpreter and not yet measured on a device.
+            :mod:`hybrid.gens.loop.split_kv`; without them a warm question took twelve times as long on
+            an H200 (``bench/results/fine_cuda.json``). None: wherever they can run, which takes CUDA,
+            Triton, and heads that the kernels have tiles for. True: refuse to run without them.
 
     Raises:
         InputError: a value is not legal.
@@ -47,7 +43,7 @@ class LoopOptions:
     batch: int = 32
     prefix_bytes: int | None = None
     host_bytes: int | None = None
-    graphs: bool = False
+    graphs: bool | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch <= 256:
@@ -58,17 +54,9 @@ class LoopOptions:
                 raise InputError(f"{name} is {value}; it must be 0 or more bytes")
 
 
-def switched_on(part: str) -> bool:
-    """Whether a part of the CUDA path is in use, see :data:`SWITCHES`.
-
-    Raises:
-        InputError: the variable names a part that there is not.
-    """
-    left_out = [name.strip() for name in os.environ.get(SWITCHES, "").split(",") if name.strip()]
-    unknown = [name for name in left_out if name not in PARTS]
-    if unknown:
-        raise InputError(f"{SWITCHES} names {', '.join(unknown)}; it may name {', '.join(PARTS)}")
-    return part not in left_out
+def fits_tiles(*, group: int, width: int) -> bool:
+    """Whether the CUDA kernels have tiles for heads of this width, so many of which share a key head."""
+    return group in (1, 2, 4, 8, 16) and width >= 16 and width & (width - 1) == 0
 
 
 def prefix_budgets(options: LoopOptions, device: torch.device) -> tuple[int, int]:

@@ -20,18 +20,7 @@ from hybrid.gens.loop.stack import TextStack
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = [
-    "Groups",
-    "Mix",
-    "PlainSteps",
-    "Questions",
-    "RowBuffers",
-    "Steps",
-    "begin_rows",
-    "decode_step",
-    "group_rows",
-    "read_suffixes",
-]
+__all__ = ["Groups", "Mix", "PlainSteps", "RowBuffers", "Steps", "decode_step", "group_rows", "read_suffixes"]
 
 _ROOM_STEP = 64
 
@@ -158,14 +147,6 @@ class Steps(Protocol):
         Returns:
             int64 [rows, count]: the tokens that were chosen.
         """
-        ...
-
-
-class Questions(Protocol):
-    """Reads the questions of new rows."""
-
-    def __call__(self, prefixes: Sequence[Prefix], suffixes: Sequence[Sequence[int]], *, first_row: int) -> Tensor:
-        """See :func:`read_suffixes`."""
         ...
 
 
@@ -296,27 +277,8 @@ def read_suffixes(
 
     rotation = stack.rotation(positions.to(device))
     hidden = stack.forward(stack.embed(ids), rotation, attend, last_queries=ends)
-    return begin_rows(buffers, choice, hidden, rows, lengths=lengths, positions=(starts + sizes).to(device))
-
-
-def begin_rows(
-    buffers: RowBuffers, choice: Choice, hidden: Tensor, rows: slice, *, lengths: Tensor, positions: Tensor
-) -> Tensor:
-    """Choose the first token of replies whose questions were read.
-
-    Args:
-        buffers: of the rows, with the questions in their tails; changed in place.
-        choice: chooses; the rows were opened.
-        hidden: [new rows, hidden]: states of the last tokens of the questions, after the last norm.
-        rows: which they are.
-        lengths: int64 [new rows]: of the questions.
-        positions: int64 [new rows]: of the tokens that follow.
-
-    Returns:
-        int64 [new rows]: the tokens that were chosen.
-    """
     tokens = choice.pick(hidden, rows, check=True)
     buffers.tokens[rows] = tokens
     buffers.lengths[rows] = lengths
-    buffers.positions[rows] = positions
+    buffers.positions[rows] = (starts + sizes).to(device)
     return tokens

@@ -22,9 +22,8 @@ from hybrid.errors import OutOfMemoryError
 from hybrid.gens.grammar import GrammarTables
 from hybrid.gens.loop.attention import causal_attention
 from hybrid.gens.loop.choose import Choice
-from hybrid.gens.loop.options import switched_on
 from hybrid.gens.loop.prefixes import Prefix, PrefixCache
-from hybrid.gens.loop.rows import PlainSteps, Questions, RowBuffers, Steps, read_suffixes
+from hybrid.gens.loop.rows import PlainSteps, RowBuffers, Steps, read_suffixes
 from hybrid.gens.loop.stack import TextStack
 from hybrid.runtime import out_of_memory_as_error
 
@@ -138,14 +137,10 @@ class Runner:
         # Elsewhere than on a CPU, looking at the tokens makes the device wait for the host.
         self._count = 1 if stack.device.type == "cpu" else _STEPS_BETWEEN_LOOKS
         self._steps: Steps = PlainSteps(stack, self._buffers, choice)
-        self._read: Questions = self._read_plainly
         if graphs:
             from hybrid.gens.loop.graphs import RecordedSteps
-            from hybrid.gens.loop.questions import RecordedQuestions
 
             self._steps = RecordedSteps(stack, self._buffers, choice, most=batch)
-            if switched_on("questions"):
-                self._read = RecordedQuestions(stack, self._buffers, choice, most=batch)
 
     def run(self, requests: Sequence[Request], *, on_tokens: OnTokens | None = None) -> list[Reply]:
         """Write all replies, in the order of the requests.
@@ -231,15 +226,18 @@ class Runner:
                 suffix = torch.tensor(row.request.suffix, device=device)
                 prompt = torch.cat([row.prefix.token_ids, suffix])
                 self._choice.open(number, prompt, limit=row.request.limit, tables=row.request.tables)
-            prefixes, suffixes = [row.prefix for row in new], [row.request.suffix for row in new]
-            tokens = self._read(prefixes, suffixes, first_row=first).tolist()
+            tokens = read_suffixes(
+                self._stack,
+                self._buffers,
+                self._choice,
+                [row.prefix for row in new],
+                [row.request.suffix for row in new],
+                first_row=first,
+            ).tolist()
         share = (time.perf_counter() - started) / len(new)
         for row in new:
             row.seconds["prefill"] += share
         return [[token] for token in tokens]
-
-    def _read_plainly(self, prefixes: Sequence[Prefix], suffixes: Sequence[Sequence[int]], *, first_row: int) -> Tensor:
-        return read_suffixes(self._stack, self._buffers, self._choice, prefixes, suffixes, first_row=first_row)
 
     def _decode(self, work: _Work) -> None:
         started = time.perf_counter()

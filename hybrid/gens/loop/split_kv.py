@@ -4,7 +4,7 @@ With two key heads, one program per head would leave most of a GPU idle. So the 
 split into ranges, which are worked on side by side and merged by their log-sum-exp (Flash-Decoding,
 pytorch.org/blog/flash-decoding). And rows that share a prefix form one tile of queries, all heads of a
 key head included, so that its keys and values are read once for all of them (Hydragen, arXiv
-2402.05099). A row's own tail is cut into a few ranges more; to the first its program adds the new token.
+2402.05099). A row's own tail is one more range, to which its program adds the new token.
 
 Which rows share which prefix is not part of the program: it reads that, and where the prefixes lie,
 from tables on the device. So one CUDA graph serves whatever rows come and go.
@@ -36,7 +36,6 @@ TAIL_QUERIES = 16
 """The smallest tile that the tensor cores take."""
 RANGE_KEYS = 64
 """Keys that a program looks at in one turn."""
-_FEW_ROWS = 8
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -91,16 +90,14 @@ def _over_tail(  # type: ignore[no-untyped-def]
     scale,
     row,
     head,
-    part,
     K: tl.constexpr,
     G: tl.constexpr,
     D: tl.constexpr,
     M: tl.constexpr,
     N: tl.constexpr,
     SPLITS: tl.constexpr,
-    TAILS: tl.constexpr,
 ):
-    """One row over one range of its own tail, the first one with the new token."""
+    """One row, with its new token, over its own tail."""
     width, slots = tl.arange(0, D), tl.arange(0, M)
     used = slots < G
     row = row.to(tl.int64)
@@ -110,20 +107,14 @@ def _over_tail(  # type: ignore[no-untyped-def]
     length = tl.load(lengths + row)
     fresh = row * new_stride + head * D + width
     new_key, new_value = tl.load(key + fresh), tl.load(value + fresh)
-    # Written for the steps to come; in this one the new token is where the first mixture begins.
-    if part == 0:
-        tl.store(tail_keys + own + length * D + width, new_key)
-        tl.store(tail_values + own + length * D + width, new_value)
-    first = tl.full([M], part, tl.int32) == 0
+    # Written for the steps to come; in this one the new token is where the mixture begins.
+    tl.store(tail_keys + own + length * D + width, new_key)
+    tl.store(tail_values + own + length * D + width, new_value)
     top = tl.sum(queries.to(tl.float32) * new_key.to(tl.float32)[None, :], axis=1) * scale
-    top = tl.where(first, top, float("-inf"))
-    total = tl.where(first, 1.0, tl.zeros([M], tl.float32))
-    mixed = tl.where(first[:, None], new_value.to(tl.float32)[None, :], tl.zeros([M, D], tl.float32))
-    share = tl.cdiv(tl.cdiv(length, TAILS), N) * N
-    start = part * share
-    stop = tl.minimum(start + share, length)
-    top, total, mixed = _mix(queries, tail_keys + own, tail_values + own, start, stop, scale, top, total, mixed, D, N)
-    place = (row * (K * G) + heads) * (SPLITS + TAILS) + SPLITS + part
+    total = tl.full([M], 1.0, tl.float32)
+    mixed = tl.zeros([M, D], tl.float32) + new_value.to(tl.float32)[None, :]
+    top, total, mixed = _mix(queries, tail_keys + own, tail_values + own, 0, length, scale, top, total, mixed, D, N)
+    place = (row * (K * G) + heads) * (SPLITS + 1) + SPLITS
     _keep(mixtures, weights, place, used, top, total, mixed, D)
 
 
@@ -148,7 +139,6 @@ def _over_prefix(  # type: ignore[no-untyped-def]
     M: tl.constexpr,
     N: tl.constexpr,
     SPLITS: tl.constexpr,
-    TAILS: tl.constexpr,
 ):
     """One tile of rows over one range of their prefix."""
     width, slots = tl.arange(0, D), tl.arange(0, M)
@@ -169,7 +159,7 @@ def _over_prefix(  # type: ignore[no-untyped-def]
     total = tl.zeros([M], tl.float32)
     mixed = tl.zeros([M, D], tl.float32)
     top, total, mixed = _mix(queries, keys, values, start, stop, scale, top, total, mixed, D, N)
-    place = (rows.to(tl.int64) * (K * G) + heads) * (SPLITS + TAILS) + split
+    place = (rows.to(tl.int64) * (K * G) + heads) * (SPLITS + 1) + split
     _keep(mixtures, weights, place, used, top, total, mixed, D)
 
 
@@ -200,11 +190,10 @@ def _over_ranges(  # type: ignore[no-untyped-def]
     MT: tl.constexpr,
     N: tl.constexpr,
     SPLITS: tl.constexpr,
-    TAILS: tl.constexpr,
 ):
-    """For one key head: one row over a range of its own tail, or one tile of rows over one of their prefix."""
+    """For one key head: one row over its own tail, or one tile of rows over one range of their prefix."""
     number, head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    if split >= SPLITS:
+    if split == SPLITS:
         _over_tail(
             query,
             query_stride,
@@ -221,14 +210,12 @@ def _over_ranges(  # type: ignore[no-untyped-def]
             scale,
             number,
             head,
-            split - SPLITS,
             K,
             G,
             D,
             MT,
             N,
             SPLITS,
-            TAILS,
         )
     else:
         length = tl.load(tile_lengths + number)
@@ -253,17 +240,14 @@ def _over_ranges(  # type: ignore[no-untyped-def]
                 M,
                 N,
                 SPLITS,
-                TAILS,
             )
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _merge(  # type: ignore[no-untyped-def]
-    mixtures, weights, result, D: tl.constexpr, COLUMNS: tl.constexpr, PARTS: tl.constexpr, PADDED: tl.constexpr
-):
-    """All ranges of one query head of one row, some columns of them."""
+def _merge(mixtures, weights, result, D: tl.constexpr, PARTS: tl.constexpr, PADDED: tl.constexpr):  # type: ignore[no-untyped-def]
+    """All ranges of one query head of one row."""
     head = tl.program_id(0).to(tl.int64)
-    parts, width = tl.arange(0, PADDED), tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    parts, width = tl.arange(0, PADDED), tl.arange(0, D)
     there = parts < PARTS
     weight = tl.load(weights + head * PARTS + parts, mask=there, other=float("-inf"))
     share = tl.exp(weight - tl.max(weight, axis=0))
@@ -286,8 +270,7 @@ class SharedPrefixAttention:
         scale: of the products.
         dtype: of keys and values.
         device: where all of it lies.
-        splits: ranges per prefix; by default so many that those of one prefix and of the tails fill the
-            device, and 2 on a CPU.
+        splits: ranges per prefix; by default as many as fill the device, and 3 on a CPU.
 
     Raises:
         InputError: the model's heads do not fit into tiles.
@@ -313,13 +296,11 @@ class SharedPrefixAttention:
             raise InputError(f"graphs need heads of 16, 32, 64, 128 ... values; this model has {width}")
         self._rows_per_tile = self._tile_queries // group
         tiles = -(-rows // self._rows_per_tile)
-        # Few rows leave the device to a long tail; of many rows the tails keep it busy by themselves.
-        self._tails = 4 if rows <= _FEW_ROWS and device.type == "cuda" else 2
-        self.splits = splits or _splits(device, programs=tiles * heads, tails=self._tails)
+        self.splits = splits or _splits(device, programs=tiles * heads)
         self._keys, self._values = (torch.zeros(rows, dtype=torch.int64, device=device) for _ in range(2))
         self._lengths = torch.zeros(rows, dtype=torch.int32, device=device)
         self._rows = torch.full((rows, self._rows_per_tile), -1, dtype=torch.int32, device=device)
-        parts = self.splits + self._tails
+        parts = self.splits + 1
         self._mixtures = torch.zeros(rows, heads, group, parts, width, dtype=torch.float32, device=device)
         self._weights = torch.full((rows, heads, group, parts), float("-inf"), dtype=torch.float32, device=device)
         self._set: list[tuple[int, int, int]] = []
@@ -370,43 +351,17 @@ class SharedPrefixAttention:
         assert key.stride() == value.stride() == (key.stride(0), self._width, 1)
         assert keys.stride() == values.stride()
         assert keys.stride()[2:] == (self._width, 1)
-        tails = (key, value, key.stride(0), keys, values, keys.stride(0), keys.stride(1), lengths)
-        self._over_ranges(layer, query, tails, numbers=rows, ranges=self.splits + self._tails)
-        return self._merged(rows)
-
-    def over_prefix(self, layer: int, query: Tensor, mixed: Tensor, weight: Tensor) -> Tensor:
-        """Mix over the one prefix of all rows, and over other keys, for which that was done already.
-
-        Args:
-            layer: which.
-            query: [rows, K, G, D], of which rows may lie apart.
-            mixed: [rows, K, G, D]: the mixture over the other keys.
-            weight: float32 [rows, K, G]: the log-sum-exp of its scores.
-
-        Returns:
-            [rows, K, G, D]; overwritten by the next call.
-        """
-        rows = len(query)
-        assert query.stride()[1:] == (self._group * self._width, self._width, 1)
-        # No program looks at tails.
-        tails = (query, query, 0, query, query, 0, 0, self._keys)
-        self._over_ranges(layer, query, tails, numbers=-(-rows // self._rows_per_tile), ranges=self.splits)
-        self._mixtures[:, :, :, self.splits] = mixed
-        self._weights[:, :, :, self.splits] = weight
-        return self._merged(rows)
-
-    def _over_ranges(self, layer: int, query: Tensor, tails: Sequence[Any], *, numbers: int, ranges: int) -> None:
-        key, value, new_stride, keys, values, row_stride, head_stride, lengths = tails
-        _over_ranges[(numbers, self._heads, ranges)](
+        sizes: dict[str, Any] = {"K": self._heads, "G": self._group, "D": self._width, "N": RANGE_KEYS}
+        _over_ranges[(rows, self._heads, self.splits + 1)](
             query,
             query.stride(0),
             key,
             value,
-            new_stride,
+            key.stride(0),
             keys,
             values,
-            row_stride,
-            head_stride,
+            keys.stride(0),
+            keys.stride(1),
             lengths,
             self._keys,
             self._values,
@@ -416,44 +371,31 @@ class SharedPrefixAttention:
             self._weights,
             layer,
             self._scale,
-            K=self._heads,
-            G=self._group,
-            D=self._width,
             M=self._tile_queries,
             MT=TAIL_QUERIES,
-            N=RANGE_KEYS,
             SPLITS=self.splits,
-            TAILS=self._tails,
             # Values of 32 bits fill the memory that is shared within a program.
             num_stages=3 if query.dtype.itemsize == 2 else 1,
+            **sizes,
         )
-
-    def _merged(self, rows: int) -> Tensor:
-        parts = self.splits + self._tails
+        parts = self.splits + 1
         padded = triton.next_power_of_2(parts)
-        heads = rows * self._heads * self._group
-        # A head in several programs where there are few.
-        columns = self._width if heads > _FEW_ROWS * TAIL_QUERIES else min(self._width, 32)
-        _merge[(heads, self._width // columns)](
+        _merge[(rows * self._heads * self._group,)](
             self._mixtures,
             self._weights,
             self._result,
             D=self._width,
-            COLUMNS=columns,
             PARTS=parts,
             PADDED=padded,
-            num_warps=8 if padded * columns > 4096 else 4,
+            num_warps=8 if padded > 32 else 4,
         )
         return self._result
 
 
-def _splits(device: torch.device, *, programs: int, tails: int) -> int:
-    """Ranges per prefix, so that the tiles of one prefix give every multiprocessor about one program.
-
-    With those of a tail they are a power of two, as the merger works on.
-    """
+def _splits(device: torch.device, *, programs: int) -> int:
+    """Ranges per prefix, so that the tiles of one prefix give every multiprocessor two programs."""
     if device.type != "cuda":
-        return 2
+        return 3
     processors = torch.cuda.get_device_properties(device).multi_processor_count
-    wanted = max(1, processors // programs)
-    return min(64, max(8, 1 << (wanted.bit_length() - 1))) - tails
+    wanted = max(1, 2 * processors // programs)
+    return min(64, max(4, 1 << (wanted.bit_length() - 1)))

@@ -17,7 +17,6 @@ import torch
 from torch.nn import functional
 
 from hybrid.errors import ModelLoadError
-from hybrid.gens.loop.options import switched_on
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +53,7 @@ class TextStack:
         sections: how many of the rotary frequencies follow the time, the row and the column of a
             token; None where tokens have one position.
         fused: run the small operations as kernels of :mod:`hybrid.gens.loop.fused`, which needs Triton,
-            in layers whose parts those kernels know; and single tokens with :mod:`hybrid.gens.loop.one_row`.
+            in layers whose parts those kernels know.
 
     Raises:
         ModelLoadError: the model attends or rotates in a way that is not supported here.
@@ -65,16 +64,12 @@ class TextStack:
         _check(config, language_model.rotary_emb, sections)
         self._model = language_model
         self._fused: Any = None
-        self._one_row: Any = None
-        with torch.no_grad():
-            self._layers = [_side_by_side(layer) for layer in language_model.layers]
         if fused and _known_parts(language_model):
             from hybrid.gens.loop import fused as kernels
-            from hybrid.gens.loop import one_row
 
             self._fused = kernels
-            fits = all(map(_fits_one_row, self._layers)) and int(config.hidden_size) <= one_row.LARGEST_WIDTH
-            self._one_row = one_row if fits and switched_on("one_row") else None
+        with torch.no_grad():
+            self._layers = [_side_by_side(layer) for layer in language_model.layers]
         first = language_model.layers[0].self_attn
         self.layers = len(self._layers)
         self.heads = int(config.num_key_value_heads)
@@ -84,7 +79,6 @@ class TextStack:
         weight = language_model.embed_tokens.weight
         self.dtype: torch.dtype = weight.dtype
         self.device: torch.device = weight.device
-        self._early = switched_on("early") and _starts_early(self.device)
         self._frequencies: Tensor = language_model.rotary_emb.inv_freq.to(device=self.device, dtype=torch.float32)
         self._rotary_scale = float(language_model.rotary_emb.attention_scaling)
         self._axes: Tensor | None = None
@@ -133,8 +127,6 @@ class TextStack:
         Returns:
             [T, hidden] or [N, hidden], after the last norm.
         """
-        if self._one_row is not None and len(hidden) == 1:
-            return self._forward_one(hidden, rotation, attend)
         change: Tensor | None = None
         for number, layer in enumerate(self._layers):
             hidden, normed = self._add_norm(hidden, change, layer.before_attention)
@@ -142,30 +134,6 @@ class TextStack:
             if last_queries is not None and number == self.layers - 1:
                 query, hidden = query[last_queries], hidden[last_queries]
             hidden, change = self._after_attention(layer, hidden, attend(number, query, key, value))
-        return self._add_norm(hidden, change, self._model.norm)[1]
-
-    def _forward_one(self, hidden: Tensor, rotation: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
-        """As :meth:`forward`, for one token: [1, hidden]."""
-        kernels, early, change = self._one_row, self._early, None
-        for number, layer in enumerate(self._layers):
-            norm, after = layer.before_attention, layer.before_mlp
-            hidden, joined = kernels.norm_rotate(
-                hidden,
-                change,
-                norm.weight,
-                layer.qkv_weight,
-                layer.qkv_bias,
-                rotation,
-                epsilon=norm.variance_epsilon,
-                heads=self.heads * (self.group + 1),
-                early=early,
-            )
-            mixed = attend(number, *self._parts(joined, joined))
-            change = kernels.product(mixed.reshape(1, -1), layer.output.weight, early=early)
-            hidden, gated = kernels.norm_gate(
-                hidden, change, after.weight, layer.gate_up, epsilon=after.variance_epsilon, early=early
-            )
-            change = kernels.product(gated, layer.down.weight, early=early)
         return self._add_norm(hidden, change, self._model.norm)[1]
 
     def keys_and_values(self, hidden: Tensor, rotation: tuple[Tensor, Tensor], attend: Attend) -> None:
@@ -201,13 +169,8 @@ class TextStack:
             rotated = joined[:, : queries + self.heads]
         else:
             rotated = _rotate(joined[:, : queries + self.heads], rotation)
-        return self._parts(rotated, joined)
-
-    def _parts(self, rotated: Tensor, joined: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries [T, K, G, D], keys [T, K, D] and values [T, K, D] out of [T, all heads, D]."""
-        queries = self.heads * self.group
-        query = rotated[:, :queries].view(len(joined), self.heads, self.group, self.width)
-        return query, rotated[:, queries : queries + self.heads], joined[:, queries + self.heads :]
+        query = rotated[:, :queries].view(len(normed), self.heads, self.group, self.width)
+        return query, rotated[:, queries:], joined[:, queries + self.heads :]
 
     def _mlp(self, layer: _Layer, hidden: Tensor) -> Tensor:
         if layer.gate_up is None:
@@ -241,16 +204,6 @@ def _known_parts(language_model: Any) -> bool:
         and language_model.config.hidden_act == "silu"
         and width & (width - 1) == 0
     )
-
-
-def _fits_one_row(layer: _Layer) -> bool:
-    """Whether nothing is added to the products but the bias of the first."""
-    return layer.gate_up is not None and layer.output.bias is None and layer.down.bias is None
-
-
-def _starts_early(device: torch.device) -> bool:
-    """Whether a kernel can be started on the device before the one ahead has ended."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
 
 
 def _side_by_side(layer: Any) -> _Layer:
