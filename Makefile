@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= demo-out
+WORKERS ?= 2
 
 .PHONY: demo test setup lint types layers tests bench clean
 
@@ -31,8 +32,9 @@ types: $(READY)
 layers: $(READY)
 	$(BIN)/lint-imports
 
+# By WORKERS processes at once; each takes tests from the other's end when it has done its own.
 tests: $(READY)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m bench.latency.index

@@ -28,7 +28,7 @@ def test_a_notebook_runs(place: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     monkeypatch.setenv("HYBRID_CACHE", str(tmp_path / "cache"))
     notebook = nbformat.read(place, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=120, kernel_name="this-python").execute()
+    nbclient.NotebookClient(notebook, timeout=280, kernel_name="this-python").execute()
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in shown)
 

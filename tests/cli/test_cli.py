@@ -20,6 +20,7 @@ from hybrid.errors import HybridError, InputError
 from hybrid.values import Answer
 from indexes.archive import Archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
+from tests.forked import run_command
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +109,7 @@ def test_strict_fails_where_a_stage_falls_back(clip: Path, models: dict[str, lis
     plain = run("ask", clip, "a red circle", *options)
     assert plain.exit_code == 0
     assert "fallback" in plain.stdout
-    command = [sys.executable, "-c", "from hybrid.cli import main; main()", "ask", str(clip), "a?", "--strict"]
-    strict = subprocess.run([*command, *map(str, options)], capture_output=True, text=True, check=False)
+    strict = run_command(["ask", clip, "a?", "--strict", *options], tmp_path)
     assert strict.returncode == 1
     assert strict.stderr.startswith("hybrid: strict: the stage 'gens' failed")
 
@@ -135,17 +135,7 @@ def test_an_answer_is_printed_even_if_its_pictures_cannot_be_saved(
     (tmp_path / "file").touch()
     options = ["--archive", str(tmp_path / "archive"), "--no-fine", "--json", *models["ask"]]
     for where in (["--sheet", str(tmp_path / "file" / "sheet.png")], ["--frames-dir", str(tmp_path / "file")]):
-        command = [
-            sys.executable,
-            "-c",
-            "from hybrid.cli import main; main()",
-            "ask",
-            str(clip),
-            "a?",
-            *options,
-            *where,
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = run_command(["ask", clip, "a?", *options, *where], tmp_path)
         assert done.returncode == 1
         assert Answer.from_json(done.stdout).frames
         assert done.stderr.startswith("hybrid: the ")

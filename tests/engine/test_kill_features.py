@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import time
 from multiprocessing.context import ForkServerProcess
@@ -13,11 +14,11 @@ import pytest
 
 from indexes.archive import Archive
 from tests.demo_clip import write_many_clips
-from tests.engine.index_process import index_server, start_index
-from tests.engine.test_kill import finished_videos
+from tests.forked import acknowledged_videos, start_command
 
 VIDEOS = 4
-KILLS = 6
+KILLED_AFTER = (1, 0, 1, 0, 0, 0)
+"""For each kill: of how many more videos the run has said that they are done. It comes while the next is worked on."""
 
 
 @pytest.fixture(scope="module")
@@ -35,40 +36,48 @@ def complete(archive: Archive) -> set[str]:
     return found
 
 
-@pytest.mark.timeout(600)
-def test_kills_at_random_moments(clips: Path, clip_folder: Path, gens_folder: Path, tmp_path: Path) -> None:
+def test_kills_between_any_two_acknowledgements(
+    clips: Path, clip_folder: Path, gens_folder: Path, tmp_path: Path
+) -> None:
     dice = random.Random(3)
-    server = index_server()
     output = tmp_path / "output.jsonl"
 
-    def start(archive: Path) -> ForkServerProcess:
-        output.write_bytes(b"")
+    def start(archive: Path, *, workers: int = 0, hold_after: int | None = None) -> ForkServerProcess:
         models = ["--encoder", f"local-dir:{clip_folder}", "--sampler", str(gens_folder), "--device", "cpu"]
-        return start_index(server, [str(clips), "--archive", str(archive), "--features", *models], output)
+        arguments = ["index", str(clips), "--archive", str(archive), "--features", *models, "--json"]
+        return start_command([*arguments, "--workers", str(workers)], output, hold_after=hold_after)
 
     whole = tmp_path / "whole"
     run = start(whole)
-    while run.is_alive() and not finished_videos(output):
+    while run.is_alive() and not acknowledged_videos(output):
         time.sleep(0.005)
     began = time.monotonic()
     run.join()
-    took = time.monotonic() - began
+    usual = (time.monotonic() - began) / (VIDEOS - 1)
     assert run.exitcode == 0
-    archive, acknowledged, killed = tmp_path / "killed", set[str](), 0
-    for _ in range(KILLS):
-        run = start(archive)
-        seen = len(acknowledged)
-        # The models are loaded when the first video is done or passed over; before that there is nothing to break.
-        while run.is_alive() and len(finished_videos(output)) <= min(seen, VIDEOS - 1):
+    archive, acknowledged, held = tmp_path / "killed", set[str](), set[str]()
+    half_done = 0
+    for number, planned in enumerate(KILLED_AFTER):
+        if len(held) == VIDEOS:
+            shutil.rmtree(archive)
+            acknowledged, held = set(), set()
+        wanted = min(planned, VIDEOS - len(held) - 1)
+        # The first time the writer is a worker, whose parent is killed; afterwards it is killed itself.
+        run = start(archive, workers=int(number == 0), hold_after=wanted)
+        while run.is_alive() and (not output.stat().st_size or len(acknowledged_videos(output, now=True)) < wanted):
             time.sleep(0.005)
-        time.sleep(dice.uniform(0, took))
+        time.sleep(dice.uniform(0, 1.2 * usual))
         run.kill()
         run.join()
-        killed += run.exitcode == -signal.SIGKILL
-        acknowledged |= finished_videos(output)
+        assert run.exitcode == -signal.SIGKILL
+        assert len(acknowledged_videos(output, now=True)) == wanted
+        acknowledged |= acknowledged_videos(output)
         with Archive.open(archive, create=False) as opened:
-            assert acknowledged <= complete(opened)
-    assert killed, "every run ended before it could be killed: the test has lost its point"
+            held = complete(opened)
+        assert acknowledged <= held
+        half_done += 0 < len(held) < VIDEOS
+    # After the first kill there is one video at least and two at most.
+    assert half_done, "no kill came while some videos were done and others were not"
     run = start(archive)
     run.join()
     assert run.exitcode == 0

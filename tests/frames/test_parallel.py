@@ -34,7 +34,7 @@ def test_items_come_in_the_order_of_the_jobs(jobs: list[list[int]], threads: int
 
 
 def test_jobs_run_at_the_same_time() -> None:
-    meeting = threading.Barrier(3, timeout=20)
+    meeting = threading.Barrier(3, timeout=250)
 
     @contextmanager
     def worker() -> Iterator[Callable[[int], Iterator[int]]]:

@@ -365,7 +365,9 @@ def test_bad_arguments_are_said(clips: dict[str, Path]) -> None:
         source.report()
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     name=st.sampled_from(["fast", "open_gop", "hevc", "vp9", "ts", "mpeg4", "interlaced", "no_pts"]),
     seed=st.integers(0, 10**6),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from hybrid.models.untrained_gens import make_untrained_gens
+from tests.forked import fork_server
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -17,8 +16,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_same_seed_same_bytes(gens_folder: Path, tmp_path: Path) -> None:
     """Also in another process, where hashes of strings are salted otherwise."""
-    code = "import sys; from hybrid.models.untrained_gens import make_untrained_gens as m; m(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "again")], check=True, capture_output=True)
+    process = fork_server().Process(target=make_untrained_gens, args=(tmp_path / "again",))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
     assert contents(tmp_path / "again") == contents(gens_folder)
 
 

@@ -1,6 +1,7 @@
 """Run by the tests as a process of its own, to be killed while it writes features.
 
-loop ARCHIVE          add one row after another to video 1, saying "done N" after each, from the first that is missing
+As a script:
+
 steps ARCHIVE WHAT    die before the 1st, 2nd, 3rd ... change to the file system, in a child each; say what is left
 """
 
@@ -10,13 +11,14 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 from archive_samples import some_index
 from feature_samples import some_item, some_items, some_spec
-from writer_process import ONE, die_before_change, names, say
+from writer_process import FOREVER_SECONDS, ONE, die_before_change, names
 
 from indexes.archive import Archive
 
@@ -30,15 +32,20 @@ def loop_index() -> dict[str, object]:
     return some_index(1, count=ROWS, dimension=8)
 
 
-def loop(folder: str) -> None:
+def add_rows(told: Connection, folder: str, count: int) -> None:
+    """Add one row after another to video 1, from the first that is missing; each is said when it is done.
+
+    Of the last nothing is said: the process waits to be killed.
+    """
     with Archive.open(folder, create=False) as archive:
         manifest = archive.require(ONE)
         stored = archive.features(manifest, some_spec())
         present = np.zeros(ROWS, dtype=bool) if stored is None else stored.present
-        for row in np.flatnonzero(~present).tolist():
-            archive.add_features(manifest, some_spec(), some_items([row]), timeout=10)
-            say(f"done {row}")
-    say("end")
+        for number, row in enumerate(np.flatnonzero(~present)[:count].tolist(), start=1):
+            archive.add_features(manifest, some_spec(), some_items([row]), timeout=FOREVER_SECONDS)
+            if number < count:
+                told.send(row)
+    time.sleep(FOREVER_SECONDS)
 
 
 def steps(folder: str, what: str) -> None:
@@ -100,5 +107,5 @@ def state(place: Path) -> list[int]:
 
 
 if __name__ == "__main__":
-    verbs: dict[str, Callable[..., None]] = {"loop": loop, "steps": steps}
-    verbs[sys.argv[1]](*sys.argv[2:])
+    assert sys.argv[1] == "steps"
+    steps(*sys.argv[2:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -12,86 +13,61 @@ from pathlib import Path
 
 import pytest
 from archive_samples import video_id
-from writer_process import VIDEOS, loop_index
+from writer_process import VIDEOS, commit_rounds, loop_index
 
 from hybrid.errors import HybridError
 from indexes.archive import Archive
 from indexes.base import BackendName
 from indexes.vectors import hash_vectors, round_vectors
+from tests.forked import fork_server
 
 SCRIPT = Path(__file__).with_name("writer_process.py")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # the script forks, which OpenMP's threads would not survive
 KILLS = 10
 
 
-def start_writer(folder: Path) -> subprocess.Popen[str]:
-    """A writer that has done its imports, or is about to, and waits to be told where to begin."""
-    command = [sys.executable, str(SCRIPT), "loop", str(folder), "ask"]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
-
-
-def run_until_killed(writer: subprocess.Popen[str], first: int, chance: random.Random) -> tuple[int, int]:
-    """Let a writer work, kill it at a random moment; the last round it acknowledged and the last it began."""
-    with writer:
-        assert writer.stdout is not None
-        assert writer.stdin is not None
-        writer.stdin.write(f"{first}\n")
-        writer.stdin.flush()
-        started = time.perf_counter()
-        done, wanted = first - 1, first + chance.randrange(3)
-        begun, took = first - 1, 0.02
-        while done < wanted:
-            line = writer.stdout.readline()
-            assert line, "the writer ended by itself; its error is above"
-            word, number = line.split()
-            if word == "begin":
-                begun, started = int(number), time.perf_counter()
-            else:
-                done, took = int(number), time.perf_counter() - started
-        # Anywhere in the next write, or just after it.
-        time.sleep(chance.uniform(0, 1.2 * took))
-        writer.kill()
-        for line in writer.stdout:
-            word, number = line.split()
-            begun, done = (int(number), done) if word == "begin" else (begun, int(number))
-    return done, begun
+def kill_in_round(folder: Path, first: int, last: int, chance: random.Random) -> None:
+    """Let a writer work from round ``first`` on, and kill it somewhere in the round ``last``, or just after it."""
+    mine, theirs = fork_server().Pipe(duplex=False)
+    writer = fork_server().Process(target=commit_rounds, args=(theirs, str(folder), first, last - first + 1))
+    writer.start()
+    theirs.close()
+    said, started, took = ("", first), time.perf_counter(), 0.02
+    while said != ("begin", last):
+        said = mine.recv()  # EOFError: the writer ended by itself; its error is above
+        started, took = time.perf_counter(), time.perf_counter() - started
+    time.sleep(chance.uniform(0, 1.2 * took))
+    writer.kill()
+    writer.join()
+    assert writer.exitcode == -signal.SIGKILL
+    with pytest.raises(EOFError):
+        mine.recv()
+    mine.close()
 
 
 def vectors_hash(number: int) -> str:
     return hash_vectors(round_vectors(loop_index(number)["vectors"]))
 
 
-def end(writer: subprocess.Popen[str]) -> None:
-    with writer:
-        writer.kill()
-
-
-def test_nothing_acknowledged_is_lost_when_writers_are_killed(
-    tmp_path: Path, backend: BackendName, request: pytest.FixtureRequest
-) -> None:
+def test_nothing_acknowledged_is_lost_when_writers_are_killed(tmp_path: Path, backend: BackendName) -> None:
     chance = random.Random(20)
     folder = tmp_path / "archive"
     Archive.open(folder, backend=backend).close()
     holds: dict[int, int] = {}  # video -> round whose index it must hold
-    following, in_flight = 0, 0
-    writers = [start_writer(folder)]
-    request.addfinalizer(lambda: [end(writer) for writer in writers])
-    for kill in range(KILLS):
-        if kill + 1 < KILLS:
-            writers.append(start_writer(folder))  # starts up while this one is at work
-        done, begun = run_until_killed(writers[kill], following, chance)
-        holds.update({number % VIDEOS: number for number in range(following, done + 1)})
+    following = 0
+    for _ in range(KILLS):
+        begun = following + chance.randrange(4)
+        kill_in_round(folder, following, begun, chance)
+        holds.update({number % VIDEOS: number for number in range(following, begun)})
         with Archive.open(folder, create=False) as archive:
-            if begun > done:  # not acknowledged: the old index or the new one
-                in_flight += 1
-                manifest = archive.manifest(video_id(begun % VIDEOS))
-                if manifest is not None and manifest.vectors_hash == vectors_hash(begun):
-                    holds[begun % VIDEOS] = begun
+            # Not acknowledged: the old index or the new one.
+            manifest = archive.manifest(video_id(begun % VIDEOS))
+            if manifest is not None and manifest.vectors_hash == vectors_hash(begun):
+                holds[begun % VIDEOS] = begun
             for video, number in holds.items():
                 assert archive.verify(video_id(video)).vectors_hash == vectors_hash(number)
             assert {int(manifest.video_id, 16) for manifest in archive.manifests()} == set(holds)
-        following = max(begun, done) + 1
-    assert in_flight >= KILLS // 3, "hardly any kill met a write in flight: the test has lost its point"
+        following = begun + 1
     assert_the_same_as_undisturbed(folder, tmp_path / "undisturbed", backend)
 
 

@@ -9,15 +9,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
 from archive_samples import some_index, video_id
-from writer_process import VIDEOS, loop_index
+from writer_process import VIDEOS, commit_rounds, loop_index
 
 from hybrid.errors import ArchiveLockedError
 from indexes.archive import Archive
 from indexes.vectors import hash_vectors, round_vectors
+from tests.forked import fork_server
 
 SCRIPT = Path(__file__).with_name("writer_process.py")
 ONE, TWO = video_id(1), video_id(2)
@@ -35,6 +37,10 @@ def script(*arguments: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
+def vectors_hash(number: int) -> str:
+    return hash_vectors(round_vectors(loop_index(number)["vectors"]))
+
+
 def line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
@@ -49,13 +55,13 @@ def test_one_works_the_other_is_told_or_waits(archive: Archive) -> None:
         started = time.perf_counter()
         with pytest.raises(ArchiveLockedError, match=r"waited 0\.2 s"), archive.lock(ONE, timeout=0.2):
             pass
-        assert 0.2 <= time.perf_counter() - started < 5
+        assert time.perf_counter() - started >= 0.2
         # Readers and writers of other videos are not held up.
         assert archive.verify(ONE).frames == len(archive.timeline(ONE)) == 40
         archive.commit(TWO, **some_index(2))
         assert other.stdin is not None
         threading.Timer(0.3, other.stdin.close).start()
-        with archive.lock(ONE, timeout=30):
+        with archive.lock(ONE, timeout=250):
             archive.commit(ONE, **some_index(2))
     assert archive.verify(ONE)
 
@@ -71,27 +77,30 @@ def test_a_killed_holder_holds_no_longer(archive: Archive) -> None:
 def test_two_writers_of_the_same_videos_and_a_reader(archive: Archive) -> None:
     for number in range(VIDEOS):
         archive.commit(video_id(number), **loop_index(number))
-    folder, rounds, done = str(archive.folder), 8, []
-
-    def follow(process: subprocess.Popen[str], first: int) -> None:
-        while (word := line(process)) and len([number for number in done if number >= first]) < rounds:
-            if word.startswith("done"):
-                done.append(int(word.split()[1]))
-
-    with script("loop", folder, "0") as one, script("loop", folder, "100") as two:
-        followers = [threading.Thread(target=follow, args=(one, 0)), threading.Thread(target=follow, args=(two, 100))]
-        for follower in followers:
-            follower.start()
-        deadline = time.monotonic() + 60
-        while any(follower.is_alive() for follower in followers) and time.monotonic() < deadline:
+    folder, rounds, server = str(archive.folder), 9, fork_server()
+    writers, said = [], {}
+    for first in (0, 100):
+        mine, theirs = server.Pipe(duplex=False)
+        writers.append(server.Process(target=commit_rounds, args=(theirs, folder, first, rounds)))
+        writers[-1].start()
+        theirs.close()
+        said[mine] = ("", first)
+    ends = {("done", rounds - 2), ("done", 100 + rounds - 2)}
+    try:
+        while working := [mine for mine, last in said.items() if last not in ends and last[0] != "refused"]:
             for number in range(VIDEOS):
                 query = loop_index(number)["vectors"][0]
                 assert len(archive.search(video_id(number), query, 5)) == 5
-    for follower in followers:
-        follower.join()
+            for mine in wait(working, timeout=0):
+                said[mine] = mine.recv()  # type: ignore[index, union-attr]
+    finally:
+        for writer, mine in zip(writers, said, strict=True):
+            writer.kill()
+            writer.join()
+            mine.close()
     # A writer that met the other's lock was told so and ended; the one that was left did its rounds.
-    assert len(done) >= rounds
-    expected = {hash_vectors(round_vectors(loop_index(number)["vectors"])) for number in [*range(99), *range(100, 199)]}
+    assert ends & set(said.values())
+    expected = {vectors_hash(number) for first in (0, 100) for number in range(first, first + rounds)}
     with Archive.open(folder) as after:
         for number in range(VIDEOS):
             assert after.verify(video_id(number)).vectors_hash in expected

@@ -33,12 +33,12 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 @pytest.fixture(autouse=True)
 def short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The file systems that tests run on count time finely; the margin for coarse ones would be waited for."""
-    monkeypatch.setattr(identity, "_RECENT_SECONDS", 0.1)
+    monkeypatch.setattr(identity, "_RECENT_SECONDS", 0.03)
 
 
 def settle() -> None:
     """Let so much time go by that a file's times are old enough to be trusted."""
-    time.sleep(0.15)
+    time.sleep(0.05)
 
 
 def make_video(path: Path, content: bytes = b"video" * 1000) -> Path:
@@ -101,7 +101,10 @@ def test_another_file_at_the_same_path_is_noticed(tmp_path: Path) -> None:
     assert identify(video, cache=cache) != before
 
 
-def test_a_video_that_is_being_written_is_not_remembered(tmp_path: Path, reads: list[Path]) -> None:
+def test_a_video_that_is_being_written_is_not_remembered(
+    tmp_path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "_RECENT_SECONDS", 3600.0)
     video = tmp_path / "a.mp4"
     video.write_bytes(b"fresh")  # no time to settle: a change in the same tick would leave no trace
     identify(video, cache=tmp_path / "cache")

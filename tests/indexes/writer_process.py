@@ -1,7 +1,7 @@
 """Run by the tests as a process of its own, to be killed or to stand in another's way.
 
-loop ARCHIVE FIRST     commit indexes without end, saying "begin N" before and "done N" after each;
-                       FIRST is the first N, or "ask" for one from standard input
+As a script:
+
 hold ARCHIVE VIDEO     take a video's lock, say "held", keep it until standard input ends
 steps ARCHIVE WHAT     die before the 1st, 2nd, 3rd ... change to the file system, in a child each; say what is left
 """
@@ -12,14 +12,18 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from archive_samples import some_index, video_id
 
+from hybrid.errors import ArchiveLockedError
 from indexes.archive import Archive
 
+FOREVER_SECONDS = 3600.0
 VIDEOS = 3
 ONE = video_id(1)
 
@@ -31,24 +35,29 @@ def loop_index(number: int) -> dict[str, Any]:
     return some_index(number, count=300 + number % 5, dimension=64)
 
 
-def say(line: str) -> None:
-    """One line in one piece, so that a kill does not cut it."""
-    os.write(sys.stdout.fileno(), f"{line}\n".encode())
+def commit_rounds(told: Connection, folder: str, first: int, rounds: int) -> None:
+    """Commit an index in each round, with ("begin", N) said before and ("done", N) after it.
 
-
-def loop(folder: str, first: str) -> None:
-    number = int(sys.stdin.readline() if first == "ask" else first)
+    After the last round nothing is said: the process waits to be killed. So a kill never comes too
+    late, however fast the writer is or however long the test is kept from its work. A writer that
+    meets another's lock says ("refused", N) and ends.
+    """
     with Archive.open(folder, create=False) as archive:
-        while True:
-            say(f"begin {number}")
-            archive.commit(video_id(number % VIDEOS), **loop_index(number))
-            say(f"done {number}")
-            number += 1
+        for number in range(first, first + rounds):
+            told.send(("begin", number))
+            try:
+                archive.commit(video_id(number % VIDEOS), **loop_index(number))
+            except ArchiveLockedError:
+                told.send(("refused", number))
+                return
+            if number < first + rounds - 1:
+                told.send(("done", number))
+    time.sleep(FOREVER_SECONDS)
 
 
 def hold(folder: str, video: str) -> None:
     with Archive.open(folder, create=False).lock(video):
-        say("held")
+        print("held", flush=True)
         sys.stdin.read()
 
 
@@ -126,5 +135,5 @@ def names(place: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    verbs: dict[str, Callable[[str, str], None]] = {"loop": loop, "hold": hold, "steps": steps}
+    verbs: dict[str, Callable[[str, str], None]] = {"hold": hold, "steps": steps}
     verbs[sys.argv[1]](sys.argv[2], sys.argv[3])

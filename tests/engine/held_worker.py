@@ -1,0 +1,36 @@
+"""A worker that holds in the middle of a video, so that what is done to it there is never done too late."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from multiprocessing.connection import Connection
+
+from hybrid.engine import workers
+
+__all__ = ["work_and_hold"]
+
+_work = workers._work
+
+
+class _Holding(workers._Reporter):
+    """Tells that a video's frames are about to be decoded and embedded, and goes no further."""
+
+    def __init__(self, held: str, connection: Connection) -> None:
+        super().__init__(connection)
+        self._held, self._video = held, ""
+
+    def start(self, video: str) -> None:
+        self._video = video
+        super().start(video)
+
+    def stage(self, name: str) -> None:
+        super().stage(name)
+        if name == "embed" and self._video.endswith(self._held):
+            time.sleep(3600)
+
+
+def work_and_hold(held: str, recipe: workers.EngineRecipe, connection: Connection, threads: int | None) -> None:
+    """In place of the worker's own: it stays in the video whose path ends with ``held``."""
+    workers._Reporter = partial(_Holding, held)  # type: ignore[misc, assignment]
+    _work(recipe, connection, threads)
