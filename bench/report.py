@@ -21,8 +21,10 @@ PACKAGES = (
     "faiss-gpu",
     "imageio-ffmpeg",
     "lancedb",
+    "matplotlib",
     "numpy",
     "open_clip_torch",
+    "openai",
     "torch",
     "transformers",
 )
@@ -62,7 +64,7 @@ def write_result(result: Mapping[str, Any], out: Path | None) -> None:
 def _module() -> str:
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
-    return spec.name if spec is not None else Path(sys.argv[0]).name
+    return spec.name.removesuffix(".__main__") if spec is not None else Path(sys.argv[0]).name
 
 
 def _commit() -> str:

@@ -1,0 +1,200 @@
+"""How well methods find the frames that answer questions, and how well a VideoQA model answers from them.
+
+    python -m bench.accuracy --dataset longvideobench --data lvb_val.json --videos videos/ --archive archive/ \\
+        --method hybrid --method aks --method uniform --frames 64 --out runs/lvb \\
+        --answer openai:http://localhost:8000/v1#Qwen/Qwen2.5-VL-7B-Instruct
+
+Each sample is on disk before the next one begins: a run that was stopped goes on where it was, with the same command,
+and only with the same settings. In the folder of the run lie ``run.json`` (settings, models with their hashes,
+versions, commit, machine), ``samples.jsonl``, ``report.json``, ``report.txt`` and ``latency.png``.
+
+Exit code 0: every sample has its numbers; 1: some failed (the report says why); 2: nothing could be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, redirect_stdout
+from dataclasses import asdict
+from typing import Any, Final
+
+from bench.accuracy.answerers import Answerer, open_answerer
+from bench.accuracy.arguments import answerer_options, ask_options, chosen_questions, digest, parser, template_of
+from bench.accuracy.measures import tolerances_for
+from bench.accuracy.methods import Method, parse_method
+from bench.accuracy.plot import save_plot
+from bench.accuracy.record import RunFolder, read_run
+from bench.accuracy.report import Samples, build_report, report_lines
+from bench.accuracy.runner import Plan, Progress, run_samples
+from bench.datasets.question import Question
+from bench.report import circumstances, print_table
+from hybrid.clip.encoder import FrameEncoder, load_encoder
+from hybrid.engine import Engine
+from hybrid.engine.settings import Settings
+from hybrid.engine.work import AskOptions
+from hybrid.errors import HybridError, InputError
+from hybrid.exports.json_file import write_text
+from hybrid.gens.load import load_scorer
+from hybrid.gens.prompt import PromptSpec, read_prompt_file
+from hybrid.gens.scorer import FrameScorer
+from hybrid.presets import encoder_of, sampler_of
+from hybrid.runtime import settle_process
+from indexes.archive import Archive
+
+__all__ = ["main"]
+
+FAILED, UNUSABLE, INTERRUPTED = 1, 2, 130
+_CREDENTIALS: Final = re.compile(r"//[^/@\s]+@")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run, report, and give the exit code."""
+    given = parser(__doc__.splitlines()[0] if __doc__ else None).parse_args(argv)
+    try:
+        return _run(given)
+    except HybridError as exc:
+        print(f"bench.accuracy: {exc}", file=sys.stderr)
+        return UNUSABLE
+    except KeyboardInterrupt:
+        print("bench.accuracy: stopped; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(given: argparse.Namespace) -> int:
+    methods = [parse_method(name) for name in dict.fromkeys(given.method)]
+    options = AskOptions(**ask_options(given))  # refuses what is not legal, before any work
+    template = template_of(given)
+    questions = chosen_questions(given)
+    if given.report_only:
+        settings, samples = read_run(given.out)
+        if settings["dataset"] != _dataset(given, questions):
+            raise InputError(f"{given.out} holds a run over other questions: {settings['dataset']}")
+        return _report(given, samples, questions, methods, settings)
+    within = tuple(given.within) if given.within else tolerances_for(questions)
+    models = _Models(given, methods)
+    settings = {
+        "dataset": _dataset(given, questions),
+        "options": {**asdict(options), "with_options": given.with_options, "within_seconds": within},
+        "sampling": {"rate": given.rate},
+        "encoder": dict(models.encoder.identity),
+        "device": models.encoder.device,
+        "sampler": models.sampler_identity,
+        "answerer": None if models.answerer is None else {**models.answerer.identity, "template": template},
+    }
+    plan = Plan(
+        questions=questions,
+        folder=given.videos,
+        methods=methods,
+        options=ask_options(given),
+        within=within,
+        with_options=given.with_options,
+        answerer=models.answerer,
+        template=template,
+        retry_failed=given.retry_failed,
+    )
+    session = {**_circumstances(), "methods": [method.name for method in methods]}
+    with ExitStack() as stack:
+        folder = stack.enter_context(RunFolder(given.out, settings, session))
+        archive = Archive.open(given.archive)
+        engine = stack.enter_context(Engine(archive, models.settings, encoder=models.encoder, scorer=models.scorer))
+        run_samples(plan, engine, folder, tell=_tell)
+        return _report(given, folder.samples, questions, methods, settings)
+
+
+def _circumstances() -> dict[str, Any]:
+    """Command, commit, machine and versions; a name and password in a URL of the command are no one's business."""
+    known = circumstances()
+    return {**known, "command": _CREDENTIALS.sub("//***@", known["command"])}
+
+
+def _dataset(given: argparse.Namespace, questions: Sequence[Question]) -> dict[str, Any]:
+    return {"name": given.dataset, "questions": len(questions), "digest": digest(questions)}
+
+
+class _Models:
+    """What the methods and the answers need, loaded before the run so that nobody waits for it in between."""
+
+    def __init__(self, given: argparse.Namespace, methods: Sequence[Method]) -> None:
+        prompt: PromptSpec | None = None if given.prompt is None else read_prompt_file(given.prompt)
+        self.settings = Settings(
+            preset=given.preset,
+            encoder=given.encoder,
+            sampler=given.sampler,
+            rate=given.rate,
+            device=given.device,
+            dtype=given.dtype,
+            prompt=prompt,
+            constrained=given.constrained,
+        )
+        self.settings.check()
+        self.answerer: Answerer | None = None
+        if given.answer is not None:
+            self.answerer = open_answerer(given.answer, answerer_options(given))
+        self.encoder: FrameEncoder = load_encoder(
+            given.encoder or encoder_of(given.preset), device=given.device, dtype=given.dtype
+        )
+        self.scorer: FrameScorer | None = None
+        self.sampler_identity: Mapping[str, Any] | None = None
+        if any(method.needs_gens for method in methods):
+            self.scorer = _scorer(given, prompt)
+            self.sampler_identity = {**self.scorer.identity, "constrained": given.constrained}
+
+
+def _scorer(given: argparse.Namespace, prompt: PromptSpec | None) -> FrameScorer:
+    from hybrid.gens.loop.options import LoopOptions
+
+    return load_scorer(
+        given.sampler or sampler_of(given.preset),
+        device=given.device,
+        dtype=given.dtype,
+        prompt=prompt,
+        loop=LoopOptions(constrained=True) if given.constrained else None,
+    )
+
+
+def _tell(progress: Progress) -> None:
+    each = progress.seconds / max(1, progress.done)
+    print(
+        f"{progress.done} samples done, {progress.left} left ({progress.left * each / 60:.1f} min), "
+        f"{progress.failed} failed",
+        file=sys.stderr,
+    )
+
+
+def _report(
+    given: argparse.Namespace,
+    samples: Samples,
+    questions: Sequence[Question],
+    methods: Sequence[Method],
+    settings: Mapping[str, Any],
+) -> int:
+    report = build_report(
+        samples, questions, [method.name for method in methods], by=given.by, resamples=given.resamples
+    )
+    text = io.StringIO()
+    with redirect_stdout(text):
+        for title, header, rows in report_lines(report):
+            print(f"\n{title}")
+            print_table(header, rows)
+    for method, state in report["methods"].items():
+        for reason, count in state["failures"].items():
+            text.write(f"\n{method}: {count} failed: {reason}")
+    shown = text.getvalue().strip()
+    print(shown)
+    write_text(given.out / "report.txt", shown.encode("ascii", "backslashreplace").decode("ascii") + "\n")
+    result = {"benchmark": "accuracy", **_circumstances(), "settings": settings, "report": report}
+    write_text(given.out / "report.json", json.dumps(result, indent=2) + "\n")
+    title = f"{given.dataset}, {given.frames} frames, {report['questions']} questions to {report['videos']} videos"
+    save_plot(report, given.out / "latency.png", title=title)
+    print(json.dumps(result))
+    return FAILED if any(state["failed"] for state in report["methods"].values()) else 0
+
+
+if __name__ == "__main__":
+    settle_process()
+    sys.exit(main())

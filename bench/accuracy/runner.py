@@ -1,0 +1,250 @@
+"""Ask every question under every method, measure, and keep each sample as soon as it is done.
+
+Videos come one after another, each with all its questions. What fails ends a sample, never the run; the run ends only
+for what would end every sample: a VideoQA model that refuses all requests, a disk that is full, the user.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bench.accuracy.answerers import Answerer, AnswererUnusableError, Reply
+from bench.accuracy.letters import extract_letter, without_thoughts
+from bench.accuracy.measures import measure_reply, measure_selection
+from bench.accuracy.methods import Method, select_frames
+from bench.accuracy.prompts import DEFAULT_TEMPLATE, Picture, letters_of, write_prompt
+from bench.accuracy.record import Failure, RunFolder, Sample
+from bench.datasets.question import Question
+from hybrid.engine import Engine
+from hybrid.engine.run import is_hopeless
+from hybrid.engine.work import AskKeywords
+from hybrid.errors import HybridError, SaveError, first_line
+from hybrid.progress import NullProgress
+from hybrid.values import Answer
+
+__all__ = ["Plan", "Progress", "run_samples"]
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is asked.
+
+    Attributes:
+        questions: of one data set.
+        folder: where their videos lie.
+        methods: how frames are chosen.
+        options: of all methods (``frames``, ``window``, ``seed`` ...).
+        within: tolerances of the measures in seconds.
+        with_options: whether the options are part of the text that frames are chosen by.
+        answerer: the VideoQA model; None for none.
+        template: what it is asked.
+        retry_failed: whether samples that failed in an earlier session are done again.
+    """
+
+    questions: Sequence[Question]
+    folder: Path
+    methods: Sequence[Method]
+    options: AskKeywords
+    within: Sequence[float]
+    with_options: bool = False
+    answerer: Answerer | None = None
+    template: str = DEFAULT_TEMPLATE
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: samples done now and left over all, of these failed, and seconds since it began."""
+
+    done: int
+    left: int
+    failed: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Step:
+    """Which step a sample is in, and how long the steps took."""
+
+    name: str = "select"
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        self.name = name
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - started
+
+
+def run_samples(
+    plan: Plan, engine: Engine, folder: RunFolder, *, tell: Callable[[Progress], None] | None = None
+) -> int:
+    """Do all samples that the folder does not hold yet.
+
+    Args:
+        plan: what is asked.
+        engine: with its models loaded, so that their loading is in no sample's time.
+        folder: where samples are kept.
+        tell: is told after each video.
+
+    Returns:
+        How many samples were done now.
+
+    Raises:
+        AnswererUnusableError: the VideoQA model refuses all requests.
+        SaveError: the disk is full.
+        HybridError: what would meet every further video.
+    """
+    todo = _todo(plan, folder)
+    started, done, failed = time.perf_counter(), 0, 0
+    left = sum(len(pairs) for pairs in todo.values())
+    _warm_up(plan, engine, todo)
+    for video, pairs in todo.items():
+        reason = _index(plan, engine, video)
+        for question, method in pairs:
+            if reason is None:
+                sample = _sample(plan, engine, folder.session, question, method)
+            else:
+                failure = Failure("index", reason)
+                sample = Sample(method.name, question.id, video, folder.session, failure=failure)
+            folder.add(sample)
+            done, left, failed = done + 1, left - 1, failed + (sample.failure is not None)
+        if tell is not None:
+            tell(Progress(done, left, failed, time.perf_counter() - started))
+    return done
+
+
+def _todo(plan: Plan, folder: RunFolder) -> dict[str, list[tuple[Question, Method]]]:
+    """What is not done yet, by video in order of first use."""
+    todo: dict[str, list[tuple[Question, Method]]] = {}
+    for question in plan.questions:
+        for method in plan.methods:
+            before = folder.samples.get((method.name, question.id))
+            if before is None or (plan.retry_failed and before.failure is not None):
+                todo.setdefault(question.video, []).append((question, method))
+    return todo
+
+
+def _index(plan: Plan, engine: Engine, video: str) -> str | None:
+    """Make the video's index, with GenS's features if a method needs them; why that failed, or None."""
+    features = None if any(method.needs_gens for method in plan.methods) else False
+    try:
+        engine.index(plan.folder / video, features=features, progress=NullProgress())
+    except (HybridError, OSError, MemoryError) as exc:
+        if is_hopeless(exc):
+            raise
+        return str(exc) or first_line(exc)
+    except Exception as exc:
+        _LOG.error("%s: unexpected error", video, exc_info=exc)
+        return f"unexpected error: {first_line(exc)}"
+    return None
+
+
+def _warm_up(plan: Plan, engine: Engine, todo: Mapping[str, Sequence[tuple[Question, Method]]]) -> None:
+    """One question that is not measured: the first call of a model is slower than all others."""
+    video = next(iter(todo), None)
+    if video is None or _index(plan, engine, video) is not None:
+        return
+    for method in plan.methods:
+        try:
+            select_frames(engine, method, plan.folder / video, todo[video][0][0].question, plan.options)
+        except HybridError:
+            return  # the sample itself will say so
+
+
+def _sample(plan: Plan, engine: Engine, session: int, question: Question, method: Method) -> Sample:
+    """One question under one method, with the reason where something fails."""
+    step = _Step()
+    sample = Sample(method.name, question.id, question.video, session)
+    try:
+        video = plan.folder / question.video
+        text = write_prompt(question, "{question}\n{options}") if plan.with_options else question.question
+        with step.timed("select"):
+            answer = select_frames(engine, method, video, text, plan.options)
+        sample = _measured(sample, plan, engine, question, answer, step)
+        if plan.answerer is not None:
+            sample = _answered(sample, plan, plan.answerer, engine, question, answer, step)
+    except (AnswererUnusableError, SaveError):
+        raise
+    except (HybridError, OSError, MemoryError) as exc:
+        if is_hopeless(exc) and step.name != "answer":
+            raise
+        return replace(sample, seconds=step.seconds, failure=_failure(step, str(exc) or first_line(exc)))
+    except Exception as exc:
+        # A mistake of ours that one question brings out must not cost the others; it is not hushed up.
+        _LOG.error("%s, %s: unexpected error", question.id, method.name, exc_info=exc)
+        return replace(sample, seconds=step.seconds, failure=_failure(step, f"unexpected error: {first_line(exc)}"))
+    return replace(sample, seconds=step.seconds)
+
+
+def _failure(step: _Step, reason: str) -> Failure:
+    if step.name == "frames":
+        return Failure("frames", reason)
+    return Failure("answer" if step.name == "answer" else "select", reason)
+
+
+def _measured(sample: Sample, plan: Plan, engine: Engine, question: Question, answer: Answer, step: _Step) -> Sample:
+    archive = engine.archive
+    timeline = archive.timeline(archive.require(answer.video_id))
+    return replace(
+        sample,
+        selection=answer.to_dict(),
+        seconds=step.seconds,
+        measures=measure_selection(question, answer, timeline, plan.within),
+        degraded=tuple(f"{stage.name}: {stage.fallback_reason}" for stage in answer.stages if stage.fallback_reason),
+    )
+
+
+def _answered(
+    sample: Sample,
+    plan: Plan,
+    answerer: Answerer,
+    engine: Engine,
+    question: Question,
+    answer: Answer,
+    step: _Step,
+) -> Sample:
+    with step.timed("frames"):
+        pictures = _pictures(engine, plan.folder / question.video, answer)
+    with step.timed("answer"):
+        reply = answerer.answer(pictures, write_prompt(question, plan.template))
+    option = _option(question, reply)
+    measures = {**sample.measures, **measure_reply(question, option)}
+    return replace(sample, measures=measures, reply=_reply_record(reply, option, len(pictures)))
+
+
+def _pictures(engine: Engine, video: Path, answer: Answer) -> list[Picture]:
+    """The selected frames, all of them: an answer from fewer would be another method's."""
+    seconds = {frame.ordinal: frame.seconds for frame in answer.frames}
+    pictures = [Picture(seconds[ordinal], rgb) for ordinal, rgb in engine.read_frames(video, sorted(seconds))]
+    if not pictures or len(pictures) < len(seconds):
+        raise HybridError(f"{len(pictures)} of {len(seconds)} selected frames can be decoded from {video}")
+    return pictures
+
+
+def _option(question: Question, reply: Reply) -> int | None:
+    """The place of the option that a reply names; None if it names none, or there are no options."""
+    letters = letters_of(question)
+    letter = extract_letter(without_thoughts(reply.text), letters) if letters else None
+    return None if letter is None else letters.index(letter)
+
+
+def _reply_record(reply: Reply, option: int | None, pictures: int) -> dict[str, Any]:
+    return {
+        "text": reply.text,
+        "option": option,
+        "model": reply.model,
+        "pictures": pictures,
+        "prompt_tokens": reply.prompt_tokens,
+        "new_tokens": reply.new_tokens,
+        "finish": reply.finish,
+    }

@@ -1,0 +1,104 @@
+"""Names of methods, and what is measured of what they choose."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.accuracy.measures import measure_reply, measure_selection, tolerances_for
+from bench.accuracy.methods import Method, parse_method
+from bench.accuracy.plot import main_measure
+from bench.accuracy.record import Sample
+from bench.accuracy.report import build_report, report_lines
+from bench.datasets.question import Question
+from bench.metrics.bootstrap import bootstrap_difference
+from hybrid.values import Answer, AnswerFrame, Sampling, Timeline
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("hybrid", Method("hybrid", "hybrid")),
+        ("gens", Method("gens", "gens")),
+        ("clip", Method("clip", "clip")),
+        ("uniform", Method("uniform", "none", "uniform")),
+        ("aks", Method("aks", "clip", "aks")),
+        ("mdp3", Method("mdp3", "clip", "mdp3")),
+        ("hybrid+aks", Method("hybrid+aks", "hybrid", "aks")),
+        ("aks@clip", Method("aks@clip", "clip", "aks", "clip")),
+    ],
+)
+def test_a_name_says_who_scores_and_who_chooses(name: str, method: Method) -> None:
+    assert parse_method(name) == method
+
+
+def test_the_options_of_a_method() -> None:
+    assert parse_method("hybrid+aks").keywords({"frames": 3}) == {"frames": 3, "select": "aks", "scores": None}
+    assert parse_method("clip").keywords({}) == {"fine": False, "select": None, "scores": None}
+    assert parse_method("gens").keywords({})["coarse"] is False
+
+
+def answer_of(*ordinals: int) -> Answer:
+    frames = tuple(AnswerFrame(float(o), o, o * 30, None, None) for o in ordinals)
+    return Answer("q", "v.mp4", "0", 10.0, (), frames, ())
+
+
+def test_a_frame_that_is_held_counts_once() -> None:
+    # Samples 3 and 4 show one frame: it can be selected once, so that it can only be wanted once.
+    seconds = np.array([0.0, 1.0, 2.0, 3.0, 3.0, 5.0])
+    timeline = Timeline(np.arange(6), seconds, np.arange(6), Sampling(), 6.0)
+    question = Question("q", "v.mp4", "?", spans_seconds=((2.5, 4.5),))
+    assert measure_selection(question, answer_of(3), timeline, (0.0,))["frame_f1"] == 1.0
+    assert tolerances_for([question]) == (0.0,)
+
+
+def test_a_moment_between_two_samples_has_no_frames_to_want() -> None:
+    timeline = Timeline(np.array([0, 5]), np.array([0.0, 5.0]), np.array([0, 5]), Sampling(), 9.0)
+    question = Question("q", "v.mp4", "?", moments_seconds=(2.5,))
+    measures = measure_selection(question, answer_of(0), timeline, (1.0, 5.0))
+    assert "frame_f1" not in measures
+    assert (measures["recall@1"], measures["recall@5"], measures["all_hit@5"]) == (0.0, 1.0, 1.0)
+    assert measure_selection(Question("q", "v", "?"), answer_of(0), timeline, (1.0,)) == {}
+
+
+def test_an_unreadable_reply_is_wrong_and_one_without_truth_no_measure() -> None:
+    asked = Question("q", "v.mp4", "?", options=("a", "b"), answer=1)
+    assert (measure_reply(asked, 1), measure_reply(asked, 0), measure_reply(asked, None)) == (
+        {"accuracy": 1.0},
+        {"accuracy": 0.0},
+        {"accuracy": 0.0},
+    )
+    assert measure_reply(Question("q", "v.mp4", "?", options=("a", "b")), 1) == {}
+
+
+def test_a_difference_is_over_the_questions_that_both_have() -> None:
+    questions = [Question(f"q{n}", f"v{n % 3}.mp4", "?", labels={"kind": "ab"[n % 2]}) for n in range(9)]
+    rng = np.random.default_rng(0)
+    values = {method: rng.random(9) for method in ("x", "y")}
+    samples = [
+        Sample(method, q.id, q.video, 0, {"frames": [1]}, {"select": 0.1}, {"recall@1": float(values[method][n])})
+        for method in ("x", "y")
+        for n, q in enumerate(questions)
+        if (method, n) not in (("y", 4), ("x", 7))
+    ]
+    report = build_report({s.key: s for s in samples}, questions, ["x", "y"], by=["kind"], resamples=200)
+    both = [n for n in range(9) if n not in (4, 7)]
+    wanted = bootstrap_difference(
+        values["x"][both], values["y"][both], [questions[n].video for n in both], resamples=200
+    )
+    found = report["differences"]["to"]["recall@1"]["y"]
+    assert (found["value"], found["low"], found["p_value"]) == (wanted.value, wanted.low, wanted.p_value)
+    assert found["questions"] == 7
+    assert report["measures"]["all"]["x"]["recall@1"]["questions"] == 8
+    assert report["differences"]["by_group"]["kind=b"]["recall@1"]["y"]["questions"] == 3
+    assert report["measures"]["kind=a"]["x"]["recall@1"]["questions"] == 5
+    assert report["methods"]["y"]["done"] == 8
+    assert [title for title, _, _ in report_lines(report)] == ["all", "kind=a", "kind=b", "differences"]
+    assert main_measure(report) == "recall@1"
+
+
+def test_a_report_of_nothing_is_empty_and_no_error() -> None:
+    report = build_report({}, [Question("q", "v.mp4", "?")], ["x", "y"])
+    assert main_measure(report) is None
+    assert report["methods"]["x"]["select_seconds"] == {"median": None, "p95": None}
+    assert report_lines(report)[0][2][0][:4] == ["x", "0", "0", "0"]

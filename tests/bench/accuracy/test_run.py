@@ -1,0 +1,258 @@
+"""``python -m bench.accuracy`` from end to end: real video files, small real models, a real server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.accuracy import __main__ as runner
+from bench.accuracy import export
+from bench.accuracy.record import read_run
+from hybrid.clip.encoder import ClipEncoder, load_encoder
+from hybrid.engine import Engine
+from hybrid.exports.lmms_eval import read_selection
+from tests.bench.accuracy.conftest import Server
+
+Run = Callable[..., int]
+METHODS = ("--method", "hybrid", "--method", "aks", "--method", "uniform")
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("archive")
+
+
+@pytest.fixture
+def whole_run(videos: Path, annotations: Path, archive: Path, clip_folder: Path, gens_folder: Path) -> Run:
+    """The command, with five frames of the clips and the small models; what a test adds comes last."""
+
+    def command(out: Path, *more: str, methods: tuple[str, ...] = METHODS) -> int:
+        given = ["--dataset", "longvideobench", "--data", str(annotations), "--videos", str(videos)]
+        given += ["--archive", str(archive), "--encoder", f"local-dir:{clip_folder}", "--sampler", str(gens_folder)]
+        return runner.main([*given, *methods, "--frames", "5", "--resamples", "50", "--out", str(out), *more])
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def encoder(clip_folder: Path) -> ClipEncoder:
+    return load_encoder(f"local-dir:{clip_folder}", device="cpu")
+
+
+@pytest.fixture
+def run(whole_run: Run, encoder: ClipEncoder, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The same without the picture, and with CLIP loaded once for all tests."""
+    monkeypatch.setattr(runner, "save_plot", lambda *_, **__: False)
+    monkeypatch.setattr(runner, "load_encoder", lambda *_, **__: encoder)
+    return whole_run
+
+
+def report_of(out: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((out / "report.json").read_text())
+    return document
+
+
+def test_every_question_under_every_method_is_measured(
+    whole_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert whole_run(tmp_path, "--skip-missing", "--by", "category") == 0
+    printed = capsys.readouterr()
+    document = json.loads(printed.out.splitlines()[-1])
+    assert document == report_of(tmp_path)
+    report = document["report"]
+    assert (report["questions"], report["videos"]) == (4, 2)
+    assert "1 videos are not in" in printed.err
+    settings, samples = read_run(tmp_path)
+    assert len(samples) == 3 * 4
+    assert len(settings["encoder"]["weights"]) == 32
+    assert len(settings["sampler"]["weights"]) == 16
+    assert (settings["options"]["frames"], settings["options"]["within_seconds"]) == (5, [1.0, 2.0, 5.0])
+    session = json.loads((tmp_path / "run.json").read_text())["sessions"][0]
+    assert {"command", "commit", "machine", "versions"} <= session.keys()
+    for sample in samples.values():
+        assert sample.selection is not None
+        seconds = [frame["seconds"] for frame in sample.selection["frames"]]
+        assert len(seconds) <= 5
+        assert sample.measures.keys() >= {"recall@1", "all_hit@2", "precision@5", "frame_f1"}
+        assert sample.seconds["select"] > 0
+    # The second clip lasts a little more than 21 s, so that there are 22 samples; its moment is at 1 s.
+    uniform = samples["uniform", "two_0"]
+    assert [frame["ordinal"] for frame in (uniform.selection or {})["frames"]] == [0, 5, 10, 15, 21]
+    assert (uniform.measures["recall@1"], uniform.measures["precision@5"]) == (1.0, 2 / 5)
+    mean = report["measures"]["all"]["uniform"]["recall@1"]
+    assert mean["value"] == pytest.approx(np.mean([samples["uniform", q].measures["recall@1"] for q in IDS]))
+    assert report["measures"]["category=S2O"]["aks"]["recall@2"]["questions"] == 4
+    assert report["differences"]["to"]["recall@1"].keys() == {"aks", "uniform"}
+    assert (tmp_path / "report.txt").read_text().startswith("all\nmethod ")
+    with Image.open(tmp_path / "latency.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 10
+
+
+IDS = ("one_0", "one_1", "one_2", "two_0")
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    ask_many = Engine.ask_many
+
+    def counted(self: Engine, video: Any, questions: Any, **options: Any) -> Any:
+        asked.append((str(options.get("select")), *questions))
+        if len(asked) == 5:
+            raise KeyboardInterrupt
+        return ask_many(self, video, questions, **options)
+
+    methods = ("--method", "aks", "--method", "clip")
+    monkeypatch.setattr(Engine, "ask_many", counted)
+    assert run(tmp_path, "--skip-missing", methods=methods) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    lines = (tmp_path / "samples.jsonl").read_bytes()
+    assert len(lines.splitlines()) == 2  # two calls warm up, the fifth was stopped
+    (tmp_path / "samples.jsonl").write_bytes(lines + lines[:100])
+    assert run(tmp_path, "--skip-missing", methods=methods) == 0
+    again = (tmp_path / "samples.jsonl").read_bytes()
+    assert again.startswith(lines)
+    keys = [(line["method"], line["id"]) for line in map(json.loads, again.splitlines())]
+    assert sorted(keys) == sorted((method, name) for method in ("aks", "clip") for name in IDS)
+    done = len(asked)
+    assert run(tmp_path, "--skip-missing", methods=methods) == 0
+    assert len(asked) == done
+    assert (tmp_path / "samples.jsonl").read_bytes() == again
+
+
+def test_other_settings_are_refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    methods = ("--method", "uniform")
+    assert run(tmp_path, "--skip-missing", methods=methods) == 0
+    for more, said in (
+        (("--frames", "6"), "options.frames: 5 there, 6 now"),
+        (("--subset", "2"), "questions: 4 there, 2 now"),
+        (("--within", "3"), "options.within_seconds: [1.0, 2.0, 5.0] there, [3.0] now"),
+    ):
+        assert run(tmp_path, "--skip-missing", *more, methods=methods) == 2
+        assert said in capsys.readouterr().err
+    # Another method is no other setting: its samples are its own.
+    assert run(tmp_path, "--skip-missing", methods=("--method", "uniform", "--method", "clip")) == 0
+    assert len(read_run(tmp_path)[1]) == 8
+
+
+def test_what_fails_is_recorded_and_ends_nothing(
+    run: Run, tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.replies = lambda body: 400 if "red circle" in str(body["messages"]) else "The answer is B."
+    methods = ("--method", "uniform", "--method", "clip")
+    answer = ("--answer", f"openai:{server.url}#vlm", "--side", "64")
+    assert run(tmp_path, *answer, methods=methods) == 1
+    _, samples = read_run(tmp_path)
+    failures = {key: sample.failure for key, sample in samples.items() if sample.failure is not None}
+    assert {(key, failure.step) for key, failure in failures.items()} == {
+        *((("uniform", name), step) for name, step in (("one_0", "answer"), ("gone_0", "index"))),
+        *((("clip", name), step) for name, step in (("one_0", "answer"), ("gone_0", "index"))),
+    }
+    assert "BadRequestError" in failures["uniform", "one_0"].reason
+    assert "gone.mp4: there is no such file" in failures["clip", "gone_0"].reason
+    assert samples["uniform", "one_0"].measures.keys() >= {"recall@1"}  # what was selected is still measured
+    assert "accuracy" not in samples["uniform", "one_0"].measures
+    printed = capsys.readouterr().out
+    assert "uniform: 1 failed: answer: no reply from vlm" in printed
+    report = report_of(tmp_path)["report"]
+    assert report["measures"]["all"]["clip"]["accuracy"]["value"] == 1.0
+    assert report["measures"]["all"]["clip"]["accuracy"]["questions"] == 3
+    assert report["methods"]["clip"]["failed"] == 2
+    asked = len(server.requests)
+    assert run(tmp_path, *answer, methods=methods) == 1  # failures are not tried again by themselves
+    assert len(server.requests) == asked
+    server.replies = lambda body: "no idea"
+    assert run(tmp_path, *answer, "--retry-failed", methods=methods) == 1
+    assert len(server.requests) == asked + 2
+    _, samples = read_run(tmp_path)
+    again = samples["uniform", "one_0"]
+    assert (again.failure, again.measures["accuracy"], (again.reply or {})["option"]) == (None, 0.0, None)
+    assert report_of(tmp_path)["report"]["methods"]["uniform"]["unreadable"] == 1
+
+
+def test_the_model_is_shown_the_selected_frames(run: Run, tmp_path: Path, server: Server, videos: Path) -> None:
+    template = tmp_path / "template.txt"
+    template.write_text("{question} Choose:\n{options}\n")
+    more = ("--skip-missing", "--answer", f"openai:{server.url}#vlm", "--answer-prompt", str(template), "--times")
+    assert run(tmp_path / "run", *more, "--seed", "3", methods=("--method", "aks")) == 0
+    _, samples = read_run(tmp_path / "run")
+    assert [request["seed"] for request in server.requests] == [3] * 4
+    sample = samples["aks", "two_0"]
+    number = next(n for n in range(4) if "blue circle" in server.texts(n)[-1])
+    frames = (sample.selection or {})["frames"]
+    assert server.texts(number) == [
+        *(f"[{frame['seconds']:.1f} s]" for frame in frames),
+        "When is the blue circle shown? Choose:\nA. at once\nB. later\nC. never",
+    ]
+    assert (sample.reply or {})["text"] == "B"
+    assert (sample.measures["accuracy"], (sample.reply or {})["pictures"]) == (1.0, len(frames))
+    # The ground of the clip's scenes tells which frame a picture is of.
+    grounds = [tuple(int(c) for c in picture[-10, 10]) for picture in server.pictures(number)]
+    for frame, ground in zip(frames, grounds, strict=True):
+        want = (220, 220, 220) if frame["seconds"] < 7 else (20, 60, 60) if frame["seconds"] < 13 else (180, 200, 170)
+        assert np.abs(np.subtract(ground, want)).max() < 25
+
+
+def test_a_server_that_refuses_everything_ends_the_run(
+    run: Run, tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.replies = lambda body: 401
+    assert run(tmp_path, "--answer", f"openai:{server.url}#vlm", methods=("--method", "uniform")) == 2
+    assert "refuses every request for 'vlm'" in capsys.readouterr().err
+    assert len(server.requests) == 1
+    assert read_run(tmp_path)[1] == {}
+
+
+def test_a_password_in_the_command_is_not_kept(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["bench", "--answer", "openai:https://somebody:secret@host/v1#m"])
+    assert run(tmp_path, "--skip-missing", methods=("--method", "uniform")) == 0
+    for file in ("run.json", "report.json"):
+        assert "secret" not in (text := (tmp_path / file).read_text())
+        assert "openai:https://***@host/v1#m" in text
+
+
+def test_a_report_is_made_without_a_model(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(tmp_path, "--skip-missing", methods=("--method", "uniform")) == 0
+    before = report_of(tmp_path)["report"]["measures"]
+    monkeypatch.setattr(runner, "load_encoder", None)
+    assert run(tmp_path, "--skip-missing", "--report-only", methods=("--method", "uniform")) == 0
+    assert report_of(tmp_path)["report"]["measures"] == before
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--method", "best"), "there is no selector 'best'"),
+        (("--method", "llm+aks"), "before the plus sign clip, gens, hybrid are legal"),
+        (("--method", "tifre"), "compares frames with several texts"),
+        (("--method", "uniform", "--frames", "0"), "frames is 0"),
+        (("--method", "uniform", "--only", "level=L9"), "no question has level=L9"),
+        (("--method", "uniform", "--split", "test"), "--split is for the world"),
+        (("--method", "uniform", "--answer", "claude"), "legal are openai:URL#MODEL"),
+        (("--method", "uniform", "--side", "0", "--answer", "openai:http://h/v1#m"), "side is 0"),
+    ],
+)
+def test_what_cannot_be_run_is_said_before_any_work(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], said: str
+) -> None:
+    assert run(tmp_path, *more, methods=()) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "samples.jsonl").exists()
+
+
+def test_what_was_selected_goes_to_other_evaluations(run: Run, tmp_path: Path, archive: Path) -> None:
+    assert run(tmp_path / "run", "--skip-missing", methods=("--method", "uniform")) == 0
+    given = [str(tmp_path / "run"), "--method", "uniform", "--archive", str(archive), "--frames", "5"]
+    export.main([*given, "--to", "lmms-eval", "--out", str(tmp_path / "frames")])
+    line = read_selection(tmp_path / "frames").find({}, "two.mp4", "When is the blue circle shown?\nA. at once")
+    assert line.id == "two_0"
+    assert [path.name for path in line.images][:2] == ["0000_0.000s.jpg", "0001_4.972s.jpg"]
+    export.main([*given, "--to", "rag", "--out", str(tmp_path / "rag.json")])
+    assert len((tmp_path / "rag.json").read_text().splitlines()) == 4
