@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.errors import InputError
-from hybrid.values import Scorer, Span, Timeline
+from hybrid.values import FloatArray, IntArray, Scorer, Span, Timeline
 
 __all__ = ["merge_spans", "spans_of_scores"]
 
@@ -46,13 +46,26 @@ def merge_spans(spans: Iterable[Span], *, gap_seconds: float = 0.0) -> tuple[Spa
         if last is None or span.start_seconds > last.end_seconds + gap_seconds:
             merged.append(span)
         else:
-            merged[-1] = Span(
-                start_seconds=last.start_seconds,
-                end_seconds=max(last.end_seconds, span.end_seconds),
-                score=max(last.score, span.score),
-                scorer=last.scorer,
-            )
+            merged[-1] = _joined(last, span)
     return tuple(merged)
+
+
+def _joined(first: Span, second: Span) -> Span:
+    """One span of two that touch, the first of which does not start later."""
+    score = max(first.score, second.score)
+    best = None
+    if first.score != second.score or first.best is not None or second.best is not None:
+        # The longest stretch; of equally long ones the first.
+        whole = [span.best or (span.start_seconds, span.end_seconds) for span in (first, second) if span.score == score]
+        best = min(whole, key=lambda stretch: (stretch[0] - stretch[1], stretch[0]))
+    return Span(
+        start_seconds=first.start_seconds,
+        end_seconds=max(first.end_seconds, second.end_seconds),
+        score=score,
+        scorer=first.scorer,
+        best_start_seconds=best[0] if best else None,
+        best_end_seconds=best[1] if best else None,
+    )
 
 
 def spans_of_scores(
@@ -91,13 +104,26 @@ def spans_of_scores(
     places = timeline.ordinals[rows] if timeline.sampling.policy == "exact" else rows
     until = timeline.until_seconds()
     stretches = (
-        Span(
-            start_seconds=float(timeline.pts_seconds[part[0]]),
-            end_seconds=float(until[part[-1]]),
-            score=float(scores[part].max()),
-            scorer=scorer,
-        )
+        _span_of_rows(part, timeline.pts_seconds, until, scores, scorer)
         for part in np.split(rows, np.flatnonzero(np.diff(places) > 1 + gap_samples) + 1)
         if len(part)
     )
     return merge_spans(stretches, gap_seconds=gap_seconds)
+
+
+def _span_of_rows(
+    rows: IntArray, since: FloatArray, until: FloatArray, scores: npt.NDArray[Any], scorer: Scorer
+) -> Span:
+    highest = scores[rows].max()
+    best = np.flatnonzero(scores[rows] == highest)
+    runs = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
+    # Of similarities no two are alike: a best stretch would be a frame.
+    longest = max(runs, key=len) if scorer == "gens" and len(best) < len(rows) else None
+    return Span(
+        start_seconds=float(since[rows[0]]),
+        end_seconds=float(until[rows[-1]]),
+        score=float(highest),
+        scorer=scorer,
+        best_start_seconds=None if longest is None else float(since[rows[longest[0]]]),
+        best_end_seconds=None if longest is None else float(until[rows[longest[-1]]]),
+    )

@@ -254,16 +254,28 @@ class Span:
         end_seconds: time of the next sampled frame after its last (the video's end for the last).
         score: the best score in it: 1..5 from GenS, or a cosine similarity from CLIP.
         scorer: who gave the score. ``clip`` only where the fine stage did not run.
+        best_start_seconds, best_end_seconds: the longest stretch in it with that score, the first of several.
+            GenS gives less to what only leads to an answer: what comes right after something is such a
+            stretch, behind the something. None where all that was scored in the span has the best score.
     """
 
     start_seconds: float
     end_seconds: float
     score: float
     scorer: Scorer = "gens"
+    best_start_seconds: float | None = None
+    best_end_seconds: float | None = None
 
     def __post_init__(self) -> None:
         if not self.start_seconds <= self.end_seconds:
             raise InputError(f"a span cannot end ({self.end_seconds} s) before it starts ({self.start_seconds} s)")
+
+    @property
+    def best(self) -> tuple[float, float] | None:
+        """(start, end) in seconds of the best stretch, or None where it is the whole span."""
+        if self.best_start_seconds is None or self.best_end_seconds is None:
+            return None
+        return self.best_start_seconds, self.best_end_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +302,8 @@ class Stage:
     """What one stage did for an answer.
 
     Attributes:
-        name: ``index``, ``coarse``, ``frames``, ``gens``, ``select``.
+        name: ``index``, ``coarse``, ``frames``, ``gens``, ``select``; in a search ``approximate``, whose
+            candidates are units of frames.
         ran: whether it ran and its result was used. False without a fallback reason means that it
             was not asked for, or not needed (``frames``: all features of the frames are stored).
         seconds: how long it took.

@@ -32,6 +32,7 @@ from indexes.header import open_header
 from indexes.locks import Locks
 from indexes.manifest import FORMAT_VERSION, IndexConfig, IndexedVideo, IndexStatus, Manifest, Source
 from indexes.paths import Layout, feature_values_name
+from indexes.place import is_remote, local_folder
 from indexes.reader import ArchiveReader
 from indexes.timeline_file import timeline_hash, timeline_to_bytes
 from indexes.vectors import hash_vectors, round_vectors
@@ -45,9 +46,9 @@ class Archive(ArchiveReader):
     This class holds what writes; what reads is in :class:`~indexes.reader.ArchiveReader`.
     """
 
-    def __init__(self, folder: Path, backend: BackendName) -> None:
+    def __init__(self, folder: Path, backend: BackendName, *, place: str | None = None) -> None:
         """Not for callers: :meth:`open` checks the folder."""
-        super().__init__(folder, backend)
+        super().__init__(folder, backend, place=place)
         self._locks = Locks(self._layout.locks)
         self._catalogue_writer = CatalogueWriter(self._layout, self._locks)
         self._swept = False
@@ -57,18 +58,22 @@ class Archive(ArchiveReader):
         """Open an archive, or make one in a new or empty folder.
 
         Args:
-            folder: its folder.
+            folder: its folder; or ``s3://BUCKET/PREFIX`` as a text (see :mod:`indexes.remote`).
             backend: for a new archive (default ``faiss``); for one that exists, what it must be.
             create: make it if there is none.
 
         Raises:
-            InputError: the backend is not known.
+            InputError: the backend is not known, or the URI is not legal.
+            MissingDependencyError: a remote archive, and the package for it is not installed.
             ArchiveFormatError: the folder is not an archive and not empty; there is none and
                 ``create`` is off; the format is newer than this version; another backend.
             ArchiveError: the folder cannot be read or written.
         """
-        # Absolute, so that a later change of the working directory does not matter.
-        place = Path(os.path.abspath(Path(folder).expanduser()))
+        if is_remote(folder):
+            from indexes.remote import open_remote
+
+            return open_remote(folder, backend=backend, create=create)
+        place = local_folder(folder)
         header = open_header(Layout(place), backend=backend, create=create)
         return cls(place, header.backend)
 
@@ -154,12 +159,12 @@ class Archive(ArchiveReader):
         )
         with self.lock(video_id), self._writing(video_id):
             self.store.write(manifest.key, vectors)
-            write_atomically(self._layout.timeline(manifest.key), times)
+            self.put_file(self._layout.timeline(manifest.key), times)
             if features is not None:
                 frames = frames_key(manifest)
                 path = self._layout.features(video_id, frames, features.spec.key)
                 features.finish(path, frames=frames, rows=timeline.distinct_rows(), count=len(timeline))
-            write_atomically(self._layout.manifest(video_id), manifest.to_bytes())
+            self.put_file(self._layout.manifest(video_id), manifest.to_bytes())
         return manifest
 
     def adopt(self, manifest: Manifest, *, timeline: bytes, vectors: Float32Array) -> None:
@@ -182,8 +187,8 @@ class Archive(ArchiveReader):
             raise InputError(f"the timeline is not that of the manifest of video {manifest.video_id}")
         with self.lock(manifest.video_id), self._writing(manifest.video_id):
             self.store.write(manifest.key, vectors)
-            write_atomically(self._layout.timeline(manifest.key), timeline)
-            write_atomically(self._layout.manifest(manifest.video_id), manifest.to_bytes())
+            self.put_file(self._layout.timeline(manifest.key), timeline)
+            self.put_file(self._layout.manifest(manifest.video_id), manifest.to_bytes())
 
     @contextmanager
     def feature_spool(self, video_id: str, spec: FeatureSpec) -> Iterator[FeatureSpool]:
@@ -279,7 +284,7 @@ class Archive(ArchiveReader):
                 return
             moved = manifest.model_copy(update={"source": source})
             with self._writing(video_id):
-                write_atomically(self._layout.manifest(video_id), moved.to_bytes())
+                self.put_file(self._layout.manifest(video_id), moved.to_bytes())
 
     def remove(self, video_id: str) -> None:
         """Forget a video; no error if it is not indexed.
@@ -289,7 +294,23 @@ class Archive(ArchiveReader):
             ArchiveError: the archive cannot be written.
         """
         with self.lock(video_id), self._writing(video_id):
-            remove_file(self._layout.manifest(video_id))
+            self.drop_file(self._layout.manifest(video_id))
+
+    def put_file(self, path: Path, data: bytes) -> None:
+        """Write one of the archive's small files: it is as a whole what it was, or this, whatever happens.
+
+        Raises:
+            OSError, ArchiveError: the archive cannot be written.
+        """
+        write_atomically(path, data)
+
+    def drop_file(self, path: Path) -> None:
+        """Delete one of the archive's small files; no error if there is none.
+
+        Raises:
+            OSError, ArchiveError: the archive cannot be written.
+        """
+        remove_file(path)
 
     def sweep(self) -> None:
         """Delete what processes that were killed while writing left behind.
@@ -317,7 +338,7 @@ class Archive(ArchiveReader):
     def _take(self, video_id: str, timeout: float) -> Iterator[None]:
         check_video_id(video_id)
         nested = self._locks.held(video_id)  # then what is there may be this thread's own, and unfinished
-        with self._locks.take(video_id, what=f"video {video_id} in archive {self.folder}", timeout=timeout):
+        with self._locks.take(video_id, what=f"video {video_id} in archive {self.place}", timeout=timeout):
             if not nested and (self._layout.pending / video_id).exists():
                 self._clean(video_id)
             yield
@@ -333,7 +354,7 @@ class Archive(ArchiveReader):
                 self._clean(video_id)
         except OSError as exc:
             raise ArchiveError(
-                f"archive {self.folder}: video {video_id} could not be written: {exc.strerror or exc}"
+                f"archive {self.place}: video {video_id} could not be written: {exc.strerror or exc}"
             ) from exc
 
     def _mark(self, video_id: str) -> None:
@@ -342,7 +363,7 @@ class Archive(ArchiveReader):
             make_folder(marker.parent)
             marker.touch()
         except OSError as exc:
-            raise ArchiveError(f"archive {self.folder} cannot be written: {exc.strerror or exc}") from exc
+            raise ArchiveError(f"archive {self.place} cannot be written: {exc.strerror or exc}") from exc
 
     def _listed(self, path: Path, *, rows: int, frames: str) -> FeatureList | None:
         """The list of features that is there, if it is sound; what is not is as good as none."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from hybrid.errors import IndexDamagedError, InputError
-from hybrid.values import Float32Array, Hits
+from hybrid.values import Float32Array, Hits, IntArray
+from indexes.vectors import similarities
 
-__all__ = ["BACKENDS", "BackendName", "Found", "VectorKey", "VectorStore", "check_video_id"]
+__all__ = ["BACKENDS", "BackendName", "Found", "Scored", "VectorKey", "VectorStore", "check_video_id"]
 
 BackendName = Literal["faiss", "lancedb"]
 BACKENDS: tuple[BackendName, ...] = ("faiss", "lancedb")
@@ -62,6 +63,14 @@ class Found(NamedTuple):
 
     key: VectorKey
     hits: Hits | None
+    error: IndexDamagedError | None
+
+
+class Scored(NamedTuple):
+    """The similarities of some rows of one video, or the error that reading them raised."""
+
+    key: VectorKey
+    similarities: Float32Array | None
     error: IndexDamagedError | None
 
 
@@ -126,6 +135,29 @@ class VectorStore(ABC):
                 yield Found(key, self.search(key, query, top), None)
             except IndexDamagedError as exc:
                 yield Found(key, None, exc)
+
+    def score(self, rows: Mapping[VectorKey, IntArray], query: Float32Array) -> Iterator[Scored]:
+        """The similarities of some rows of some videos, exactly as :meth:`search` gives them.
+
+        Args:
+            rows: which rows of which vectors, increasing, at least one of each.
+            query: float32 [D].
+
+        Returns:
+            one result for each key, in order of ``rows``; similarities in order of its rows.
+
+        Raises:
+            InputError: as :meth:`search`. Damage is not raised, but given for the key that it befell.
+        """
+        for key, wanted in rows.items():
+            try:
+                vectors = self.read(key)
+                if wanted[-1] >= len(vectors):
+                    raise IndexDamagedError(f"video {key.video_id}: row {wanted[-1]} of {len(vectors)} was asked for")
+            except IndexDamagedError as exc:
+                yield Scored(key, None, exc)
+                continue
+            yield Scored(key, similarities(vectors[wanted], query), None)
 
     @abstractmethod
     def compact(self) -> None:

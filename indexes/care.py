@@ -6,12 +6,12 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hybrid.errors import ArchiveError, IndexDamagedError, VideoError
+from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError, VideoError
 from indexes.archive import Archive
 from indexes.atomic import make_folder
 from indexes.catalogue import CatalogueWriter
@@ -20,6 +20,7 @@ from indexes.locks import Locks
 from indexes.manifest import Manifest
 from indexes.paths import Layout
 from indexes.reader import ArchiveReader
+from indexes.recall import Recall, measure_recall
 
 __all__ = ["ArchiveStats", "Compaction", "compact_archive", "gone_videos", "take_stock"]
 
@@ -38,10 +39,12 @@ class ArchiveStats:
         statuses: how many videos are ``done``, ``partial``, ``failed`` or ``damaged``.
         encoders: how many videos were indexed with each encoder, rate and policy.
         gone: videos whose file is not where it was, or another one lies there now.
-        bytes: by what they are for: vectors, timelines, manifests, features, cache, other.
+        bytes: by what they are for: vectors, timelines, manifests, features, approximate,
+            cache, other.
         files: how many there are.
-        bytes_per_frame: of vectors, timelines and manifests; None without frames.
-        search: how a whole-archive question is answered.
+        bytes_per_frame: of vectors, timelines, manifests and the approximate index; None without frames.
+        search: how a whole-archive question is answered: ``exact``, or ``approximate`` for some dimension.
+        approximate: the approximate index beside the exact search; empty if there is none.
     """
 
     archive: str
@@ -58,6 +61,7 @@ class ArchiveStats:
     bytes_per_frame: float | None
     search: str = "exact"
     failed: tuple[str, ...] = field(default=())
+    approximate: tuple[Recall, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for ``json.dumps``."""
@@ -85,8 +89,14 @@ class Compaction:
         return asdict(self)
 
 
-def take_stock(archive: ArchiveReader) -> ArchiveStats:
-    """Count what an archive holds and what it takes on disk."""
+def take_stock(archive: ArchiveReader, *, recall: bool = True) -> ArchiveStats:
+    """Count what an archive holds and what it takes on disk.
+
+    Args:
+        archive: may be in use.
+        recall: compare the approximate search, if there is one, with the exact one. That takes some
+            exact searches of the whole archive, the first time after a change.
+    """
     damaged: list[str] = []
 
     def note(video_id: str, _: IndexDamagedError) -> None:
@@ -94,13 +104,14 @@ def take_stock(archive: ArchiveReader) -> ArchiveStats:
 
     manifests = list(archive.manifests(on_damage=note))
     failed = tuple(f"{failure.path}: {failure.reason}" for failure in failures(archive.folder))
-    sizes, files = _sizes(archive.folder)
+    sizes, files = _sizes(archive)
     frames = sum(manifest.frames for manifest in manifests)
     statuses = Counter[str](manifest.status for manifest in manifests)
     statuses.update({"failed": len(failed), "damaged": len(damaged)})
-    own = sum(sizes[kind] for kind in ("vectors", "timelines", "manifests"))
+    own = sum(sizes[kind] for kind in ("vectors", "timelines", "manifests", "approximate"))
+    measured = measure_recall(archive, manifests) if recall else []
     return ArchiveStats(
-        archive=str(archive.folder),
+        archive=archive.place,
         backend=archive.backend,
         videos=len(manifests),
         hours=sum(manifest.video.duration_seconds for manifest in manifests) / 3600,
@@ -112,7 +123,9 @@ def take_stock(archive: ArchiveReader) -> ArchiveStats:
         bytes=dict(sizes),
         files=files,
         bytes_per_frame=own / frames if frames else None,
+        search="approximate" if measured else "exact",
         failed=failed,
+        approximate=tuple(measured),
     )
 
 
@@ -134,25 +147,38 @@ def gone_videos(archive: ArchiveReader, manifests: list[Manifest]) -> list[tuple
     return found
 
 
-def compact_archive(archive: Archive) -> Compaction:
-    """Give back the room of what was replaced, removed or left over, and bring the catalogue up to date.
+def compact_archive(archive: Archive, *, approximate_from: int | None = None) -> Compaction:
+    """Give back the room of what was replaced, removed or left over; bring catalogue and approximate index up to date.
 
     Other processes may read meanwhile. Videos that are being written are left alone.
+
+    Args:
+        archive: which.
+        approximate_from: make an approximate index from so many frames on, by default
+            :data:`indexes.approximate_build.FROM_FRAMES`. One that is there is kept up anyway.
 
     Raises:
         ArchiveError: the archive cannot be written.
     """
     layout = Layout(archive.folder)
-    before, files_before = _sizes(archive.folder)
+    before, files_before = _sizes(archive)
     swept = _sweep(archive, layout)
     archive.store.compact()
+    _renew_approximate(archive, approximate_from)
     try:
         _forget_gone_paths(layout)
         CatalogueWriter(layout, Locks(layout.locks)).rewrite()
     except OSError as exc:
-        raise ArchiveError(f"archive {archive.folder} cannot be written: {exc.strerror or exc}") from exc
-    after, files_after = _sizes(archive.folder)
+        raise ArchiveError(f"archive {archive.place} cannot be written: {exc.strerror or exc}") from exc
+    after, files_after = _sizes(archive)
     return Compaction(sum(before.values()), sum(after.values()), files_before, files_after, swept)
+
+
+def _renew_approximate(archive: Archive, from_frames: int | None) -> None:
+    from indexes.approximate_build import update_approximate
+
+    with contextlib.suppress(ArchiveLockedError):  # then somebody else brings it up to date
+        update_approximate(archive, from_frames=from_frames, renew=True)
 
 
 def _sweep(archive: Archive, layout: Layout) -> int:
@@ -204,28 +230,24 @@ def _other_size(place: Path, manifest: Manifest) -> bool:
         return False
 
 
-def _sizes(folder: Path) -> tuple[Counter[str], int]:
-    sizes = Counter[str](dict.fromkeys(("vectors", "timelines", "manifests", "features", "cache", "other"), 0))
+def _sizes(archive: ArchiveReader) -> tuple[Counter[str], int]:
+    sizes = Counter[str](dict.fromkeys(_KINDS, 0))
     files = 0
-    for kind, size in _files(folder):
-        sizes[kind] += size
+    for path, size in archive.stored_files():
+        parts = path.split("/")
+        sizes[_kind(parts[0] if len(parts) > 1 else ".", parts[-1])] += size
         files += 1
     return sizes, files
 
 
-def _files(folder: Path) -> Iterator[tuple[str, int]]:
-    for root, _, names in os.walk(folder):
-        below = os.path.relpath(root, folder).split(os.sep)[0]
-        for name in names:
-            with contextlib.suppress(OSError):
-                yield _kind(below, name), os.stat(os.path.join(root, name)).st_size
+_KINDS = ("vectors", "timelines", "manifests", "features", "approximate", "cache", "other")
 
 
 def _kind(below: str, name: str) -> str:
     if below.startswith("frames_") or (below == "videos" and name.startswith("vectors-")):
         return "vectors"
-    if below == "cache":
-        return "cache"
+    if below in ("cache", "approximate"):
+        return below
     if below == "videos":
         if name == "manifest.json":
             return "manifests"

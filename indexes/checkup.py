@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from hybrid.errors import ArchiveError, InputError, VideoNotIndexedError
+from indexes.approximate_files import dimensions_of
 from indexes.base import VectorKey, check_video_id
 from indexes.paths import Layout
 from indexes.reader import ArchiveReader
@@ -56,6 +57,7 @@ def check_up(archive: ArchiveReader, video_ids: Collection[str] | None = None) -
         yield _check(archive, layout, name)
     if video_ids is None:
         yield from _strangers(archive, layout)
+        yield from _approximate(archive)
 
 
 def _folders(layout: Layout) -> list[str]:
@@ -77,7 +79,7 @@ def _check(archive: ArchiveReader, layout: Layout, video_id: str) -> Finding:
     try:
         manifest = archive.manifest(video_id)
         if manifest is None:
-            return _without_manifest(layout, video_id)
+            return _without_manifest(archive, layout, video_id)
         path = manifest.source.path
         manifest = archive.verify(video_id)
         features = archive.verify_features(video_id)
@@ -88,7 +90,7 @@ def _check(archive: ArchiveReader, layout: Layout, video_id: str) -> Finding:
     return Finding(video_id, path, "sound", frames=manifest.frames, features=features)
 
 
-def _without_manifest(layout: Layout, video_id: str) -> Finding:
+def _without_manifest(archive: ArchiveReader, layout: Layout, video_id: str) -> Finding:
     if (layout.pending / video_id).exists():
         return Finding(video_id, None, "unfinished", "it is being written, or its writer was killed")
     return Finding(
@@ -96,7 +98,7 @@ def _without_manifest(layout: Layout, video_id: str) -> Finding:
         None,
         "damaged",
         f"{layout.video(video_id)}: the manifest is gone, so the video is not indexed any more; "
-        f"to mend it: hybrid index VIDEO --archive {layout.folder}",
+        f"to mend it: hybrid index VIDEO --archive {archive.place}",
     )
 
 
@@ -120,3 +122,12 @@ def _strangers(archive: ArchiveReader, layout: Layout) -> Iterator[Finding]:
                 yield Finding(key.video_id, None, "unfinished", problem)
     except ArchiveError as exc:
         yield Finding("", None, "damaged", str(exc))
+
+
+def _approximate(archive: ArchiveReader) -> Iterator[Finding]:
+    """Damaged files of the approximate index. They make a search slower, not wrong."""
+    for dimension in dimensions_of(archive.folder):
+        index = archive.approximate(dimension)
+        for problem in index.problems if index is not None else ():
+            remedy = f"searches do without it; to mend it: hybrid compact --archive {archive.place}"
+            yield Finding("", None, "damaged", f"{problem}; {remedy}")

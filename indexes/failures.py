@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import blake3
@@ -66,14 +66,19 @@ class Failure(BaseModel):
     failed_at: str
 
 
-def remember_failure(folder: Path, failure: Failure) -> None:
+def remember_failure(folder: Path, failure: Failure, *, put: Callable[[Path, bytes], None] = write_atomically) -> None:
     """Write a record, in place of an older one of the same video.
 
+    Args:
+        folder: of the archive.
+        failure: the record.
+        put: writes the file; ``Archive.put_file`` does so in a remote archive too.
+
     Raises:
-        OSError: the archive cannot be written.
+        OSError, ArchiveError: the archive cannot be written.
     """
     text = json.dumps({"format_version": 1, **failure.model_dump(mode="json")}, indent=2) + "\n"
-    write_atomically(_place(folder, failure.video_id, failure.path), text.encode())
+    put(_place(folder, failure.video_id, failure.path), text.encode())
 
 
 def known_failure(folder: Path, video_id: str | None, path: str) -> Failure | None:
@@ -81,14 +86,21 @@ def known_failure(folder: Path, video_id: str | None, path: str) -> Failure | No
     return _read(_place(folder, video_id, path))
 
 
-def forget_failure(folder: Path, video_id: str | None, path: str) -> None:
+def forget_failure(
+    folder: Path, video_id: str | None, path: str, *, drop: Callable[[Path], None] = remove_file
+) -> None:
     """Delete the records of a video, by content and by path; no error if there are none.
 
+    Args:
+        folder: of the archive.
+        video_id, path: which video.
+        drop: deletes a file; ``Archive.drop_file`` does so in a remote archive too.
+
     Raises:
-        OSError: the archive cannot be written.
+        OSError, ArchiveError: the archive cannot be written.
     """
     for place in {_place(folder, video_id, path), _place(folder, None, path)}:
-        remove_file(place)
+        drop(place)
 
 
 def failures(folder: Path) -> Iterator[Failure]:

@@ -12,7 +12,7 @@ import os
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +22,11 @@ import faiss
 import numpy as np
 
 from hybrid.errors import ArchiveError, IndexDamagedError, InputError, first_line
-from hybrid.values import Float32Array, Hits
+from hybrid.values import Float32Array, Hits, IntArray
 from indexes.atomic import remove_file, write_atomically
-from indexes.base import Found, VectorKey, VectorStore, check_video_id
+from indexes.base import Found, Scored, VectorKey, VectorStore, check_video_id
 from indexes.faiss_scan import MappedFiles, scan_files
+from indexes.faiss_score import score_rows
 from indexes.vectors import Float16Array, check_query, hash_vectors, rank, round_vectors
 
 __all__ = ["DEFAULT_CACHE_BYTES", "FaissStore"]
@@ -65,7 +66,12 @@ class FaissStore(VectorStore):
         self._opened: OrderedDict[VectorKey, _Opened] = OrderedDict()
         self._guard = threading.Lock()
         self._intact: dict[VectorKey, Any] = {}
-        self._mapped = MappedFiles(self.path, lambda path: _read_index(path, mapped=True))
+        videos = str(folder / "videos")
+        self._mapped = MappedFiles(
+            # Not by way of Path, which took longer than the rest of a look at a file.
+            lambda key: f"{videos}/{key.video_id}/{_PREFIX}{key.generation}{_SUFFIX}",
+            lambda path: _read_index(path, mapped=True),
+        )
 
     def path(self, key: VectorKey) -> Path:
         """Where the vectors of a key lie."""
@@ -87,6 +93,11 @@ class FaissStore(VectorStore):
         return scan_files(
             self._mapped, keys, lambda key, index: self._search(key, index, query, top), threads=max(1, threads)
         )
+
+    def score(self, rows: Mapping[VectorKey, IntArray], query: Float32Array) -> Iterator[Scored]:
+        check_query(query, 1)
+        with _one_thread():
+            yield from score_rows(self._mapped, rows, query)
 
     def compact(self) -> None:
         """Nothing is to be done: each file is written whole, and replaced ones are deleted."""
@@ -203,7 +214,7 @@ def _to_vectors(index: Any) -> Float16Array:
     return vectors
 
 
-def _read_index(path: Path, *, mapped: bool = False) -> Any:
+def _read_index(path: str | Path, *, mapped: bool = False) -> Any:
     # Older FAISS cannot map the codes and reads them.
     flags = getattr(faiss, "IO_FLAG_MMAP_IFC", 0) if mapped else 0
     try:

@@ -12,7 +12,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from hybrid.errors import IndexDamagedError
@@ -38,7 +37,7 @@ class _Mapped(NamedTuple):
 class MappedFiles:
     """Indexes that are mapped into memory, by key. May be used from several threads."""
 
-    def __init__(self, path_of: Callable[[VectorKey], Path], open_mapped: Callable[[Path], Any]) -> None:
+    def __init__(self, path_of: Callable[[VectorKey], str], open_mapped: Callable[[str], Any]) -> None:
         """Nothing is opened by this.
 
         Args:
@@ -131,7 +130,7 @@ def _one(files: MappedFiles, key: VectorKey, search: Callable[[VectorKey, Any], 
         return Found(key, None, exc)
 
 
-def _stamp(path: Path) -> Stamp:
+def _stamp(path: str) -> Stamp:
     try:
         status = os.stat(path)
     except OSError as exc:

@@ -16,7 +16,7 @@ from indexes.manifest import FORMAT_VERSION
 from indexes.paths import Layout
 from indexes.stores import check_backend
 
-__all__ = ["DEFAULT_BACKEND", "Header", "open_header"]
+__all__ = ["DEFAULT_BACKEND", "Header", "new_header", "open_header", "read_header"]
 
 DEFAULT_BACKEND: BackendName = "faiss"
 
@@ -32,6 +32,15 @@ class Header(BaseModel):
     backend: BackendName
     created_by: str
 
+    def to_bytes(self) -> bytes:
+        """The content of the file."""
+        return (self.model_dump_json(indent=2) + "\n").encode()
+
+
+def new_header(backend: BackendName) -> Header:
+    """The header of an archive that this version makes."""
+    return Header(format_version=FORMAT_VERSION, backend=backend, created_by=f"hybrid {__version__}")
+
 
 def open_header(layout: Layout, *, backend: BackendName | None, create: bool) -> Header:
     """Read an archive's header; make the archive if there is none and ``create`` is set.
@@ -44,7 +53,7 @@ def open_header(layout: Layout, *, backend: BackendName | None, create: bool) ->
     """
     if backend is not None:
         check_backend(backend)
-    header = _read(layout)
+    header = read_header(layout)
     if header is None:
         header = _create(layout, backend or DEFAULT_BACKEND, create=create)
     if backend is not None and header.backend != backend:
@@ -55,7 +64,13 @@ def open_header(layout: Layout, *, backend: BackendName | None, create: bool) ->
     return header
 
 
-def _read(layout: Layout) -> Header | None:
+def read_header(layout: Layout) -> Header | None:
+    """The header in an archive's folder; None if there is none.
+
+    Raises:
+        ArchiveFormatError: it is no header, or one of a newer format.
+        ArchiveError: it cannot be read.
+    """
     path = layout.header
     try:
         data = path.read_bytes()
@@ -93,12 +108,12 @@ def _create(layout: Layout, backend: BackendName, *, create: bool) -> Header:
     _check_empty(layout)
     with Locks(layout.locks).take("archive", what=f"archive {layout.folder}", timeout=_CREATION_TIMEOUT_SECONDS):
         # Another process may have made it while we waited.
-        header = _read(layout)
+        header = read_header(layout)
         if header is None:
             remove_temporaries(layout.folder)
-            header = Header(format_version=FORMAT_VERSION, backend=backend, created_by=f"hybrid {__version__}")
+            header = new_header(backend)
             try:
-                write_atomically(layout.header, (header.model_dump_json(indent=2) + "\n").encode())
+                write_atomically(layout.header, header.to_bytes())
             except OSError as exc:
                 raise ArchiveError(f"archive {layout.folder} cannot be made: {exc.strerror or exc}") from exc
     return header

@@ -14,9 +14,10 @@ LanceDB must not be used across ``fork``: its threads do not survive it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -29,13 +30,14 @@ from filelock import FileLock
 from lancedb.index import BTree
 
 from hybrid.errors import ArchiveError, HybridError, IndexDamagedError, InputError
-from hybrid.values import Float32Array, Hits
+from hybrid.values import Float32Array, Hits, IntArray
 from indexes.atomic import make_folder, sync_files
-from indexes.base import Found, VectorKey, VectorStore, check_video_id
+from indexes.base import Found, Scored, VectorKey, VectorStore, check_video_id
 from indexes.lance_scan import scan_table
+from indexes.lance_score import FirstRows, score_rows
 from indexes.vectors import Float16Array, check_query, hash_vectors, rank, round_vectors, similarities
 
-__all__ = ["LanceStore"]
+__all__ = ["LanceStore", "line_of"]
 
 _KEYS_FOR_A_SCAN = 8
 """From so many videos on, reading the table from one end to the other is quicker than looking them up."""
@@ -62,16 +64,21 @@ class LanceStore(VectorStore):
             folder: the archive's folder.
         """
         self.folder = folder
+        self._name = str(folder)
+        self._most_fragments = FRAGMENTS_BEFORE_COMPACTION
         self._database: Any = None
         self._tables: dict[int, Any] = {}
+        self._first_rows: dict[int, FirstRows] = {}
         self._synced: dict[str, tuple[int, int]] = {}
 
     def write(self, key: VectorKey, vectors: Float32Array) -> str:
         rounded = round_vectors(vectors)
         wanted = hash_vectors(rounded)
         with self._writing():
-            if not self._holds(key, wanted):
-                self._delete(key)
+            held = self.count(key)
+            if not held or not self._holds(key, wanted):
+                if held:
+                    self._delete(key)
                 table = self._create_table(rounded.shape[1])
                 table.add(pa.Table.from_batches([_to_batch(key, rounded)]))
                 # LanceDB itself does not flush anything to disk.
@@ -105,6 +112,21 @@ class LanceStore(VectorStore):
         # What the scan did not meet is of another dimension, or gone: asking for it says which.
         yield from super().search_many(sorted(wanted), query, top)
 
+    def score(self, rows: Mapping[VectorKey, IntArray], query: Float32Array) -> Iterator[Scored]:
+        check_query(query, 1)
+        known: dict[VectorKey, Float32Array] = {}
+        # What is damaged is named by reading the videos one by one.
+        with contextlib.suppress(IndexDamagedError), self._reading("some rows of many videos"):
+            for dimension, table in self._all_tables():
+                if dimension == len(query):
+                    first = self._first_rows.setdefault(dimension, FirstRows())
+                    known = score_rows(table, first.of(table), rows, query)
+        for key, wanted in rows.items():
+            if key in known:
+                yield Scored(key, known[key], None)
+            else:  # moved meanwhile, or gone: reading the video says which
+                yield from super().score({key: wanted}, query)
+
     def compact(self) -> None:
         with self._writing():
             for _, table in self._all_tables():
@@ -124,7 +146,7 @@ class LanceStore(VectorStore):
             return sum(int(table.count_rows(_filter(key))) for _, table in self._all_tables())
 
     def check(self, key: VectorKey, vectors_hash: str) -> None:
-        fresh = LanceStore(self.folder)  # without what this one has in memory
+        fresh = self._fresh()  # without what this one has in memory
         try:
             if hash_vectors(fresh._read(key)) != vectors_hash:
                 raise IndexDamagedError(f"{self._place(key)}: the vectors are not what was written")
@@ -150,10 +172,15 @@ class LanceStore(VectorStore):
 
     def close(self) -> None:
         self._tables.clear()
+        self._first_rows.clear()
         self._database = None
 
+    def _fresh(self) -> LanceStore:
+        """Another one on the same tables."""
+        return LanceStore(self.folder)
+
     def _place(self, key: VectorKey) -> str:
-        return f"{self.folder} (LanceDB, video {key.video_id}, generation {key.generation})"
+        return f"{self._name} (LanceDB, video {key.video_id}, generation {key.generation})"
 
     def _read(self, key: VectorKey) -> Float16Array:
         with self._reading(f"video {key.video_id}"):
@@ -178,8 +205,6 @@ class LanceStore(VectorStore):
         return None
 
     def _holds(self, key: VectorKey, vectors_hash: str) -> bool:
-        if not self._all_tables():
-            return False
         try:
             self.check(key, vectors_hash)
         except IndexDamagedError:
@@ -194,29 +219,39 @@ class LanceStore(VectorStore):
     def _connect(self) -> Any:
         if self._database is None:
             # Zero: look at the newest version for every query, or other writers' videos stay unseen.
-            self._database = lancedb.connect(self.folder, read_consistency_interval=timedelta(0))
+            self._database = lancedb.connect(self._name, read_consistency_interval=timedelta(0))
         return self._database
 
     def _all_tables(self) -> list[tuple[int, Any]]:
         """The tables on disk and their dimensions."""
         found: list[tuple[int, Any]] = []
-        for path in sorted(self.folder.glob("frames_*.lance")):
-            dimension = int(path.stem.removeprefix("frames_"))
+        for dimension in self._dimensions():
             if dimension not in self._tables:
+                name = f"frames_{dimension}"
                 try:
-                    self._tables[dimension] = self._connect().open_table(path.stem)
+                    self._tables[dimension] = self._connect().open_table(name)
                 except ValueError as exc:
-                    # A killed creation leaves a folder without a version: an empty table, for all that counts.
-                    if "not found" not in str(exc) or _has_version(path):
-                        raise IndexDamagedError(f"{path}: LanceDB cannot open this table: {_line(exc)}") from exc
+                    if "not found" not in str(exc) or not self._is_unmade(name):
+                        place = f"{self._name}/{name}.lance"
+                        raise IndexDamagedError(f"{place}: LanceDB cannot open this table: {line_of(exc)}") from exc
                     continue
             found.append((dimension, self._tables[dimension]))
         return found
 
+    def _dimensions(self) -> list[int]:
+        """Of the tables that are there, in the order of their names."""
+        return [int(path.stem.removeprefix("frames_")) for path in sorted(self.folder.glob("frames_*.lance"))]
+
+    def _is_unmade(self, name: str) -> bool:
+        """A killed creation leaves a folder without a version: an empty table, for all that counts."""
+        return not any((self.folder / f"{name}.lance").glob("_versions/*.manifest"))
+
     def _create_table(self, dimension: int) -> Any:
         self._all_tables()
         if dimension not in self._tables:
-            self._tables[dimension] = self._connect().create_table(f"frames_{dimension}", schema=_schema(dimension))
+            self._tables[dimension] = self._connect().create_table(
+                f"frames_{dimension}", schema=_schema(dimension), exist_ok=True
+            )
         table = self._tables[dimension]
         if not table.list_indices():
             table.create_index("video_id", config=BTree())
@@ -224,28 +259,28 @@ class LanceStore(VectorStore):
 
     def _compact(self, table: Any) -> None:
         """Merge small fragments, bring the scalar index up to date, drop old versions."""
-        if table.stats()["fragment_stats"]["num_small_fragments"] < FRAGMENTS_BEFORE_COMPACTION:
+        if table.stats()["fragment_stats"]["num_small_fragments"] < self._most_fragments:
             return
         try:
             table.optimize(cleanup_older_than=RETENTION)
             self._sync()
         except Exception as exc:
             # The vectors are stored; only the table is larger than it need be. The next write tries again.
-            _log.warning("%s: LanceDB could not compact its table: %s", self.folder, _line(exc))
+            _log.warning("%s: LanceDB could not compact its table: %s", self._name, line_of(exc))
 
     def _sync(self) -> None:
         for path in self.folder.glob("frames_*.lance"):
             sync_files(path, self._synced)
 
     def _reading(self, what: str) -> AbstractContextManager[None]:
-        return _seam(f"{self.folder}: LanceDB cannot read {what}", IndexDamagedError)
+        return _seam(f"{self._name}: LanceDB cannot read {what}", IndexDamagedError)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Writers of one archive take turns: LanceDB refuses some writes that overlap with a compaction."""
         make_folder(self.folder / "locks")
         with FileLock(self.folder / "locks" / "frames.lance.lock"):
-            with _seam(f"{self.folder}: LanceDB cannot write", ArchiveError):
+            with _seam(f"{self._name}: LanceDB cannot write", ArchiveError):
                 yield
 
 
@@ -285,11 +320,7 @@ def _filter(key: VectorKey) -> str:
     return f"{_filter_video(key.video_id)} AND generation = '{key.generation}'"
 
 
-def _has_version(table: Path) -> bool:
-    return any(table.glob("_versions/*.manifest"))
-
-
-def _line(exc: BaseException) -> str:
+def line_of(exc: BaseException) -> str:
     """The first line of an error, without the places in Lance's source code that it ends with."""
     first = (str(exc).splitlines() or [type(exc).__name__])[0]
     return re.sub(r",? \S+\.rs:[\d:]+", "", first)[:200]
@@ -306,4 +337,4 @@ def _seam(what: str, error: type[ArchiveError]) -> Iterator[None]:
         # Lance's Rust code may panic on damaged data; that arrives as a BaseException of its own.
         if not isinstance(exc, Exception) and type(exc).__name__ != "PanicException":
             raise
-        raise error(f"{what}: {_line(exc)}") from exc
+        raise error(f"{what}: {line_of(exc)}") from exc

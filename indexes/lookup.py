@@ -32,14 +32,14 @@ def find_indexed(archive: ArchiveReader, video: str) -> Manifest:
         try:
             return archive.require(archive.identify(path))
         except VideoError as exc:
-            raise VideoNotIndexedError(f"archive {archive.folder} does not know {video}: {exc}") from exc
+            raise VideoNotIndexedError(f"archive {archive.place} does not know {video}: {exc}") from exc
     place = os.path.abspath(path)
     for manifest in archive.manifests():
         if video == manifest.video_id or place == manifest.source.path:
             return manifest
     raise VideoNotIndexedError(
-        f"archive {archive.folder} holds no video {video}; "
-        f"list what it holds with: hybrid list --archive {archive.folder}"
+        f"archive {archive.place} holds no video {video}; "
+        f"list what it holds with: hybrid list --archive {archive.place}"
     )
 
 

@@ -49,6 +49,11 @@ class Layout:
         return self.folder / "cache" / "catalogue"
 
     @property
+    def approximate(self) -> Path:
+        """The approximate index; may be deleted."""
+        return self.folder / "approximate"
+
+    @property
     def failed(self) -> Path:
         """One file for each video that could not be indexed, with the reason."""
         return self.folder / "failed"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from indexes.manifest import IndexConfig, Manifest, differences, parse_manifest
 from indexes.paths import Layout
 from indexes.stores import open_store
 from indexes.timeline_file import timeline_from_bytes, timeline_hash
+
+if TYPE_CHECKING:
+    from indexes.approximate import ApproximateIndex
 
 __all__ = ["ArchiveReader"]
 
@@ -41,17 +44,20 @@ class ArchiveReader:
     to hold on to one generation over several calls while another process may replace the index.
 
     Attributes:
-        folder: where the archive lies.
+        place: what opens the archive, as text: its folder, or the URI of a remote one.
+        folder: where its files lie; of a remote one, where this machine keeps copies of them.
         backend: ``faiss`` or ``lancedb``.
     """
 
-    def __init__(self, folder: Path, backend: BackendName) -> None:
+    def __init__(self, folder: Path, backend: BackendName, *, place: str | None = None) -> None:
         """Not for callers: :meth:`indexes.archive.Archive.open` checks the folder."""
+        self.place = str(folder) if place is None else place
         self.folder = folder
         self.backend = backend
         self._layout = Layout(folder)
         self._features: dict[Path, StoredFeatures] = {}
         self._catalogue = CatalogueReader(self._layout)
+        self._approximate: dict[int, ApproximateIndex] = {}
 
     @cached_property
     def store(self) -> VectorStore:
@@ -133,15 +139,15 @@ class ArchiveReader:
         manifest = self.manifest(video_id)
         if manifest is None:
             raise VideoNotIndexedError(
-                f"archive {self.folder} holds no index of video {video_id}; "
-                f"run: hybrid index VIDEO --archive {self.folder}"
+                f"archive {self.place} holds no index of video {video_id}; "
+                f"run: hybrid index VIDEO --archive {self.place}"
             )
         if config is not None and manifest.fingerprint != config.fingerprint:
             changed = "; ".join(differences(manifest.config, config)) or "only the format version"
             raise IndexMismatchError(
                 f"the index of {manifest.source.path} was made with another configuration ({changed}); "
                 f"ask with the one it was made with, or run: hybrid index {manifest.source.path} "
-                f"--archive {self.folder}"
+                f"--archive {self.place}"
             )
         return manifest
 
@@ -278,8 +284,32 @@ class ArchiveReader:
             count += len(rows)
         return count
 
+    def approximate(self, dimension: int) -> ApproximateIndex | None:
+        """The approximate index of all vectors of a dimension as it is now; None if there is none.
+
+        The result is the archive's own and stays in memory; it is good until the next call.
+        """
+        if not self._layout.approximate.is_dir():
+            return None
+        from indexes.approximate import ApproximateIndex
+        from indexes.approximate_files import ApproximateFiles
+
+        if dimension not in self._approximate:
+            self._approximate[dimension] = ApproximateIndex(ApproximateFiles(self.folder, dimension))
+        index = self._approximate[dimension]
+        return index if index.refresh() else None
+
+    def stored_files(self) -> Iterator[tuple[str, int]]:
+        """Every file of the archive: its path below the archive's place, with ``/``, and its bytes."""
+        for root, _, names in os.walk(self.folder):
+            for name in names:
+                path = Path(root, name)
+                with contextlib.suppress(OSError):
+                    yield path.relative_to(self.folder).as_posix(), path.stat().st_size
+
     def close(self) -> None:
         """Let go of files and memory. May be called twice."""
+        self._approximate.clear()
         while self._features:
             self._features.popitem()[1].close()
         if "store" in self.__dict__:
@@ -299,7 +329,7 @@ class ArchiveReader:
                     raise
                 if held or current is None:
                     raise VideoNotIndexedError(
-                        f"the index of video {manifest.video_id} in archive {self.folder} was replaced or removed "
+                        f"the index of video {manifest.video_id} in archive {self.place} was replaced or removed "
                         "by another process while it was read; ask again"
                     ) from exc
 
@@ -319,10 +349,13 @@ class ArchiveReader:
         try:
             yield
         except IndexDamagedError as exc:
-            remedy = (
-                f"to mend it, delete the folder {self._layout.video(video_id)} and run: "
-                f"hybrid index VIDEO --archive {self.folder}"
-            )
-            if self.backend == "lancedb":
-                remedy += " (if LanceDB still fails then, delete frames_*.lance there and index all videos again)"
-            raise IndexDamagedError(f"{exc}; {remedy}") from exc
+            raise IndexDamagedError(f"{exc}; {self._how_to_mend(video_id)}") from exc
+
+    def _how_to_mend(self, video_id: str) -> str:
+        remedy = (
+            f"to mend it, delete the folder {self._layout.video(video_id)} and run: "
+            f"hybrid index VIDEO --archive {self.place}"
+        )
+        if self.backend == "lancedb":
+            remedy += " (if LanceDB still fails then, delete frames_*.lance there and index all videos again)"
+        return remedy

@@ -80,7 +80,7 @@ def import_index(archive: Archive, path: Path, *, replace: bool = False) -> tupl
         return current, False
     if current is not None and not replace:
         raise IndexMismatchError(
-            f"archive {archive.folder} holds another index of {current.source.path} "
+            f"archive {archive.place} holds another index of {current.source.path} "
             f"({current.frames} frames, {current.created_at}); to put this one in its place, add --replace"
         )
     _adopt(archive, manifest, timeline, vectors, where=str(path))
@@ -102,7 +102,7 @@ def copy_index(source: ArchiveReader, target: Archive, manifest: Manifest) -> bo
     if current is None or not _same(current, manifest):
         source.verify(manifest.video_id)
         timeline = Layout(source.folder).timeline(manifest.key).read_bytes()
-        _adopt(target, manifest, timeline, source.read(manifest), where=str(source.folder))
+        _adopt(target, manifest, timeline, source.read(manifest), where=source.place)
         fresh = True
     return _copy_features(source, target, manifest.video_id) or fresh
 
@@ -147,7 +147,7 @@ def _copy_features(source: ArchiveReader, target: Archive, video_id: str) -> boo
             for name, data in wanted.items():
                 write_atomically(new.video(video_id) / name, data)
     except OSError as exc:
-        raise ArchiveError(f"archive {target.folder}: features cannot be written: {exc.strerror or exc}") from exc
+        raise ArchiveError(f"archive {target.place}: features cannot be written: {exc.strerror or exc}") from exc
     return True
 
 

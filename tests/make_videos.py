@@ -7,6 +7,7 @@ one kind of clip; :func:`make_all` makes them all in a folder.
 
 from __future__ import annotations
 
+import json
 import struct
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.video.frame import PictureType
+from filelock import FileLock
 
 WIDTH, HEIGHT = 160, 96
 CELL, BITS = 12, 12
@@ -365,9 +367,15 @@ def make_no_videos(folder: Path) -> dict[str, Path]:
 
 @lru_cache(maxsize=1)
 def session_clips(folder: Path) -> dict[str, Path]:
-    """All clips, made once per test session; paths by name."""
-    folder.mkdir()
-    return {**make_clips(folder), **make_no_videos(folder)}
+    """All clips, made once per test session, whichever of its processes is first; paths by name."""
+    with FileLock(folder.with_suffix(".lock")):
+        listed = folder.with_suffix(".json")
+        if listed.is_file():
+            return {name: Path(path) for name, path in json.loads(listed.read_text()).items()}
+        folder.mkdir()
+        clips = {**make_clips(folder), **make_no_videos(folder)}
+        listed.write_text(json.dumps({name: str(path) for name, path in clips.items()}))
+    return clips
 
 
 if __name__ == "__main__":

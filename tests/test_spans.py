@@ -124,3 +124,31 @@ def test_a_negative_gap_is_refused() -> None:
 def test_spans_of_different_scorers_do_not_merge() -> None:
     with pytest.raises(InputError, match="do not compare"):
         merge_spans([Span(0, 1, 5, "gens"), Span(0, 1, 0.3, "clip")])
+
+
+def test_the_best_part_of_a_span_is_told_where_it_is_not_all_of_it() -> None:
+    timeline = at_one_fps(10)
+    scores = np.array([0, 4, 4, 5, 5, 5, 4, 5, 0, 0])
+    (span,) = spans_of_scores(timeline, scores)
+    assert (span.start_seconds, span.end_seconds, span.score) == (1.0, 8.0, 5.0)
+    assert span.best == (3.0, 6.0)
+    (even,) = spans_of_scores(timeline, np.where(scores > 0, 5, 0))
+    assert even.best is None
+
+
+@given(st.lists(st.sampled_from([0, 0, 4, 5]), min_size=1, max_size=40))
+def test_the_best_part_lies_in_its_span_and_has_its_score(scores: list[int]) -> None:
+    timeline = at_one_fps(len(scores))
+    for span in spans_of_scores(timeline, np.array(scores)):
+        start, end = span.best or (span.start_seconds, span.end_seconds)
+        assert span.start_seconds <= start < end <= span.end_seconds
+        if span.best is not None:
+            # A sample without a score is bridged here as it is in the span.
+            assert set(scores[int(start) : int(end)]) <= {0, int(span.score)}
+            assert scores[int(start)] == scores[int(end) - 1] == int(span.score)
+
+
+def test_merging_keeps_the_best_part_of_the_better_span() -> None:
+    lead, answer = Span(0, 4, 4.0), Span(4, 9, 5.0)
+    assert merge_spans([answer, lead]) == merge_spans([lead, answer]) == (Span(0, 9, 5.0, "gens", 4, 9),)
+    assert merge_spans([Span(0, 4, 5.0), Span(4, 9, 5.0)]) == (Span(0, 9, 5.0),)

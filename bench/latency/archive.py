@@ -1,113 +1,159 @@
 """Archives of many videos: opening, searching one and all, adding one, and what they take on disk.
 
-``python -m bench.latency.archive --videos 1000 --frames 3600 [--backend faiss] [--quantised] [--out FILE]``
+``python -m bench.latency.archive --sizes 100x3600 1000x3600 10000x1020 [--backend faiss] [--folder DIR] [--out FILE]``
 
-The vectors are made up (see :mod:`bench.latency.video_vectors`): nothing here says how good the answers
-are, only how quickly they come. With ``--quantised`` the whole curve of recall against time is
-measured for a scan over product-quantised codes with exact re-ranking, held in memory beside the archive.
+The vectors are made up (see :mod:`bench.latency.video_vectors`): what is found is compared with what an exact
+search of the same vectors finds, and says nothing about how good the answers are. Filling goes
+through the archive's own writer, but without waiting for the disk (``fsync`` does nothing meanwhile); the
+cost of adding a video is measured with it. Times are given twice, as they passed and as the processor was
+busy for this process: on a machine that others use too, only the second means much.
+With ``--out`` results are added to those of other sizes in that file, and the curves drawn beside it.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import statistics
-import subprocess
-import sys
+import contextlib
+import json
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+from unittest import mock
 
 import numpy as np
 
+from bench.latency.archive_figures import (
+    TOP,
+    adding,
+    make_queries,
+    one_video,
+    opening,
+    private_mb,
+    raw_scan,
+    sizes_on_disk,
+)
+from bench.latency.archive_quantisers import other_methods
+from bench.latency.archive_recall import recall_and_speed
 from bench.latency.video_vectors import VideoWorld
-from bench.memory import most_resident_mb, resident_mb
-from bench.report import circumstances, print_table, write_result
-from hybrid.values import Float32Array, Sampling, Timeline
+from bench.plot import Curve, draw_curves
+from bench.report import circumstances, print_table
+from hybrid.values import Sampling, Timeline
+from indexes.approximate_build import update_approximate
 from indexes.archive import Archive
-from indexes.archive_search import ArchiveHits, search_archive_vectors
 from indexes.base import BackendName
-from indexes.care import compact_archive, take_stock
+from indexes.care import compact_archive
 from indexes.manifest import IndexConfig, IndexedVideo, Source
-
-Result = TypeVar("Result")
-
-TOP = 256
-QUERIES = 20
-OPENED = 40
-"""How many videos are searched one by one."""
-
-_OPEN = """
-import sys, time
-from indexes.archive import Archive
-started = time.perf_counter()
-with Archive.open(sys.argv[1], create=False) as archive:
-    count = sum(1 for _ in archive.manifests())
-print(count, time.perf_counter() - started)
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--videos", type=int, default=100)
-    parser.add_argument("--frames", type=int, default=3600, help="of each video")
+    parser.add_argument("--sizes", nargs="+", default=["100x3600"], help="videos x frames of each")
     parser.add_argument("--dimension", type=int, default=512)
+    parser.add_argument("--shake", type=float, default=0.04, help="how restless the made-up videos are")
+    parser.add_argument("--content", type=float, default=0.45, help="how much of a query is about a frame")
     parser.add_argument("--backend", choices=["faiss", "lancedb"], default="faiss")
-    parser.add_argument("--quantised", action="store_true")
-    parser.add_argument("--folder", type=Path, help="where the archive is made (default: a temporary folder)")
+    parser.add_argument("--queries", type=int, default=20)
+    parser.add_argument("--methods", action="store_true", help="compare other codes too (small archives only)")
+    parser.add_argument("--folder", type=Path, help="where archives are made and kept; what is there is not made again")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-        result = measure(Path(name), arguments)
-    rows = [[key, value if isinstance(value, str) else f"{value:.4g}"] for key, value in result["figures"].items()]
-    print_table(["what", "figure"], rows)
-    if result["quantised"]:
-        print_table(
-            ["codes", "re-ranked", "recall@256", "ms", "times faster"],
-            [
-                [p["codes"], p["reranked"], f"{p['recall']:.4f}", f"{p['ms']:.2f}", f"{p['speedup']:.1f}"]
-                for p in result["quantised"]["curve"]
-            ],
-        )
-    write_result({"benchmark": "archive", **circumstances(), **result}, arguments.out)
+    results = [measure(size, arguments) for size in arguments.sizes]
+    for result in results:
+        show(result)
+    final: dict[str, Any] = {"benchmark": "archive", "archives": results}
+    if arguments.out is not None:
+        final = merged(final, arguments.out)
+        arguments.out.write_text(json.dumps(final, indent=2) + "\n", encoding="utf-8")
+        draw(final["archives"], arguments.out.with_suffix(".png"))
+    print(json.dumps({"benchmark": "archive", "archives": results}))
 
 
-def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def measure(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything about one archive."""
-    world = VideoWorld(arguments.dimension)
+    videos, frames = (int(number) for number in size.split("x"))
     backend: BackendName = arguments.backend
-    started = time.perf_counter()
-    with Archive.open(folder / "archive", backend=backend) as archive:
-        for number in range(arguments.videos):
-            add(archive, world, number, arguments.frames)
-        compact_archive(archive)
-    figures: dict[str, Any] = {"frames": arguments.videos * arguments.frames, "fill_s": time.perf_counter() - started}
-    figures |= opening(folder / "archive")
-    with Archive.open(folder / "archive", create=False) as archive:
-        queries = make_queries(archive, world, arguments)
-        figures |= one_video(archive, queries)
-        with most_resident_mb() as most:
-            before = resident_mb()
-            exact = all_videos(archive, queries, figures)
-        figures["search_all_peak_mb"] = most[0] - before
-        stock = take_stock(archive)
-        figures |= {"bytes_per_frame": stock.bytes_per_frame or 0.0, "files": stock.files}
-        figures["disk_mb"] = sum(stock.bytes.values()) / 2**20
-        quantised = scan_quantised(archive, queries, exact, figures) if arguments.quantised else None
-    figures |= adding(folder, world, arguments, backend)
-    shape = {"videos": arguments.videos, "frames_each": arguments.frames, "dimension": arguments.dimension}
-    return {**shape, "backend": backend, "top": TOP, "figures": figures, "quantised": quantised}
+    world = VideoWorld(arguments.dimension, shake=arguments.shake, content=arguments.content)
+    kept = arguments.folder or Path(tempfile.mkdtemp())
+    name = f"{backend}-{size}-{arguments.dimension}-{arguments.shake:g}"
+    folder = kept / name
+    try:
+        figures: dict[str, Any] = {"frames": videos * frames}
+        # In a process of its own: what that leaves behind in memory would be in the way of what is measured here.
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            figures |= pool.submit(fill, folder, size, arguments).result()
+        figures |= opening(folder)
+        with Archive.open(folder, create=False) as archive:
+            queries = make_queries(world, videos, frames, arguments.queries)
+            figures |= one_video(archive, queries)
+            figures |= raw_scan(archive, queries[:5])
+            curve = recall_and_speed(archive, queries, figures)
+            figures |= sizes_on_disk(archive)
+            methods = other_methods(archive, frames, queries) if arguments.methods else None
+        figures |= adding(
+            folder, kept / f"{name}-empty", lambda a, number: add(a, world, number, frames), videos, backend
+        )
+    finally:
+        if arguments.folder is None:
+            shutil.rmtree(kept, ignore_errors=True)
+    shape = {"videos": videos, "frames_each": frames, "dimension": arguments.dimension, "shake": arguments.shake}
+    how = {"backend": backend, "content": arguments.content, "top": TOP, "queries": len(queries), **circumstances()}
+    return {**shape, **how, "figures": figures, "curve": curve, "methods": methods}
 
 
-def add(archive: Archive, world: VideoWorld, number: int, frames: int) -> float:
-    """Commit one video; the seconds of the commit alone."""
+def fill(folder: Path, size: str, arguments: argparse.Namespace) -> dict[str, float]:
+    """Index made-up videos, as far as they are not there yet, and bring catalogue and approximate index up to date."""
+    videos, frames = (int(number) for number in size.split("x"))
+    world, backend = VideoWorld(arguments.dimension, shake=arguments.shake), arguments.backend
+    started, busy = time.perf_counter(), time.process_time()
+    with _without_flushing(), Archive.open(folder, backend=backend) as archive:
+        there = {manifest.video_id for manifest in archive.manifests()}
+        for number in range(videos):
+            if f"{number:032x}" not in there:
+                add(archive, world, number, frames)
+        # What an earlier run added for measuring.
+        for video_id in there - {f"{number:032x}" for number in range(videos)}:
+            archive.remove(video_id)
+        filled, filled_busy = time.perf_counter() - started, time.process_time() - busy
+        added = videos - len(there)
+        compact_archive(archive, approximate_from=2**62)
+        shutil.rmtree(archive.folder / "approximate", ignore_errors=True)
+        started, busy = time.perf_counter(), time.process_time()
+        (done,) = update_approximate(archive, from_frames=1)
+        built, built_busy = time.perf_counter() - started, time.process_time() - busy
+        started = time.perf_counter()
+        update_approximate(archive, from_frames=1)
+        nothing = time.perf_counter() - started
+    return {
+        "fill_s": filled,
+        "fill_cpu_s": filled_busy,
+        "filled_videos": max(0, added),
+        "build_approximate_s": built,
+        "build_approximate_cpu_s": built_busy,
+        "build_approximate_private_mb": private_mb(),
+        "covered_frames": done.covered_frames,
+        "update_without_news_ms": 1000 * nothing,
+    }
+
+
+@contextmanager
+def _without_flushing() -> Iterator[None]:
+    with mock.patch("os.fsync"):
+        yield
+
+
+def add(archive: Archive, world: VideoWorld, number: int, frames: int) -> tuple[float, float]:
+    """Commit one video; the seconds of the commit alone, as they passed and as the processor was busy."""
     vectors = world.video(number, frames)
     ordinals = np.arange(frames, dtype=np.int64)
     timeline = Timeline(ordinals, ordinals.astype(np.float64), ordinals * 30, Sampling(), float(frames))
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     archive.commit(
         f"{number:032x}",
         timeline=timeline,
@@ -116,173 +162,59 @@ def add(archive: Archive, world: VideoWorld, number: int, frames: int) -> float:
         source=Source(path=f"/videos/{number:06d}.mp4", size_bytes=1),
         video=IndexedVideo(kind="file", duration_seconds=float(frames), width=640, height=360, codec="h264"),
     )
-    return time.perf_counter() - started
+    return time.perf_counter() - started, time.process_time() - busy
 
 
-def opening(folder: Path) -> dict[str, float]:
-    """Opening the archive and knowing all its videos, in a new process each time; with and without the catalogue."""
-    catalogue = folder / "cache" / "catalogue"
-    kept = catalogue.read_bytes()
-    with_it = statistics.median(_in_new_process(folder) for _ in range(3))
-    catalogue.unlink()
-    without = _in_new_process(folder)
-    catalogue.write_bytes(kept)
-    return {"open_all_s": with_it, "open_all_without_catalogue_s": without}
+def show(result: dict[str, Any]) -> None:
+    """Tables for people."""
+    print(f"\n{result['videos']} videos of {result['frames_each']} frames, {result['dimension']} values, "
+          f"{result['backend']}, shake {result['shake']:g}, content {result['content']:g}")  # fmt: skip
+    print_table(["what", "figure"], [[key, f"{value:.4g}"] for key, value in result["figures"].items()])
+    columns = ["search", "recall", "least_recall", "ms", "cpu_ms", "times_faster", "times_faster_cpu", "units"]
+    print_table(columns, [[_cell(point[name]) for name in columns] for point in result["curve"]])
+    for method in result["methods"] or ():
+        print_table(list(method), [[_cell(value) for value in method.values()]])
 
 
-def _in_new_process(folder: Path) -> float:
-    run = subprocess.run([sys.executable, "-c", _OPEN, str(folder)], capture_output=True, text=True, check=True)
-    return float(run.stdout.split()[1])
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def make_queries(archive: Archive, world: VideoWorld, arguments: argparse.Namespace) -> list[Float32Array]:
-    """Each about a frame of some video."""
-    dice = np.random.default_rng(1)
-    queries = []
-    for number in range(QUERIES):
-        vectors = world.video(int(dice.integers(arguments.videos)), arguments.frames)
-        queries.append(world.query(number, vectors[int(dice.integers(arguments.frames))]))
-    return queries
+def merged(result: dict[str, Any], out: Path) -> dict[str, Any]:
+    """The result together with those of other archives in a file."""
+    known: list[dict[str, Any]] = []
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        known = json.loads(out.read_text(encoding="utf-8"))["archives"]
+    fresh = {_shape(archive) for archive in result["archives"]}
+    archives = [archive for archive in known if _shape(archive) not in fresh] + result["archives"]
+    return {**result, "archives": sorted(archives, key=_shape)}
 
 
-def one_video(archive: Archive, queries: Sequence[Float32Array]) -> dict[str, float]:
-    """Opening and searching the index of one video: cold, with its files in the system's memory, and kept open."""
-    manifests = list(archive.manifests())[:OPENED]
-    cold, warm, kept = [], [], []
-    for place, manifest in enumerate(manifests):
-        query = queries[place % len(queries)]
-        for path in (archive.folder / "videos" / manifest.video_id).iterdir():
-            _drop_from_memory(path)
-        archive.close()
-        cold.append(_timed(archive.search, manifest, query, TOP)[1])
-        archive.close()
-        warm.append(_timed(archive.search, manifest, query, TOP)[1])
-        kept.append(_timed(archive.search, manifest, query, TOP)[1])
-    return {
-        "one_cold_ms": statistics.median(cold),
-        "one_warm_ms": statistics.median(warm),
-        "one_kept_open_ms": statistics.median(kept),
-    }
+def _shape(archive: dict[str, Any]) -> tuple[Any, ...]:
+    kind = (archive["backend"], archive["shake"], archive["content"])
+    return *kind, archive["videos"] * archive["frames_each"], archive["dimension"]
 
 
-def _drop_from_memory(path: Path) -> None:
-    if not hasattr(os, "posix_fadvise"):
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(handle)
-
-
-def _timed(action: Callable[..., Result], *arguments: Any, **options: Any) -> tuple[Result, float]:
-    """What a call gives, and its milliseconds."""
-    started = time.perf_counter()
-    result = action(*arguments, **options)
-    return result, 1000 * (time.perf_counter() - started)
-
-
-def all_videos(archive: Archive, queries: Sequence[Float32Array], figures: dict[str, Any]) -> list[ArchiveHits]:
-    """The exact search over everything: the first time, and again, with one thread and with all."""
-    manifests = list(archive.manifests())
-    threads = min(8, os.cpu_count() or 1)
-    figures["all_first_ms"] = _timed(search_archive_vectors, archive, manifests, queries[0], TOP, threads=threads)[1]
-    found: list[ArchiveHits] = []
-    for count in sorted({1, threads}):
-        timed = [_timed(search_archive_vectors, archive, manifests, query, TOP, threads=count) for query in queries]
-        found = [hits for hits, _ in timed]
-        figures[f"all_{count}_threads_ms"] = statistics.median(ms for _, ms in timed)
-    figures["list_videos_ms"] = statistics.median(_timed(lambda: list(archive.manifests()))[1] for _ in range(5))
-    return found
-
-
-def scan_quantised(
-    archive: Archive, queries: Sequence[Float32Array], exact: Sequence[ArchiveHits], figures: dict[str, Any]
-) -> dict[str, Any]:
-    """Recall and time of a scan over 4-bit product-quantised codes, for several numbers of re-ranked frames."""
-    import faiss
-
-    manifests = list(archive.manifests())
-    dimension = manifests[0].dimension
-    base = figures["all_1_threads_ms"]
-    starts = np.cumsum([0, *(manifest.frames for manifest in manifests)])
-    truth = [
-        {
-            int(starts[place]) + int(row)
-            for place, m in enumerate(manifests)
-            if m.video_id in hits.hits
-            for row in hits.hits[m.video_id].rows
-        }
-        for hits in exact
-    ]
-    faiss.omp_set_num_threads(1)
-    curve: list[dict[str, Any]] = []
-    built: dict[str, Any] = {}
-    for parts in (dimension // 8, dimension // 4):
-        index = faiss.IndexPQFastScan(dimension, parts, 4, faiss.METRIC_INNER_PRODUCT)
-        started = time.perf_counter()
-        index.train(_some_vectors(archive, 65_536))
-        trained = time.perf_counter()
-        for manifest in manifests:
-            index.add(archive.read(manifest))
-        name = f"PQ{parts}x4"
-        built[name] = {"train_s": trained - started, "add_s": time.perf_counter() - trained, "bytes_a_frame": parts / 2}
-        for reranked in (256, 512, 1024, 2560, 5120, 10_240, 20_480):
-            if reranked > index.ntotal:
-                break
-            timed = [_timed(_rerank, archive, manifests, starts, index, query, reranked) for query in queries]
-            recall = statistics.mean(
-                len(got & wanted) / len(wanted) for (got, _), wanted in zip(timed, truth, strict=True)
-            )
-            ms = statistics.median(ms for _, ms in timed)
-            curve.append(
-                {
-                    "codes": name,
-                    "reranked": reranked,
-                    "recall": recall,
-                    "ms": ms,
-                    "speedup": base / ms,
-                }
-            )
-    return {"built": built, "curve": curve}
-
-
-def _some_vectors(archive: Archive, count: int) -> Float32Array:
-    """Vectors of videos spread over the archive."""
-    manifests = list(archive.manifests())
-    step = max(1, len(manifests) * manifests[0].frames // count)
-    chosen = manifests[:: max(1, step // 8)]
-    blocks = [archive.read(manifest)[:: min(8, step)] for manifest in chosen]
-    return np.ascontiguousarray(np.concatenate(blocks)[:count])
-
-
-def _rerank(
-    archive: Archive, manifests: Sequence[Any], starts: Any, index: Any, query: Float32Array, reranked: int
-) -> set[int]:
-    """The best frames by code, then the best of those by their stored vectors."""
-    _, rows = index.search(query[None], reranked)
-    rows = np.sort(rows[0])
-    place = np.searchsorted(starts, rows, side="right") - 1
-    similarities = np.empty(len(rows), dtype=np.float32)
-    for video in np.unique(place):
-        mine = place == video
-        stored = archive.store._mapped.take(manifests[video].key)  # type: ignore[attr-defined]
-        local = rows[mine] - starts[video]
-        similarities[mine] = stored.reconstruct_batch(local) @ query
-    best = np.argpartition(-similarities, min(TOP, len(rows)) - 1)[:TOP]
-    return {int(row) for row in rows[best]}
-
-
-def adding(folder: Path, world: VideoWorld, arguments: argparse.Namespace, backend: BackendName) -> dict[str, float]:
-    """Adding a video to the full archive, and to an empty one."""
-    frames = arguments.frames
-    with Archive.open(folder / "archive") as full, Archive.open(folder / "empty", backend=backend) as empty:
-        for archive, number in ((full, arguments.videos), (empty, 0)):
-            add(archive, world, number, frames)  # what happens only once
-        into_full = [add(full, world, arguments.videos + 1 + number, frames) for number in range(15)]
-        into_empty = [add(empty, world, 1 + number, frames) for number in range(15)]
-    full_ms, empty_ms = 1000 * statistics.median(into_full), 1000 * statistics.median(into_empty)
-    return {"add_to_full_ms": full_ms, "add_to_empty_ms": empty_ms, "add_ratio": full_ms / empty_ms}
+def draw(archives: Sequence[dict[str, Any]], path: Path) -> None:
+    """Recall against speed, a line for each archive."""
+    curves = []
+    for archive in archives:
+        points = [point for point in archive["curve"] if point["search"].startswith("units")]
+        default = next(point for point in archive["curve"] if point["search"] == "default")
+        millions = archive["videos"] * archive["frames_each"] / 1e6
+        label = (
+            f"{archive['backend']}, {millions:.2f} M frames, shake {archive['shake']:g}, content {archive['content']:g}"
+        )
+        line = [(point["times_faster_cpu"], point["recall"]) for point in points]
+        curves.append(Curve(label, line, mark=(default["times_faster_cpu"], default["recall"])))
+    draw_curves(
+        curves,
+        path,
+        title=f"Approximate search of an archive, recall@{TOP} of the exact one",
+        x_label="times faster than the exact search of the same archive (processor time, one thread)",
+        y_label="recall",
+        target=(10.0, 0.95),
+    )
 
 
 if __name__ == "__main__":

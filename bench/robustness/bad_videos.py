@@ -1,28 +1,28 @@
-"""Index hundreds of damaged files: how each ends, how long the slowest takes, how much memory it takes.
+"""Index hundreds of damaged files: how each ends, how long it takes, how much memory it takes.
 
-``python -m bench.robustness.bad_videos SOURCES [--count 500] [--seed 0] [--workers 1] [--out FILE]``
+``python -m bench.robustness.bad_videos SOURCES [--count 500] [--seed 0] [--out FILE]``
 
 SOURCES is a folder of good videos (short ones). The bad ones are made from them (see
 :mod:`bench.robustness.mutate`) in a temporary folder and indexed by the engine's own run, with the
-bundled small encoder, in processes of their own.
+bundled small encoder, in a process of its own, whose time and memory are taken down file by file.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import statistics
 import tempfile
-import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.memory import most_resident_mb
 from bench.report import circumstances, print_table, write_result
 from bench.robustness.mutate import mutate_videos
+from bench.robustness.watch import FileWatch, Spent
 from hybrid.engine.run import RunSummary, VideoOutcome
 from hybrid.engine.workers import EngineRecipe, index_in_workers
-from hybrid.progress import NullProgress, Progress
 from indexes.archive import Archive
 from indexes.checkup import check_up
 
@@ -33,7 +33,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("sources", type=Path)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     sources = sorted(path for path in arguments.sources.iterdir() if path.is_file())
@@ -42,47 +41,70 @@ def main(argv: Sequence[str] | None = None) -> None:
         archive = Path(name) / "archive"
         Archive.open(archive).close()
         recipe = EngineRecipe(str(archive), {"preset": "tiny", "device": "cpu"})
-        with most_resident_mb(every_seconds=0.2) as most:
-            summary = index_in_workers(recipe, videos, _Silent(), workers=arguments.workers)
-        again = index_in_workers(recipe, videos, _Silent(), workers=arguments.workers)
+        with FileWatch() as watch:
+            # One worker, so that what its process takes belongs to the file that it is at.
+            summary = index_in_workers(recipe, videos, watch, workers=1)
+        with FileWatch() as watch_again:
+            again = index_in_workers(recipe, videos, watch_again, workers=1)
         with Archive.open(archive, create=False) as opened:
             damaged = [finding.video_id for finding in check_up(opened) if finding.state != "sound"]
-    result = describe(summary, again)
+    result = describe(summary, again, watch.spent)
     print_table(["mutation", "done", "partial", "skipped", "failed"], _rows(summary))
-    print(
-        f"{len(summary.outcomes)} of {len(videos)} ended: {summary.counts()}; "
-        f"slowest {result['slowest_seconds']:.1f} s; peak {most[0]:.0f} MB; {len(damaged)} indexes not sound"
-    )
+    print_table(["per file", "median", "95 %", "most", "which"], _spent_rows(result["per_file"]))
+    print(f"{len(summary.outcomes)} of {len(videos)} ended: {summary.counts()}; {len(damaged)} indexes not sound")
     write_result(
         {
             "benchmark": "bad_videos",
             **circumstances(),
+            "load_at_end": os.getloadavg()[2],
             "sources": [path.name for path in sources],
             "videos": len(videos),
             "seed": arguments.seed,
-            "workers": arguments.workers,
             **result,
-            "peak_mb": round(most[0]),
             "not_sound": damaged,
         },
         arguments.out,
     )
 
 
-def describe(summary: RunSummary, again: RunSummary) -> dict[str, Any]:
-    """The figures of a run and of the one after it."""
-    slowest = max(summary.outcomes, key=lambda outcome: outcome.seconds)
+def describe(summary: RunSummary, again: RunSummary, spent: Mapping[str, Spent]) -> dict[str, Any]:
+    """The figures of a run and of the one after it.
+
+    The first video is left out of what videos took: the worker loads its models with it.
+    """
+    first = summary.outcomes[0].video
+    taken = {video: one for video, one in spent.items() if video != first}
     return {
         "ended": len(summary.outcomes),
         "counts": summary.counts(),
         "without_reason": sum(1 for outcome in summary.failed if not outcome.reason),
         "seconds": round(summary.seconds, 1),
-        "slowest_seconds": round(slowest.seconds, 2),
-        "slowest": Path(slowest.video).name,
+        "per_file": {
+            "wall_seconds": _spread((outcome.seconds, outcome.video) for outcome in summary.outcomes[1:]),
+            "cpu_seconds": _spread((one.cpu_seconds, video) for video, one in taken.items()),
+            "worker_peak_mb": _spread((one.peak_mb, video) for video, one in taken.items()),
+            "worker_grew_mb": _spread((one.peak_mb - one.start_mb, video) for video, one in taken.items()),
+        },
         "again_seconds": round(again.seconds, 1),
         "again_counts": again.counts(),
         "reasons": dict(Counter(_kind(outcome) for outcome in summary.failed).most_common(20)),
     }
+
+
+def _spread(measured: Iterable[tuple[float, str]]) -> dict[str, Any]:
+    """Of a figure that each file has: the middle, the 95th percentile, the largest, and whose that is."""
+    pairs = sorted(measured)
+    values = [value for value, _ in pairs]
+    return {
+        "median": round(statistics.median(values), 3),
+        "p95": round(values[int(0.95 * (len(values) - 1))], 3),
+        "most": round(values[-1], 3),
+        "which": Path(pairs[-1][1]).name,
+    }
+
+
+def _spent_rows(spreads: Mapping[str, Mapping[str, Any]]) -> list[list[object]]:
+    return [[name, *(spread[key] for key in ("median", "p95", "most", "which"))] for name, spread in spreads.items()]
 
 
 def _kind(outcome: VideoOutcome) -> str:
@@ -98,17 +120,6 @@ def _rows(summary: RunSummary) -> list[list[object]]:
         [name, *(counts[status] for status in ("done", "partial", "skipped", "failed"))]
         for name, counts in sorted(table.items())
     ]
-
-
-class _Silent:
-    """Is told and says nothing."""
-
-    def progress(self, worker: int) -> Progress:
-        return NullProgress()
-
-    def outcome(self, outcome: VideoOutcome) -> None:
-        if outcome.seconds > 30:
-            print(f"{time.strftime('%X')} {outcome.video}: {outcome.seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

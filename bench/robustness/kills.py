@@ -2,9 +2,10 @@
 
 ``python -m bench.robustness.kills VIDEOS [--kills 200] [--backend faiss] [--encoder NAME] [--out FILE]``
 
-VIDEOS is a folder of many small videos. A run is killed at a random moment between its first line and
-the time that an undisturbed run takes; then every byte of the archive is compared with the manifests,
-and those with what the killed runs had acknowledged. When an archive is complete, the next is begun.
+VIDEOS is a folder of many small videos (:mod:`bench.robustness.small_videos` makes some). Half of the kills
+come at any moment of the work on one of the next two videos, half while one of them is being written.
+After each, every byte of the archive is compared with the manifests, and those with what the killed runs
+had acknowledged. When an archive is complete, the next is begun.
 Runs are started from a server that has the heavy libraries in memory, since starting Python takes far
 longer than the work that is to be interrupted.
 """
@@ -12,12 +13,14 @@ longer than the work that is to be interrupted.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
 import random
 import shutil
 import signal
+import statistics
 import sys
 import tempfile
 import time
@@ -29,52 +32,57 @@ from typing import Any
 from bench.report import circumstances, print_table, write_result
 from hybrid.presets import encoder_of
 from indexes.archive import Archive
+from indexes.base import BACKENDS
 from indexes.checkup import check_up
+
+_TELL_EVERY = 10
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("videos", type=Path)
-    parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--backend", choices=["faiss", "lancedb"], default="faiss")
+    parser.add_argument("--kills", type=int, default=200, help="for each backend")
+    parser.add_argument("--backend", choices=BACKENDS, action="append", help="may come twice; both if none")
     parser.add_argument("--encoder", help="by default the bundled small one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as name:
-        result = _Trial(Path(name), arguments).run()
-    print_table(["what", "count"], [[key, value] for key, value in result.items()])
-    write_result({"benchmark": "kills", **circumstances(), "backend": arguments.backend, **result}, arguments.out)
+    results: dict[str, dict[str, Any]] = {}
+    for backend in arguments.backend or BACKENDS:
+        with tempfile.TemporaryDirectory() as name:
+            results[backend] = _Trial(Path(name), backend, arguments).run()
+        print_table(["what", backend], [[key, value] for key, value in results[backend].items()])
+        print(flush=True)
+    load = os.getloadavg()[2]
+    write_result({"benchmark": "kills", **circumstances(), "load_at_end": load, "backends": results}, arguments.out)
 
 
 class _Trial:
     """All kills of one backend."""
 
-    def __init__(self, folder: Path, arguments: argparse.Namespace) -> None:
+    def __init__(self, folder: Path, backend: str, arguments: argparse.Namespace) -> None:
         self._folder = folder
+        self._backend = backend
         self._output = folder / "output.jsonl"
         self._kills = arguments.kills
-        self._dice = random.Random(f"{arguments.backend} {arguments.seed}")
-        self._options = [str(arguments.videos), "--backend", arguments.backend, "--workers", "0", "--json"]
+        self._dice = random.Random(f"{backend} {arguments.seed}")
+        self._options = [str(arguments.videos), "--backend", backend, "--workers", "0", "--json"]
         self._options += ["--encoder", arguments.encoder or encoder_of("tiny"), "--device", "cpu"]
         self._server: ForkServerContext = multiprocessing.get_context("forkserver")
         self._server.set_forkserver_preload(["bench.robustness.preloaded"])
 
     def run(self) -> dict[str, Any]:
         """Kill, look, count."""
+        started = time.monotonic()
         whole = self._folder / "whole"
-        process = self._start(whole)
-        began = self._first_line(process)
-        process.join()
-        took = time.monotonic() - began
+        self._watch_one(whole)
         expected, _ = _content(whole)
         counts = dict.fromkeys(("kills", "in_flight", "lost", "altered", "not_sound", "archives_completed"), 0)
         archive, acknowledged = self._folder / "killed", set[str]()
         while counts["kills"] < self._kills:
             process = self._start(archive)
-            self._first_line(process)
-            time.sleep(self._dice.uniform(0, took))
+            self._await_moment(process)
             process.kill()
             process.join()
             counts["kills"] += process.exitcode == -signal.SIGKILL
@@ -84,6 +92,8 @@ class _Trial:
             counts["lost"] += len(acknowledged - set(held))
             counts["altered"] += sum(1 for video in held if held[video] != expected.get(video))
             counts["not_sound"] += bad
+            if counts["kills"] and counts["kills"] % _TELL_EVERY == 0:
+                print(f"{time.strftime('%X')} {self._backend}: {counts}", flush=True)
             if set(held) == set(expected):
                 counts["archives_completed"] += 1
                 shutil.rmtree(archive)
@@ -96,9 +106,11 @@ class _Trial:
         return {
             **counts,
             "videos": len(expected),
-            "undisturbed_run_s": round(took, 2),
+            "seconds_a_video": round(self._seconds_each, 2),
+            "seconds_a_write": round(self._write_seconds, 3),
             "completed_to_the_same": held == expected and not bad,
             "doubled": len(keys) - len(set(keys)),
+            "seconds": round(time.monotonic() - started, 1),
         }
 
     def _start(self, archive: Path) -> ForkServerProcess:
@@ -109,22 +121,50 @@ class _Trial:
         process.start()
         return process
 
-    def _first_line(self, process: ForkServerProcess) -> float:
-        while process.is_alive() and not self._output.stat().st_size:
+    def _watch_one(self, archive: Path) -> None:
+        """How long the work on a video and its last part, writing, take in a run that nobody disturbs."""
+        process = self._start(archive)
+        self._await_lines(process, 1)
+        began = time.monotonic()
+        process.join()
+        took = time.monotonic() - began
+        done = [event for event in self._events() if event["event"] == "done"]
+        self._lines_each = len(self._events()) // len(done)
+        self._seconds_each = took / len(done)
+        self._write_seconds = statistics.median(event["seconds"]["write"] for event in done)
+
+    def _await_moment(self, process: ForkServerProcess) -> None:
+        """Until a moment of this run that is drawn. By what it has said, so that a slow machine does not matter."""
+        video = self._dice.randrange(2)
+        if self._dice.random() < 0.5:
+            line = video * self._lines_each + self._dice.randrange(self._lines_each)
+            self._await_lines(process, line)
+            time.sleep(self._dice.uniform(0, 2 * self._seconds_each / self._lines_each))
+            return
+        while process.is_alive() and sum(event.get("stage") == "write" for event in self._events()) <= video:
+            time.sleep(0.002)
+        time.sleep(self._dice.uniform(0, 1.5 * self._write_seconds))
+
+    def _await_lines(self, process: ForkServerProcess, count: int) -> None:
+        """Until it has said so many lines of videos that it did not find done."""
+        while process.is_alive():
+            events = self._events()
+            found_done = {event["video"] for event in events if event.get("outcome") == "unchanged"}
+            if sum(event.get("video") not in found_done for event in events) >= max(1, count):
+                return
             time.sleep(0.005)
-        return time.monotonic()
+
+    def _events(self) -> list[dict[str, Any]]:
+        """What the run has said; a line that is cut says nothing."""
+        found = []
+        for line in self._output.read_text().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                found.append(json.loads(line))
+        return found
 
     def _acknowledged(self) -> set[str]:
-        """Videos that the run said were done; a line that the kill cut says nothing."""
-        done = set()
-        for line in self._output.read_text().splitlines():
-            try:
-                event = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if event["event"] == "done":
-                done.add(event["video_id"])
-        return done
+        """Videos that the run said were done."""
+        return {event["video_id"] for event in self._events() if event["event"] == "done"}
 
 
 def _index(arguments: list[str], output: str) -> None:

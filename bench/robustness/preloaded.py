@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from hybrid.runtime import ensure_torchvision
+import contextlib
+import importlib
 
+from hybrid.runtime import ensure_torchvision, settle_process
+
+settle_process()
 ensure_torchvision()
 
 import av  # noqa: E402, F401
@@ -11,6 +15,14 @@ import faiss  # noqa: E402, F401
 import open_clip  # noqa: E402, F401
 import torch  # noqa: E402
 
-import hybrid.cli  # noqa: E402, F401
+import hybrid.cli.run_report  # noqa: E402
+import hybrid.clip.load  # noqa: E402
+import hybrid.engine.engine  # noqa: E402
+import hybrid.frames.pyav  # noqa: E402, F401
+
+# Most of what importing lancedb takes is these, and they start no threads.
+for _name in ("lance_namespace_urllib3_client", "pyarrow"):
+    with contextlib.suppress(ImportError):
+        importlib.import_module(_name)
 
 torch.set_num_threads(1)

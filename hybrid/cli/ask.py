@@ -83,6 +83,10 @@ def ask(
     select: Annotated[
         str | None, typer.Option("--select", help="Selector that chooses the frames; see: hybrid selectors.")
     ] = None,
+    scores: Annotated[
+        str | None,
+        typer.Option("--scores", help="What the selector goes by: clip, gens, blip-itm:CHECKPOINT ..."),
+    ] = None,
     frames_dir: Annotated[Path | None, typer.Option("--frames-dir", help="Save the frames here as PNG.")] = None,
     sheet: Annotated[Path | None, typer.Option("--sheet", help="Save a contact sheet (PNG) here.")] = None,
     stream: Annotated[
@@ -125,6 +129,7 @@ def ask(
         "min_score": min_score,
         "gap_seconds": gap,
         "select": select,
+        "scores": scores,
     }
     engine = open_engine(
         archive,
@@ -243,13 +248,14 @@ def _tell_spans(asked: list[Question]) -> Callable[[SpanUpdate], None]:
 def _show_short(answer: Answer) -> None:
     from rich.console import Console
 
-    from hybrid.cli.text import clock, plain
+    from hybrid.cli.text import best_part, clock, plain
 
     console = Console(highlight=False)
     console.print(f"[bold]{plain(answer.question)}[/bold]")
     for span in answer.spans:
         times = f"{clock(span.start_seconds)} - {clock(span.end_seconds)}"
-        console.print(f"  {times}  {span.score:.3g} by {span.scorer}")
+        best = f"  (best: {best_part(span)})" if span.best else ""
+        console.print(f"  {times}  {span.score:.3g} by {span.scorer}{best}")
     if not answer.spans:
         console.print("  no spans")
     for stage in answer.stages:
@@ -284,13 +290,14 @@ def _show(answer: Answer) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from hybrid.cli.text import clock, plain
+    from hybrid.cli.text import best_part, clock, plain
 
     console = Console(highlight=False)
     console.print(f"[bold]{plain(answer.question)}[/bold]  {plain(answer.video)} ({clock(answer.duration_seconds)})")
-    spans = Table("from", "to", "score", "by", title="spans", title_justify="left")
+    spans = Table("from", "to", "score", "best part", "by", title="spans", title_justify="left")
     for span in answer.spans:
-        spans.add_row(clock(span.start_seconds), clock(span.end_seconds), f"{span.score:.3g}", span.scorer)
+        times = clock(span.start_seconds), clock(span.end_seconds)
+        spans.add_row(*times, f"{span.score:.3g}", best_part(span), span.scorer)
     console.print(spans if answer.spans else "no spans")
     frames = Table("time", "seconds", "frame", "CLIP", "GenS", title="frames", title_justify="left")
     for frame in answer.frames:

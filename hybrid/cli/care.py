@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, JsonOption
 from hybrid.errors import HybridError, InputError
+
+if TYPE_CHECKING:
+    from indexes.recall import Recall
 
 __all__ = ["compact", "remove", "stats", "verify"]
 
@@ -18,6 +21,7 @@ def stats(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = False)
     from hybrid.cli.text import size
     from indexes.archive import Archive
     from indexes.care import take_stock
+    from indexes.place import is_remote
 
     with Archive.open(archive, create=False) as opened:
         found = take_stock(opened)
@@ -33,12 +37,35 @@ def stats(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = False)
     parts = ", ".join(f"{kind} {size(count)}" for kind, count in found.bytes.items() if count)
     typer.echo(f"  {size(sum(found.bytes.values()))} in {found.files} files{each} ({parts})")
     typer.echo(f"  whole-archive search: {found.search}")
+    for recall in found.approximate:
+        _tell_recall(recall)
     if found.missing:
         typer.echo(f"  {found.missing} samples could not be decoded")
     if found.gone:
-        typer.echo(f"  {found.gone} videos are not where they were (hybrid remove --gone forgets them)")
+        remedy = "" if is_remote(archive) else " (hybrid remove --gone forgets them)"
+        typer.echo(f"  {found.gone} videos are not where they were{remedy}")
     for line in found.failed:
         typer.echo(f"  failed: {line}")
+
+
+def _tell_recall(recall: Recall) -> None:
+    """How well the approximate index of one dimension finds."""
+    typer.echo(
+        f"    {recall.covered_frames} of {recall.frames} frames of {recall.dimension} values by {recall.units} units, "
+        "the others exactly"
+    )
+    if recall.recall is not None and recall.exact_ms is not None and recall.approximate_ms is not None:
+        typer.echo(
+            f"    of the best {recall.top} frames it finds {100 * recall.recall:.1f} % "
+            f"(least {100 * (recall.least_recall or 0.0):.1f} %, {recall.queries} sample questions), "
+            f"in {recall.approximate_ms:.1f} ms, exactly in {recall.exact_ms:.1f} ms"
+        )
+    else:
+        typer.echo(
+            "    how much of the best it finds is not known: no sample questions are stored (hybrid index does that)"
+        )
+    if recall.problem:
+        typer.echo(f"    {recall.problem}")
 
 
 def verify(
@@ -103,9 +130,15 @@ def remove(
     from indexes.care import gone_videos
     from indexes.failures import failures, forget_failure
     from indexes.lookup import find_id
+    from indexes.place import is_remote
 
     if not videos and not gone:
         raise InputError("say which videos to remove, or --gone for those that are not where they were")
+    if gone and is_remote(archive):
+        raise InputError(
+            f"--gone looks whether videos lie where they were indexed, and {archive} may have been written from other "
+            "machines; name the videos to remove"
+        )
     failed = 0
     with Archive.open(archive, create=False) as opened:
         chosen: dict[str, str] = {}
@@ -113,7 +146,7 @@ def remove(
         for video in videos or ():
             record = recorded.get(str(Path(video).expanduser().absolute()))
             if record is not None:
-                forget_failure(opened.folder, record.video_id, record.path)
+                forget_failure(opened.folder, record.video_id, record.path, drop=opened.drop_file)
             try:
                 chosen[find_id(opened, video)] = video
             except HybridError as exc:
@@ -125,7 +158,8 @@ def remove(
             chosen.update({manifest.video_id: manifest.source.path for manifest, _ in lost})
         for video_id, name in chosen.items():
             opened.remove(video_id)
-            forget_failure(opened.folder, video_id, str(Path(name).expanduser().absolute()))
+            place = str(Path(name).expanduser().absolute())
+            forget_failure(opened.folder, video_id, place, drop=opened.drop_file)
             if as_json:
                 print_json_line(event="removed", video=name, video_id=video_id)
             else:

@@ -30,7 +30,7 @@ def demo(
     out.mkdir(parents=True, exist_ok=True)
     archive = out / "archive"
     typer.echo(f"$ hybrid index {demo_video()} --archive {archive} --preset tiny")
-    index([str(demo_video())], archive=archive, preset="tiny")
+    index([str(demo_video())], archive=str(archive), preset="tiny")
     questions = demo_questions()
     with Engine.open(archive, preset="tiny") as engine:
         right = sum([_ask(engine, question, out, place) for place, question in enumerate(questions, start=1)])
@@ -45,8 +45,8 @@ def demo(
 
 def _ask(engine: Engine, question: DemoQuestion, out: Path, place: int) -> bool:
     """Ask a question, save its sheet and its JSON, print the spans beside the truth."""
-    from hybrid.cli.text import clock
-    from hybrid.demo import answers_rightly, best_frames, demo_video
+    from hybrid.cli.text import best_part, clock
+    from hybrid.demo import answers_rightly, demo_video
     from hybrid.exports.sheet import save_sheet
 
     video = demo_video()
@@ -57,9 +57,9 @@ def _ask(engine: Engine, question: DemoQuestion, out: Path, place: int) -> bool:
     right = answers_rightly(answer.frames, question)
     typer.echo(f'\n$ hybrid ask {video.name} "{question.text}" --preset tiny --frames {_FRAMES} --sheet {sheet}')
     for span in answer.spans:
-        typer.echo(f"  {clock(span.start_seconds)} to {clock(span.end_seconds)}  score {span.score:g} by {span.scorer}")
-    best = best_frames(answer.frames)
-    typer.echo(f"  best frames: {', '.join(clock(frame.seconds) for frame in best)}")
+        best = f"  (best: {best_part(span)})" if span.best else ""
+        times = f"{clock(span.start_seconds)} to {clock(span.end_seconds)}"
+        typer.echo(f"  {times}  score {span.score:g} by {span.scorer}{best}")
     truth = ", ".join(f"{clock(start)} to {clock(end)}" for start, end in question.moments)
     stages = ", ".join(f"{stage.name} {stage.seconds:.2f} s" for stage in answer.stages if stage.ran)
     typer.echo(f"  truth: {truth}: {'right' if right else 'WRONG'}   ({stages})")

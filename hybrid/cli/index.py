@@ -72,6 +72,13 @@ def index(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what it would take: hours, frames, disk, time.")
     ] = False,
+    approximate_from: Annotated[
+        int | None,
+        typer.Option(
+            "--approximate-from",
+            help="Make an approximate index from so many frames on (default 1048576); one that is there is kept up.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Index videos. What is indexed already, with the same settings, costs nothing.
@@ -106,7 +113,7 @@ def index(
         loading=loading,
     )
     recipe = EngineRecipe(
-        archive=str(engine.archive.folder),
+        archive=engine.archive.place,
         options={
             "preset": preset,
             "encoder": encoder,
@@ -126,6 +133,8 @@ def index(
     count = choose_workers(len(videos)) if workers is None else workers
     with engine, RunReport(workers=count, videos=len(videos), as_json=as_json) as report:
         summary = _run(engine, recipe, videos, report, workers=count)
+        if summary.stopped_by is None and not summary.interrupted:
+            _refresh_approximate(engine, approximate_from, as_json=as_json)
     tell_summary(archive, summary, as_json=as_json)
     if summary.stopped_by is not None:
         raise summary.stopped_by
@@ -145,32 +154,53 @@ def _run(engine: Engine, recipe: EngineRecipe, videos: list[Path], report: RunRe
     return index_in_workers(recipe, videos, report, workers=workers)
 
 
-def _failed_videos(archive: Path, *, forget_gone: bool) -> list[Path]:
+def _refresh_approximate(engine: Engine, from_frames: int | None, *, as_json: bool) -> None:
+    """Have the approximate index take in what is new; if that fails, the videos are indexed all the same."""
+    from hybrid.cli.progress import print_json_line
+    from hybrid.errors import HybridError
+
+    try:
+        updates = engine.refresh_approximate(from_frames=from_frames)
+    except HybridError as exc:
+        typer.echo(f"the approximate index was not brought up to date: {exc}", err=True)
+        return
+    for update in updates:
+        if as_json:
+            print_json_line(event="approximate", **update.to_dict())
+        elif update.trained or update.segments_added or update.segments_removed:
+            typer.echo(
+                f"approximate index: {update.covered_frames} of {update.frames} frames of {update.dimension} values "
+                "are in it, the others are searched exactly"
+            )
+
+
+def _failed_videos(archive: str, *, forget_gone: bool) -> list[Path]:
     """The videos that the archive has a record of having failed; those that are gone may be forgotten."""
     from indexes.archive import Archive
     from indexes.failures import failures, forget_failure
 
-    Archive.open(archive, create=False).close()
     videos = []
-    for failure in failures(archive):
-        if Path(failure.path).exists():
-            videos.append(Path(failure.path))
-        elif forget_gone:
-            forget_failure(archive, failure.video_id, failure.path)
+    with Archive.open(archive, create=False) as opened:
+        for failure in failures(opened.folder):
+            if Path(failure.path).exists():
+                videos.append(Path(failure.path))
+            elif forget_gone:
+                forget_failure(opened.folder, failure.video_id, failure.path, drop=opened.drop_file)
     return videos
 
 
-def _estimate(archive: Path, videos: list[Path], *, rate: float | None, as_json: bool) -> None:
+def _estimate(archive: str, videos: list[Path], *, rate: float | None, as_json: bool) -> None:
     from hybrid.cli.run_report import tell_estimate
     from hybrid.engine.estimate import estimate_run
     from hybrid.errors import ArchiveFormatError
     from indexes.archive import Archive
+    from indexes.place import is_remote, local_folder
 
     try:
         with Archive.open(archive, create=False) as opened:
             estimate = estimate_run(opened, videos, rate=rate)
     except ArchiveFormatError:
-        if archive.exists() and any(archive.iterdir()):
+        if not is_remote(archive) and local_folder(archive).is_dir() and any(local_folder(archive).iterdir()):
             raise
         estimate = estimate_run(None, videos, rate=rate)
     tell_estimate(estimate, as_json=as_json)

@@ -13,7 +13,7 @@ from hybrid.presets import DEFAULT_PRESET, PRESETS
 if TYPE_CHECKING:
     from hybrid.engine import Engine
 
-DEFAULT_ARCHIVE = Path("hybrid-archive")
+DEFAULT_ARCHIVE = "hybrid-archive"
 
 
 class Backend(str, Enum):
@@ -38,7 +38,12 @@ class Decoder(str, Enum):
 
 
 ArchiveOption: TypeAlias = Annotated[
-    Path, typer.Option("--archive", envvar="HYBRID_ARCHIVE", help="Folder with the indexes; made if it is not there.")
+    str,
+    typer.Option(
+        "--archive",
+        envvar="HYBRID_ARCHIVE",
+        help="Folder with the indexes, or s3://BUCKET/PREFIX; made if it is not there.",
+    ),
 ]
 PresetOption: TypeAlias = Annotated[
     str, typer.Option("--preset", help=f"Models: {', '.join(PRESETS)} (gens-aria: see hybrid convert-gens).")
@@ -101,7 +106,7 @@ __all__ = [
 
 
 def open_engine(
-    archive: Path,
+    archive: str,
     *,
     preset: str,
     encoder: str | None,

@@ -157,8 +157,9 @@ class AnswerFile:
 
 
 def _is_answered(answer: Mapping[str, Any]) -> bool:
-    """An answer for which GenS could not run, though it should have, is asked again."""
+    """An answer for which GenS, or the scorer that was asked for, could not run is asked again."""
     stages = {stage["name"]: stage for stage in answer["stages"]}
     asked_for = stages["gens"]["fallback_reason"] is not None or stages["gens"]["ran"]
     failed = stages.get("frames", {}).get("fallback_reason") is not None and not stages["gens"]["ran"]
+    failed = failed or not stages.get("scores", {"ran": True})["ran"]
     return not failed and (answer["reply"] is not None or not asked_for)

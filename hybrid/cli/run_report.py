@@ -91,13 +91,13 @@ def _tell_result(outcome: VideoOutcome, result: IndexResult, place: str, *, as_j
         typer.echo(f"          {result.features_note}", err=True)
 
 
-def tell_summary(archive: Path, summary: RunSummary, *, as_json: bool) -> None:
+def tell_summary(archive: str, summary: RunSummary, *, as_json: bool) -> None:
     """How the run ended."""
     counts, failed = summary.counts(), summary.failed
     if as_json:
         print_json_line(
             event="summary",
-            archive=str(archive),
+            archive=archive,
             videos=summary.videos,
             **{name: count for name, count in counts.items() if name != "failed"},
             failed=[outcome.video for outcome in failed],

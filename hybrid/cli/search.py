@@ -55,6 +55,9 @@ def search(
     window_frames: Annotated[
         int, typer.Option("--window-frames", help="With --fine: how many frames GenS reads at once.")
     ] = DEFAULT_WINDOW,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare every frame, even where there is an approximate index.")
+    ] = False,
     encoder: EncoderOption = None,
     sampler: SamplerOption = None,
     prompt: PromptOption = None,
@@ -69,7 +72,8 @@ def search(
 ) -> None:
     """Search all videos of an archive, or some of them, for what a question asks.
 
-    The search over all frames is exact. Videos that cannot be searched are named with the reason.
+    Small archives are searched exactly, large ones by an approximate index (hybrid stats says how well it finds).
+    Videos that cannot be searched are named with the reason.
     """
     from indexes.archive import Archive
     from indexes.lookup import read_date
@@ -100,6 +104,7 @@ def search(
             under=under or (),
             since=when,
             strict=strict,
+            exact=exact,
             ask={"frames": frames, "window": window_frames},
         )
     if as_json:
@@ -132,14 +137,15 @@ def _show(result: SearchResult) -> None:
 
 
 def _show_video(console: Console, place: int, found: FoundVideo) -> None:
-    from hybrid.cli.text import clock, plain
+    from hybrid.cli.text import best_part, clock, plain
 
     length = clock(found.duration_seconds)
     console.print(f"{place}. [bold]{plain(found.video)}[/bold] ({length})  best {found.similarity:.3f}")
     if found.answer is not None:
         for span in found.answer.spans:
             times = f"{clock(span.start_seconds)} to {clock(span.end_seconds)}"
-            console.print(f"     span {times}  score {span.score:.3g} by {span.scorer}")
+            part = f"  (best: {best_part(span)})" if span.best else ""
+            console.print(f"     span {times}  score {span.score:.3g} by {span.scorer}{part}")
         for stage in found.answer.stages:
             if stage.fallback_reason:
                 reason = plain(stage.fallback_reason)

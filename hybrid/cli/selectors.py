@@ -1,17 +1,24 @@
-"""``hybrid selectors``: the rules that choose frames, and what each of them needs."""
+"""``hybrid selectors``: the rules that choose frames, the scores that they can go by, and what each of them needs."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import typer
 
 from hybrid.cli.options import JsonOption
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 __all__ = ["list_selectors"]
 
 
 def list_selectors(as_json: JsonOption = False) -> None:
-    """List the selectors with what they need. --json prints one line a selector, with its options."""
-    from rich.console import Console
+    """List the selectors (--select) and the scores (--scores) with what they need.
+
+    --json prints one line for each selector ("name") and for each kind of scores ("scores"), with its options.
+    """
     from rich.table import Column, Table
 
     from hybrid.cli.progress import print_json_line
@@ -30,6 +37,7 @@ def list_selectors(as_json: JsonOption = False) -> None:
             print_json_line(
                 name=selector.name,
                 needs=list(selector.needs),
+                takes=list(selector.takes),
                 options=dict(selector.options),
                 draws=selector.draws,
                 has_quirks=selector.has_quirks,
@@ -39,7 +47,42 @@ def list_selectors(as_json: JsonOption = False) -> None:
             )
             continue
         does = selector.summary + (f". Partial: {selector.partial}" if selector.partial else "")
-        table.add_row(selector.name, ", ".join(selector.needs), plain(does), plain(selector.source))
+        taken = [f"({name})" for name in selector.takes]
+        table.add_row(selector.name, ", ".join([*selector.needs, *taken]), plain(does), plain(selector.source))
+    _list_scores(as_json=as_json, above=table)
     if not as_json:
-        Console().print(table)
         typer.echo("A seed decides those that draw: " + ", ".join(s.name for s in selectors() if s.draws) + ".")
+
+
+def _list_scores(*, as_json: bool, above: Table) -> None:
+    """The kinds of scores, below the table of the selectors."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from hybrid.cli.progress import print_json_line
+    from hybrid.cli.text import plain
+    from hybrid.scorers.registry import scorers
+
+    table = Table(
+        Column("scores", no_wrap=True),
+        Column("needs", overflow="fold"),
+        Column("what they are", overflow="fold"),
+        Column("source", overflow="fold"),
+        title="scores",
+    )
+    for kind in scorers():
+        if as_json:
+            print_json_line(
+                scores=kind.name,
+                needs=kind.needs,
+                options=dict(kind.options),
+                checkpoint="optional" if kind.in_engine else "needed",
+                summary=kind.summary,
+                source=kind.source,
+            )
+            continue
+        options = "".join(f". {name}: {meaning}" for name, meaning in kind.options.items())
+        table.add_row(kind.name, plain(kind.needs), plain(kind.summary + options), plain(kind.source))
+    if not as_json:
+        Console().print(above)
+        Console().print(table)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["clock", "plain", "size"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hybrid.values import Span
+
+__all__ = ["best_part", "clock", "plain", "size"]
 
 
 def clock(seconds: float) -> str:
@@ -15,6 +20,11 @@ def clock(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     short = f"{rest // 100:02d}.{rest % 100:02d}"
     return f"{hours}:{minutes:02d}:{short}" if hours else f"{minutes}:{short}"
+
+
+def best_part(span: Span) -> str:
+    """The stretch of a span that has its best score, where that is not all of it; else nothing."""
+    return "" if span.best is None else f"{clock(span.best[0])} to {clock(span.best[1])}"
 
 
 def plain(text: str) -> str:

@@ -68,7 +68,7 @@ def import_videos(
 
 
 def convert(
-    target: Annotated[Path, typer.Argument(help="Folder of the new archive.")],
+    target: Annotated[str, typer.Argument(help="Folder of the new archive, or s3://BUCKET/PREFIX.")],
     archive: ArchiveOption = DEFAULT_ARCHIVE,
     backend: Annotated[
         Backend | None, typer.Option("--backend", help="Of the new archive; the other one if not said.")
@@ -78,9 +78,10 @@ def convert(
     """Copy an archive into one of another backend. Stopped at any moment, the same command goes on."""
     from hybrid.cli.progress import print_json_line
     from indexes.archive import Archive
+    from indexes.place import is_remote, local_folder
     from indexes.transfer import copy_index
 
-    if target.absolute() == archive.absolute():
+    if target == archive or (not is_remote(target) and local_folder(target) == local_folder(archive)):
         raise InputError(f"{target} is the archive that is to be converted; name another folder for the result")
     copied = there = 0
     failed: list[str] = []
@@ -100,7 +101,7 @@ def convert(
     for line in failed:
         typer.echo(f"failed   {line}", err=True)
     if as_json:
-        print_json_line(event="summary", archive=str(target), copied=copied, unchanged=there, failed=len(failed))
+        print_json_line(event="summary", archive=target, copied=copied, unchanged=there, failed=len(failed))
     else:
         typer.echo(f"{copied} indexes copied to {target}, {there} were there, {len(failed)} failed")
     if failed:

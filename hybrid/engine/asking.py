@@ -16,6 +16,7 @@ from hybrid.clip.encoder import FrameEncoder
 from hybrid.coarse.search import window_of_hits
 from hybrid.coarse.segments import best_segments, cut_segments
 from hybrid.engine.fine import run_fine
+from hybrid.engine.scoring import run_scorer, wants_model
 from hybrid.engine.selection import choose_rows
 from hybrid.engine.spans import gens_spans, spans_of
 from hybrid.engine.streaming import OnSpans
@@ -23,8 +24,9 @@ from hybrid.engine.work import AskOptions, Work
 from hybrid.errors import InputError
 from hybrid.gens.scorer import FrameScorer
 from hybrid.gens.windows import FineScores, consecutive_windows
+from hybrid.scorers.interface import VideoScorer
 from hybrid.selectors.best_first import best_first
-from hybrid.values import Answer, AnswerFrame, Float32Array, Hits, IntArray, Span, Stage, Timeline, Window
+from hybrid.values import Answer, AnswerFrame, Float32Array, FloatArray, Hits, IntArray, Span, Stage, Timeline, Window
 
 __all__ = ["Models", "answer_questions", "check_questions"]
 
@@ -36,11 +38,13 @@ class Models:
     Attributes:
         encoder: gives the encoder of the index; is called if a coarse stage runs.
         scorer: gives GenS; is called if a fine stage runs.
+        video_scorer: gives the scorer of ``scores``; is called if it has a model of its own.
         sampler_name: its name, for the record where it cannot be loaded.
     """
 
     encoder: Callable[[], FrameEncoder]
     scorer: Callable[[], FrameScorer]
+    video_scorer: Callable[[], VideoScorer]
     sampler_name: str
 
 
@@ -81,7 +85,10 @@ def answer_questions(works: Sequence[Work], models: Models, *, on_spans: OnSpans
     else:
         for work in works:
             work.record(Stage(name="gens", ran=False, seconds=0.0, notes=("not asked for",)))
-    return [_answer(*three, models) for three in zip(works, hits, heard, strict=True)]
+    named: list[FloatArray | None] = [None] * len(works)
+    if wants_model(options.scores):
+        named = run_scorer(works, models.video_scorer)
+    return [_answer(*four, models) for four in zip(works, hits, heard, named, strict=True)]
 
 
 def _windows(work: Work, hits: Hits | None) -> list[Window]:
@@ -95,11 +102,13 @@ def _windows(work: Work, hits: Hits | None) -> list[Window]:
     return best_segments(segments, hits, options.segments)
 
 
-def _answer(work: Work, hits: Hits | None, heard: FineScores | None, models: Models) -> Answer:
+def _answer(
+    work: Work, hits: Hits | None, heard: FineScores | None, named: FloatArray | None, models: Models
+) -> Answer:
     fine = heard if heard is not None and heard.scores.any() else None
     if fine is None and hits is None:
         hits = _search(work, models.encoder)
-    rows, spans = _select(work, hits, fine, models)
+    rows, spans = _select(work, hits, fine, named, models)
     return Answer(
         question=work.question,
         video=str(work.path),
@@ -113,20 +122,21 @@ def _answer(work: Work, hits: Hits | None, heard: FineScores | None, models: Mod
 
 
 def _select(
-    work: Work, hits: Hits | None, fine: FineScores | None, models: Models
+    work: Work, hits: Hits | None, fine: FineScores | None, named: FloatArray | None, models: Models
 ) -> tuple[IntArray, tuple[Span, ...]]:
     """The rows of the answer's frames, and its spans: from GenS's scores, or from CLIP's if there are none."""
     started = time.perf_counter()
     name = work.options.select
+    went_by = "gens" if fine is not None else "clip"
     if name is not None:
-        rows = choose_rows(work, name, fine, hits, models.encoder)
+        rows, went_by = choose_rows(work, name, fine, hits, models.encoder, named)
     elif fine is not None:
         rows = best_first(fine.scores, work.options.frames)
     else:
         assert hits is not None  # where GenS has nothing to say, the coarse stage was asked
         rows = window_of_hits(hits, work.options.frames).rows
     spans = gens_spans(work, fine.scores) if fine is not None else _coarse_spans(work, hits, rows)
-    work.record(_select_stage(fine, hits, len(rows), spans, work.options, time.perf_counter() - started))
+    work.record(_select_stage(fine, hits, len(rows), spans, work.options, time.perf_counter() - started, went_by))
     return rows, spans
 
 
@@ -212,6 +222,7 @@ def _select_stage(
     spans: tuple[Span, ...],
     options: AskOptions,
     seconds: float,
+    went_by: str,
 ) -> Stage:
     notes: tuple[str, ...] = ()
     if fine is not None and not spans:
@@ -225,5 +236,5 @@ def _select_stage(
         candidates_in=int(np.count_nonzero(fine.scores)) if fine is not None else len(hits or ()),
         candidates_out=frames,
         notes=notes,
-        details={"spans": len(spans)},
+        details={"spans": len(spans), "scores": went_by},
     )

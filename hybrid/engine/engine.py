@@ -59,6 +59,9 @@ from indexes.manifest import IndexConfig, Manifest, differences
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from hybrid.scorers.interface import VideoScorer
+    from indexes.approximate_build import ApproximateUpdate
+
 __all__ = ["Engine"]
 
 LOCK_SECONDS = 600.0
@@ -109,6 +112,7 @@ class Engine:
         self._scorer = scorer
         self._scorer_is_given = scorer is not None
         self._scorer_failure: str | None = None
+        self._video_scorer: tuple[str, VideoScorer] | None = None
 
     @classmethod
     def open(
@@ -132,7 +136,7 @@ class Engine:
         """Open an archive, or make one.
 
         Args:
-            archive: its folder; made if it is not there.
+            archive: its folder, or the URI of a remote one; made if it is not there.
             preset: names the models: ``gens-3b``, ``gens-aria`` or ``tiny``.
             encoder: a CLIP encoder instead of the preset's (``ARCHITECTURE/TAG``, ``local-dir:FOLDER``).
             sampler: a GenS checkpoint instead of the preset's (hub name or folder).
@@ -172,7 +176,7 @@ class Engine:
             constrained=constrained,
         )
         settings.check()
-        return cls(Archive.open(Path(archive), backend=backend), settings)
+        return cls(Archive.open(archive, backend=backend), settings)
 
     def index(
         self,
@@ -250,6 +254,7 @@ class Engine:
         min_score: int = DEFAULT_MIN_SCORE,
         gap_seconds: float | None = None,
         select: str | None = None,
+        scores: str | None = None,
         seed: int = 0,
         on_spans: OnSpans | None = None,
         progress: Progress | None = None,
@@ -274,6 +279,9 @@ class Engine:
                 sampling interval.
             select: name of a selector (``hybrid selectors``) that chooses the frames, by GenS's scores, or
                 without GenS by similarity; by default those with the best scores.
+            scores: what the selector goes by instead: ``clip``, ``gens``, or a model of its own such as
+                ``blip-itm:CHECKPOINT``, which then sees every frame of the video (see
+                :mod:`hybrid.scorers.registry`).
             seed: for selectors that draw.
             on_spans: is told of spans as GenS finds them; what it raises ends the asking.
             progress: is told how far it is, if the video has to be indexed.
@@ -300,6 +308,7 @@ class Engine:
             min_score=min_score,
             gap_seconds=gap_seconds,
             select=select,
+            scores=scores,
             seed=seed,
         )[0]
 
@@ -341,6 +350,7 @@ class Engine:
         models = Models(
             encoder=lambda: self._checked_encoder(ready.manifest, ready.path),
             scorer=self._loaded_scorer,
+            video_scorer=lambda: self._loaded_video_scorer(asked.scores or ""),
             sampler_name=self._sampler_name(),
         )
         answers: list[Answer] = []
@@ -401,6 +411,7 @@ class Engine:
         since: datetime | None = None,
         strict: bool = False,
         threads: int | None = None,
+        exact: bool = False,
         ask: AskKeywords | None = None,
     ) -> SearchResult:
         """Search the whole archive, or some of its videos.
@@ -414,12 +425,14 @@ class Engine:
             since: only videos that were indexed at or after this time (with a time zone).
             strict: what could not be done as asked, and a video that cannot be searched, is an error.
             threads: how many cores search; by default all, up to eight.
+            exact: compare every frame, even where the archive has an approximate index.
             ask: options of the questions to the best videos, as in :meth:`ask`.
 
         Raises:
             See :func:`hybrid.engine.searching.search_archive`.
         """
-        wanted = SearchOptions(top, fine, tuple(map(str, videos)), tuple(map(str, under)), since, threads, strict)
+        names, folders = tuple(map(str, videos)), tuple(map(str, under))
+        wanted = SearchOptions(top, fine, names, folders, since, threads, strict, exact)
         options: AskKeywords = {**(ask or {}), "strict": strict, "fine": True}
         AskOptions(**options)  # before any work
         models = SearchModels(
@@ -429,6 +442,19 @@ class Engine:
             sampler_name=self._sampler_name(),
         )
         return search_archive(self.archive, question, wanted, models)
+
+    def refresh_approximate(self, *, from_frames: int | None = None) -> list[ApproximateUpdate]:
+        """Bring the archive's approximate index up to date, or make one where the archive is large enough.
+
+        Args:
+            from_frames: from so many frames of one dimension on (:data:`indexes.approximate_build.FROM_FRAMES`).
+
+        Raises:
+            See :func:`hybrid.engine.approximate.refresh_approximate`.
+        """
+        from hybrid.engine.approximate import refresh_approximate
+
+        return refresh_approximate(self.archive, self._encoder_for, self._encoder_changes, from_frames=from_frames)
 
     def drop_features(self, video: str | Path) -> int:
         """Delete GenS's stored features of a video; how many bytes they took. Its index stays.
@@ -502,7 +528,7 @@ class Engine:
                 elif self._identify(place) != manifest.video_id:
                     gone = f"another video lies at {place} now"
                 return _Found(manifest, place, gone)
-        raise VideoOpenError(f"{path}: there is no such file or folder, and {self.archive.folder} does not know it")
+        raise VideoOpenError(f"{path}: there is no such file or folder, and {self.archive.place} does not know it")
 
     def _ready(self, video: Path, progress: Progress | None) -> _Ready:
         """The video's index, made now if there is none."""
@@ -633,7 +659,7 @@ class Engine:
         changes = differences(manifest.config, wanted)
         if not changes:
             return
-        command = ["hybrid", "index", str(path), "--archive", str(self.archive.folder)]
+        command = ["hybrid", "index", str(path), "--archive", self.archive.place]
         command += ["--preset", self.settings.preset, "--rate", f"{wanted.rate:g}", "--sampling", wanted.policy]
         command += ["--encoder", self.settings.encoder] if self.settings.encoder else []
         command += ["--decoder", wanted.decoder] if wanted.decoder == "decord" else []
@@ -671,6 +697,16 @@ class Engine:
                 self._scorer_failure = str(exc)
                 raise
         return self._scorer
+
+    def _loaded_video_scorer(self, scores: str) -> VideoScorer:
+        """The scorer of that name; the last one is kept."""
+        if self._video_scorer is None or self._video_scorer[0] != scores:
+            from hybrid.scorers.registry import load_video_scorer
+
+            self._video_scorer = None  # two large models need not be held at once
+            loaded = load_video_scorer(scores, device=self.settings.device, dtype=self.settings.dtype)
+            self._video_scorer = (scores, loaded)
+        return self._video_scorer[1]
 
 
 def _kind(path: Path) -> str:

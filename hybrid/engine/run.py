@@ -179,7 +179,7 @@ def index_one(
         if before is not None and not retry_failed:
             return VideoOutcome(str(video), "failed", 0.0, reason=before.reason, remembered=True)
         result = engine.index(video, features=features, progress=progress, lock_seconds=lock_seconds)
-        forget_failure(folder, result.video_id, path)
+        forget_failure(folder, result.video_id, path, drop=engine.archive.drop_file)
     except ArchiveLockedError as exc:
         progress.finish("failed")
         if not lock_seconds:
@@ -253,8 +253,8 @@ def note_failure(engine: Engine, video: Path, exc: BaseException | str, *, lasti
         failed_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
     try:
-        remember_failure(engine.archive.folder, record)
-    except (OSError, UnicodeEncodeError):
+        remember_failure(engine.archive.folder, record, put=engine.archive.put_file)
+    except (ArchiveError, OSError, UnicodeEncodeError):
         return
 
 

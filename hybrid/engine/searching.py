@@ -1,7 +1,8 @@
 """One question to a whole archive: the best frames of all videos, then GenS on the best videos.
 
-The coarse stage is exact. Every video that is not searched is named with the reason, and the coarse
-stage's record says so; nothing is left out in silence.
+The coarse stage is exact, or goes by the archive's approximate index where it has one; a stage of its own
+says which and what it did. Every video that is not searched is named with the reason, and the
+coarse stage's record says so; nothing is left out in silence.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ from hybrid.values import (
     Timeline,
 )
 from indexes.archive import Archive
-from indexes.archive_search import ArchiveHits, search_archive_vectors
+from indexes.archive_search import ApproximateRecord, ArchiveHits, search_archive_vectors
+from indexes.effort import Effort
 from indexes.lookup import choose, find_indexed, replaced_since
 from indexes.manifest import Manifest
 
@@ -61,6 +63,7 @@ class SearchOptions:
         threads: how many cores search; by default all, up to eight.
         strict: a stage that cannot do what it was asked to is an error, and so is a video that
             cannot be searched.
+        exact: compare every frame, even where the archive has an approximate index.
     """
 
     top: int = DEFAULT_FRAMES
@@ -70,6 +73,7 @@ class SearchOptions:
     since: datetime | None = None
     threads: int | None = None
     strict: bool = False
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if self.top < 1:
@@ -138,7 +142,7 @@ def search_archive(archive: Archive, question: str, options: SearchOptions, mode
     videos = _fine(search, videos, models)
     return SearchResult(
         question=question,
-        archive=str(archive.folder),
+        archive=archive.place,
         videos=tuple(videos),
         skipped=tuple(search.skipped),
         searched_videos=len(found.searched),
@@ -168,7 +172,7 @@ def _chosen(search: _Search) -> list[Manifest]:
     if not meant and (everything or not search.skipped):
         which = "no video" if not everything else f"no such video among its {len(everything)}"
         raise VideoNotIndexedError(
-            f"archive {archive.folder} holds {which}; index some with: hybrid index VIDEO --archive {archive.folder}"
+            f"archive {archive.place} holds {which}; index some with: hybrid index VIDEO --archive {archive.place}"
         )
     outdated = set() if options.videos else replaced_since(archive, meant)
     for manifest in meant:
@@ -197,7 +201,10 @@ def _coarse(search: _Search, manifests: Sequence[Manifest], models: SearchModels
     text = encoder.encode_text(search.question)
     encoded = time.perf_counter()
     threads = search.options.threads or min(_MOST_THREADS, os.cpu_count() or 1)
-    found = search_archive_vectors(search.archive, fitting, text.vector, search.options.top, threads=threads)
+    effort = None if search.options.exact else Effort()
+    found = search_archive_vectors(
+        search.archive, fitting, text.vector, search.options.top, threads=threads, effort=effort
+    )
     ended = time.perf_counter()
     for manifest in fitting:
         if manifest.video_id in found.failed:
@@ -210,6 +217,8 @@ def _coarse(search: _Search, manifests: Sequence[Manifest], models: SearchModels
         first = search.skipped[0]
         total = len(found.searched) + len(search.skipped)
         reason = f"{len(search.skipped)} of {total} videos were not searched; the first, {first.video}: {first.reason}"
+    if found.approximate is not None:
+        search.record(_approximate_stage(found.approximate, ended - encoded))
     search.record(
         Stage(
             name="coarse",
@@ -227,12 +236,30 @@ def _coarse(search: _Search, manifests: Sequence[Manifest], models: SearchModels
                 "search_seconds": ended - encoded,
                 "videos": len(found.searched),
                 "threads": threads,
-                "exact": True,
+                "exact": found.approximate is None or not found.approximate.used,
                 "identity": dict(encoder.identity),
             },
         )
     )
     return found
+
+
+def _approximate_stage(record: ApproximateRecord, seconds: float) -> Stage:
+    return Stage(
+        name="approximate",
+        ran=record.used,
+        seconds=seconds,
+        device=record.device,
+        candidates_in=record.units,
+        candidates_out=record.compared_units,
+        fallback_reason=record.problem,
+        notes=(record.note,) if record.note else (),
+        details={
+            "segments": record.segments,
+            "compared_frames": record.compared_frames,
+            "exact_frames": record.exact_frames,
+        },
+    )
 
 
 def _most_common(manifests: Sequence[Manifest]) -> Manifest:
@@ -257,7 +284,7 @@ def _fitting(
         else:
             fitting.append(manifest)
     if not fitting:
-        path, folder = Path(manifests[0].source.path), search.archive.folder
+        path, folder = Path(manifests[0].source.path), search.archive.place
         raise IndexMismatchError(
             f"not one of {len(manifests)} videos was indexed with the encoder {encoder.name}; the first, {path}: "
             f"{changes[manifests[0].fingerprint]}; search with the encoder that they were indexed with, or index them "

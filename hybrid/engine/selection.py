@@ -11,14 +11,20 @@ from hybrid.engine.work import Work
 from hybrid.gens.windows import FineScores
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.registry import find_selector, select
+from hybrid.selectors.selector import Selector
 from hybrid.values import FloatArray, Hits, IntArray
 
 __all__ = ["choose_rows"]
 
 
 def choose_rows(
-    work: Work, name: str, fine: FineScores | None, hits: Hits | None, encoder: Callable[[], FrameEncoder]
-) -> IntArray:
+    work: Work,
+    name: str,
+    fine: FineScores | None,
+    hits: Hits | None,
+    encoder: Callable[[], FrameEncoder],
+    named: FloatArray | None = None,
+) -> tuple[IntArray, str]:
     """Choose frames of the whole video with a selector.
 
     Args:
@@ -27,32 +33,70 @@ def choose_rows(
         fine: GenS's scores; frames that it did not name have 0. They are what the selector goes by.
         hits: all frames of the video by similarity; what the selector goes by without GenS.
         encoder: is called if the selector compares frames with the question itself.
+        named: float64 [rows of the index], scores that the caller asked for, which then come first; frames
+            without one (NaN) cannot be chosen.
 
     Returns:
-        int64, increasing rows; a frame that is held over several samples counts once.
+        int64, increasing rows, of which a frame that is held over several samples counts once; and whose
+        scores the selector went by.
     """
-    needs = find_selector(name).needs
+    selector = find_selector(name)
+    needs = selector.needs
     rows = work.timeline.distinct_rows()
-    scores = _scores(work, fine, hits)
-    scores = None if scores is None else scores[rows]
+    if named is not None:
+        rows = rows[np.isfinite(named[rows])]
+    own = _own_scores(work, fine, hits, named)
+    own = {source: scores[rows] for source, scores in own.items()}
+    source = _source(work, own, named)
+    scores = own.get(source)
+    gens = own.get("gens")
+    alone = next((kind for kind in ("named", "clip") if kind in own), None)
     candidates = Candidates(
         seconds=work.timeline.pts_seconds[rows],
         scores=scores,
+        similarities=own[alone] if alone is not None else None,
+        gens_scores=gens,
         embeddings=work.archive.read(work.manifest)[rows] if "embeddings" in needs else None,
         query=encoder().encode_text(work.question).vector if "query" in needs else None,
         score_frames=None if scores is None else scores.__getitem__,
     )
     chosen = select(name, candidates, work.options.frames, seed=work.options.seed)
     selected: IntArray = rows[np.unique(chosen)]
-    return selected
+    return selected, _went_by(work, selector, source, alone, gens is not None)
 
 
-def _scores(work: Work, fine: FineScores | None, hits: Hits | None) -> FloatArray | None:
+def _own_scores(
+    work: Work, fine: FineScores | None, hits: Hits | None, named: FloatArray | None
+) -> dict[str, FloatArray]:
+    """The scores that there are, each float64 [rows of the index]."""
+    found: dict[str, FloatArray] = {}
+    if named is not None:
+        found["named"] = named
     if fine is not None:
-        return fine.scores.astype(np.float64)
-    if hits is None:
-        return None
-    # A frame that was held back from the search as a copy of another is left out above as well.
-    scores = np.full(len(work.timeline), float(hits.similarities.min()) if len(hits) else 0.0)
-    scores[hits.rows] = hits.similarities
-    return scores
+        found["gens"] = fine.scores.astype(np.float64)
+    if hits is not None:
+        # A frame that was held back from the search as a copy of another is left out above as well.
+        scores = np.full(len(work.timeline), float(hits.similarities.min()) if len(hits) else 0.0)
+        scores[hits.rows] = hits.similarities
+        found["clip"] = scores
+    return found
+
+
+def _source(work: Work, own: dict[str, FloatArray], named: FloatArray | None) -> str:
+    """Which of them are the scores: those that were asked for, or GenS's, or CLIP's."""
+    if named is not None:
+        return "named"
+    if work.options.scores in own:  # "clip" or "gens"
+        return str(work.options.scores)
+    return "gens" if "gens" in own else "clip"
+
+
+def _went_by(work: Work, selector: Selector, source: str, alone: str | None, gens: bool) -> str:
+    """Whose scores a selector went by, for the record."""
+    if not selector.uses_scores:
+        return "none"
+    if {"similarities", "gens_scores"}.isdisjoint({*selector.needs, *selector.takes}):
+        both = [source]
+    else:
+        both = [name for name in (alone, "gens" if gens else None) if name is not None]
+    return " and ".join(str(work.options.scores) if name == "named" else name for name in both)

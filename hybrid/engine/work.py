@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, TypedDict, get_args
 
 from hybrid.errors import InputError, StageFailedError
+from hybrid.scorers.registry import read_scores
 from hybrid.selectors.registry import find_selector
 from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW, Stage, Timeline
@@ -39,6 +40,8 @@ class AskOptions:
         features: whether GenS's features of frames are taken from the archive and kept there.
         select: name of the selector that chooses the frames (see :mod:`hybrid.selectors.registry`); by
             default the best by GenS's score, or by similarity where GenS did not run.
+        scores: what the selector goes by (see :mod:`hybrid.scorers.registry`); by default GenS's scores, or
+            the similarities where GenS did not run.
         seed: for selectors that draw.
     """
 
@@ -53,6 +56,7 @@ class AskOptions:
     segments: int = DEFAULT_SEGMENTS
     features: bool = True
     select: str | None = None
+    scores: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -73,6 +77,8 @@ class AskOptions:
             raise InputError("the coarse stage chooses the segments; without it GenS reads the whole video anyway")
         if self.select is not None:
             _check_selector(self.select)
+        if self.scores is not None:
+            _check_scores(self.scores, self)
         if not self.coarse and not self.fine:
             raise InputError("neither the coarse nor the fine stage is asked for; leave out --no-coarse or --no-fine")
 
@@ -84,6 +90,18 @@ def _check_selector(name: str) -> None:
             f"the selector {name!r} compares frames with several texts made from a question, which is not done here; "
             "call it from Python (hybrid.selectors), or take another: hybrid selectors"
         )
+
+
+def _check_scores(text: str, options: AskOptions) -> None:
+    """Refuse scores that nothing would go by, or that no stage makes, before any work is done."""
+    wanted = read_scores(text)
+    if options.select is None:
+        raise InputError(f"scores are {text!r}, which are for a selector; name one with --select (hybrid selectors)")
+    if not find_selector(options.select).uses_scores:
+        raise InputError(f"scores are {text!r}, but the selector {options.select!r} does not look at scores")
+    if wanted.checkpoint is None and not (options.fine if wanted.kind == "gens" else options.coarse):
+        stage, option = ("fine", "--no-fine") if wanted.kind == "gens" else ("coarse", "--no-coarse")
+        raise InputError(f"scores are {text!r}, which the {stage} stage makes; leave out {option}")
 
 
 class AskKeywords(TypedDict, total=False):
@@ -100,6 +118,7 @@ class AskKeywords(TypedDict, total=False):
     segments: int
     features: bool
     select: str | None
+    scores: str | None
     seed: int
 
 

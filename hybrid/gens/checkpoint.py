@@ -126,12 +126,13 @@ def find_checkpoint(name_or_folder: str | Path) -> CheckpointFiles:
     return CheckpointFiles(name=name, folder=folder, config=config, weights=weights, parameters=parameters)
 
 
-def find_folder(name_or_folder: str | Path, patterns: tuple[str, ...]) -> Path:
+def find_folder(name_or_folder: str | Path, patterns: tuple[str, ...], *, use: str = "--sampler FOLDER") -> Path:
     """The folder of a checkpoint; of a name on the hub, the folder that its files are downloaded to.
 
     Args:
         name_or_folder: see :func:`find_checkpoint`.
         patterns: names of the files that are needed; the hub is asked for no others.
+        use: how the caller says which folder, for the text of an error.
 
     Raises:
         ModelLoadError: there is no such folder or name, or the hub cannot be reached.
@@ -142,7 +143,7 @@ def find_folder(name_or_folder: str | Path, patterns: tuple[str, ...]) -> Path:
         return folder
     if isinstance(name_or_folder, Path) or _looks_like_path(name) or folder.exists():
         raise ModelLoadError(f"there is no folder {name}; give a checkpoint's folder or a hub name (owner/name)")
-    return _from_hub(name, patterns)
+    return _from_hub(name, patterns, use=use)
 
 
 def _check_kind(name: str, kind: object) -> None:
@@ -161,7 +162,7 @@ def _looks_like_path(name: str) -> bool:
     return repository.count("/") != 1 or repository.startswith((".", "~", "/")) or ":" in name or "\\" in name
 
 
-def _from_hub(name: str, patterns: tuple[str, ...]) -> Path:
+def _from_hub(name: str, patterns: tuple[str, ...], *, use: str) -> Path:
     """Download files of a checkpoint, or find them in the hub's cache."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
@@ -169,7 +170,7 @@ def _from_hub(name: str, patterns: tuple[str, ...]) -> Path:
     repository, _, revision = name.partition("@")
     remedy = (
         f"download it on a machine that reaches the hub (hf download {repository} --local-dir FOLDER), "
-        "copy the folder, and use --sampler FOLDER"
+        f"copy the folder, and use {use}"
     )
     try:
         return Path(

@@ -25,6 +25,9 @@ class Candidates:
     Attributes:
         seconds: float64 [N], times of the candidates, not decreasing.
         scores: float64 [N], relevance to the question, finite; more is better, on any scale.
+        similarities: float64 [N], relevance by what looks at each frame alone and sees all of them (CLIP's
+            cosine, or a scorer in its place), on any scale; for selectors that weigh two kinds of scores.
+        gens_scores: float64 [N], GenS's 1 to 5, 0 where it gave none or did not look.
         embeddings: float32 [N, D], pictures as unit vectors.
         query: float32 [D], the question as a unit vector of the same space.
         prompts: float32 [P, D], several texts made from the question, as unit vectors.
@@ -36,6 +39,8 @@ class Candidates:
 
     seconds: FloatArray
     scores: FloatArray | None = None
+    similarities: FloatArray | None = None
+    gens_scores: FloatArray | None = None
     embeddings: Float32Array | None = None
     query: Float32Array | None = None
     prompts: Float32Array | None = None
@@ -45,11 +50,13 @@ class Candidates:
         n = len(self.seconds)
         if self.seconds.ndim != 1 or (n > 1 and not (np.diff(self.seconds) >= 0).all()):
             raise InputError("the times of the candidates must be one list of seconds that does not decrease")
-        if self.scores is not None and self.scores.shape != (n,):
-            raise InputError(f"{n} candidates need {n} scores, not an array of the shape {list(self.scores.shape)}")
+        for name in ("scores", "similarities", "gens_scores"):
+            array = getattr(self, name)
+            if array is not None and array.shape != (n,):
+                raise InputError(f"{n} candidates need {n} {name}, not an array of the shape {list(array.shape)}")
         if self.embeddings is not None and (self.embeddings.ndim != 2 or len(self.embeddings) != n):
             raise InputError(f"{n} candidates need embeddings [{n}, D], not {list(self.embeddings.shape)}")
-        for name in ("seconds", "scores", "embeddings", "query", "prompts"):
+        for name in ("seconds", "scores", "similarities", "gens_scores", "embeddings", "query", "prompts"):
             array = getattr(self, name)
             if array is not None and not np.isfinite(array).all():
                 raise InputError(f"{name} of the candidates hold a number that is not finite")

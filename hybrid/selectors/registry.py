@@ -2,8 +2,9 @@
 
 A selector is a plain function in a file of its own. The names of its parameters say what it needs:
 
-* ``seconds``, ``scores``, ``embeddings``, ``query``, ``prompts``, ``score_frames``: see
-  :class:`~hybrid.selectors.candidates.Candidates`;
+* ``seconds``, ``scores``, ``similarities``, ``gens_scores``, ``embeddings``, ``query``, ``prompts``,
+  ``score_frames``: see :class:`~hybrid.selectors.candidates.Candidates`; one that defaults to None is
+  given where it is there;
 * ``frames``: the budget, always there;
 * ``faithful``: True reproduces the authors' code with its quirks, False (the default) mends them;
 * ``seed``: there if the method draws at random;
@@ -44,6 +45,7 @@ NAMES = (
     "maxinfo",
     "tifre",
     "focus",
+    "coverage",
 )
 """Each is a file of this folder, and the name under which the selector is asked for."""
 
@@ -107,7 +109,7 @@ def select(
         raise InputError(f"the selector {name!r} has no option {unknown[0]!r}; its options are: {legal}")
     if len(candidates) == 0:
         return np.zeros(0, dtype=np.int64)
-    arguments: dict[str, Any] = {need: getattr(candidates, need) for need in selector.needs}
+    arguments: dict[str, Any] = {need: getattr(candidates, need) for need in (*selector.needs, *selector.takes)}
     if selector.has_quirks:
         arguments["faithful"] = faithful
     if selector.draws:

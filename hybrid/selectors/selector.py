@@ -11,8 +11,10 @@ from hybrid.values import IntArray
 
 __all__ = ["NEEDS", "Selector"]
 
-NEEDS = ("seconds", "scores", "score_frames", "embeddings", "query", "prompts")
+NEEDS = ("seconds", "scores", "score_frames", "similarities", "gens_scores", "embeddings", "query", "prompts")
 """What a selector can need: the attributes of the candidates."""
+
+_SCORES = frozenset({"scores", "score_frames", "similarities", "gens_scores"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,20 @@ class Selector:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Which attributes of the candidates it looks at."""
-        return tuple(need for need in NEEDS if need in self._parameters)
+        """Which attributes of the candidates it cannot do without."""
+        return tuple(
+            need for need in NEEDS if need in self._parameters and self._parameters[need].default is Parameter.empty
+        )
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """Which attributes of the candidates it looks at where they are there: parameters that default to None."""
+        return tuple(need for need in NEEDS if need in self._parameters and need not in self.needs)
+
+    @property
+    def uses_scores(self) -> bool:
+        """Whether it goes by scores of frames, and not by embeddings or times alone."""
+        return not _SCORES.isdisjoint({*self.needs, *self.takes})
 
     @property
     def options(self) -> Mapping[str, Any]:

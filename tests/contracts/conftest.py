@@ -10,6 +10,6 @@ from tests.make_videos import session_clips
 
 
 @pytest.fixture(scope="session")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def clips(session_folder: Path) -> dict[str, Path]:
     """Small videos of every kind, damaged ones and files that are no videos; paths by name."""
-    return session_clips(tmp_path_factory.getbasetemp() / "clips")
+    return session_clips(session_folder / "clips")

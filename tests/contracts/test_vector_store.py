@@ -111,7 +111,9 @@ def questions(draw: st.DrawFn) -> tuple[Vectors, Vectors, int]:
     return vectors.astype(np.float32), query, draw(st.integers(1, number + 5))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(question=questions())
 def test_backends_agree_with_numpy_and_each_other(
     both_stores: list[VectorStore], question: tuple[Vectors, Vectors, int]
@@ -129,28 +131,36 @@ def test_backends_agree_with_numpy_and_each_other(
     np.testing.assert_allclose(truth[found[0].rows], truth[found[1].rows], rtol=0, atol=TIE)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("videos", [3, 70])
-def test_searching_many_is_searching_each(store: VectorStore, videos: int, threads: int) -> None:
+def test_searching_many_is_searching_each(tmp_path: Path, videos: int, backend: str) -> None:
+    store = open_store(tmp_path, backend)
     keys = [VectorKey(f"{number:04x}", "01") for number in range(videos)]
     for number, key in enumerate(keys):
         store.write(key, unit_vectors(1 + number % 5, 16, number))
     store.write(VectorKey("ffff", "01"), unit_vectors(3, 24, 0))
     store.write(VectorKey("0000", "02"), unit_vectors(3, 16, 0))
     query = unit_vectors(1, 16, 999)[0]
-    for _ in range(2):  # the second time from whatever is kept
-        found = {key: (hits, error) for key, hits, error in store.search_many(keys, query, 4, threads=threads)}
-        assert sorted(found) == keys
-        for key in keys:
-            hits, error = found[key]
-            assert error is None
-            expected = store.search(key, query, 4)
-            assert hits.rows.tolist() == expected.rows.tolist()
-            np.testing.assert_allclose(hits.similarities, expected.similarities, rtol=0, atol=TIE)
-    store.write(keys[1], unit_vectors(6, 16, 500))
-    changed = next(found for found in store.search_many(keys, query, 6, threads=threads) if found.key == keys[1])
-    assert changed.hits is not None
-    assert changed.hits.rows.tolist() == store.search(keys[1], query, 6).rows.tolist()
+    each = {key: store.search(key, query, 4) for key in keys}
+    store.close()
+    for threads in (1, 3):
+        store = open_store(tmp_path, backend)
+        for _ in range(2):  # the second time from whatever is kept
+            found = {key: (hits, error) for key, hits, error in store.search_many(keys, query, 4, threads=threads)}
+            assert sorted(found) == keys
+            for key in keys:
+                hits, error = found[key]
+                assert error is None
+                assert hits.rows.tolist() == each[key].rows.tolist()
+                np.testing.assert_allclose(hits.similarities, each[key].similarities, rtol=0, atol=TIE)
+        before = each[keys[1]]
+        store.write(keys[1], unit_vectors(6, 16, 500 + threads))
+        changed = next(found for found in store.search_many(keys, query, 4, threads=threads) if found.key == keys[1])
+        assert changed.hits is not None
+        each[keys[1]] = store.search(keys[1], query, 4)
+        assert changed.hits.rows.tolist() == each[keys[1]].rows.tolist()
+        assert changed.hits.similarities.tolist() != before.similarities.tolist()
+        store.close()
 
 
 @pytest.mark.parametrize("videos", [2, 20])

@@ -16,6 +16,7 @@ from hybrid.selectors.registry import NAMES, find_selector, select, selectors
 
 FILLS_THE_BUDGET = (
     "uniform", "top_k", "stratified", "bin_max", "aks", "bolt", "q_frame", "f2c", "mdp3", "adard_key", "tifre",
+    "coverage",
 )  # fmt: skip
 
 

@@ -1,0 +1,211 @@
+"""The figures of one archive: opening it, one video of it, all of it exactly, adding to it, its size."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import psutil
+
+from bench.latency.video_vectors import VideoWorld
+from hybrid.values import Float32Array
+from indexes.archive import Archive
+from indexes.base import BackendName
+from indexes.care import take_stock
+
+__all__ = ["TOP", "adding", "make_queries", "one_video", "opening", "private_mb", "raw_scan", "sizes_on_disk", "timed"]
+
+Result = TypeVar("Result")
+
+TOP = 256
+OPENED = 40
+"""How many videos are searched one by one."""
+
+ADDED = 25
+
+_OPEN = """
+import sys, time
+from indexes.archive import Archive
+started, busy = time.perf_counter(), time.process_time()
+with Archive.open(sys.argv[1], create=False) as archive:
+    opened = time.perf_counter() - started
+    count = sum(1 for _ in archive.manifests())
+print(count, opened, time.perf_counter() - started, time.process_time() - busy)
+"""
+
+
+def timed(action: Callable[..., Result], *arguments: Any, **options: Any) -> tuple[Result, float, float]:
+    """What a call gives; milliseconds that passed, and that the processor was busy for this process."""
+    started, busy = time.perf_counter(), time.process_time()
+    result = action(*arguments, **options)
+    return result, 1000 * (time.perf_counter() - started), 1000 * (time.process_time() - busy)
+
+
+def private_mb() -> float:
+    """The memory of this process without mapped files, in MiB."""
+    info = psutil.Process().memory_info()
+    return float(info.rss - getattr(info, "shared", 0)) / 2**20
+
+
+def opening(folder: Path) -> dict[str, float]:
+    """Opening the archive and knowing all its videos, in a new process each time; with and without the catalogue."""
+    catalogue = folder / "cache" / "catalogue"
+    kept = catalogue.read_bytes()
+    runs = [_in_new_process(folder) for _ in range(3)]
+    catalogue.unlink()
+    without = _in_new_process(folder)[1]
+    catalogue.write_bytes(kept)
+    return {
+        "open_s": statistics.median(opened for opened, _, _ in runs),
+        "open_and_list_s": statistics.median(listed for _, listed, _ in runs),
+        "open_and_list_cpu_s": statistics.median(busy for _, _, busy in runs),
+        "open_and_list_without_catalogue_s": without,
+    }
+
+
+def _in_new_process(folder: Path) -> tuple[float, float, float]:
+    run = subprocess.run([sys.executable, "-c", _OPEN, str(folder)], capture_output=True, text=True, check=True)
+    words = run.stdout.split()
+    return float(words[1]), float(words[2]), float(words[3])
+
+
+def make_queries(world: VideoWorld, videos: int, frames: int, count: int) -> list[Float32Array]:
+    """Each about a frame of some video."""
+    dice = np.random.default_rng(1)
+    queries = []
+    for number in range(count):
+        vectors = world.video(int(dice.integers(videos)), frames)
+        queries.append(world.query(number, vectors[int(dice.integers(frames))]))
+    return queries
+
+
+def one_video(archive: Archive, queries: Sequence[Float32Array]) -> dict[str, float]:
+    """Opening and searching one video: cold, with its files in the system's memory, and kept open; and without us."""
+    manifests = list(archive.manifests())
+    manifests = manifests[:: max(1, len(manifests) // OPENED)][:OPENED]
+    raw = _RawLance(archive.folder) if archive.backend == "lancedb" else _RawFaiss(archive.folder)
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ("cold", "warm", "kept_open", "raw")}
+    for place, manifest in enumerate(manifests):
+        query = queries[place % len(queries)]
+        for path in (archive.folder / "videos" / manifest.video_id).iterdir():
+            _drop_from_memory(path)
+        for name in ("cold", "warm", "kept_open"):
+            if name != "kept_open":
+                archive.close()
+            found[name].append(timed(archive.search, manifest, query, TOP)[1:])
+        found["raw"].append(timed(raw, manifest.video_id, manifest.generation, query)[1:])
+    figures = {}
+    for name, times in found.items():
+        figures[f"one_{name}_ms"] = statistics.median(ms for ms, _ in times)
+        figures[f"one_{name}_cpu_ms"] = statistics.median(ms for _, ms in times)
+    # LanceDB keeps its table open in both.
+    figures["one_to_raw"] = (
+        figures["one_kept_open_ms" if archive.backend == "lancedb" else "one_warm_ms"] / (figures["one_raw_ms"])
+    )
+    return figures
+
+
+class _RawFaiss:
+    """A file read whole and searched, with FAISS alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(self, video_id: str, generation: str, query: Float32Array) -> None:
+        import faiss
+
+        faiss.omp_set_num_threads(1)
+        index = faiss.read_index(str(self._folder / "videos" / video_id / f"vectors-{generation}.faiss"))
+        index.search(query[None], TOP)
+
+
+class _RawLance:
+    """LanceDB's own exact search of one video in the open table."""
+
+    def __init__(self, folder: Path) -> None:
+        import lancedb
+
+        (path,) = folder.glob("frames_*.lance")
+        self._table = lancedb.connect(folder).open_table(path.stem)
+
+    def __call__(self, video_id: str, generation: str, query: Float32Array) -> None:
+        wanted = self._table.search(query).distance_type("dot").where(f"video_id = '{video_id}'", prefilter=True)
+        wanted.bypass_vector_index().limit(TOP).select(["row", "_distance"]).to_arrow()
+
+
+def _drop_from_memory(path: Path) -> None:
+    if not hasattr(os, "posix_fadvise"):
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fdatasync(handle)  # what is not on disk yet cannot be dropped
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(handle)
+
+
+def raw_scan(archive: Archive, queries: Sequence[Float32Array]) -> dict[str, float]:
+    """FAISS's own search of every video's mapped file, one behind the other, and nothing else."""
+    if archive.backend != "faiss":
+        return {}
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    manifests = list(archive.manifests())
+    indexes = [archive.store._mapped.take(manifest.key) for manifest in manifests]  # type: ignore[attr-defined]
+
+    def scan(query: Float32Array) -> None:
+        for index in indexes:
+            index.search(query[None], min(TOP, index.ntotal))
+
+    scan(queries[0])
+    times = [timed(scan, query)[1:] for query in queries]
+    return {
+        "raw_faiss_scan_ms": statistics.median(ms for ms, _ in times),
+        "raw_faiss_scan_cpu_ms": statistics.median(ms for _, ms in times),
+    }
+
+
+def sizes_on_disk(archive: Archive) -> dict[str, float]:
+    """Bytes a frame, files, and what they are for."""
+    stock = take_stock(archive, recall=False)
+    parts = {f"{kind}_mb": size / 2**20 for kind, size in stock.bytes.items() if size}
+    approximate = stock.bytes["approximate"] / stock.frames
+    return {
+        "bytes_per_frame": stock.bytes_per_frame or 0.0,
+        "approximate_bytes_per_frame": approximate,
+        "files": stock.files,
+        **parts,
+    }
+
+
+def adding(
+    full: Path, empty: Path, add: Callable[[Archive, int], tuple[float, float]], videos: int, backend: BackendName
+) -> dict[str, float]:
+    """Adding a video to the full archive and to an empty one, in turn; the full one is left as it was."""
+    shutil.rmtree(empty, ignore_errors=True)
+    into_full, into_empty = [], []
+    with Archive.open(full) as large, Archive.open(empty, backend=backend) as small:
+        for archive in (large, small):
+            add(archive, videos)  # what happens only once
+        for number in range(videos + 1, videos + 1 + ADDED):
+            into_full.append(add(large, number))
+            into_empty.append(add(small, number))
+        for number in range(videos, videos + 1 + ADDED):
+            large.remove(f"{number:032x}")
+    shutil.rmtree(empty, ignore_errors=True)
+    figures = {}
+    for name, times in (("full", into_full), ("empty", into_empty)):
+        figures[f"add_to_{name}_ms"] = 1000 * statistics.median(seconds for seconds, _ in times)
+        figures[f"add_to_{name}_cpu_ms"] = 1000 * statistics.median(seconds for _, seconds in times)
+    figures["add_ratio"] = figures["add_to_full_ms"] / figures["add_to_empty_ms"]
+    figures["add_ratio_cpu"] = figures["add_to_full_cpu_ms"] / figures["add_to_empty_cpu_ms"]
+    return figures

@@ -1,0 +1,1 @@
+"""Scores of frames for questions, for the selectors: one scorer per file."""

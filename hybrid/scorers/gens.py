@@ -1,0 +1,86 @@
+"""GenS: its score of 1 to 5 for the frames that it names, 0 for the others.
+
+``gens`` alone is what the fine stage says of the frames that it reads. ``gens:CHECKPOINT`` reads the whole video in
+consecutive windows, with another checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from hybrid.gens.load import load_scorer
+from hybrid.gens.scorer import FrameScorer
+from hybrid.gens.windows import score_windows
+from hybrid.scorers.batches import side_by_side
+from hybrid.scorers.checkpoint import model_errors
+from hybrid.scorers.interface import Loading, ScorerKind, check_frame, check_questions
+from hybrid.values import DEFAULT_WINDOW, ByteArray, FloatArray, Window
+
+__all__ = ["SCORER", "GensScorer", "load"]
+
+
+class GensScorer:
+    """A :class:`~hybrid.scorers.interface.VideoScorer` on GenS."""
+
+    def __init__(self, scorer: FrameScorer, *, name: str = "gens", window: int = DEFAULT_WINDOW) -> None:
+        """With a checkpoint that is loaded; ``window`` frames are read at once."""
+        self.name = name
+        self._scorer = scorer
+        self._window = window
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """That of the checkpoint."""
+        return self._scorer.identity
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return self._scorer.device
+
+    def score(self, frames: Iterable[ByteArray], questions: Sequence[str]) -> FloatArray:
+        """Scores 0 to 5."""
+        check_questions(questions)
+        return side_by_side((self._read(window, questions) for window in self._windows(frames)), len(questions))
+
+    def _windows(self, frames: Iterable[ByteArray]) -> Iterator[list[ByteArray]]:
+        window: list[ByteArray] = []
+        for frame in frames:
+            window.append(self._scorer.prepare(check_frame(frame)))
+            if len(window) == self._window:
+                yield window
+                window = []
+        if window:
+            yield window
+
+    def _read(self, frames: Sequence[ByteArray], questions: Sequence[str]) -> FloatArray:
+        window = Window(rows=np.arange(len(frames)))
+        with model_errors(f"reading {len(frames)} frames with {self.name}"):
+            found = [
+                score_windows(self._scorer, [(window, frames)], question, rows=len(frames)).scores
+                for question in questions
+            ]
+        return np.stack(found).astype(np.float64)
+
+
+def load(loading: Loading) -> GensScorer:
+    """Load another checkpoint than that of the fine stage.
+
+    Raises:
+        ModelLoadError, OutOfMemoryError: see :func:`hybrid.gens.load.load_scorer`.
+    """
+    scorer = load_scorer(loading.checkpoint, device=loading.device, dtype=loading.dtype)
+    return GensScorer(scorer, name=loading.name)
+
+
+SCORER = ScorerKind(
+    name="gens",
+    load=load,
+    summary="relevance 1 to 5 of the frames that GenS names, else 0",
+    needs="the fine stage; with gens:CHECKPOINT, another checkpoint, which then reads the whole video",
+    source="GenS (arXiv 2503.09146)",
+    options={},
+    in_engine=True,
+)

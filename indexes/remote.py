@@ -1,0 +1,249 @@
+"""An archive in an object store: ``s3://BUCKET/PREFIX``, with the backend ``lancedb``.
+
+The objects below the prefix have the names and contents of the files of an archive on disk, so that
+copying them into a folder gives an archive that opens. What reads an archive reads copies of the
+small ones (:mod:`indexes.working_copy`); vectors are read from the store itself. One writer has a
+video by a lock file on its machine and a lease in the store (:mod:`indexes.leases`); the manifest,
+written last and right after the lease was renewed, is the commit point as everywhere.
+
+docs/format.md says what is guaranteed and what is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from hybrid.errors import (
+    ArchiveError,
+    ArchiveFormatError,
+    ArchiveLockedError,
+    IndexDamagedError,
+    InputError,
+)
+from hybrid.values import Timeline
+from indexes.archive import Archive
+from indexes.atomic import make_folder, remove_file, write_atomically
+from indexes.base import BackendName, VectorStore, check_video_id
+from indexes.header import Header, new_header, read_header
+from indexes.leases import Lease, Leases
+from indexes.manifest import Manifest
+from indexes.objects import Objects
+from indexes.paths import Layout
+from indexes.place import check_uri, working_folder
+from indexes.stores import check_backend
+from indexes.timeline_file import timeline_hash
+from indexes.working_copy import WorkingCopy
+
+__all__ = ["RemoteArchive", "open_remote"]
+
+_NOTED_AT_ONCE = 64
+"""From so many fetched manifests on, the local catalogue is written anew."""
+
+
+def open_remote(place: str | Path, *, backend: BackendName | None, create: bool) -> RemoteArchive:
+    """Open a remote archive, or make one below an empty prefix. See :meth:`indexes.archive.Archive.open`.
+
+    Raises:
+        InputError: the URI is not legal, or the backend is not ``lancedb``.
+        MissingDependencyError: the package obstore is not installed.
+        ArchiveFormatError: there is something else below the prefix; there is no archive and ``create``
+            is off; it is of a newer version.
+        ArchiveError: the store cannot be reached, read or written, or ignores conditional writes.
+    """
+    uri = check_uri(place)
+    if backend is not None:
+        check_backend(backend)
+        if backend != "lancedb":
+            raise InputError(f"backend is {backend!r}, and the archive {uri} is remote; legal there is 'lancedb'")
+    objects = Objects(uri)
+    layout = Layout(working_folder(uri))
+    header = _first_contact(objects, layout) or _create(objects, layout, create=create)
+    if header.backend != "lancedb":
+        raise ArchiveFormatError(
+            f"{uri}: this archive's backend is {header.backend!r}, which cannot be used in an object store; copy it "
+            "into a folder, or run there: hybrid convert FOLDER --backend lancedb"
+        )
+    archive = RemoteArchive(uri, objects, layout.folder)
+    archive.refresh()
+    return archive
+
+
+def _first_contact(objects: Objects, layout: Layout) -> Header | None:
+    try:
+        return _fetch_header(objects, layout)
+    except ArchiveFormatError:
+        raise
+    except ArchiveError as exc:
+        raise ArchiveError(
+            f"{exc}; the object store is found by the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+            "AWS_REGION, and for others than Amazon's AWS_ENDPOINT_URL (with AWS_ALLOW_HTTP=true if that begins "
+            "with http:)"
+        ) from exc
+
+
+def _fetch_header(objects: Objects, layout: Layout) -> Header | None:
+    found = objects.get("archive.json")
+    if found is None:
+        layout.header.unlink(missing_ok=True)
+        return None
+    write_atomically(layout.header, found.data)
+    return read_header(layout)
+
+
+def _create(objects: Objects, layout: Layout, *, create: bool) -> Header:
+    if not create:
+        raise ArchiveFormatError(
+            f"{objects.uri}: there is no archive here; make one with: hybrid index VIDEO --archive {objects.uri} "
+            "--backend lancedb"
+        )
+    if not objects.is_empty():
+        raise ArchiveFormatError(
+            f"{objects.uri}: no archive, but other objects lie below this prefix; choose another prefix"
+        )
+    if not objects.obeys_conditions():
+        raise ArchiveError(
+            f"{objects.uri}: this object store ignores conditional writes (If-None-Match, If-Match), without which "
+            "writers cannot be kept apart; use another store, or an archive in a folder"
+        )
+    # Another process may make it at the same time; then its header is the one that counts.
+    objects.create("archive.json", new_header("lancedb").to_bytes())
+    header = _fetch_header(objects, layout)
+    if header is None:
+        raise ArchiveError(f"{objects.uri}: the archive was deleted while it was made")
+    return header
+
+
+class RemoteArchive(Archive):
+    """See :class:`~indexes.archive.Archive`. Features of GenS stay in the folder of the machine that made them."""
+
+    def __init__(self, uri: str, objects: Objects, folder: Path) -> None:
+        """Not for callers: see :func:`open_remote`."""
+        super().__init__(folder, "lancedb", place=uri)
+        self._objects = objects
+        self._copy = WorkingCopy(objects, self._layout, self._locks)
+        self._held: dict[str, Lease] = {}
+
+    @cached_property
+    def store(self) -> VectorStore:
+        """The vectors, in the object store."""
+        from indexes.remote_lance import RemoteLanceStore
+
+        return RemoteLanceStore(self.place, self.folder)
+
+    @cached_property
+    def _leases(self) -> Leases:
+        return Leases(self._objects, self._copy.owner())
+
+    def refresh(self) -> None:
+        """Take in what other machines have written. Opening the archive does that.
+
+        Raises:
+            ArchiveError: the store cannot be read.
+        """
+        if self._copy.refresh() >= _NOTED_AT_ONCE:
+            with contextlib.suppress(OSError, ArchiveError):
+                self._catalogue_writer.rewrite()
+
+    def manifest(self, video_id: str) -> Manifest | None:
+        self._copy.fetch(self._copy.name_of(self._layout.manifest(video_id)))
+        return super().manifest(video_id)
+
+    def manifests(self, *, on_damage: Callable[[str, IndexDamagedError], None] | None = None) -> Iterator[Manifest]:
+        self.refresh()
+        yield from super().manifests(on_damage=on_damage)
+
+    def verify(self, video_id: str) -> Manifest:
+        # The bytes in the store are to be compared, not this machine's copies.
+        for path in self._layout.timelines(check_video_id(video_id)):
+            remove_file(path)
+        return super().verify(video_id)
+
+    def put_file(self, path: Path, data: bytes) -> None:
+        if path.name == "manifest.json":
+            self._lease_of(path.parent.name).renew()
+        self._objects.put(self._copy.name_of(path), data)
+        write_atomically(path, data)
+
+    def drop_file(self, path: Path) -> None:
+        if path.name == "manifest.json":
+            self._lease_of(path.parent.name).renew()
+        elif not path.exists():
+            return  # a record of a failure that this machine never saw
+        self._objects.delete(self._copy.name_of(path))
+        remove_file(path)
+
+    def stored_files(self) -> Iterator[tuple[str, int]]:
+        for name, info in self._objects.list().items():
+            yield name, info.size_bytes
+
+    @contextmanager
+    def _take(self, video_id: str, timeout: float) -> Iterator[None]:
+        what = f"video {check_video_id(video_id)} in archive {self.place}"
+        nested = self._locks.held(video_id)
+        with self._locks.take(video_id, what=what, timeout=timeout):
+            if nested:
+                yield
+                return
+            lease = self._leases.take(f"pending/{video_id}", what=what, timeout=timeout)
+            self._held[video_id] = lease
+            try:
+                if lease.left_over or self._mark_of(video_id).exists():
+                    self._mark(video_id)
+                    self._clean(video_id)
+                yield
+            finally:
+                # _clean takes the mark away; where it could not be done, the lease stays and says so.
+                finished = not self._mark_of(video_id).exists()
+                del self._held[video_id]
+                with contextlib.suppress(ArchiveError):  # a lease that cannot be let go of runs out
+                    lease.release(finished=finished)
+
+    def _clean(self, video_id: str) -> None:
+        self._lease_of(video_id).renew()
+        try:
+            manifest = self.manifest(video_id)
+        except IndexDamagedError:
+            return  # it is not known which generation counts, so none is deleted
+        keep = set()
+        if manifest is not None:
+            keep = {self._layout.manifest(video_id), self._layout.timeline(manifest.key)}
+        for name in self._objects.list(self._copy.name_of(self._layout.video(video_id))):
+            if self._layout.folder / name not in keep:
+                self._objects.delete(name)
+        super()._clean(video_id)
+
+    def _mark_of(self, video_id: str) -> Path:
+        return self._layout.pending / video_id
+
+    def _lease_of(self, video_id: str) -> Lease:
+        lease = self._held.get(video_id)
+        if lease is None:
+            raise ArchiveLockedError(f"video {video_id} in archive {self.place} is not locked by this process")
+        return lease
+
+    def _read_timeline(self, manifest: Manifest) -> Timeline:
+        path = self._layout.timeline(manifest.key)
+        if not _holds(path, manifest.timeline_hash):
+            found = self._objects.get(self._copy.name_of(path))
+            if found is None:
+                raise IndexDamagedError(f"{self.place}/{self._copy.name_of(path)}: the timeline of the video is gone")
+            make_folder(path.parent)
+            write_atomically(path, found.data)
+        return super()._read_timeline(manifest)
+
+    def _how_to_mend(self, video_id: str) -> str:
+        return (
+            f"to mend it, run: hybrid remove {video_id} --archive {self.place}, "
+            f"and then: hybrid index VIDEO --archive {self.place}"
+        )
+
+
+def _holds(path: Path, digest: str) -> bool:
+    try:
+        return timeline_hash(path.read_bytes()) == digest
+    except OSError:
+        return False

@@ -1,0 +1,93 @@
+"""The vectors of a remote archive: the same LanceDB tables, in an object store.
+
+Writers of one machine take turns by a lock file. Those of several machines do not: LanceDB's own
+commits decide (a new version is made by a conditional write), and a write that met another one is
+done again, as far as it was not done.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from hybrid.errors import ArchiveError
+from hybrid.values import Float32Array
+from indexes.base import VectorKey
+from indexes.lance_table import LanceStore
+
+__all__ = ["RemoteLanceStore"]
+
+_T = TypeVar("_T")
+
+_TRIES = 8
+_FIRST_PAUSE_SECONDS = 0.1
+_MOST_FRAGMENTS = 20
+"""Each fragment costs a lookup a request or more, which here takes tens of milliseconds."""
+
+
+class RemoteLanceStore(LanceStore):
+    """See :class:`~indexes.base.VectorStore`."""
+
+    def __init__(self, uri: str, folder: Path) -> None:
+        """Open the store; nothing is written before the first :meth:`write`.
+
+        Args:
+            uri: where the tables lie. Credentials and endpoint come from the environment.
+            folder: of this machine, for the lock file.
+        """
+        super().__init__(folder)
+        self._name = uri
+        self._most_fragments = _MOST_FRAGMENTS
+
+    def write(self, key: VectorKey, vectors: Float32Array) -> str:
+        return self._until_it_fits(lambda: super(RemoteLanceStore, self).write(key, vectors))
+
+    def remove(self, key: VectorKey) -> None:
+        self._until_it_fits(lambda: super(RemoteLanceStore, self).remove(key))
+
+    def compact(self) -> None:
+        self._until_it_fits(super().compact)
+
+    def _fresh(self) -> LanceStore:
+        return RemoteLanceStore(self._name, self.folder)
+
+    def _dimensions(self) -> list[int]:
+        found: list[str] = []
+        page: str | None = None
+        while True:
+            with self._reading("the list of tables"):
+                answer = self._connect().list_tables(page_token=page)
+            found += answer.tables
+            page = answer.page_token
+            if not page:
+                break
+        return [int(name.removeprefix("frames_")) for name in sorted(found) if _is_ours(name)]
+
+    def _is_unmade(self, name: str) -> bool:
+        return False  # a table is there from the one write on that makes its first version
+
+    def _sync(self) -> None:
+        """Nothing: what an object store has taken is durable."""
+
+    def _until_it_fits(self, action: Callable[[], _T]) -> _T:
+        for turn in range(_TRIES):
+            try:
+                return action()
+            except ArchiveError as exc:
+                if turn == _TRIES - 1 or not _met_another(exc):
+                    raise
+                time.sleep(random.uniform(0.5, 1.0) * _FIRST_PAUSE_SECONDS * 2**turn)
+        raise AssertionError  # pragma: no cover (the last turn returns or raises)
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith("frames_") and name.removeprefix("frames_").isdigit()
+
+
+def _met_another(exc: ArchiveError) -> bool:
+    """Whether a write failed only because another machine's came first."""
+    text = f"{exc} {exc.__cause__}".lower()
+    return "conflict" in text or "concurrent" in text

@@ -1,0 +1,177 @@
+"""Scores by name: what a selector goes by is what was asked for, and the answer says so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from hybrid.cli.app import app
+from hybrid.engine import Engine
+from hybrid.errors import InputError, StageFailedError
+from hybrid.scorers.registry import load_video_scorer
+from hybrid.selectors.candidates import Candidates
+from hybrid.selectors.registry import select
+from hybrid.values import Answer, Stage
+from tests.engine.conftest import Recorded
+
+OpenEngine = Callable[..., Engine]
+QUESTION = "When is the red circle visible?"
+
+
+@pytest.fixture(scope="session")
+def blip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from tests.scorers.checkpoints import make_blip
+
+    return f"blip-itm:{make_blip(tmp_path_factory.mktemp('scores') / 'blip')}"
+
+
+def stage(answer: Answer, name: str) -> Stage:
+    return next(stage for stage in answer.stages if stage.name == name)
+
+
+def test_a_selector_goes_by_a_model_of_its_own(open_engine: OpenEngine, demo_clip: Path, blip: str) -> None:
+    engine = open_engine()
+    answer = engine.ask(demo_clip, QUESTION, frames=6, fine=False, select="aks", scores=blip)
+    manifest = engine.archive.require(engine.archive.identify(demo_clip))
+    timeline = engine.archive.timeline(manifest)
+    rows = timeline.distinct_rows()
+    frames = (rgb for _, rgb in engine.read_frames(demo_clip, timeline.ordinals[rows].tolist()))
+    scores = load_video_scorer(blip, device="cpu").score(frames, [QUESTION])[0]
+    expected = select("aks", Candidates(seconds=timeline.pts_seconds[rows], scores=scores), 6)
+    assert [frame.ordinal for frame in answer.frames] == timeline.ordinals[rows[expected]].tolist()
+    ran = stage(answer, "scores")
+    assert (ran.ran, ran.model, ran.device, ran.candidates_in) == (True, blip, "cpu", len(rows))
+    assert ran.seconds > 0
+    assert ran.details["identity"]["scorer"] == "blip-itm"
+    assert stage(answer, "select").details["scores"] == blip
+    assert not answer.degraded
+
+
+def test_many_questions_share_one_reading(open_engine: OpenEngine, demo_clip: Path, blip: str) -> None:
+    engine = open_engine()
+    asked = [QUESTION, "What comes right after the blue square?"]
+    together = engine.ask_many(demo_clip, asked, frames=6, fine=False, select="top_k", scores=blip)
+    alone = [engine.ask(demo_clip, q, frames=6, fine=False, select="top_k", scores=blip) for q in asked]
+    assert [answer.frames for answer in together] == [answer.frames for answer in alone]
+    first, second = (stage(answer, "scores") for answer in together)
+    assert first.details["questions"] == second.details["questions"] == 2
+    assert first.seconds == second.seconds
+    assert second.details["load_seconds"] == 0
+
+
+def test_scores_of_a_stage_can_be_chosen(open_engine: OpenEngine, demo_clip: Path) -> None:
+    engine = open_engine(scorer=Recorded('{"3-4": 5, "30": 4}'))
+    by_gens = engine.ask(demo_clip, QUESTION, frames=3, select="top_k", scores="gens")
+    assert [frame.ordinal for frame in by_gens.frames] == [3, 4, 30]
+    by_clip = engine.ask(demo_clip, QUESTION, frames=3, select="top_k", scores="clip")
+    plain = engine.ask(demo_clip, QUESTION, frames=3, select="top_k", fine=False)
+    assert [frame.ordinal for frame in by_clip.frames] == [frame.ordinal for frame in plain.frames]
+    assert [stage(a, "select").details["scores"] for a in (by_gens, by_clip, plain)] == ["gens", "clip", "clip"]
+    assert [frame.gens_score is None for frame in by_clip.frames] == [False] * 3
+
+
+def test_coverage_goes_by_both(open_engine: OpenEngine, demo_clip: Path, blip: str) -> None:
+    engine = open_engine(scorer=Recorded('{"3-4": 5, "30": 4}'))
+    both = engine.ask(demo_clip, QUESTION, frames=3, select="coverage")
+    assert stage(both, "select").details["scores"] == "clip and gens"
+    other = engine.ask(demo_clip, QUESTION, frames=3, select="coverage", scores=blip)
+    assert stage(other, "select").details["scores"] == f"{blip} and gens"
+    alone = engine.ask(demo_clip, QUESTION, frames=3, select="coverage", fine=False)
+    assert stage(alone, "select").details["scores"] == "clip"
+    no_clip = engine.ask(demo_clip, QUESTION, frames=3, select="coverage", coarse=False)
+    assert stage(no_clip, "select").details["scores"] == "gens"
+    uniform = engine.ask(demo_clip, QUESTION, frames=3, select="uniform")
+    assert stage(uniform, "select").details["scores"] == "none"
+
+
+def test_what_cannot_run_is_replaced_and_said(
+    open_engine: OpenEngine, demo_clip: Path, tmp_path: Path, blip: str
+) -> None:
+    engine = open_engine()
+    gone = f"blip-itm:{tmp_path / 'none'}"
+    answer = engine.ask(demo_clip, QUESTION, frames=3, fine=False, select="top_k", scores=gone)
+    failed = stage(answer, "scores")
+    assert not failed.ran
+    assert "there is no folder" in (failed.fallback_reason or "")
+    assert stage(answer, "select").details["scores"] == "clip"
+    with pytest.raises(StageFailedError, match="'scores' failed"):
+        engine.ask(demo_clip, QUESTION, frames=3, fine=False, select="top_k", scores=gone, strict=True)
+    moved = tmp_path / "moved.mp4"
+    moved.write_bytes(demo_clip.read_bytes())
+    engine.index(moved)  # the same content: the archive now knows it there
+    moved.unlink()
+    answer = engine.ask(moved, QUESTION, frames=3, fine=False, select="top_k", scores=blip)
+    assert "does not exist any more" in (stage(answer, "scores").fallback_reason or "")
+    assert len(answer.frames) == 3
+
+
+def test_frames_that_cannot_be_decoded_are_not_chosen(
+    open_engine: OpenEngine, demo_clip: Path, blip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hybrid.engine.scoring as scoring
+
+    engine = open_engine()
+    best = engine.ask(demo_clip, QUESTION, frames=1, fine=False, select="top_k", scores=blip).frames[0].ordinal
+    whole = scoring._frames
+
+    def without_the_best(work: object, video: object, reading: scoring._Decoding) -> object:
+        for frame in whole(work, video, reading):  # type: ignore[arg-type]
+            if reading.rows[-1] == best:
+                reading.rows.pop()
+                continue
+            yield frame
+
+    monkeypatch.setattr(scoring, "_frames", without_the_best)
+    answer = engine.ask(demo_clip, QUESTION, frames=1, fine=False, select="top_k", scores=blip)
+    assert answer.frames[0].ordinal != best
+    assert "1 frames of the index cannot be decoded" in (stage(answer, "scores").fallback_reason or "")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scores": "clip"}, "name one with --select"),
+        ({"scores": "clip", "select": "uniform"}, "does not look at scores"),
+        ({"scores": "gens", "select": "aks", "fine": False}, "leave out --no-fine"),
+        ({"scores": "clip", "select": "aks", "coarse": False}, "leave out --no-coarse"),
+        ({"scores": "blip-itm", "select": "aks"}, "needs a checkpoint"),
+        ({"scores": "sharpness", "select": "aks"}, "there are no scores 'sharpness'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(
+    open_engine: OpenEngine, tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        open_engine().ask(tmp_path / "none.mp4", QUESTION, **options)  # type: ignore[arg-type]
+
+
+def test_the_command_line_takes_them(demo_clip: Path, clip_folder: Path, tmp_path: Path, blip: str) -> None:
+    encoder = ["--encoder", f"local-dir:{clip_folder}", "--archive", str(tmp_path / "archive"), "--device", "cpu"]
+    command = ["ask", str(demo_clip), QUESTION, *encoder, "--no-fine", "--json", "--frames", "5"]
+    result = CliRunner().invoke(app, [*command, "--select", "aks", "--scores", blip], catch_exceptions=False)
+    assert result.exit_code == 0
+    answer = json.loads(result.stdout)
+    ran = next(stage for stage in answer["stages"] if stage["name"] == "scores")
+    assert (ran["ran"], ran["model"]) == (True, blip)
+    assert len(answer["frames"]) == 5
+    assert np.isfinite(ran["seconds"])
+
+
+def test_a_question_whose_scorer_failed_is_asked_again(
+    demo_clip: Path, clip_folder: Path, tmp_path: Path, blip: str
+) -> None:
+    encoder = ["--encoder", f"local-dir:{clip_folder}", "--archive", str(tmp_path / "archive"), "--device", "cpu"]
+    folder = tmp_path / "blip"
+    command = ["ask", str(demo_clip), QUESTION, *encoder, "--no-fine", "--out", str(tmp_path / "answers.jsonl")]
+    command += ["--select", "aks", "--scores", f"blip-itm:{folder}"]
+    for there, said in ((False, "1 of 1 questions were answered now"), (True, "1 of 1"), (True, "0 of 1")):
+        if there and not folder.exists():
+            shutil.copytree(blip.partition(":")[2], folder)
+        result = CliRunner().invoke(app, command, catch_exceptions=False)
+        assert said in result.stdout

@@ -1,0 +1,285 @@
+"""An archive in an object store does what one in a folder does, for several machines."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hybrid.errors import (
+    ArchiveError,
+    ArchiveFormatError,
+    ArchiveLockedError,
+    IndexDamagedError,
+    InputError,
+    VideoNotIndexedError,
+)
+from hybrid.values import Timeline
+from indexes.archive import Archive
+from indexes.archive_search import search_archive_vectors
+from indexes.care import compact_archive, take_stock
+from indexes.checkup import check_up
+from indexes.failures import Attempt, Failure, failures, forget_failure, known_failure, remember_failure
+from indexes.leases import Leases
+from indexes.manifest import Source
+from indexes.objects import Objects
+from indexes.transfer import copy_index, export_index, import_index
+from tests.indexes.archive_samples import some_config, some_index, unit_vectors, video_id
+from tests.remote.conftest import Machine
+
+ONE, TWO, THREE = video_id(1), video_id(2), video_id(3)
+
+
+def assert_same(found: Timeline, wanted: Timeline) -> None:
+    np.testing.assert_array_equal(found.ordinals, wanted.ordinals)
+    np.testing.assert_array_equal(found.pts_seconds, wanted.pts_seconds)
+
+
+def test_the_same_objects_as_the_files_of_a_folder(uri: str, tmp_path: Path) -> None:
+    with Archive.open(uri) as remote, Archive.open(tmp_path / "local", backend="lancedb") as local:
+        assert (remote.place, remote.backend) == (uri, "lancedb")
+        for number in (1, 2):
+            index = some_index(number)
+            assert remote.commit(video_id(number), **index).key == local.commit(video_id(number), **index).key
+    listed = Objects(uri).list()
+    small = {name for name in listed if not name.startswith("frames_16.lance/")}
+    timelines = {f"videos/{m.video_id}/timeline-{m.generation}.safetensors" for m in local.manifests()}
+    assert small == {"archive.json", f"videos/{ONE}/manifest.json", f"videos/{TWO}/manifest.json", *timelines}
+    # Copied into a folder, they are an archive.
+    for name in listed:
+        found = Objects(uri).get(name)
+        assert found is not None
+        path = tmp_path / "copy" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(found.data)
+    with Archive.open(tmp_path / "copy", create=False) as copy:
+        assert [finding.state for finding in check_up(copy)] == ["sound", "sound"]
+        query = unit_vectors(1, 16, 5)[0]
+        assert copy.search(ONE, query, 5).rows.tolist() == local.search(ONE, query, 5).rows.tolist()
+
+
+def test_another_machine_reads_and_changes_it(uri: str, machine: Machine) -> None:
+    first, second = some_index(1), some_index(2)
+    here = Archive.open(uri)
+    here.commit(ONE, **first)
+    machine("two")
+    with Archive.open(uri, backend="lancedb", create=False) as there:
+        assert there.folder != here.folder
+        assert [manifest.video_id for manifest in there.manifests()] == [ONE]
+        assert_same(there.timeline(ONE), first["timeline"])
+        np.testing.assert_array_equal(there.read(ONE), first["vectors"].astype(np.float16).astype(np.float32))
+        assert there.up_to_date(ONE, some_config()) is not None
+        there.commit(TWO, **second)
+        there.commit(ONE, **second)  # replaced
+        query = unit_vectors(1, 16, 7)[0]
+        found = search_archive_vectors(there, list(there.manifests()), query, 3)
+        assert not found.failed
+        assert sum(map(len, found.hits.values())) == 3
+        # What another machine did is seen without opening again.
+        assert [manifest.video_id for manifest in here.manifests()] == [ONE, TWO]
+        assert_same(here.timeline(ONE), second["timeline"])
+        there.remove(ONE)
+        assert here.manifest(ONE) is None
+        with pytest.raises(VideoNotIndexedError):
+            here.timeline(ONE)
+        assert [finding.video_id for finding in check_up(there)] == [TWO]
+    here.close()
+    assert not [name for name in Objects(uri).list() if ONE in name or name.startswith("pending/")]
+    with Archive.open(uri) as again:
+        assert list(again.store.keys()) == [again.require(TWO).key]
+
+
+def test_a_machine_forgets_what_others_removed(uri: str, machine: Machine) -> None:
+    with Archive.open(uri) as here:
+        here.commit(ONE, **some_index(1))
+        folder = here.folder
+    machine("two")
+    with Archive.open(uri) as there:
+        there.remove(ONE)
+    machine("one")
+    assert (folder / "videos" / ONE).is_dir()
+    with Archive.open(uri) as here:
+        assert list(here.manifests()) == []
+        assert list(check_up(here)) == []
+    assert not (folder / "videos" / ONE).exists()
+
+
+def test_one_machine_at_a_time_writes_a_video(uri: str, machine: Machine) -> None:
+    here = Archive.open(uri)
+    machine("two")
+    there = Archive.open(uri)
+    with here.lock(ONE):
+        with pytest.raises(ArchiveLockedError, match=f"video {ONE} in archive {uri} is being written"):
+            there.commit(ONE, **some_index(1))
+        there.commit(TWO, **some_index(2))
+        here.commit(ONE, **some_index(1))
+    there.note_source(ONE, Source(path="/moved.mp4", size_bytes=5))
+    assert here.require(ONE).source.path == "/moved.mp4"
+    here.close()
+    there.close()
+
+
+def test_a_writer_that_was_taken_over_commits_nothing(uri: str) -> None:
+    archive = Archive.open(uri)
+    archive.commit(ONE, **some_index(1))
+    before = archive.require(ONE)
+    with archive.lock(ONE):
+        Objects(uri).put(f"pending/{ONE}", Leases(Objects(uri), "another machine").content())
+        with pytest.raises(ArchiveLockedError, match="taken the video over"):
+            archive.commit(ONE, **some_index(2))
+    assert archive.require(ONE) == before
+    archive.close()
+
+
+def test_damage_is_found(uri: str, machine: Machine) -> None:
+    with Archive.open(uri) as archive:
+        for number in (1, 2, 3):
+            archive.commit(video_id(number), **some_index(number))
+        timeline = archive._layout.timeline(archive.require(ONE).key).name
+        objects = Objects(uri)
+        objects.put(f"videos/{ONE}/{timeline}", b"something else")
+        objects.put(f"videos/{TWO}/manifest.json", b'{"format_version": 1')
+        objects.delete(f"videos/{THREE}/manifest.json")
+        # This machine's copies are sound, but the copies are not what counts.
+        with pytest.raises(IndexDamagedError, match=f"hybrid remove {ONE} --archive {uri}"):
+            archive.verify(ONE)
+        machine("two")
+        with Archive.open(uri) as there:
+            states = {finding.video_id: finding.state for finding in check_up(there)}
+            assert states == dict.fromkeys((ONE, TWO, THREE), "damaged")
+            with pytest.raises(IndexDamagedError):
+                there.timeline(ONE)
+            # Indexing again mends it.
+            assert [there.up_to_date(video_id(number), some_config()) for number in (1, 2, 3)] == [None] * 3
+            there.commit(TWO, **some_index(2))
+            there.verify(TWO)
+
+
+def test_vectors_that_are_gone_are_found(uri: str) -> None:
+    with Archive.open(uri) as archive:
+        manifest = archive.commit(ONE, **some_index(1))
+        archive.store.remove(manifest.key)
+        assert archive.up_to_date(ONE, some_config()) is None
+        with pytest.raises(IndexDamagedError, match="gone"):
+            archive.read(ONE)
+
+
+def test_failures_are_everyones(uri: str, machine: Machine) -> None:
+    record = Failure(
+        path="/bad.mp4",
+        video_id=ONE,
+        reason="no video",
+        kind="VideoOpenError",
+        lasting=True,
+        attempt=Attempt(),
+        attempts=1,
+        failed_at="2026-03-01T00:00:00+00:00",
+    )
+    with Archive.open(uri) as here:
+        remember_failure(here.folder, record, put=here.put_file)
+    machine("two")
+    with Archive.open(uri) as there:
+        assert known_failure(there.folder, ONE, "/bad.mp4") == record
+        assert take_stock(there).failed == ("/bad.mp4: no video",)
+        forget_failure(there.folder, ONE, "/bad.mp4", drop=there.drop_file)
+    machine("one")
+    with Archive.open(uri) as here:
+        assert list(failures(here.folder)) == []
+
+
+def test_stock_and_compaction(uri: str) -> None:
+    with Archive.open(uri) as archive:
+        for number in (1, 2):
+            archive.commit(video_id(number), **some_index(number))
+        stock = take_stock(archive)
+        assert (stock.archive, stock.videos, stock.frames) == (uri, 2, 80)
+        assert sum(stock.bytes.values()) == sum(info.size_bytes for info in Objects(uri).list().values())
+        assert stock.bytes["vectors"] > 80 * 16 * 2
+        assert stock.bytes["cache"] == 0
+        compact_archive(archive)
+        assert [finding.state for finding in check_up(archive)] == ["sound", "sound"]
+
+
+def test_in_and_out(uri: str, tmp_path: Path) -> None:
+    with Archive.open(tmp_path / "faiss", backend="faiss") as source, Archive.open(uri) as remote:
+        manifest = source.commit(ONE, **some_index(1))
+        assert copy_index(source, remote, manifest)
+        assert not copy_index(source, remote, manifest)
+        export_index(remote, remote.require(ONE), tmp_path / "one.zip")
+        remote.remove(ONE)
+        assert import_index(remote, tmp_path / "one.zip") == (manifest, True)
+        remote.verify(ONE)
+
+
+def test_only_where_it_can_be(uri: str) -> None:
+    with pytest.raises(InputError, match="legal there is 'lancedb'"):
+        Archive.open(uri, backend="faiss")
+    with pytest.raises(InputError, match="a Path, in which a URI loses a slash"):
+        Archive.open(Path(uri))
+    with pytest.raises(ArchiveFormatError, match="there is no archive here"):
+        Archive.open(uri, create=False)
+    Objects(uri).put("something.txt", b"else")
+    with pytest.raises(ArchiveFormatError, match="other objects lie below"):
+        Archive.open(uri)
+    Objects(uri).delete("something.txt")
+    Objects(uri).put("archive.json", b'{"format_version": 1, "backend": "faiss", "created_by": "x"}')
+    with pytest.raises(ArchiveFormatError, match="cannot be used in an object store"):
+        Archive.open(uri)
+    Objects(uri).put("archive.json", b'{"format_version": 2}')
+    with pytest.raises(ArchiveFormatError, match="format version is 2"):
+        Archive.open(uri)
+    with pytest.raises(ArchiveError, match="no such bucket"):
+        Archive.open("s3://there-is-none/videos")
+
+
+def test_a_store_that_cannot_be_reached(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(ArchiveError, match="found by the environment: AWS_ACCESS_KEY_ID"):
+        Archive.open(uri)
+
+
+def test_a_stale_copy_is_not_believed(uri: str, machine: Machine) -> None:
+    """However the folder and its memory of versions were mixed up."""
+    with Archive.open(uri) as here:
+        here.commit(ONE, **some_index(1))
+        path = here._layout.manifest(ONE)
+        list(here.manifests())
+        before = path.read_bytes()
+    machine("two")
+    with Archive.open(uri) as there:
+        there.commit(ONE, **some_index(2))
+        wanted = there.require(ONE)
+    machine("one")
+    path.write_bytes(before)
+    with Archive.open(uri) as here:
+        assert list(here.manifests()) == [wanted]
+        path.write_bytes(before)
+        assert list(here.manifests()) == [wanted]
+
+
+def test_two_machines_write_at_once(uri: str, machine: Machine) -> None:
+    """Different videos, and the same ones: all are whole afterwards, and each is there once."""
+    archives = []
+    for name in ("one", "two"):
+        machine(name)
+        archives.append(Archive.open(uri))
+    numbers = range(1, 4)
+
+    def write(archive: Archive, order: list[int]) -> None:
+        for number in order:
+            with archive.lock(video_id(number), timeout=60):
+                if archive.up_to_date(video_id(number), some_config()) is None:
+                    archive.commit(video_id(number), **some_index(number))
+
+    with ThreadPoolExecutor(2) as pool:
+        orders = (list(numbers), list(reversed(numbers)))
+        for done in [pool.submit(write, archive, order) for archive, order in zip(archives, orders, strict=True)]:
+            done.result()
+    ids = [video_id(number) for number in numbers]
+    for archive in archives:
+        assert [(finding.video_id, finding.state) for finding in check_up(archive)] == [(id_, "sound") for id_ in ids]
+        assert [key.video_id for key in archive.store.keys()] == ids  # noqa: SIM118 (a store is no dictionary)
+        archive.close()
+    assert not [name for name in Objects(uri).list() if name.startswith("pending/")]
