@@ -7,6 +7,7 @@ tolerance.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -40,31 +41,38 @@ def merge_spans(spans: Iterable[Span], *, gap_seconds: float = 0.0) -> tuple[Spa
     ordered = sorted(spans, key=lambda span: (span.start_seconds, span.end_seconds))
     if len({span.scorer for span in ordered}) > 1:
         raise InputError("spans that were scored by GenS and by CLIP cannot be merged: their scores do not compare")
-    merged: list[Span] = []
+    groups: list[list[Span]] = []
+    until = -math.inf
     for span in ordered:
-        last = merged[-1] if merged else None
-        if last is None or span.start_seconds > last.end_seconds + gap_seconds:
-            merged.append(span)
-        else:
-            merged[-1] = _joined(last, span)
-    return tuple(merged)
+        if span.start_seconds > until + gap_seconds or not groups:
+            groups.append([])
+        groups[-1].append(span)
+        until = max(until, span.end_seconds)
+    return tuple(group[0] if len(group) == 1 else _joined(group) for group in groups)
 
 
-def _joined(first: Span, second: Span) -> Span:
-    """One span of two that touch, the first of which does not start later."""
-    score = max(first.score, second.score)
-    best = None
-    if first.score != second.score or first.best is not None or second.best is not None:
-        # The longest stretch; of equally long ones the first.
-        whole = [span.best or (span.start_seconds, span.end_seconds) for span in (first, second) if span.score == score]
-        best = min(whole, key=lambda stretch: (stretch[0] - stretch[1], stretch[0]))
+def _joined(group: list[Span]) -> Span:
+    """One span of several that lie close together, in order of their starts."""
+    start, end = group[0].start_seconds, max(span.end_seconds for span in group)
+    score = max(span.score for span in group)
+    stretches: list[tuple[float, float]] = []
+    for since, until in sorted(
+        span.best or (span.start_seconds, span.end_seconds) for span in group if span.score == score
+    ):
+        if stretches and since <= stretches[-1][1]:
+            since, until = stretches[-1][0], max(until, stretches.pop()[1])
+        stretches.append((since, until))
+    # The longest; of equally long ones the first.
+    best = min(stretches, key=lambda stretch: (stretch[0] - stretch[1], stretch[0]))
+    even = all(span.score == score and span.best is None for span in group)
+    partly = not even and best != (start, end)
     return Span(
-        start_seconds=first.start_seconds,
-        end_seconds=max(first.end_seconds, second.end_seconds),
+        start_seconds=start,
+        end_seconds=end,
         score=score,
-        scorer=first.scorer,
-        best_start_seconds=best[0] if best else None,
-        best_end_seconds=best[1] if best else None,
+        scorer=group[0].scorer,
+        best_start_seconds=best[0] if partly else None,
+        best_end_seconds=best[1] if partly else None,
     )
 
 

@@ -152,3 +152,5 @@ def test_merging_keeps_the_best_part_of_the_better_span() -> None:
     lead, answer = Span(0, 4, 4.0), Span(4, 9, 5.0)
     assert merge_spans([answer, lead]) == merge_spans([lead, answer]) == (Span(0, 9, 5.0, "gens", 4, 9),)
     assert merge_spans([Span(0, 4, 5.0), Span(4, 9, 5.0)]) == (Span(0, 9, 5.0),)
+    assert merge_spans([Span(0, 4, 5.0), Span(5, 9, 5.0)], gap_seconds=1) == (Span(0, 9, 5.0),)
+    assert merge_spans([Span(0, 1, 5.0), Span(1, 2, 4.0), Span(1, 2, 5.0)]) == (Span(0, 2, 5.0),)
