@@ -88,6 +88,7 @@ def index(
     """
     from hybrid.cli.run_report import RunReport, tell_summary
     from hybrid.engine.workers import EngineRecipe, choose_workers
+    from hybrid.runtime import choose_device
 
     if not paths and not retry_failed:
         raise InputError("say which videos: files, folders or quoted patterns")
@@ -130,7 +131,8 @@ def index(
         features=features,
         retry_failed=retry_failed,
     )
-    count = choose_workers(len(videos)) if workers is None else workers
+    on_gpu = choose_device(device).type != "cpu"
+    count = choose_workers(len(videos), on_gpu=on_gpu) if workers is None else workers
     with engine, RunReport(workers=count, videos=len(videos), as_json=as_json) as report:
         summary = _run(engine, recipe, videos, report, workers=count)
         if summary.stopped_by is None and not summary.interrupted:

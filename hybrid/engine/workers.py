@@ -62,18 +62,23 @@ class EngineRecipe:
     retry_failed: bool = False
 
 
-def choose_workers(videos: int, *, cores: int | None = None) -> int:
+def choose_workers(videos: int, *, cores: int | None = None, on_gpu: bool = False) -> int:
     """How many processes to index so many videos with: one for each four cores, at most eight.
 
     A worker decodes in threads and embeds in threads, so fewer cores than that would only be
-    divided. A single video needs no process of its own: 0.
+    divided. Beside a GPU there are two at least: a short video is decoded before it is embedded, and
+    the GPU would wait for it if no other video were under way. A single video needs no process of
+    its own: 0.
 
     >>> choose_workers(1, cores=16), choose_workers(9, cores=2), choose_workers(9, cores=16)
     (0, 1, 4)
+    >>> choose_workers(9, cores=4, on_gpu=True)
+    2
     """
     if videos < 2:
         return 0
-    return max(1, min(_MOST_WORKERS, (cores or os.cpu_count() or 1) // _CORES_EACH, videos))
+    least = 2 if on_gpu else 1
+    return max(least, min(_MOST_WORKERS, (cores or os.cpu_count() or 1) // _CORES_EACH, videos))
 
 
 def index_in_workers(

@@ -105,6 +105,8 @@ def test_how_many_workers() -> None:
     assert choose_workers(100, cores=16) == 4
     assert choose_workers(3, cores=64) == 3
     assert choose_workers(100, cores=128) == 8
+    assert choose_workers(100, cores=4, on_gpu=True) == 2
+    assert choose_workers(1, cores=4, on_gpu=True) == 0
     with pytest.raises(InputError, match="workers is 0"):
         index_in_workers(EngineRecipe("a", {}), [], Listener(), workers=0)
 
