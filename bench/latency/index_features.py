@@ -58,33 +58,27 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     settle_process()
     from hybrid.demo import demo_video
     from hybrid.engine import Engine
+    from hybrid.engine.models import HeldModels
+    from hybrid.engine.settings import Settings
     from hybrid.gens.scorer import FeatureScorer
+    from indexes.archive import Archive
 
     video = arguments.video or demo_video()
+    settings = Settings(
+        preset=arguments.preset, encoder=arguments.encoder, sampler=arguments.sampler, device=arguments.device
+    )
+    settings.check()
     load_before = os.getloadavg()[0]
     taken: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
 
         def open_engine(name: str) -> Engine:
-            made = Engine.open(
-                Path(folder) / name,
-                preset=arguments.preset,
-                encoder=arguments.encoder,
-                sampler=arguments.sampler,
-                device=arguments.device,
-            )
-            return Engine(made.archive, made.settings, encoder=encoder, scorer=scorer)
+            return Engine(Archive.open(Path(folder) / name), settings, encoder=encoder, scorer=scorer)
 
-        loading = Engine.open(
-            Path(folder) / "loading",
-            preset=arguments.preset,
-            encoder=arguments.encoder,
-            sampler=arguments.sampler,
-            device=arguments.device,
-        )
-        encoder, scorer = loading._encoder_for(None), loading._loaded_scorer()
+        models = HeldModels(settings)
+        encoder, scorer = models.encoder_for(None), models.scorer()
         assert isinstance(scorer, FeatureScorer)
-        frames = _frames(loading, video)
+        frames = _frames(open_engine("frames"), video)
         for turn in range(arguments.repeats):
             _timed(taken, "index, CLIP only", lambda: open_engine(f"plain-{turn}").index(video, features=False))  # noqa: B023
             _timed(taken, "vision tower alone", lambda: _tower(scorer, frames))

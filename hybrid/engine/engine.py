@@ -3,44 +3,37 @@
 engine = Engine.open("archive/", preset="gens-3b")
 engine.index("talk.mp4")
 answer = engine.ask("talk.mp4", "When is the diagram drawn?", frames=32)
+
+This is the face only: each method says what it promises, and hands over to the module that does it.
 """
 
 from __future__ import annotations
 
-import shlex
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from hybrid.clip.encoder import FrameEncoder, load_encoder
-from hybrid.engine.asking import Models, answer_questions, check_questions
-from hybrid.engine.feature_rows import Tower, why_not_kept
-from hybrid.engine.features import fill_features, is_complete
-from hybrid.engine.gens_errors import gens_errors
-from hybrid.engine.indexing import FeatureTap, IndexResult, index_video, place_of, unchanged
-from hybrid.engine.searching import SearchModels, SearchOptions, search_archive
-from hybrid.engine.settings import Settings, file_decoder, wanted_config
-from hybrid.engine.streaming import ListenerError, OnSpans
-from hybrid.engine.work import AskKeywords, AskOptions, WindowMode, Work
-from hybrid.errors import (
-    IndexDamagedError,
-    IndexMismatchError,
-    InputError,
-    MissingDependencyError,
-    ModelError,
-    ModelLoadError,
-    VideoError,
-    VideoOpenError,
-)
-from hybrid.frames.source import DecoderName, open_source
-from hybrid.gens.scorer import FeatureScorer, FrameScorer
-from hybrid.presets import DEFAULT_PRESET, PRESETS, encoder_of, sampler_of
+from hybrid.clip.encoder import FrameEncoder
+from hybrid.engine.asking import check_questions
+from hybrid.engine.checking import encoder_changes
+from hybrid.engine.finding import find_video, manifest_of, read_frames
+from hybrid.engine.groups import answer_in_groups
+from hybrid.engine.indexing import IndexResult
+from hybrid.engine.models import HeldModels
+from hybrid.engine.ready import Ready, ready_video
+from hybrid.engine.search_work import SearchModels, SearchOptions
+from hybrid.engine.searching import search_archive
+from hybrid.engine.settings import Settings, configuration_of
+from hybrid.engine.streaming import OnSpans
+from hybrid.engine.updating import update_index
+from hybrid.engine.work import AskKeywords, AskOptions, WindowMode
+from hybrid.frames.source import DecoderName
+from hybrid.gens.prompt import read_prompt_file
+from hybrid.gens.scorer import FrameScorer
+from hybrid.presets import DEFAULT_PRESET
 from hybrid.progress import NullProgress, Progress
-from hybrid.runtime import choose_device, choose_dtype, dtype_name
 from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import (
     DEFAULT_FRAMES,
@@ -50,44 +43,19 @@ from hybrid.values import (
     ByteArray,
     SamplingPolicy,
     SearchResult,
-    Stage,
 )
 from indexes.archive import Archive
 from indexes.base import BackendName
-from indexes.manifest import IndexConfig, Manifest, differences
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from hybrid.scorers.interface import VideoScorer
     from indexes.approximate_build import ApproximateUpdate
 
 __all__ = ["Engine"]
 
 LOCK_SECONDS = 600.0
 """How long to wait for another process that indexes the same video."""
-
-QUESTIONS_AT_ONCE = 64
-"""How many questions GenS gets together: twice what it writes at once, so that it never waits, and
-few enough that what is lost to an interruption is small."""
-
-
-class _Ready(NamedTuple):
-    """An indexed video that can be asked."""
-
-    manifest: Manifest
-    path: Path
-    gone: str | None
-    stage: Stage
-
-
-class _Found(NamedTuple):
-    """What a caller means by a video: its index, if there is one, and where it lies."""
-
-    manifest: Manifest | None
-    path: Path
-    gone: str | None
-    """Why it cannot be read any more, if it cannot."""
 
 
 class Engine:
@@ -106,13 +74,12 @@ class Engine:
     ) -> None:
         """Most callers use :meth:`open`. ``encoder`` and ``scorer`` go before what settings name."""
         self.archive = archive
-        self.settings = settings
-        self._encoder = encoder
-        self._encoder_is_given = encoder is not None
-        self._scorer = scorer
-        self._scorer_is_given = scorer is not None
-        self._scorer_failure: str | None = None
-        self._video_scorer: tuple[str, VideoScorer] | None = None
+        self._models = HeldModels(settings, encoder=encoder, scorer=scorer)
+
+    @property
+    def settings(self) -> Settings:
+        """What the engine works with."""
+        return self._models.settings
 
     @classmethod
     def open(
@@ -156,11 +123,6 @@ class Engine:
             InputError: a value is not legal.
             ArchiveFormatError: the folder is something else, or of another backend.
         """
-        spec = None
-        if prompt is not None:
-            from hybrid.gens.prompt import read_prompt_file
-
-            spec = read_prompt_file(Path(prompt))
         settings = Settings(
             preset=preset,
             encoder=encoder,
@@ -170,7 +132,7 @@ class Engine:
             decoder=decoder,
             device=device,
             dtype=dtype,
-            prompt=spec,
+            prompt=None if prompt is None else read_prompt_file(Path(prompt)),
             batch_size=batch_size,
             loading=loading,
             constrained=constrained,
@@ -205,38 +167,10 @@ class Engine:
             ModelError: the encoder cannot be loaded, or runs out of memory; or GenS, if ``features``.
             ArchiveError: the archive cannot be written, or another process holds it.
         """
-        path = Path(video)
         told = progress or NullProgress()
-        told.start(str(path))
-        told.stage("hash")
-        video_id = self._identify(path)
-        told.stage("load")
-        with self.archive.lock(video_id, timeout=lock_seconds):
-            stored = self._stored(video_id)
-            encoder = self._encoder_for(stored)
-            wanted = wanted_config(self.settings, encoder.identity, kind=_kind(path), stored=stored)
-            current = self.archive.up_to_date(video_id, wanted)
-            if current is not None:
-                # The video may have been moved: it is found by its content, but people read the path.
-                self.archive.note_source(video_id, place_of(path))
-                result = self._add_features(unchanged(str(path), current), current, path, features, told)
-                told.finish("unchanged")
-                return result
-            encoder = self._encoder_for(None)
-            wanted = wanted.model_copy(update={"encoder": dict(encoder.identity)})
-            changed = tuple(differences(stored.config, wanted)) if stored is not None else ()
-            scorer, why_not = self._scorer_for_features(features)
-            with ExitStack() as stack:
-                tap = None
-                if scorer is not None:
-                    tower = stack.enter_context(Tower(scorer))
-                    spool = stack.enter_context(self.archive.feature_spool(video_id, tower.spec))
-                    tap = FeatureTap(tower, spool, must=features is True)
-                result = index_video(
-                    self.archive, video_id, path, encoder, wanted, progress=told, changed=changed, features=tap
-                )
-        told.finish("indexed")
-        return replace(result, features_note=result.features_note or why_not)
+        return update_index(
+            self.archive, self._models, Path(video), features=features, progress=told, lock_seconds=lock_seconds
+        )
 
     def ask(
         self,
@@ -346,30 +280,9 @@ class Engine:
         if not questions:
             return []
         ready = self._ready(Path(video), progress)
-        timeline = self.archive.timeline(ready.manifest)
-        models = Models(
-            encoder=lambda: self._checked_encoder(ready.manifest, ready.path),
-            scorer=self._loaded_scorer,
-            video_scorer=lambda: self._loaded_video_scorer(asked.scores or ""),
-            sampler_name=self._sampler_name(),
+        return answer_in_groups(
+            self.archive, self._models, ready, questions, asked, on_answer=on_answer, on_spans=on_spans
         )
-        answers: list[Answer] = []
-        for start in range(0, len(questions), QUESTIONS_AT_ONCE):
-            works = [
-                Work(self.archive, ready.manifest, timeline, ready.path, question, asked, ready.gone)
-                for question in questions[start : start + QUESTIONS_AT_ONCE]
-            ]
-            for place, work in enumerate(works, start=start):
-                work.record(ready.stage if place == 0 else _found_before(ready.stage))
-            listener = None if on_spans is None else _shifted(on_spans, start)
-            try:
-                answers += answer_questions(works, models, on_spans=listener)
-            except ListenerError as exc:
-                raise exc.error from None
-            if on_answer is not None:
-                for place, answer in enumerate(answers[start:], start=start):
-                    on_answer(place, answer)
-        return answers
 
     def configuration(
         self, video: str | Path, *, progress: Progress | None = None, **options: Unpack[AskKeywords]
@@ -387,18 +300,7 @@ class Engine:
         """
         asked = AskOptions(**options)
         manifest = self._ready(Path(video), progress).manifest
-        settings = self.settings
-        return {
-            "video_id": manifest.video_id,
-            "index": manifest.fingerprint,
-            "sampler": self._sampler_name(),
-            "prompt": None if settings.prompt is None else settings.prompt.digest,
-            "device": settings.device,
-            "dtype": settings.dtype,
-            "loading": settings.loading,
-            "constrained": settings.constrained,
-            "options": asdict(asked),
-        }
+        return configuration_of(self.settings, manifest, asked, sampler_name=self._models.sampler_name)
 
     def search(
         self,
@@ -436,10 +338,10 @@ class Engine:
         options: AskKeywords = {**(ask or {}), "strict": strict, "fine": True}
         AskOptions(**options)  # before any work
         models = SearchModels(
-            encoder=self._encoder_for,
-            changes=self._encoder_changes,
+            encoder=self._models.encoder_for,
+            changes=partial(encoder_changes, self.settings),
             ask=lambda video_id: self.ask(video_id, question, **options),
-            sampler_name=self._sampler_name(),
+            sampler_name=self._models.sampler_name,
         )
         return search_archive(self.archive, question, wanted, models)
 
@@ -454,7 +356,8 @@ class Engine:
         """
         from hybrid.engine.approximate import refresh_approximate
 
-        return refresh_approximate(self.archive, self._encoder_for, self._encoder_changes, from_frames=from_frames)
+        changes = partial(encoder_changes, self.settings)
+        return refresh_approximate(self.archive, self._models.encoder_for, changes, from_frames=from_frames)
 
     def drop_features(self, video: str | Path) -> int:
         """Delete GenS's stored features of a video; how many bytes they took. Its index stays.
@@ -467,8 +370,8 @@ class Engine:
             VideoError: there is no such path.
             ArchiveError: the archive cannot be written, or another process holds it.
         """
-        manifest, path, _ = self._find(Path(video))
-        return self.archive.drop_features((manifest or self.archive.require(self._identify(path))).video_id)
+        manifest = manifest_of(self.archive, find_video(self.archive, Path(video)))
+        return self.archive.drop_features(manifest.video_id)
 
     def read_frames(self, video: str | Path, ordinals: Sequence[int]) -> Iterator[tuple[int, ByteArray]]:
         """Decode some sampled frames of an indexed video, at their full size.
@@ -484,17 +387,7 @@ class Engine:
             VideoNotIndexedError: the archive does not know the video.
             VideoError: it cannot be opened or decoded.
         """
-        manifest, path, gone = self._find(Path(video))
-        if gone is not None:
-            raise VideoOpenError(gone)
-        if manifest is None:
-            manifest = self.archive.require(self._identify(path))
-        with open_source(
-            path, self.archive.timeline(manifest).sampling, decoder=file_decoder(manifest.config)
-        ) as source:
-            for batch in source.read(ordinals=ordinals):
-                for i in range(len(batch)):
-                    yield int(batch.ordinals[i]), batch.rgb[i]
+        return read_frames(self.archive, Path(video), ordinals)
 
     def close(self) -> None:
         """Let go of the archive's files."""
@@ -506,221 +399,8 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _identify(self, path: Path) -> str:
-        if not path.exists():
-            raise VideoOpenError(f"{path}: there is no such file or folder")
-        return self.archive.identify(path)
-
-    def _find(self, path: Path) -> _Found:
-        """What is indexed of the video that ``path`` names, and where the video lies.
-
-        A path that is not there may still be known to the archive: as the place that the video
-        had, or as a content id (then the place that the video had is where it is looked for).
-        """
-        if path.exists():
-            return _Found(self._stored(self._identify(path)), path, None)
-        for manifest in self.archive.manifests():
-            if str(path) == manifest.video_id or str(path.absolute()) == manifest.source.path:
-                place = Path(manifest.source.path)
-                gone = None
-                if not place.exists():
-                    gone = f"{place} does not exist any more"
-                elif self._identify(place) != manifest.video_id:
-                    gone = f"another video lies at {place} now"
-                return _Found(manifest, place, gone)
-        raise VideoOpenError(f"{path}: there is no such file or folder, and {self.archive.place} does not know it")
-
-    def _ready(self, video: Path, progress: Progress | None) -> _Ready:
+    def _ready(self, video: Path, progress: Progress | None) -> Ready:
         """The video's index, made now if there is none."""
-        started = time.perf_counter()
-        manifest, path, gone = self._find(video)
-        result = None
-        if manifest is None:
-            # The question's own frames come first; the rest of the features can wait for an index run.
-            result = self.index(path, features=False, progress=progress)
-            manifest = self.archive.require(result.video_id)
-        self._check_sampling(manifest, path)
-        stage = self._index_stage(manifest, result, time.perf_counter() - started)
-        return _Ready(manifest, path, gone, stage)
-
-    def _add_features(
-        self, result: IndexResult, manifest: Manifest, path: Path, features: bool | None, told: Progress
-    ) -> IndexResult:
-        """Make what an index that is up to date lacks of features."""
-        if features is None and self._has_features(manifest):
-            return result  # whose they are shows when they are used; a model is not loaded to look
-        scorer, why_not = self._scorer_for_features(features)
-        if scorer is None:
-            return replace(result, features_note=why_not)
-        started = time.perf_counter()
-        try:
-            count = fill_features(self.archive, manifest, path, scorer, progress=told)
-        except (ModelError, VideoError) as exc:
-            if features:
-                raise
-            return replace(result, features_note=f"features were not made: {exc}")
-        seconds = {**result.seconds, "features": time.perf_counter() - started} if count else result.seconds
-        return replace(result, features=count, seconds=seconds)
-
-    def _has_features(self, manifest: Manifest) -> bool:
-        lists = self.archive.feature_lists(manifest)
-        timeline = self.archive.timeline(manifest) if lists else None
-        return timeline is not None and any(is_complete(listed.present, timeline) for listed in lists)
-
-    def _scorer_for_features(self, features: bool | None) -> tuple[FeatureScorer | None, str | None]:
-        """The scorer whose features are to be made at index time, or None; and why not, where that is news.
-
-        Raises:
-            HybridError: they were asked for, and cannot be made.
-        """
-        named = self.settings.sampler is not None or self._scorer_is_given
-        if not (named if features is None else features):
-            return None, None
-        try:
-            with gens_errors():
-                scorer = self._loaded_scorer()
-        except (ModelError, MissingDependencyError) as exc:
-            if features:
-                raise
-            return None, f"features were not made: {exc}"
-        why_not = why_not_kept(scorer)
-        if isinstance(scorer, FeatureScorer) and why_not is None:
-            return scorer, None
-        if features:
-            raise InputError(f"features cannot be stored: {why_not}; leave out --features")
-        return None, f"features were not made: {why_not}"
-
-    def _index_stage(self, manifest: Manifest, result: IndexResult | None, seconds: float) -> Stage:
-        encoder = manifest.config.encoder
-        notes = [f"indexed now: {manifest.frames} frames in {seconds:.1f} s"] if result is not None else []
-        return Stage(
-            name="index",
-            ran=result is not None,
-            seconds=seconds,
-            model="/".join(str(encoder[key]) for key in ("model", "pretrained") if encoder.get(key)),
-            device=self._encoder.device if result is not None and self._encoder is not None else None,
-            candidates_out=manifest.frames,
-            notes=(*notes, *([manifest.note] if manifest.note else [])),
-            details={
-                "outcome": "found" if result is None else result.outcome,
-                "status": manifest.status,
-                "backend": self.archive.backend,
-                "fingerprint": manifest.fingerprint,
-                "seconds": dict(result.seconds) if result is not None else {},
-            },
-        )
-
-    def _stored(self, video_id: str) -> Manifest | None:
-        """The manifest that is there; a damaged one counts as none, so that indexing mends it."""
-        try:
-            return self.archive.manifest(video_id)
-        except IndexDamagedError:
-            return None
-
-    def _encoder_for(self, stored: Manifest | None) -> FrameEncoder:
-        """The encoder, in the precision of the stored index if the caller did not say another."""
-        held = self._encoder
-        if held is not None and self._encoder_is_given:
-            return held
-        dtype = self.settings.dtype
-        if dtype == "auto" and stored is not None:
-            dtype = str(stored.config.encoder.get("precision", "auto"))
-        if dtype == "auto":
-            dtype = dtype_name(choose_dtype("auto", choose_device(self.settings.device)))
-        if held is not None and held.identity.get("precision") == dtype:
-            return held
-        self._encoder = load_encoder(
-            self.settings.encoder or encoder_of(self.settings.preset),
-            device=self.settings.device,
-            dtype=dtype,
-            batch_size=self.settings.batch_size,
-        )
-        return self._encoder
-
-    def _check_sampling(self, manifest: Manifest, path: Path) -> None:
-        """Refuse an index of another rate, policy or decoder than the caller said; no model is needed for it."""
-        kind, identity = manifest.video.kind, manifest.config.encoder
-        self._check(manifest, path, wanted_config(self.settings, identity, kind=kind, stored=manifest))
-
-    def _checked_encoder(self, manifest: Manifest, path: Path) -> FrameEncoder:
-        """The encoder of the index; refused if it is another than the caller's."""
-        encoder = self._encoder_for(manifest)
-        kind, identity = manifest.video.kind, encoder.identity
-        self._check(manifest, path, wanted_config(self.settings, identity, kind=kind, stored=manifest))
-        return encoder
-
-    def _encoder_changes(self, encoder: FrameEncoder, manifest: Manifest) -> list[str]:
-        """What sets the encoder of a video's index apart from this one."""
-        kind = manifest.video.kind
-        wanted = wanted_config(self.settings, encoder.identity, kind=kind, stored=manifest)
-        return [line for line in differences(manifest.config, wanted) if line.startswith("encoder.")]
-
-    def _check(self, manifest: Manifest, path: Path, wanted: IndexConfig) -> None:
-        changes = differences(manifest.config, wanted)
-        if not changes:
-            return
-        command = ["hybrid", "index", str(path), "--archive", self.archive.place]
-        command += ["--preset", self.settings.preset, "--rate", f"{wanted.rate:g}", "--sampling", wanted.policy]
-        command += ["--encoder", self.settings.encoder] if self.settings.encoder else []
-        command += ["--decoder", wanted.decoder] if wanted.decoder == "decord" else []
-        command += ["--dtype", self.settings.dtype] if self.settings.dtype != "auto" else []
-        raise IndexMismatchError(
-            f"the index of {path} was made with another configuration ({'; '.join(changes)}); ask with the one it was "
-            f"made with, or make it anew: {shlex.join(command)}"
-        )
-
-    def _sampler_name(self) -> str:
-        """For the record where it is not loaded; the tiny one is not made for that."""
-        if self._scorer is not None:
-            return self._scorer.name
-        return self.settings.sampler or PRESETS[self.settings.preset].sampler
-
-    def _loaded_scorer(self) -> FrameScorer:
-        if self._scorer_failure is not None:
-            # A hub that did not answer a minute ago is not asked again for every question. Only the
-            # text is kept: the error itself would hold on to what was loaded until then.
-            raise ModelLoadError(self._scorer_failure)
-        if self._scorer is None:
-            from hybrid.gens.load import load_scorer
-            from hybrid.gens.loop.options import LoopOptions
-
-            try:
-                self._scorer = load_scorer(
-                    self.settings.sampler or sampler_of(self.settings.preset),
-                    device=self.settings.device,
-                    dtype=self.settings.dtype,
-                    prompt=self.settings.prompt,
-                    loading=self.settings.loading,
-                    loop=LoopOptions(constrained=True) if self.settings.constrained else None,
-                )
-            except ModelLoadError as exc:
-                self._scorer_failure = str(exc)
-                raise
-        return self._scorer
-
-    def _loaded_video_scorer(self, scores: str) -> VideoScorer:
-        """The scorer of that name; the last one is kept."""
-        if self._video_scorer is None or self._video_scorer[0] != scores:
-            from hybrid.scorers.registry import load_video_scorer
-
-            self._video_scorer = None  # two large models need not be held at once
-            loaded = load_video_scorer(scores, device=self.settings.device, dtype=self.settings.dtype)
-            self._video_scorer = (scores, loaded)
-        return self._video_scorer[1]
-
-
-def _kind(path: Path) -> str:
-    return "folder" if path.is_dir() else "file"
-
-
-def _found_before(stage: Stage) -> Stage:
-    """The record of an index for the further questions of one call."""
-    details = {**stage.details, "outcome": "found", "seconds": {}}
-    return replace(
-        stage, ran=False, seconds=0.0, device=None, notes=stage.notes[1:] if stage.ran else stage.notes, details=details
-    )
-
-
-def _shifted(on_spans: OnSpans, start: int) -> OnSpans:
-    """The listener of a group of questions: counts them from the first of all."""
-    return lambda update: on_spans(replace(update, question=update.question + start))
+        # The question's own frames come first; the rest of the features can wait for an index run.
+        index = partial(self.index, features=False, progress=progress)
+        return ready_video(self.archive, self._models, video, index)

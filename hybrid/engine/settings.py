@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from hybrid.engine.work import AskOptions
 from hybrid.errors import InputError
 from hybrid.frames.source import DECODERS, DecoderName
 from hybrid.gens.aria.placement import read_loading
@@ -13,7 +15,7 @@ from hybrid.presets import DEFAULT_PRESET, check_preset
 from hybrid.values import DEFAULT_RATE, Sampling, SamplingPolicy
 from indexes.manifest import IndexConfig, Manifest, Scalar
 
-__all__ = ["Settings", "file_decoder", "wanted_config"]
+__all__ = ["Settings", "configuration_of", "file_decoder", "wanted_config"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,30 @@ def wanted_config(
         policy = settings.policy or stored.config.policy
         decoder = settings.decoder or stored.config.decoder if kind == "file" else decoder
     return IndexConfig(encoder=encoder, rate=rate, policy=policy, decoder=decoder)
+
+
+def configuration_of(
+    settings: Settings, manifest: Manifest, options: AskOptions, *, sampler_name: str
+) -> dict[str, Any]:
+    """Everything that decides the answers to questions about a video, ready for ``json.dumps``.
+
+    Args:
+        settings: the caller's.
+        manifest: of the video's index.
+        options: how questions are answered.
+        sampler_name: name of the GenS checkpoint that answers.
+    """
+    return {
+        "video_id": manifest.video_id,
+        "index": manifest.fingerprint,
+        "sampler": sampler_name,
+        "prompt": None if settings.prompt is None else settings.prompt.digest,
+        "device": settings.device,
+        "dtype": settings.dtype,
+        "loading": settings.loading,
+        "constrained": settings.constrained,
+        "options": asdict(options),
+    }
 
 
 def file_decoder(config: IndexConfig) -> DecoderName:

@@ -194,7 +194,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hybrid.engine.engine.index_video", interrupted)
+    monkeypatch.setattr("hybrid.engine.updating.index_video", interrupted)
     result = run("index", clip, "--archive", tmp_path / "archive", *models["index"])
     assert result.exit_code == 130
     assert "the same command goes on" in result.output

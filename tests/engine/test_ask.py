@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from hybrid.engine import Engine
+from hybrid.engine.models import HeldModels
 from hybrid.errors import (
     IndexMismatchError,
     InputError,
@@ -193,7 +196,7 @@ def test_the_coarse_stage_is_exact(open_engine: OpenEngine, demo_clip: Path) -> 
     engine = open_engine()
     answer = engine.ask(demo_clip, "a red circle", fine=False, frames=7)
     vectors = engine.archive.read(answer.video_id)
-    text = engine._encoder_for(None).encode_text("a red circle").vector
+    text = HeldModels(engine.settings).encoder_for(None).encode_text("a red circle").vector
     best = np.sort(np.argsort(-(vectors @ text), kind="stable")[:7])
     assert [frame.ordinal for frame in answer.frames] == best.tolist()
     for frame in answer.frames:
@@ -334,17 +337,21 @@ def test_a_failed_load_is_not_tried_again_for_each_question_and_keeps_nothing_al
     open_engine: OpenEngine, demo_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
+    errors: list[weakref.ref[ModelLoadError]] = []
 
     def load(name: str, **_: object) -> FrameScorer:
         calls.append(name)
-        raise ModelLoadError(f"{name} cannot be loaded")
+        error = ModelLoadError(f"{name} cannot be loaded")
+        errors.append(weakref.ref(error))
+        raise error
 
     monkeypatch.setattr("hybrid.gens.load.load_scorer", load)
     engine = open_engine(sampler="nothing")
     for _ in range(3):
         assert "cannot be loaded" in str(stage(engine.ask(demo_clip, "a red circle"), "gens").fallback_reason)
     assert calls == ["nothing"]
-    assert engine._scorer_failure == "nothing cannot be loaded"
+    gc.collect()
+    assert [error() for error in errors] == [None]
 
 
 def test_a_device_that_was_full_is_tried_again(

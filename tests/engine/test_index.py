@@ -13,6 +13,7 @@ import pytest
 
 from hybrid.clip.encoder import ClipEncoder
 from hybrid.engine import Engine
+from hybrid.engine.models import HeldModels
 from hybrid.errors import (
     ArchiveFormatError,
     FrameDecodeError,
@@ -142,7 +143,7 @@ def test_an_index_in_another_precision_is_used_as_it_is_unless_one_is_asked_for(
 def test_a_frame_that_is_held_is_embedded_once(open_engine: OpenEngine, demo_clip: Path) -> None:
     engine = open_engine(rate=60.0)
     seen: list[int] = []
-    real = engine._encoder_for(None)
+    real = HeldModels(engine.settings).encoder_for(None)
 
     class Counting:
         name, device, identity = real.name, real.device, real.identity
@@ -236,7 +237,7 @@ def test_a_video_that_changes_while_it_is_indexed_is_not_stored(
     video = tmp_path / "video.mp4"
     video.write_bytes(demo_clip.read_bytes())
     engine = open_engine()
-    real = engine._encoder_for(None)
+    real = HeldModels(engine.settings).encoder_for(None)
 
     class Changing:
         name, device, identity = real.name, real.device, real.identity
@@ -283,7 +284,7 @@ def test_a_name_that_is_not_text_is_indexed(open_engine: OpenEngine, demo_clip: 
 
 def test_an_encoder_without_a_precision_is_unchanged_the_second_time(open_engine: OpenEngine, demo_clip: Path) -> None:
     engine = open_engine()
-    real = engine._encoder_for(None)
+    real = HeldModels(engine.settings).encoder_for(None)
 
     class Plain:
         name, device, identity = "plain", "cpu", {"model": "plain"}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hybrid.engine import Engine, SpanUpdate
+from hybrid.engine.models import HeldModels
 from hybrid.errors import InputError, OutOfMemoryError, StageFailedError
 from hybrid.gens.frame_features import FrameFeatures
 from hybrid.gens.scorer import OnScores, WindowScores
@@ -72,7 +73,7 @@ def test_a_window_that_questions_share_is_encoded_and_read_once(
 def test_answers_are_given_as_they_come_in_groups(
     open_engine: OpenEngine, demo_clip: Path, scorer: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hybrid.engine.engine.QUESTIONS_AT_ONCE", 2)
+    monkeypatch.setattr("hybrid.engine.groups.QUESTIONS_AT_ONCE", 2)
     engine = open_engine(scorer=scorer)
     given: list[tuple[int, str, int]] = []
     answers = engine.ask_many(
@@ -208,7 +209,7 @@ def test_the_segment_with_the_most_similar_frames_is_read(
     assert gens.details["windows"] == 1
     assert gens.candidates_in in (8, 9)
     vectors = engine.archive.read(answer.video_id)
-    similar = vectors @ engine._encoder_for(None).encode_text(QUESTIONS[0]).vector
+    similar = vectors @ HeldModels(engine.settings).encoder_for(None).encode_text(QUESTIONS[0]).vector
     edges = [0, 9, 17, 25, 33, 41]
     means = [sorted(similar[a:b])[-8:] for a, b in pairwise(edges)]
     best = max(range(5), key=lambda place: sum(means[place]) / len(means[place]))

@@ -1,0 +1,109 @@
+"""What a caller means by a video: a path or a content id; its index in the archive, and its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hybrid.engine.settings import file_decoder
+from hybrid.errors import IndexDamagedError, VideoOpenError
+from hybrid.frames.source import open_source
+from hybrid.values import ByteArray
+from indexes.archive import Archive
+from indexes.manifest import Manifest
+
+__all__ = ["Found", "find_video", "identify", "manifest_of", "read_frames", "stored_manifest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A video that a caller named.
+
+    Attributes:
+        manifest: of its index; None if there is none that can be read.
+        path: where it lies, or lay.
+        gone: why it cannot be read any more, if it cannot.
+    """
+
+    manifest: Manifest | None
+    path: Path
+    gone: str | None
+
+
+def identify(archive: Archive, path: Path) -> str:
+    """The content id of a video.
+
+    Raises:
+        VideoError: there is no such path, or it cannot be read.
+    """
+    if not path.exists():
+        raise VideoOpenError(f"{path}: there is no such file or folder")
+    return archive.identify(path)
+
+
+def stored_manifest(archive: Archive, video_id: str) -> Manifest | None:
+    """The manifest that is there; a damaged one counts as none, so that indexing mends it."""
+    try:
+        return archive.manifest(video_id)
+    except IndexDamagedError:
+        return None
+
+
+def find_video(archive: Archive, path: Path) -> Found:
+    """What is indexed of the video that ``path`` names, and where the video lies.
+
+    A path that is not there may still be known to the archive: as the place that the video
+    had, or as a content id (then the place that the video had is where it is looked for).
+
+    Raises:
+        VideoError: there is no such path and the archive does not know it, or it cannot be read.
+    """
+    if path.exists():
+        return Found(stored_manifest(archive, identify(archive, path)), path, None)
+    for manifest in archive.manifests():
+        if str(path) == manifest.video_id or str(path.absolute()) == manifest.source.path:
+            place = Path(manifest.source.path)
+            gone = None
+            if not place.exists():
+                gone = f"{place} does not exist any more"
+            elif identify(archive, place) != manifest.video_id:
+                gone = f"another video lies at {place} now"
+            return Found(manifest, place, gone)
+    raise VideoOpenError(f"{path}: there is no such file or folder, and {archive.place} does not know it")
+
+
+def manifest_of(archive: Archive, found: Found) -> Manifest:
+    """The manifest of a video that must be indexed.
+
+    Raises:
+        VideoNotIndexedError: the archive does not know the video.
+        IndexDamagedError: its manifest cannot be read.
+    """
+    return found.manifest or archive.require(identify(archive, found.path))
+
+
+def read_frames(archive: Archive, path: Path, ordinals: Sequence[int]) -> Iterator[tuple[int, ByteArray]]:
+    """Decode some sampled frames of an indexed video, at their full size.
+
+    Args:
+        archive: holds its index.
+        path: names the video, as for :func:`find_video`.
+        ordinals: increasing.
+
+    Yields:
+        (ordinal, uint8 [H, W, 3] RGB); a frame that cannot be decoded is left out.
+
+    Raises:
+        VideoNotIndexedError: the archive does not know the video.
+        VideoError: it cannot be opened or decoded.
+    """
+    found = find_video(archive, path)
+    if found.gone is not None:
+        raise VideoOpenError(found.gone)
+    manifest = manifest_of(archive, found)
+    sampling = archive.timeline(manifest).sampling
+    with open_source(found.path, sampling, decoder=file_decoder(manifest.config)) as source:
+        for batch in source.read(ordinals=ordinals):
+            for i in range(len(batch)):
+                yield int(batch.ordinals[i]), batch.rgb[i]

@@ -1,0 +1,88 @@
+"""Many questions to one video, in groups that GenS gets together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from hybrid.clip.encoder import FrameEncoder
+from hybrid.engine.asking import Models, answer_questions
+from hybrid.engine.checking import check_index
+from hybrid.engine.models import HeldModels
+from hybrid.engine.ready import Ready, found_before
+from hybrid.engine.streaming import ListenerError, OnSpans
+from hybrid.engine.work import AskOptions, Work
+from hybrid.values import Answer
+from indexes.archive import Archive
+
+__all__ = ["answer_in_groups"]
+
+QUESTIONS_AT_ONCE = 64
+"""How many questions GenS gets together: twice what it writes at once, so that it never waits, and
+few enough that what is lost to an interruption is small."""
+
+
+def answer_in_groups(
+    archive: Archive,
+    held: HeldModels,
+    ready: Ready,
+    questions: Sequence[str],
+    options: AskOptions,
+    *,
+    on_answer: Callable[[int, Answer], None] | None,
+    on_spans: OnSpans | None,
+) -> list[Answer]:
+    """Answer questions to one video, in order.
+
+    Args:
+        archive: holds its index.
+        held: the models that answer.
+        ready: the video.
+        questions: at least one, none of them empty.
+        options: how they are answered.
+        on_answer: is given each answer as soon as it is final, with the place of its question.
+        on_spans: is told of spans as GenS finds them; what it raises ends the asking.
+
+    Raises:
+        See :func:`hybrid.engine.asking.answer_questions`; what a listener raised is raised as it is.
+    """
+    timeline = archive.timeline(ready.manifest)
+    models = _models(archive, held, ready, options)
+    answers: list[Answer] = []
+    for start in range(0, len(questions), QUESTIONS_AT_ONCE):
+        works = [
+            Work(archive, ready.manifest, timeline, ready.path, question, options, ready.gone)
+            for question in questions[start : start + QUESTIONS_AT_ONCE]
+        ]
+        for place, work in enumerate(works, start=start):
+            work.record(ready.stage if place == 0 else found_before(ready.stage))
+        listener = None if on_spans is None else _shifted(on_spans, start)
+        try:
+            answers += answer_questions(works, models, on_spans=listener)
+        except ListenerError as exc:
+            raise exc.error from None
+        if on_answer is not None:
+            for place, answer in enumerate(answers[start:], start=start):
+                on_answer(place, answer)
+    return answers
+
+
+def _models(archive: Archive, held: HeldModels, ready: Ready, options: AskOptions) -> Models:
+    """What answers questions to this video; its encoder is refused if it is another than the caller's."""
+
+    def encoder() -> FrameEncoder:
+        loaded = held.encoder_for(ready.manifest)
+        check_index(archive.place, held.settings, ready.manifest, ready.path, identity=loaded.identity)
+        return loaded
+
+    return Models(
+        encoder=encoder,
+        scorer=held.scorer,
+        video_scorer=lambda: held.video_scorer(options.scores or ""),
+        sampler_name=held.sampler_name,
+    )
+
+
+def _shifted(on_spans: OnSpans, start: int) -> OnSpans:
+    """The listener of a group of questions: counts them from the first of all."""
+    return lambda update: on_spans(replace(update, question=update.question + start))

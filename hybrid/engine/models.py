@@ -1,0 +1,119 @@
+"""The models of an engine: each is loaded when it is first needed, and held from then on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hybrid.clip.encoder import FrameEncoder, load_encoder
+from hybrid.engine.settings import Settings
+from hybrid.errors import ModelLoadError
+from hybrid.gens.scorer import FrameScorer
+from hybrid.presets import PRESETS, encoder_of, sampler_of
+from hybrid.runtime import choose_device, choose_dtype, dtype_name
+from indexes.manifest import Manifest
+
+if TYPE_CHECKING:
+    from hybrid.scorers.interface import VideoScorer
+
+__all__ = ["HeldModels"]
+
+
+class HeldModels:
+    """What settings name, as far as it was needed. Not safe for several threads at once.
+
+    Attributes:
+        settings: name the models, their device and precision.
+        names_sampler: whether the caller named a sampler or gave one; a preset's does not count.
+    """
+
+    def __init__(
+        self, settings: Settings, *, encoder: FrameEncoder | None = None, scorer: FrameScorer | None = None
+    ) -> None:
+        """``encoder`` and ``scorer`` go before what settings name."""
+        self.settings = settings
+        self.names_sampler = settings.sampler is not None or scorer is not None
+        self._encoder = encoder
+        self._encoder_is_given = encoder is not None
+        self._scorer = scorer
+        self._scorer_failure: str | None = None
+        self._video_scorer: tuple[str, VideoScorer] | None = None
+
+    @property
+    def encoder_device(self) -> str | None:
+        """Where the encoder runs that is held now; None if there is none."""
+        return None if self._encoder is None else self._encoder.device
+
+    @property
+    def sampler_name(self) -> str:
+        """For the record where it is not loaded; the tiny one is not made for that."""
+        if self._scorer is not None:
+            return self._scorer.name
+        return self.settings.sampler or PRESETS[self.settings.preset].sampler
+
+    def encoder_for(self, stored: Manifest | None) -> FrameEncoder:
+        """The encoder, in the precision of the stored index if the caller did not say another.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        held = self._encoder
+        if held is not None and self._encoder_is_given:
+            return held
+        dtype = self.settings.dtype
+        if dtype == "auto" and stored is not None:
+            dtype = str(stored.config.encoder.get("precision", "auto"))
+        if dtype == "auto":
+            dtype = dtype_name(choose_dtype("auto", choose_device(self.settings.device)))
+        if held is not None and held.identity.get("precision") == dtype:
+            return held
+        self._encoder = load_encoder(
+            self.settings.encoder or encoder_of(self.settings.preset),
+            device=self.settings.device,
+            dtype=dtype,
+            batch_size=self.settings.batch_size,
+        )
+        return self._encoder
+
+    def scorer(self) -> FrameScorer:
+        """GenS.
+
+        Raises:
+            ModelError: it cannot be loaded, or could not when it was first tried.
+            MissingDependencyError: a package for it is not installed.
+        """
+        if self._scorer_failure is not None:
+            # A hub that did not answer a minute ago is not asked again for every question. Only the
+            # text is kept: the error itself would hold on to what was loaded until then.
+            raise ModelLoadError(self._scorer_failure)
+        if self._scorer is None:
+            from hybrid.gens.load import load_scorer
+            from hybrid.gens.loop.options import LoopOptions
+
+            try:
+                self._scorer = load_scorer(
+                    self.settings.sampler or sampler_of(self.settings.preset),
+                    device=self.settings.device,
+                    dtype=self.settings.dtype,
+                    prompt=self.settings.prompt,
+                    loading=self.settings.loading,
+                    loop=LoopOptions(constrained=True) if self.settings.constrained else None,
+                )
+            except ModelLoadError as exc:
+                self._scorer_failure = str(exc)
+                raise
+        return self._scorer
+
+    def video_scorer(self, scores: str) -> VideoScorer:
+        """The scorer of that name (see :mod:`hybrid.scorers.registry`); the last one is kept.
+
+        Raises:
+            InputError: there is no such scorer, or one of its options has no legal value.
+            ModelError: it cannot be loaded.
+        """
+        if self._video_scorer is None or self._video_scorer[0] != scores:
+            from hybrid.scorers.registry import load_video_scorer
+
+            self._video_scorer = None  # two large models need not be held at once
+            loaded = load_video_scorer(scores, device=self.settings.device, dtype=self.settings.dtype)
+            self._video_scorer = (scores, loaded)
+        return self._video_scorer[1]

@@ -1,0 +1,171 @@
+"""The parts of a search of many videos: look into each, look closer at the best, and put them together.
+
+The vectors of a video are only believed once its hits are among the best of all: then they are
+compared with their hash, and repetitions of a held frame are taken out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from hybrid.errors import HybridError
+from hybrid.values import Float32Array, Hits
+from indexes.manifest import Manifest
+from indexes.reader import ArchiveReader
+
+__all__ = ["best_hits", "scan_videos", "settle_hits"]
+
+_LARGEST_COSINE = 1.01
+"""Of two unit vectors, one of them rounded to float16. More means that bytes on disk were changed."""
+
+
+def scan_videos(
+    archive: ArchiveReader, by_id: dict[str, Manifest], query: Float32Array, top: int, threads: int
+) -> tuple[dict[str, Hits], dict[str, str]]:
+    """The best frames of each video, exactly, and the videos that could not be searched.
+
+    Args:
+        archive: where they are indexed.
+        by_id: the videos; one that was indexed anew meanwhile is replaced by what it is now.
+        query: float32 [D] unit vector.
+        top: frames of each video.
+        threads: how many may search at once.
+
+    Returns:
+        (video id -> hits, best first; video id -> why it could not be searched).
+    """
+    found: dict[str, Hits] = {}
+    failed: dict[str, str] = {}
+    keys = [manifest.key for manifest in by_id.values()]
+    for key, hits, error in archive.store.search_many(keys, query, top, threads=threads):
+        if hits is not None:
+            found[key.video_id] = hits
+        elif error is not None:
+            _search_again(archive, by_id, key.video_id, query, top, found, failed)
+    return found, failed
+
+
+def _search_again(
+    archive: ArchiveReader,
+    by_id: dict[str, Manifest],
+    video_id: str,
+    query: Float32Array,
+    top: int,
+    found: dict[str, Hits],
+    failed: dict[str, str],
+) -> None:
+    """A video that could not be read may have been indexed anew meanwhile; then its new index is searched."""
+    manifest = by_id[video_id]
+    try:
+        current = archive.require(video_id)
+        if current.dimension != manifest.dimension or current.config.encoder != manifest.config.encoder:
+            failed[video_id] = "it was indexed anew with another encoder while the search ran"
+            return
+        found[video_id] = archive.search(current, query, top)
+        by_id[video_id] = current
+    except HybridError as exc:
+        failed[video_id] = str(exc)
+
+
+def settle_hits(
+    archive: ArchiveReader,
+    by_id: Mapping[str, Manifest],
+    query: Float32Array,
+    top: int,
+    found: dict[str, Hits],
+    failed: dict[str, str],
+    whole: Collection[str] | None = None,
+) -> int:
+    """Look closer at the videos that are among the best, until all that are have been looked at.
+
+    A video that shows damage goes from ``found`` to ``failed``; of the others, hits that repeat a held
+    frame are taken out.
+
+    Args:
+        archive: where they are indexed.
+        by_id: the videos.
+        query: float32 [D] unit vector.
+        top: frames over all videos.
+        found: video id -> hits, best first; is changed.
+        failed: video id -> reason; is changed.
+        whole: the videos whose hits are the best of all their frames; all if None.
+
+    Returns:
+        How many videos were found damaged.
+    """
+    settled: set[str] = set()
+    seen = 0
+    while True:
+        fresh = [video_id for video_id in best_hits(found, top) if video_id not in settled]
+        if not fresh:
+            return seen
+        for video_id in fresh:
+            settled.add(video_id)
+            try:
+                why = _implausible(archive, by_id[video_id], found[video_id])
+                if why is None:
+                    again = whole is None or video_id in whole
+                    found[video_id] = _distinct(archive, by_id[video_id], query, top, found[video_id], again=again)
+            except HybridError as exc:
+                why = str(exc)
+            if why is not None:
+                seen += 1
+                failed[video_id] = why
+                del found[video_id]
+
+
+def _implausible(archive: ArchiveReader, manifest: Manifest, hits: Hits) -> str | None:
+    """What shows that these hits come of damaged vectors."""
+    remedy = f"look closer with: hybrid verify --archive {archive.place}"
+    if not abs(float(hits.similarities[0])) <= _LARGEST_COSINE:
+        return f"its vectors are damaged: a similarity of {hits.similarities[0]:g} cannot be; {remedy}"
+    current = archive.require(manifest.video_id)
+    if not archive.store.is_intact(current.key, current.vectors_hash):
+        return f"its vectors are damaged: their content is not what was written; {remedy}"
+    return None
+
+
+def _distinct(
+    archive: ArchiveReader, manifest: Manifest, query: Float32Array, top: int, hits: Hits, *, again: bool
+) -> Hits:
+    """The hits without the repetitions of a frame that is held over several samples.
+
+    If too few are left, the video is searched ``again`` for more.
+    """
+    # A held frame has one vector, so its samples have one similarity and are neighbours in the list.
+    if len(hits) < 2 or not (np.diff(hits.similarities) == 0).any():
+        return hits
+    timeline = archive.timeline(manifest)
+    distinct = timeline.distinct_rows()
+    if len(distinct) == len(timeline):
+        return hits
+    kept = np.isin(hits.rows, distinct)
+    if again and np.count_nonzero(kept) < min(top, len(distinct)):
+        hits = archive.search(manifest, query, len(timeline))
+        kept = np.isin(hits.rows, distinct)
+    return Hits(rows=hits.rows[kept][:top], similarities=hits.similarities[kept][:top])
+
+
+def best_hits(found: Mapping[str, Hits], top: int) -> dict[str, Hits]:
+    """Of all hits the best ``top``, by video; equals in order of video ids and rows."""
+    ids = sorted(found)
+    if not ids:
+        return {}
+    similarities = np.concatenate([found[video_id].similarities for video_id in ids])
+    rows = np.concatenate([found[video_id].rows for video_id in ids])
+    place = np.repeat(np.arange(len(ids)), [len(found[video_id]) for video_id in ids])
+    if len(similarities) > top:
+        least = np.partition(similarities, len(similarities) - top)[len(similarities) - top]
+        # Not-a-number passes, so that it is seen.
+        near = ~(similarities < least)
+        similarities, rows, place = similarities[near], rows[near], place[near]
+    order = np.lexsort((rows, place, -similarities))[:top]
+    best: dict[str, list[int]] = {}
+    for index in order.tolist():
+        best.setdefault(ids[int(place[index])], []).append(index)
+    return {
+        video_id: Hits(rows=rows[chosen], similarities=similarities[chosen])
+        for video_id, chosen in ((video_id, np.array(indexes)) for video_id, indexes in best.items())
+    }
