@@ -8,7 +8,6 @@ model, and one scorer may serve several threads.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from hybrid.errors import InputError, MissingDependencyError
+from hybrid.errors import InputError
 from hybrid.gens.frame_features import FrameFeatures, content_key
 from hybrid.gens.grammar import GrammarTables, ReplyGrammar, token_texts
 from hybrid.gens.loop.choose import Choice, FreeChoice, GrammarChoice
-from hybrid.gens.loop.options import LoopOptions, fits_tiles, prefix_budgets
+from hybrid.gens.loop.options import LoopOptions, prefix_budgets
 from hybrid.gens.loop.prefixes import Prefix, PrefixCache
+from hybrid.gens.loop.recording import why_not_recorded
 from hybrid.gens.loop.runner import OnTokens, Reply, Request, Runner, read_prefix
 from hybrid.gens.loop.stack import TextStack
 from hybrid.gens.pixels import PatchRule, check_frames, pair_frames, patchify, resize_frame, target_size
@@ -103,8 +103,7 @@ class QwenScorer:
     Raises:
         ModelLoadError: the model computes in a way that is not supported, or its tokenizer cannot
             write the form that is asked for.
-        InputError: the longest reply is too short for that form, or graphs are asked for off CUDA.
-        MissingDependencyError: graphs are asked for, and Triton is not installed.
+        InputError: the longest reply is too short for that form, or graphs are asked for where they cannot run.
     """
 
     def __init__(self, checkpoint: QwenCheckpoint, spec: PromptSpec, options: LoopOptions | None = None) -> None:
@@ -114,7 +113,7 @@ class QwenScorer:
         head: Tensor = checkpoint.model.lm_head.weight
         self._device: torch.device = head.device
         language_model = checkpoint.model.model.language_model
-        graphs = _use_graphs(self._options.graphs, self._device, language_model.config)
+        graphs = _use_graphs(self._options.graphs, head, language_model)
         sections = tuple(language_model.config.rope_parameters.get("mrope_section", (16, 24, 24)))
         self._stack = TextStack(language_model, sections=sections, fused=graphs)
         self._grammar = self._make_grammar() if self._options.constrained else None
@@ -407,21 +406,21 @@ class QwenScorer:
         return [VisualGrid(len(grids), rows, columns, step_positions=step)]
 
 
-def _use_graphs(wanted: bool | None, device: torch.device, config: Any) -> bool:
+def _use_graphs(wanted: bool | None, head: Tensor, language_model: Any) -> bool:
     """Whether steps are recorded: as it is asked for, or, where nothing is asked for, if they can be."""
-    if wanted is None:
-        group = config.num_attention_heads // config.num_key_value_heads
-        width = config.hidden_size // config.num_attention_heads
-        return device.type == "cuda" and _has_triton() and fits_tiles(group=group, width=width)
-    if wanted and device.type != "cuda":
-        raise InputError(f"graphs need a CUDA device, and the model is on {device}; leave them off")
-    if wanted and not _has_triton():
-        raise MissingDependencyError("graphs need Triton: pip install triton")
-    return wanted
-
-
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
+    if wanted is False:
+        return False
+    config = language_model.config
+    group = config.num_attention_heads // config.num_key_value_heads
+    width = config.hidden_size // config.num_attention_heads
+    why_not = why_not_recorded(head.device, group=group, width=width, dtype=head.dtype)
+    if any(parameter.device != head.device for parameter in language_model.parameters()):
+        why_not = "the model lies on several devices"
+    if wanted and why_not:
+        raise InputError(f"graphs cannot be used: {why_not}; leave them off")
+    if why_not and head.device.type == "cuda":
+        _LOG.warning("GenS's replies take about ten times as long as they could on this GPU: %s", why_not)
+    return why_not is None
 
 
 def feature_identity(checkpoint: QwenCheckpoint, spec: PromptSpec) -> dict[str, str]:

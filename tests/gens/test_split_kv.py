@@ -65,7 +65,7 @@ def test_graphs_are_refused_without_cuda(gens_folder: Path) -> None:
     from hybrid.gens.load import load_scorer
     from hybrid.gens.loop.options import LoopOptions
 
-    with pytest.raises(InputError, match="graphs need a CUDA device"):
+    with pytest.raises(InputError, match="graphs cannot be used: the model is on cpu"):
         load_scorer(gens_folder, device="cpu", loop=LoopOptions(graphs=True))
 
 
@@ -85,3 +85,24 @@ def test_only_heads_that_the_kernels_have_tiles_for_are_recorded_unasked(group: 
     else:
         with pytest.raises(InputError, match="graphs need"):
             SharedPrefixAttention(group=group, width=width, **made)
+
+
+def test_a_machine_that_cannot_compile_is_found_out_when_the_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton", reason="Triton is not installed (pip install triton)")
+    import torch
+
+    from hybrid.gens.loop import recording
+
+    def fail(device: torch.device, dtype: torch.dtype) -> None:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC environment variable.")
+
+    where = {"group": 8, "width": 128, "dtype": torch.bfloat16}
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(recording, "_try_a_kernel", fail)
+    assert recording.why_not_recorded(cuda, **where) == (
+        "a first kernel failed (RuntimeError: Failed to find C compiler.)"
+    )
+    monkeypatch.setattr(recording, "_try_a_kernel", lambda device, dtype: None)
+    assert recording.why_not_recorded(cuda, **where) is None
+    assert "no tiles for 7" in str(recording.why_not_recorded(cuda, **{**where, "group": 7}))
+    assert "on cpu" in str(recording.why_not_recorded(torch.device("cpu"), **where))
