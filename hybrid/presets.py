@@ -22,8 +22,9 @@ class Preset:
 
     Attributes:
         name: what it is called on the command line.
-        encoder: name of the CLIP encoder (see :mod:`hybrid.clip.encoder`).
-        sampler: name of the GenS checkpoint on the model hub, or its folder.
+        encoder: name of the CLIP encoder (see :mod:`hybrid.clip.encoder`); for people where it is shipped
+            (:func:`encoder_of` gives the name that it is loaded by).
+        sampler: name of the GenS checkpoint on the model hub, or its folder; likewise (:func:`sampler_of`).
         description: one line for people.
     """
 
@@ -51,9 +52,10 @@ PRESETS: dict[str, Preset] = {
         ),
         Preset(
             name=_TINY,
-            encoder="(made on first use)",
-            sampler="(made on first use)",
-            description="small untrained models, to see every stage run without a model hub; answers mean nothing",
+            encoder="(shipped with the package)",
+            sampler="(shipped with the package)",
+            description="small models, trained on a world of coloured shapes and ignorant of all else, with which "
+            "every stage runs without a model hub",
         ),
     )
 }

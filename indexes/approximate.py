@@ -10,15 +10,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.errors import IndexDamagedError, first_line
+from hybrid.errors import IndexDamagedError
 from hybrid.values import Float32Array
 from indexes.approximate_files import GONE, ApproximateFiles, Segment
-from indexes.codebook import Codebook, Codes, build_scan, decode, pad_query
+from indexes.code_scan import Scan
+from indexes.codebook import Codebook, Codes
 
 __all__ = ["ApproximateIndex", "NearUnits", "Selection"]
 
@@ -52,15 +52,13 @@ class Selection:
         names: the videos, ``<video id>-<generation>``.
         units: which units of the whole index they have, in order of ``names``.
         video: place of each unit's video in ``names``.
-        scan: what scans them.
-        device: where: ``cpu``, or a GPU's name.
+        scan: what scans them; says where it does.
     """
 
     names: tuple[str, ...]
     units: npt.NDArray[np.int64]
     video: Int32Array
-    scan: Any
-    device: str
+    scan: Scan
 
 
 class ApproximateIndex:
@@ -131,25 +129,15 @@ class ApproximateIndex:
         units = _ranges(places[:, 0], places[:, 1])
         assert self._book is not None
         whole = len(units) == len(self._codes) and bool((np.diff(units) == 1).all())
-        scan, device = _on_device(self._book, self._codes if whole else self._codes[units])
-        self._selection = Selection(tuple(names), units, video, scan, device)
+        scan = Scan(self._book, self._codes if whole else self._codes[units])
+        self._selection = Selection(tuple(names), units, video, scan)
         return self._selection
 
     def nearest(self, selection: Selection, query: Float32Array, count: int) -> NearUnits:
         """The units that are probably nearest to a query, at most ``count``."""
-        import faiss
-
-        threads = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(1)  # one query: more threads would only wait for a core
-        try:
-            padded = pad_query(selection.scan, query)
-            scores, found = selection.scan.search(padded, min(count, len(selection.units)))
-        finally:
-            faiss.omp_set_num_threads(threads)
-        valid = found[0] >= 0
-        chosen = found[0][valid]
+        scores, chosen = selection.scan.search(query, min(count, len(selection.units)))
         units = selection.units[chosen]
-        return NearUnits(selection.video[chosen], self._starts[units], self._ends[units], scores[0][valid])
+        return NearUnits(selection.video[chosen], self._starts[units], self._ends[units], scores)
 
     def _forget(self, problems: tuple[str, ...]) -> None:
         self._book, self._book_name = None, ""
@@ -211,37 +199,3 @@ def _ranges(first: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.
     before = np.cumsum(counts) - counts
     numbers: npt.NDArray[np.int64] = np.arange(int(counts.sum())) + np.repeat(first - before, counts)
     return numbers
-
-
-def _on_device(book: Codebook, codes: Codes) -> tuple[Any, str]:
-    """A scan of codes: on a GPU if FAISS can use one that has room, else on the processor."""
-    import faiss
-
-    if getattr(faiss, "get_num_gpus", int)() > 0:
-        try:
-            return _on_gpu(book, codes), "cuda:0"
-        except (RuntimeError, MemoryError, AttributeError) as exc:
-            return build_scan(book, codes), f"cpu (FAISS could not use the GPU: {first_line(exc)})"
-    return build_scan(book, codes), "cpu"
-
-
-class _OnGpu:
-    """An index on a GPU, and the memory there, which must outlive it."""
-
-    def __init__(self, index: Any, resources: Any) -> None:
-        self.d = int(index.d)
-        self.search = index.search
-        self._kept = (index, resources)
-
-
-def _on_gpu(book: Codebook, codes: Codes) -> Any:
-    """A GPU scans what the codes stand for as float16: it has no scan of 4-bit codes."""
-    import faiss
-
-    resources = faiss.StandardGpuResources()
-    options = faiss.GpuIndexFlatConfig()
-    options.useFloat16 = True
-    index = faiss.GpuIndexFlatIP(resources, book.dimension, options)
-    for start in range(0, len(codes), 65_536):
-        index.add(decode(book, codes[start : start + 65_536]))
-    return _OnGpu(index, resources)

@@ -94,25 +94,32 @@ def update_approximate(
         return []
     least = FROM_FRAMES if from_frames is None else from_frames
     size = SEGMENT_FRAMES if segment_frames is None else segment_frames
-    by_dimension: dict[int, list[Manifest]] = {dimension: [] for dimension in dimensions_of(archive.folder)}
-    for manifest in archive.manifests():
-        by_dimension.setdefault(manifest.dimension, []).append(manifest)
-    wanted = {
-        dimension: manifests
-        for dimension, manifests in by_dimension.items()
-        if sum(manifest.frames for manifest in manifests) >= least or dimension in dimensions_of(archive.folder)
-    }
-    if not wanted:
+    if not _wanted(archive, least):
         return []
     what = f"the approximate index of archive {archive.folder}"
     try:
         with Locks(Layout(archive.folder).locks).take("approximate", what=what, timeout=timeout):
+            # Asked again: by what was known before the wait, the segments that another process wrote
+            # meanwhile would be of videos that are gone, and be deleted.
             return [
                 _Update(archive, dimension, manifests, size).run(renew=renew)
-                for dimension, manifests in sorted(wanted.items())
+                for dimension, manifests in sorted(_wanted(archive, least).items())
             ]
     except OSError as exc:
         raise ArchiveError(f"{what} could not be written: {exc.strerror or exc}") from exc
+
+
+def _wanted(archive: ArchiveReader, least: int) -> dict[int, list[Manifest]]:
+    """The videos of each dimension that has an approximate index, or frames enough for one."""
+    present = dimensions_of(archive.folder)
+    by_dimension: dict[int, list[Manifest]] = {dimension: [] for dimension in present}
+    for manifest in archive.manifests():
+        by_dimension.setdefault(manifest.dimension, []).append(manifest)
+    return {
+        dimension: manifests
+        for dimension, manifests in by_dimension.items()
+        if dimension in present or sum(manifest.frames for manifest in manifests) >= least
+    }
 
 
 class _Update:

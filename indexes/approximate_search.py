@@ -158,4 +158,4 @@ def find_near_frames(
             break
     # FAISS drops units whose scores are all the same; then there may be none.
     hits = {} if compared.unreadable or not done else compared.hits(top)
-    return NearFrames(hits, compared.unreadable, len(selection.units), done, compared.frames, selection.device)
+    return NearFrames(hits, compared.unreadable, len(selection.units), done, compared.frames, selection.scan.device)

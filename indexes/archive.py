@@ -373,12 +373,12 @@ class Archive(ArchiveReader):
             return None
         return listed if len(listed) == rows and listed.frames_key == frames else None
 
-    def _clean(self, video_id: str) -> None:
-        """Delete everything of a video that its manifest does not speak for. Under its lock only."""
+    def _clean(self, video_id: str) -> bool:
+        """Delete everything of a video that its manifest does not speak for; whether that is known. Under its lock."""
         try:
             manifest = self.manifest(video_id)
         except IndexDamagedError:
-            return  # it is not known which generation counts, so none is deleted
+            return False  # it is not known which generation counts, so none is deleted
         current = None if manifest is None else manifest.key
         for key in list(self.store.keys(video_id)):
             if key != current:
@@ -394,6 +394,7 @@ class Archive(ArchiveReader):
         if manifest is not None:
             self._catalogue_writer.note(manifest)
         (self._layout.pending / video_id).unlink(missing_ok=True)
+        return True
 
     def _clean_features(self, video_id: str, manifest: Manifest | None) -> None:
         """Delete features of frames that the index no longer has, lists that are damaged, and values without a list."""

@@ -76,6 +76,7 @@ class Compaction:
         bytes_before, bytes_after: of the whole archive.
         files_before, files_after: how many files it has.
         swept: videos of which something was left over by a killed writer or by another program.
+        note: why the vectors take more room than before; None if they do not.
     """
 
     bytes_before: int
@@ -83,6 +84,7 @@ class Compaction:
     files_before: int
     files_after: int
     swept: int
+    note: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for ``json.dumps``."""
@@ -171,7 +173,19 @@ def compact_archive(archive: Archive, *, approximate_from: int | None = None) ->
     except OSError as exc:
         raise ArchiveError(f"archive {archive.place} cannot be written: {exc.strerror or exc}") from exc
     after, files_after = _sizes(archive)
-    return Compaction(sum(before.values()), sum(after.values()), files_before, files_after, swept)
+    grown = after["vectors"] > before["vectors"]
+    note = _why_grown() if grown and archive.backend == "lancedb" else None
+    return Compaction(sum(before.values()), sum(after.values()), files_before, files_after, swept, note)
+
+
+def _why_grown() -> str:
+    from indexes.lance_table import RETENTION
+
+    minutes = RETENTION.total_seconds() / 60
+    return (
+        f"the vectors take more room than before, because what compacting replaced stays for {minutes:g} minutes: "
+        "searches may still be reading it; compact again after that to give its room back"
+    )
 
 
 def _renew_approximate(archive: Archive, from_frames: int | None) -> None:

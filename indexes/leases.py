@@ -4,19 +4,22 @@
 lives it replaces the object again and again; one that does not change for a lease's length was left
 by a writer that is dead, and whoever saw that takes it over, again by a conditional write. No clock is
 compared with another machine's. Writers on one machine exclude each other by lock files first, so
-that what a killed process of this machine left is known for that at once.
+that what a killed process of this machine left is known for that at once: by the name of the working
+folder, and, because folders are copied with their names, by host, boot and the folder's own number.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import platform
 import secrets
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from hybrid.errors import ArchiveError, ArchiveLockedError
 from indexes.objects import Objects, StoredObject
@@ -28,6 +31,8 @@ LEASE_SECONDS = 60.0
 
 _RENEWALS = 3
 _POLL_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 class Lease:
@@ -96,6 +101,7 @@ class Leases:
         objects: Objects,
         owner: str,
         *,
+        folder: Path | None = None,
         seconds: float = LEASE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -104,17 +110,18 @@ class Leases:
             objects: of the archive.
             owner: names the machine. Whoever calls :meth:`take` must hold the machine's own lock of the same
                 name, so that no other living process of this owner has the lease.
+            folder: where the machine's locks are. A copy of it has the same owner and other locks.
             seconds: length of a lease; the same for all writers of an archive.
             clock: tells seconds from any beginning on.
         """
         self.objects = objects
         self.seconds = seconds
-        self._owner = owner
+        self._holder = {"owner": owner, "host": platform.node(), "boot": _boot(), "folder": _number_of(folder)}
         self._clock = clock
         self._seen: dict[str, tuple[str, float]] = {}
 
     def take(self, name: str, *, what: str, timeout: float) -> Lease:
-        """Get the lease of this name.
+        """Get the lease of this name. If it has to be waited for, the log says so once, as a warning.
 
         Args:
             name: of the object.
@@ -126,6 +133,7 @@ class Leases:
             ArchiveError: the store cannot be written.
         """
         deadline = self._clock() + timeout
+        said = False
         while True:
             version = self.objects.create(name, self.content())
             if version is not None:
@@ -144,22 +152,49 @@ class Leases:
                     f"{what} is being written by a process on {_host_in(found.data)} (waited {timeout:g} s); let it "
                     f"finish and try again (if it was killed, the video is free {self.seconds:g} s after that)"
                 )
+            if not said:
+                said = True
+                _log.warning(
+                    "%s is being written by a process on %s, or was when that was killed: waiting up to %.0f s for it "
+                    "(it is free when nothing has been heard of that process for %g s)",
+                    what,
+                    _host_in(found.data),
+                    left,
+                    self.seconds,
+                )
             time.sleep(min(_POLL_SECONDS, self.seconds / _RENEWALS, left))
 
     def content(self) -> bytes:
         """What a lease's object holds now: another content each time, so that each renewal is another version."""
-        document = {"owner": self._owner, "host": platform.node(), "process": os.getpid(), "turn": secrets.token_hex(8)}
+        document = {**self._holder, "process": os.getpid(), "turn": secrets.token_hex(8)}
         return json.dumps(document).encode()
 
     def _is_dead(self, name: str, found: StoredObject) -> bool:
         """Whether nobody renews a lease any more. It takes a lease's length to see that of another machine's."""
-        if _field(found.data, "owner") == self._owner:
-            return True
+        if all(_field(found.data, name) == value for name, value in self._holder.items()):
+            return True  # the caller holds the lock file that its writer held, and that one is gone
         version, since = self._seen.get(name, ("", 0.0))
         if version != found.version:
             self._seen[name] = (found.version, self._clock())
             return False
         return self._clock() - since >= self.seconds
+
+
+def _boot() -> str:
+    """Names this run of the system's kernel; empty where the system does not say."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def _number_of(folder: Path | None) -> str:
+    """What no other folder of a running system has, copies least of all; empty without a folder."""
+    if folder is None:
+        return ""
+    with contextlib.suppress(OSError):
+        status = os.stat(folder)
+        return f"{status.st_dev:x}-{status.st_ino:x}"
+    return ""
 
 
 def _host_in(data: bytes) -> str:

@@ -40,7 +40,8 @@ def check_uri(place: str | Path) -> str:
         raise InputError(f"archive is {text!r}, a Path, in which a URI loses a slash; give the URI as a text")
     if not _URI.fullmatch(text) or {".", ".."} & set(text.split("/")):
         raise InputError(
-            f"archive is {text!r}; legal are a folder, or s3://BUCKET/PREFIX with a prefix of letters, digits and "
+            f"archive is {text!r}; legal are a folder, or s3://BUCKET/PREFIX with a bucket of 3 to 63 small letters, "
+            "digits, dots and hyphens, the first and the last a letter or digit, and a prefix of letters, digits and "
             "-_.=!*'()"
         )
     return text.rstrip("/")

@@ -126,6 +126,7 @@ class RemoteArchive(Archive):
         self._objects = objects
         self._copy = WorkingCopy(objects, self._layout, self._locks)
         self._held: dict[str, Lease] = {}
+        self._unfinished: set[str] = set()
 
     @cached_property
     def store(self) -> VectorStore:
@@ -136,7 +137,7 @@ class RemoteArchive(Archive):
 
     @cached_property
     def _leases(self) -> Leases:
-        return Leases(self._objects, self._copy.owner())
+        return Leases(self._objects, self._copy.owner(), folder=self.folder)
 
     def refresh(self) -> None:
         """Take in what other machines have written. Opening the archive does that.
@@ -192,29 +193,39 @@ class RemoteArchive(Archive):
             self._held[video_id] = lease
             try:
                 if lease.left_over or self._mark_of(video_id).exists():
+                    self._unfinished.add(video_id)  # even if this machine cannot take note of it
                     self._mark(video_id)
                     self._clean(video_id)
                 yield
             finally:
-                # _clean takes the mark away; where it could not be done, the lease stays and says so.
-                finished = not self._mark_of(video_id).exists()
+                # Where it could not be cleaned up, the lease stays and says so. The mark would not do
+                # for this: other processes of this machine match it with what they saw in the store.
+                finished = video_id not in self._unfinished
+                self._unfinished.discard(video_id)
                 del self._held[video_id]
                 with contextlib.suppress(ArchiveError):  # a lease that cannot be let go of runs out
                     lease.release(finished=finished)
 
-    def _clean(self, video_id: str) -> None:
+    def _mark(self, video_id: str) -> None:
+        super()._mark(video_id)
+        self._unfinished.add(video_id)
+
+    def _clean(self, video_id: str) -> bool:
         self._lease_of(video_id).renew()
         try:
             manifest = self.manifest(video_id)
         except IndexDamagedError:
-            return  # it is not known which generation counts, so none is deleted
+            return False  # it is not known which generation counts, so none is deleted
         keep = set()
         if manifest is not None:
             keep = {self._layout.manifest(video_id), self._layout.timeline(manifest.key)}
         for name in self._objects.list(self._copy.name_of(self._layout.video(video_id))):
             if self._layout.folder / name not in keep:
                 self._objects.delete(name)
-        super()._clean(video_id)
+        if not super()._clean(video_id):
+            return False
+        self._unfinished.discard(video_id)
+        return True
 
     def _mark_of(self, video_id: str) -> Path:
         return self._layout.pending / video_id

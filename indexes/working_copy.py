@@ -118,7 +118,14 @@ class WorkingCopy:
         for video_id in video_ids:
             (self._layout.pending / video_id).touch()
         for video_id in set(_names(self._layout.pending)) - video_ids:
-            (self._layout.pending / video_id).unlink(missing_ok=True)
+            mark = self._layout.pending / video_id
+            if not _is_id(video_id):
+                mark.unlink(missing_ok=True)
+                continue
+            # Another process of this machine may have made lease and mark since the store was asked.
+            with contextlib.suppress(ArchiveLockedError), self._locks.take(video_id, what="an unfinished video"):
+                if self._objects.get(self.name_of(mark)) is None:
+                    mark.unlink(missing_ok=True)
 
     @property
     def _memory(self) -> Path:

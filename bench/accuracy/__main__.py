@@ -29,12 +29,13 @@ from bench.accuracy.measures import tolerances_for
 from bench.accuracy.methods import Method, parse_method
 from bench.accuracy.plot import save_plot
 from bench.accuracy.record import RunFolder, read_run
-from bench.accuracy.report import Samples, build_report, report_lines
+from bench.accuracy.report import Samples, build_report, report_lines, report_notes
 from bench.accuracy.runner import Plan, Progress, run_samples
 from bench.datasets.question import Question
 from bench.report import circumstances, print_table
 from hybrid.clip.encoder import FrameEncoder, load_encoder
 from hybrid.engine import Engine
+from hybrid.engine.scoring import wants_model
 from hybrid.engine.settings import Settings
 from hybrid.engine.work import AskOptions
 from hybrid.errors import HybridError, InputError
@@ -44,6 +45,8 @@ from hybrid.gens.prompt import PromptSpec, read_prompt_file
 from hybrid.gens.scorer import FrameScorer
 from hybrid.presets import encoder_of, sampler_of
 from hybrid.runtime import settle_process
+from hybrid.scorers.interface import VideoScorer
+from hybrid.scorers.registry import load_video_scorer
 from indexes.archive import Archive
 
 __all__ = ["main"]
@@ -84,6 +87,7 @@ def _run(given: argparse.Namespace) -> int:
         "encoder": dict(models.encoder.identity),
         "device": models.encoder.device,
         "sampler": models.sampler_identity,
+        "scores": {name: dict(scorer.identity) for name, scorer in models.video_scorers.items()},
         "answerer": None if models.answerer is None else {**models.answerer.identity, "template": template},
     }
     plan = Plan(
@@ -101,7 +105,15 @@ def _run(given: argparse.Namespace) -> int:
     with ExitStack() as stack:
         folder = stack.enter_context(RunFolder(given.out, settings, session))
         archive = Archive.open(given.archive)
-        engine = stack.enter_context(Engine(archive, models.settings, encoder=models.encoder, scorer=models.scorer))
+        engine = stack.enter_context(
+            Engine(
+                archive,
+                models.settings,
+                encoder=models.encoder,
+                scorer=models.scorer,
+                video_scorers=models.video_scorers,
+            )
+        )
         run_samples(plan, engine, folder, tell=_tell)
         return _report(given, folder.samples, questions, methods, settings)
 
@@ -117,7 +129,11 @@ def _dataset(given: argparse.Namespace, questions: Sequence[Question]) -> dict[s
 
 
 class _Models:
-    """What the methods and the answers need, loaded before the run so that nobody waits for it in between."""
+    """What the methods and the answers need, loaded before the run so that nobody waits for it in between.
+
+    All score models (``RULE@SCORES``) are held at once. Where the device is too small for that, the methods of each can
+    be run by a command of their own with the same ``--out``.
+    """
 
     def __init__(self, given: argparse.Namespace, methods: Sequence[Method]) -> None:
         prompt: PromptSpec | None = None if given.prompt is None else read_prompt_file(given.prompt)
@@ -143,6 +159,10 @@ class _Models:
         if any(method.needs_gens for method in methods):
             self.scorer = _scorer(given, prompt)
             self.sampler_identity = {**self.scorer.identity, "constrained": given.constrained}
+        names = dict.fromkeys(method.scores for method in methods if method.scores and wants_model(method.scores))
+        self.video_scorers: dict[str, VideoScorer] = {
+            name: load_video_scorer(name, device=given.device, dtype=given.dtype) for name in names
+        }
 
 
 def _scorer(given: argparse.Namespace, prompt: PromptSpec | None) -> FrameScorer:
@@ -181,6 +201,8 @@ def _report(
         for title, header, rows in report_lines(report):
             print(f"\n{title}")
             print_table(header, rows)
+        for note in report_notes(report):
+            print(f"\n{note}")
     for method, state in report["methods"].items():
         for reason, count in state["failures"].items():
             text.write(f"\n{method}: {count} failed: {reason}")

@@ -16,7 +16,15 @@ from typing import Any, Final, Protocol
 from bench.accuracy.prompts import Picture
 from hybrid.errors import HybridError, InputError
 
-__all__ = ["AnswerFailedError", "Answerer", "AnswererOptions", "AnswererUnusableError", "Reply", "open_answerer"]
+__all__ = [
+    "AnswerFailedError",
+    "AnswerRefusedError",
+    "Answerer",
+    "AnswererOptions",
+    "AnswererUnusableError",
+    "Reply",
+    "open_answerer",
+]
 
 DEFAULT_SIDE: Final = 768
 DEFAULT_NEW_TOKENS: Final = 64
@@ -24,6 +32,10 @@ DEFAULT_NEW_TOKENS: Final = 64
 
 class AnswerFailedError(HybridError):
     """A model gave no reply to one question."""
+
+
+class AnswerRefusedError(AnswerFailedError):
+    """A server refused the request itself (400): too long, or a form that it does not know."""
 
 
 class AnswererUnusableError(HybridError):
@@ -39,6 +51,7 @@ class Reply:
         model: which model said it, as the server names it.
         prompt_tokens, new_tokens: sizes, where they are known.
         finish: why the reply ended (``stop``, ``length`` ...), where it is known.
+        left_out: parameters of the request that the server does not take (``temperature``).
     """
 
     text: str
@@ -46,6 +59,7 @@ class Reply:
     prompt_tokens: int | None = None
     new_tokens: int | None = None
     finish: str | None = None
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +111,7 @@ class Answerer(Protocol):
             prompt: what is asked.
 
         Raises:
-            AnswerFailedError: there is no reply to this one.
+            AnswerFailedError: there is no reply to this one; AnswerRefusedError if the server refused it.
             AnswererUnusableError: there will be none to others either.
         """
         ...

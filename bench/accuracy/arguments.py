@@ -48,7 +48,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     how.add_argument("--window-mode", default="scattered", choices=get_args(WindowMode))
     how.add_argument("--with-options", action="store_true", help="choose frames by question and options")
     how.add_argument("--seed", type=int, default=0, help="of the subset, of selectors that draw, of the VideoQA model")
-    how.add_argument("--archive", type=Path, required=True, help="folder of the indexes")
+    how.add_argument("--archive", required=True, help="folder of the indexes, or s3://BUCKET/PREFIX")
     how.add_argument("--preset", default=DEFAULT_PRESET, choices=tuple(PRESETS))
     how.add_argument("--encoder", help="a CLIP encoder instead of the preset's")
     how.add_argument("--sampler", help="a GenS checkpoint instead of the preset's")

@@ -1,6 +1,7 @@
 """The selectors on questions with one and with several moments: does `coverage` win for several and keep one?
 
-``python -m bench.accuracy.coverage [--split validation] [--budget 8 --budget 16] [--per-kind 4] [--out FILE]``
+    python -m bench.accuracy.coverage --folder FOLDER [--split validation] [--budget 8 --budget 16] [--per-kind 4] \\
+        [--out FILE]
 
 Videos of the world of 5, 15 and 60 minutes (drawn, one frame a second), the shipped tiny CLIP's similarities, and GenS
 simulated from the exact scores at a stated error rate (:mod:`bench.accuracy.coverage_cases` says how). A worse CLIP is
@@ -238,7 +239,7 @@ def _print(title: str, summary: Mapping[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/hybrid-world/coverage"), help="embeddings lie here")
+    parser.add_argument("--folder", type=Path, required=True, help="embeddings lie here")
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument("--budget", type=int, action="append", help="by default 8, 16 and 32")
     parser.add_argument("--per-kind", type=int, default=4, help="most questions of a kind about a video")

@@ -30,6 +30,7 @@ SAMPLES_FILE: Final = "samples.jsonl"
 LOCK_FILE: Final = ".lock"
 FORMAT: Final = 1
 _OPTIONAL: Final = {"sampler"}
+_BY_NAME: Final = {"scores"}
 
 Line = dict[str, Any]
 
@@ -174,7 +175,8 @@ class RunFolder:
     Args:
         folder: made if it is not there.
         settings: what decides the numbers, ready for ``json.dumps``. ``sampler`` may be None in a session whose
-            methods do not need it, and is held to be the one of the other sessions.
+            methods do not need it, and is held to be the one of the other sessions; so it is with every entry of
+            ``scores``, which a session whose methods do not need it lacks.
         session: command, commit, machine and versions of this session.
 
     Raises:
@@ -197,7 +199,11 @@ class RunFolder:
         try:
             self.session = self._begin(json.loads(json.dumps(settings)), dict(session))
             self._file = LineFile(folder / SAMPLES_FILE)
-            samples = [Sample.from_dict(line) for line in self._file.lines]
+            try:
+                samples = [Sample.from_dict(line) for line in self._file.lines]
+            except BaseException:
+                self._file.__exit__(None, None, None)
+                raise
         except BaseException:
             self._lock.release()
             raise
@@ -231,6 +237,12 @@ class RunFolder:
             for optional in _OPTIONAL & known.keys() & settings.keys():
                 filled = settings[optional] if known[optional] is None else known[optional]
                 known[optional], settings[optional] = filled, settings[optional] or filled
+            for merged in _BY_NAME & settings.keys():
+                known.setdefault(merged, {})
+                known[merged], settings[merged] = (
+                    {**settings[merged], **known[merged]},
+                    {**known[merged], **settings[merged]},
+                )
             changes = _differences(known, settings)
             if changes:
                 raise SettingsDifferError(

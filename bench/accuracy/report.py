@@ -17,13 +17,26 @@ from bench.accuracy.record import Sample
 from bench.datasets.question import Question
 from bench.metrics.bootstrap import RESAMPLES, Difference, Estimate, bootstrap_difference, bootstrap_mean
 
-__all__ = ["Samples", "build_report", "report_lines"]
+__all__ = [
+    "Samples",
+    "build_report",
+    "difference_text",
+    "interval_text",
+    "p_value_text",
+    "report_lines",
+    "report_notes",
+]
 
 Samples = Mapping[tuple[str, str], Sample]
 
 ALL: Final = "all"
 STEPS: Final = ("select", "frames", "answer")
-_STATE: Final = ("questions", "failed", "degraded", "frames", "s median", "s p95")
+FEWEST_VIDEOS: Final = 6
+"""With five, the signs of their differences can be exchanged in 32 ways only, so that no p is below 0.06."""
+TOO_FEW: Final = (
+    f"no interval and no p for fewer than {FEWEST_VIDEOS} videos: resampling so few videos says nothing about others"
+)
+_STATE: Final = ("questions", "videos", "failed", "degraded", "frames", "s median", "s p95")
 
 
 def build_report(
@@ -78,13 +91,13 @@ def build_report(
 
 
 def report_lines(report: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
-    """The report as tables for people: title, header, rows."""
+    """The report as tables for people: title, header, rows. :func:`report_notes` says what they leave out."""
     tables = []
     for group, rows in report["measures"].items():
         names = [name for name in _order(rows) if not name.startswith("precision")]
         header = [
             "method",
-            *(["questions", "failed", "degraded", "frames", "s median", "s p95"] * (group == ALL)),
+            *(_STATE * (group == ALL)),
             *names,
         ]
         lines = []
@@ -92,23 +105,31 @@ def report_lines(report: Mapping[str, Any]) -> list[tuple[str, list[str], list[l
             state = report["methods"][method]
             general = [
                 str(state["done"]),
+                str(state["videos"]),
                 str(state["failed"]),
                 str(state["degraded"]),
                 _figure(state["mean_frames"], ".1f"),
                 _figure(state["select_seconds"]["median"], ".3f"),
                 _figure(state["select_seconds"]["p95"], ".3f"),
             ]
-            lines.append([method, *(general * (group == ALL)), *(_interval(row.get(name)) for name in names)])
+            lines.append([method, *(general * (group == ALL)), *(interval_text(row.get(name)) for name in names)])
         tables.append((group, header, lines))
     first, to = report["differences"]["first"], report["differences"]["to"]
     lines = [
-        [f"{first} - {other}", name, _signed(difference), f"{difference['p_value']:.4f}", str(difference["questions"])]
+        [f"{first} - {other}", name, difference_text(difference), p_value_text(difference), *_counts(difference)]
         for name, row in to.items()
         for other, difference in row.items()
     ]
     if lines:
-        tables.append(("differences", ["methods", "measure", "[95 %]", "p", "questions"], lines))
+        tables.append(("differences", ["methods", "measure", "[95 %]", "p", "questions", "videos"], lines))
     return tables
+
+
+def report_notes(report: Mapping[str, Any]) -> list[str]:
+    """What is to be said below the tables: why some figures have no interval."""
+    means = [e for rows in report["measures"].values() for row in rows.values() for e in row.values()]
+    differences = [e for row in report["differences"]["to"].values() for e in row.values()]
+    return [TOO_FEW] if any(e["videos"] < FEWEST_VIDEOS for e in (*means, *differences)) else []
 
 
 def _groups(questions: Sequence[Question], by: Iterable[str]) -> dict[str, list[Question]]:
@@ -170,6 +191,7 @@ def _state(samples: Samples, questions: Sequence[Question], method: str, steps: 
             reasons[reason] = reasons.get(reason, 0) + 1
     return {
         "done": len(done),
+        "videos": len({sample.video for sample in done}),
         "failed": sum(sample.failure is not None for sample in done),
         "degraded": sum(bool(sample.degraded) for sample in done),
         "unreadable": sum(
@@ -198,11 +220,26 @@ def _figure(value: float | None, form: str) -> str:
     return "-" if value is None else f"{value:{form}}"
 
 
-def _interval(estimate: Mapping[str, Any] | None) -> str:
+def interval_text(estimate: Mapping[str, Any] | None) -> str:
+    """A mean with its interval, which is left out for too few videos; a dash for None."""
     if estimate is None:
         return "-"
+    if estimate["videos"] < FEWEST_VIDEOS:
+        return f"{estimate['value']:.3f}"
     return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
-def _signed(difference: Mapping[str, Any]) -> str:
+def difference_text(difference: Mapping[str, Any]) -> str:
+    """The same of a difference, with its sign."""
+    if difference["videos"] < FEWEST_VIDEOS:
+        return f"{difference['value']:+.3f}"
     return f"{difference['value']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]"
+
+
+def p_value_text(difference: Mapping[str, Any]) -> str:
+    """Its p; a dash for too few videos."""
+    return "-" if difference["videos"] < FEWEST_VIDEOS else f"{difference['p_value']:.4f}"
+
+
+def _counts(difference: Mapping[str, Any]) -> tuple[str, str]:
+    return str(difference["questions"]), str(difference["videos"])

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.accuracy.answerers import Answerer, AnswererUnusableError, Reply
+from bench.accuracy.answerers import Answerer, AnswererUnusableError, AnswerRefusedError, Reply
 from bench.accuracy.letters import extract_letter, without_thoughts
 from bench.accuracy.measures import measure_reply, measure_selection
 from bench.accuracy.methods import Method, select_frames
@@ -24,7 +24,7 @@ from bench.datasets.question import Question
 from hybrid.engine import Engine
 from hybrid.engine.run import is_hopeless
 from hybrid.engine.work import AskKeywords
-from hybrid.errors import HybridError, SaveError, first_line
+from hybrid.errors import HybridError, SaveError, StageFailedError, first_line
 from hybrid.progress import NullProgress
 from hybrid.values import Answer
 
@@ -100,19 +100,21 @@ def run_samples(
         How many samples were done now.
 
     Raises:
-        AnswererUnusableError: the VideoQA model refuses all requests.
+        AnswererUnusableError: the VideoQA model refuses all requests, or the first request of the run.
         SaveError: the disk is full.
         HybridError: what would meet every further video.
     """
     todo = _todo(plan, folder)
     started, done, failed = time.perf_counter(), 0, 0
     left = sum(len(pairs) for pairs in todo.values())
+    asked = any(map(_was_asked, folder.samples.values()))
     _warm_up(plan, engine, todo)
     for video, pairs in todo.items():
         reason = _index(plan, engine, video)
         for question, method in pairs:
             if reason is None:
-                sample = _sample(plan, engine, folder.session, question, method)
+                sample = _sample(plan, engine, folder.session, question, method, first=not asked)
+                asked = asked or _was_asked(sample)
             else:
                 failure = Failure("index", reason)
                 sample = Sample(method.name, question.id, video, folder.session, failure=failure)
@@ -121,6 +123,11 @@ def run_samples(
         if tell is not None:
             tell(Progress(done, left, failed, time.perf_counter() - started))
     return done
+
+
+def _was_asked(sample: Sample) -> bool:
+    """Whether a VideoQA model was asked for this one, with or without a reply."""
+    return sample.reply is not None or (sample.failure is not None and sample.failure.step == "answer")
 
 
 def _todo(plan: Plan, folder: RunFolder) -> dict[str, list[tuple[Question, Method]]]:
@@ -161,8 +168,15 @@ def _warm_up(plan: Plan, engine: Engine, todo: Mapping[str, Sequence[tuple[Quest
             return  # the sample itself will say so
 
 
-def _sample(plan: Plan, engine: Engine, session: int, question: Question, method: Method) -> Sample:
-    """One question under one method, with the reason where something fails."""
+def _sample(
+    plan: Plan, engine: Engine, session: int, question: Question, method: Method, *, first: bool = False
+) -> Sample:
+    """One question under one method, with the reason where something fails.
+
+    Args:
+        plan, engine, session, question, method: what is asked of what.
+        first: no request of the run was sent yet, so that one that is refused would be all there is.
+    """
     step = _Step()
     sample = Sample(method.name, question.id, question.video, session)
     try:
@@ -170,11 +184,19 @@ def _sample(plan: Plan, engine: Engine, session: int, question: Question, method
         text = write_prompt(question, "{question}\n{options}") if plan.with_options else question.question
         with step.timed("select"):
             answer = select_frames(engine, method, video, text, plan.options)
+        _check_scored(method, answer)
         sample = _measured(sample, plan, engine, question, answer, step)
         if plan.answerer is not None:
             sample = _answered(sample, plan, plan.answerer, engine, question, answer, step)
     except (AnswererUnusableError, SaveError):
         raise
+    except AnswerRefusedError as exc:
+        if first:
+            raise AnswererUnusableError(
+                f"the first request of the run was refused: {exc}; see whether the model takes pictures, "
+                "and so many and so large ones (--frames, --side)"
+            ) from exc
+        return replace(sample, seconds=step.seconds, failure=_failure(step, str(exc)))
     except (HybridError, OSError, MemoryError) as exc:
         if is_hopeless(exc) and step.name != "answer":
             raise
@@ -190,6 +212,27 @@ def _failure(step: _Step, reason: str) -> Failure:
     if step.name == "frames":
         return Failure("frames", reason)
     return Failure("answer" if step.name == "answer" else "select", reason)
+
+
+def _check_scored(method: Method, answer: Answer) -> None:
+    """Refuse an answer whose frames were chosen without the model that the method is named after.
+
+    Such an answer goes by CLIP's similarities, so that its numbers would be another method's. A model that was asked
+    and gave no scores has details on record: that is its own doing, and the sample counts, as degraded.
+
+    Raises:
+        StageFailedError: the stage of that model did not run.
+    """
+    named = {"scores"} if method.scores is not None else set()
+    if method.needs_gens:
+        named |= {"frames", "gens"}
+    lost = [
+        stage
+        for stage in answer.stages
+        if stage.name in named and not stage.ran and stage.fallback_reason and not stage.details
+    ]
+    if lost:
+        raise StageFailedError(f"the stage {lost[0].name!r} did not run: {lost[0].fallback_reason}")
 
 
 def _measured(sample: Sample, plan: Plan, engine: Engine, question: Question, answer: Answer, step: _Step) -> Sample:
@@ -247,4 +290,5 @@ def _reply_record(reply: Reply, option: int | None, pictures: int) -> dict[str, 
         "prompt_tokens": reply.prompt_tokens,
         "new_tokens": reply.new_tokens,
         "finish": reply.finish,
+        "left_out": list(reply.left_out),
     }

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bench.accuracy.report import difference_text, interval_text, p_value_text, report_notes
 from bench.report import print_table
 from hybrid.selectors.selector import Selector
 
@@ -49,6 +50,8 @@ def print_tables(report: Mapping[int, Mapping[str, Any]], ways: Sequence[Way]) -
     """
     _print(report, ways)
     _print_differences(report)
+    for note in dict.fromkeys(note for one in report.values() for note in report_notes(one)):
+        print(f"\n{note}")
 
 
 def _print(report: Mapping[int, Mapping[str, Any]], ways: Sequence[Way]) -> None:
@@ -91,13 +94,13 @@ def _print_differences(report: Mapping[int, Mapping[str, Any]]) -> None:
 def _difference(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return "-"
-    return f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}] p {found['p_value']:.4f}"
+    return f"{difference_text(found)} p {p_value_text(found)}"
 
 
 def _figures(one: Mapping[str, Any], name: str) -> list[str]:
     state, measured = one["methods"][name], one["measures"]["all"][name]
     return [
-        *(_interval(measured.get(measure)) for measure in (RECALL, ALL_HIT)),
+        *(interval_text(measured.get(measure)) for measure in (RECALL, ALL_HIT)),
         _value(measured.get("frame_f1")),
         *(f"{number:.4g}" if number is not None else "-" for number in _numbers(state)),
         str(state["degraded"]),
@@ -110,10 +113,6 @@ def _numbers(state: Mapping[str, Any]) -> tuple[float | None, ...]:
 
 def _value(estimate: Mapping[str, Any] | None) -> str:
     return "-" if estimate is None else f"{estimate['value']:.3f}"
-
-
-def _interval(estimate: Mapping[str, Any] | None) -> str:
-    return "-" if estimate is None else f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
 def slim(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--videos", type=Path, required=True, help="folder of the videos, which are filmed there")
-    parser.add_argument("--archive", type=Path, required=True, help="folder of the indexes")
+    parser.add_argument("--archive", required=True, help="folder of the indexes, or s3://BUCKET/PREFIX")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; one that was stopped goes on")
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--count", type=int, default=20, help="how many videos")

@@ -75,7 +75,7 @@ def load_transformers_answerer(name_or_folder: str, options: AnswererOptions) ->
         OutOfMemoryError: it does not fit on the device.
         InputError: device or dtype is not legal.
     """
-    folder = find_folder(name_or_folder, _WANTED)
+    folder = find_folder(name_or_folder, _WANTED, use="--answer transformers:FOLDER")
     device = choose_device(options.device)
     dtype = choose_dtype(options.dtype, device)
     model, processor = _load(name_or_folder, str(folder), dtype)

@@ -234,9 +234,7 @@ def _print(result: dict[str, Any]) -> None:
 def main() -> None:
     """``python -m bench.accuracy.world``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--folder", type=Path, default=Path("/tmp/hybrid-world"), help="videos and indexes are kept here"
-    )
+    parser.add_argument("--folder", type=Path, required=True, help="videos and indexes are kept here")
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--videos", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=300.0)

@@ -41,7 +41,7 @@ def load_world(
         folder: where the videos lie.
         split: ``validation`` or ``test``.
         videos: how many, from the first seed of the split.
-        seconds: length of each.
+        seconds: length of each at least; the last scene may end later.
         per_kind: most questions of a kind about a video.
         workers: how many processes film; by default one a core.
 
@@ -62,7 +62,7 @@ def load_world(
                 id=f"{exam.video.stem}_{number}",
                 video=exam.video.name,
                 question=question.text,
-                duration_seconds=seconds,
+                duration_seconds=exam.world.duration_seconds,
                 spans_seconds=question.moments,
                 labels={
                     "kind": question.kind,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ __all__ = ["film_world"]
 
 
 def film_world(world: World, path: Path, *, crf: int = 26, keyframe_every: int = 250) -> Path:
-    """Write a world's video; a file that is there already is kept.
+    """Write a world's video; a file that is there already is kept. Several processes may film the same one at once.
 
     Args:
         world: what to film.
@@ -21,15 +22,24 @@ def film_world(world: World, path: Path, *, crf: int = 26, keyframe_every: int =
         crf: x264's quality, smaller is better.
         keyframe_every: longest distance of key frames, in frames.
     """
-    import av
-
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".unfinished-{path.name}")
+    unfinished = path.with_name(f".unfinished-{secrets.token_hex(4)}-{path.name}")
+    try:
+        _film(world, unfinished, crf=crf, keyframe_every=keyframe_every)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def _film(world: World, path: Path, *, crf: int, keyframe_every: int) -> None:
+    import av
+
     rng = np.random.default_rng(world.seed)
     options = {"preset": "veryfast", "crf": str(crf), "threads": "1", "g": str(keyframe_every)}
-    with av.open(str(unfinished), "w", format="mp4") as container:
+    with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=world.frame_rate, options=options)
         stream.width, stream.height, stream.pix_fmt = world.width, world.height, "yuv420p"
         for number in range(int(world.duration_seconds * world.frame_rate)):
@@ -37,5 +47,3 @@ def film_world(world: World, path: Path, *, crf: int = 26, keyframe_every: int =
             picture = draw_scene(world.scene_at(seconds), seconds, width=world.width, height=world.height, rng=rng)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
-    unfinished.replace(path)
-    return path

@@ -11,7 +11,6 @@ import typer
 from hybrid.cli.options import (
     DEFAULT_ARCHIVE,
     DEFAULT_PRESET,
-    ArchiveOption,
     BackendOption,
     BatchOption,
     DecoderOption,
@@ -20,6 +19,7 @@ from hybrid.cli.options import (
     EncoderOption,
     JsonOption,
     LoadingOption,
+    NewArchiveOption,
     PresetOption,
     PromptOption,
     RateOption,
@@ -27,7 +27,7 @@ from hybrid.cli.options import (
     SamplingOption,
     open_engine,
 )
-from hybrid.errors import InputError
+from hybrid.errors import ArchiveFormatError, InputError, VideoOpenError
 from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW
 
@@ -51,7 +51,7 @@ def ask(
     out: Annotated[
         Path | None, typer.Option("--out", help="Write answers here as JSON lines; what it answers already is kept.")
     ] = None,
-    archive: ArchiveOption = DEFAULT_ARCHIVE,
+    archive: NewArchiveOption = DEFAULT_ARCHIVE,
     preset: PresetOption = DEFAULT_PRESET,
     frames: Annotated[int, typer.Option("--frames", help="How many frames to select at most.")] = DEFAULT_FRAMES,
     window: Annotated[
@@ -110,7 +110,10 @@ def ask(
     Exit code 0 also where a stage had to be replaced (the answer says so); --strict makes that 1.
     """
     from hybrid.cli.progress import BarProgress
+    from hybrid.engine.asking import check_questions
+    from hybrid.engine.work import AskOptions
     from hybrid.progress import NullProgress
+    from indexes.place import is_remote
 
     asked = _questions(question, more, questions)
     many = len(asked) > 1 or questions is not None or out is not None
@@ -131,22 +134,34 @@ def ask(
         "select": select,
         "scores": scores,
     }
-    engine = open_engine(
-        archive,
-        preset=preset,
-        encoder=encoder,
-        sampler=sampler,
-        rate=rate,
-        sampling=sampling,
-        backend=backend,
-        decoder=decoder,
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
-        prompt=prompt,
-        loading=loading,
-        constrained=constrained,
-    )
+    AskOptions(**options)  # before an archive is made
+    check_questions([one.text for one in asked])
+    there = Path(video).exists()
+    try:
+        engine = open_engine(
+            archive,
+            preset=preset,
+            encoder=encoder,
+            sampler=sampler,
+            rate=rate,
+            sampling=sampling,
+            backend=backend,
+            decoder=decoder,
+            device=device,
+            dtype=dtype,
+            batch_size=batch_size,
+            prompt=prompt,
+            loading=loading,
+            constrained=constrained,
+            create=there,
+        )
+    except ArchiveFormatError:
+        if there or is_remote(archive) or Path(archive).exists():
+            raise
+        raise VideoOpenError(
+            f"{video}: there is no such file or folder, and no archive {archive} that could know it; check the path, "
+            "or name the archive in which the video was indexed with --archive"
+        ) from None
     with engine:
         if many:
             _ask_many(engine, video, asked, options, out=out, stream=stream, as_json=as_json)

@@ -60,9 +60,12 @@ def _tell_recall(recall: Recall) -> None:
             f"(least {100 * (recall.least_recall or 0.0):.1f} %, {recall.queries} sample questions), "
             f"in {recall.approximate_ms:.1f} ms, exactly in {recall.exact_ms:.1f} ms"
         )
+    elif not recall.covered_frames:
+        typer.echo("    it covers no frames yet, so there is nothing to measure: every search is exact")
     else:
         typer.echo(
-            "    how much of the best it finds is not known: no sample questions are stored (hybrid index does that)"
+            "    how much of the best it finds is not known: no sample questions are stored for the encoder of most "
+            "videos (hybrid index with that encoder stores them)"
         )
     if recall.problem:
         typer.echo(f"    {recall.problem}")
@@ -112,6 +115,8 @@ def compact(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = Fals
     typer.echo(f"{size(done.bytes_after)} in {done.files_after} files now")
     if done.swept:
         typer.echo(f"leftovers of {done.swept} videos were deleted")
+    if done.note:
+        typer.echo(done.note)
 
 
 def remove(

@@ -23,17 +23,20 @@ def demo(
 
     Exit code 1 if an answer is wrong.
     """
+    import shlex
+
     from hybrid.cli.index import index
     from hybrid.demo import demo_questions, demo_video
     from hybrid.engine import Engine
 
     out.mkdir(parents=True, exist_ok=True)
     archive = out / "archive"
-    typer.echo(f"$ hybrid index {demo_video()} --archive {archive} --preset tiny")
+    command = ["hybrid", "index", str(demo_video()), "--archive", str(archive), "--preset", "tiny"]
+    typer.echo(f"$ {shlex.join(command)}")
     index([str(demo_video())], archive=str(archive), preset="tiny")
     questions = demo_questions()
     with Engine.open(archive, preset="tiny") as engine:
-        right = sum([_ask(engine, question, out, place) for place, question in enumerate(questions, start=1)])
+        right = sum([_ask(engine, question, out, place, archive) for place, question in enumerate(questions, start=1)])
     typer.echo(
         f"\n{right} of {len(questions)} questions answered rightly; contact sheets and answers as JSON are in {out}.\n"
         "The tiny models know this world of coloured shapes and nothing else. For real videos:\n"
@@ -43,8 +46,10 @@ def demo(
         raise typer.Exit(1)
 
 
-def _ask(engine: Engine, question: DemoQuestion, out: Path, place: int) -> bool:
+def _ask(engine: Engine, question: DemoQuestion, out: Path, place: int, archive: Path) -> bool:
     """Ask a question, save its sheet and its JSON, print the spans beside the truth."""
+    import shlex
+
     from hybrid.cli.text import best_part, clock
     from hybrid.demo import answers_rightly, demo_video
     from hybrid.exports.sheet import save_sheet
@@ -55,7 +60,9 @@ def _ask(engine: Engine, question: DemoQuestion, out: Path, place: int) -> bool:
     sheet = out / f"sheet-{place}.png"
     save_sheet(answer, engine.read_frames(video, [frame.ordinal for frame in answer.frames]), sheet)
     right = answers_rightly(answer.frames, question)
-    typer.echo(f'\n$ hybrid ask {video.name} "{question.text}" --preset tiny --frames {_FRAMES} --sheet {sheet}')
+    command = ["hybrid", "ask", str(video), question.text, "--archive", str(archive), "--preset", "tiny"]
+    command += ["--frames", str(_FRAMES), "--sheet", str(sheet)]
+    typer.echo(f"\n$ {shlex.join(command)}")
     for span in answer.spans:
         best = f"  (best: {best_part(span)})" if span.best else ""
         times = f"{clock(span.start_seconds)} to {clock(span.end_seconds)}"

@@ -10,7 +10,6 @@ import typer
 from hybrid.cli.options import (
     DEFAULT_ARCHIVE,
     DEFAULT_PRESET,
-    ArchiveOption,
     BackendOption,
     BatchOption,
     DecoderOption,
@@ -19,6 +18,7 @@ from hybrid.cli.options import (
     EncoderOption,
     JsonOption,
     LoadingOption,
+    NewArchiveOption,
     PresetOption,
     PromptOption,
     RateOption,
@@ -42,7 +42,7 @@ EXIT_INTERRUPTED = 130
 
 def index(
     paths: Annotated[list[str] | None, typer.Argument(help="Videos, folders (searched), or quoted patterns.")] = None,
-    archive: ArchiveOption = DEFAULT_ARCHIVE,
+    archive: NewArchiveOption = DEFAULT_ARCHIVE,
     preset: PresetOption = DEFAULT_PRESET,
     encoder: EncoderOption = None,
     sampler: SamplerOption = None,

@@ -9,18 +9,18 @@ import typer
 from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, JsonOption
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from indexes.features_list import FeatureList
+    from indexes.manifest import Manifest
 
 __all__ = ["list_videos"]
 
 
 def list_videos(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = False) -> None:
     """List the indexed videos of an archive. --json prints one line a video."""
-    from rich.console import Console
-    from rich.table import Column, Table
-
     from hybrid.cli.progress import print_json_line
-    from hybrid.cli.text import clock, plain, size
+    from hybrid.cli.text import printable
     from hybrid.errors import IndexDamagedError
     from indexes.archive import Archive
 
@@ -33,30 +33,34 @@ def list_videos(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = 
         manifests = list(opened.manifests(on_damage=remember))
         backend = opened.backend
         features = [opened.feature_lists(manifest) for manifest in manifests]
-    video = Column("video", overflow="fold")
-    names = ("length", "frames", "rate", "sampling", "encoder", "features", "status")
-    table = Table(video, *names, title=f"{plain(str(archive))} ({backend})")
+    if not as_json:
+        typer.echo(f"{printable(str(archive))} ({backend})")
     for manifest, stored in zip(manifests, features, strict=True):
         if as_json:
             print_json_line(**manifest.model_dump(mode="json"), features=[_plain(listed) for listed in stored])
-            continue
-        encoder = manifest.config.encoder
-        table.add_row(
-            plain(manifest.source.path),
-            clock(manifest.video.duration_seconds),
-            str(manifest.frames),
-            f"{manifest.config.rate:g}/s",
-            manifest.config.policy,
-            plain("/".join(str(encoder[key]) for key in ("model", "pretrained") if encoder.get(key))),
-            ", ".join(f"{int(listed.present.sum())} ({size(listed.size_bytes)})" for listed in stored),
-            manifest.status,
-        )
-    if not as_json:
-        Console().print(table)
+        else:
+            # The path has a line of its own, so that it can be copied from however narrow a terminal.
+            typer.echo(f"{printable(manifest.source.path)}\n    {_facts(manifest, stored)}")
     for line in damaged:
         typer.echo(f"damaged: {line}", err=True)
     if damaged:
         raise typer.Exit(1)
+
+
+def _facts(manifest: Manifest, stored: Sequence[FeatureList]) -> str:
+    """What is known of a video, in one line."""
+    from hybrid.cli.text import clock, printable, size
+
+    encoder = manifest.config.encoder
+    facts = [
+        clock(manifest.video.duration_seconds),
+        f"{manifest.frames} frames",
+        f"{manifest.config.rate:g}/s {manifest.config.policy}",
+        "/".join(str(encoder[key]) for key in ("model", "pretrained") if encoder.get(key)),
+        *(f"features of {int(listed.present.sum())} frames ({size(listed.size_bytes)})" for listed in stored),
+        manifest.status,
+    ]
+    return printable("  ".join(facts))
 
 
 def _plain(listed: FeatureList) -> dict[str, Any]:

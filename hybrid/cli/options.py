@@ -37,13 +37,13 @@ class Decoder(str, Enum):
     decord = "decord"
 
 
+_ARCHIVE_HELP = "Folder with the indexes, or s3://BUCKET/PREFIX"
+
 ArchiveOption: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--archive",
-        envvar="HYBRID_ARCHIVE",
-        help="Folder with the indexes, or s3://BUCKET/PREFIX; made if it is not there.",
-    ),
+    str, typer.Option("--archive", envvar="HYBRID_ARCHIVE", help=f"{_ARCHIVE_HELP}; must be there.")
+]
+NewArchiveOption: TypeAlias = Annotated[
+    str, typer.Option("--archive", envvar="HYBRID_ARCHIVE", help=f"{_ARCHIVE_HELP}; made if it is not there.")
 ]
 PresetOption: TypeAlias = Annotated[
     str, typer.Option("--preset", help=f"Models: {', '.join(PRESETS)} (gens-aria: see hybrid convert-gens).")
@@ -95,6 +95,7 @@ __all__ = [
     "EncoderOption",
     "JsonOption",
     "LoadingOption",
+    "NewArchiveOption",
     "Policy",
     "PresetOption",
     "PromptOption",
@@ -121,8 +122,9 @@ def open_engine(
     prompt: Path | None = None,
     loading: str | None = None,
     constrained: bool = False,
+    create: bool = True,
 ) -> Engine:
-    """The engine that the options describe."""
+    """The engine that the options describe; ``create``: an archive that is not there is made."""
     from hybrid.engine import Engine
 
     return Engine.open(
@@ -140,4 +142,5 @@ def open_engine(
         prompt=prompt,
         loading=loading,
         constrained=constrained,
+        create=create,
     )

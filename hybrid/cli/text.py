@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hybrid.values import Span
 
-__all__ = ["best_part", "clock", "plain", "size"]
+__all__ = ["best_part", "clock", "plain", "printable", "size"]
 
 
 def clock(seconds: float) -> str:
@@ -31,7 +31,12 @@ def plain(text: str) -> str:
     """Text that a terminal shows as it is: free of markup, and of characters that it would obey."""
     from rich.markup import escape
 
-    return escape("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text))
+    return escape(printable(text))
+
+
+def printable(text: str) -> str:
+    """Text without characters that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def size(count: int) -> str:

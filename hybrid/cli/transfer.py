@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, Backend, JsonOption
+from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, Backend, JsonOption, NewArchiveOption
 from hybrid.errors import HybridError, InputError
 
 __all__ = ["convert", "export_video", "import_videos"]
@@ -37,7 +37,7 @@ def export_video(
 
 def import_videos(
     files: Annotated[list[Path], typer.Argument(help="Files that hybrid export wrote.")],
-    archive: ArchiveOption = DEFAULT_ARCHIVE,
+    archive: NewArchiveOption = DEFAULT_ARCHIVE,
     replace: Annotated[bool, typer.Option("--replace", help="Also where the archive holds another index.")] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -15,7 +15,7 @@ from hybrid.runtime import choose_device, choose_dtype, dtype_name, ensure_torch
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LoadedClip", "canonical_name", "load_open_clip"]
+__all__ = ["LoadedClip", "canonical_name", "identity_of_name", "load_open_clip"]
 
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -56,6 +56,23 @@ def canonical_name(name: str) -> tuple[str, str | None]:
     return model, tag
 
 
+def identity_of_name(name: str) -> dict[str, str]:
+    """What an encoder's name alone says of its identity; nothing is loaded.
+
+    >>> identity_of_name("ViT-B-32/laion2b_s34b_b79k")
+    {'model': 'ViT-B-32', 'pretrained': 'laion2b_s34b_b79k'}
+    >>> identity_of_name("local-dir:checkpoints/mine")
+    {'model': 'mine', 'pretrained': ''}
+
+    Raises:
+        InputError: as :func:`canonical_name`.
+    """
+    model, tag = canonical_name(name)
+    if tag is None:
+        return {"model": Path(model.removeprefix("local-dir:")).name, "pretrained": ""}
+    return {"model": model, "pretrained": tag}
+
+
 def load_open_clip(name: str, *, device: str, dtype: str) -> LoadedClip:
     """Load model, preprocessing and tokenizer; see :func:`hybrid.clip.encoder.load_encoder`.
 
@@ -93,8 +110,7 @@ def load_open_clip(name: str, *, device: str, dtype: str) -> LoadedClip:
         dtype=precision,
         identity={
             "encoder": "open_clip",
-            "model": Path(model_name.removeprefix("local-dir:")).name if tag is None else model_name,
-            "pretrained": tag or "",
+            **identity_of_name(name),
             "weights": weights,
             "preprocess": _describe_preprocess(model),
             "open_clip": str(open_clip.__version__),

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.load import identity_of_name
 from hybrid.engine.settings import Settings, wanted_config
 from hybrid.errors import IndexMismatchError
+from hybrid.presets import PRESETS, encoder_of
 from indexes.manifest import IndexConfig, Manifest, Scalar, differences
 
-__all__ = ["check_index", "encoder_changes"]
+__all__ = ["check_encoder_name", "check_index", "encoder_changes", "name_changes", "what_fits"]
 
 
 def check_index(
@@ -38,6 +40,54 @@ def check_index(
             f"the index of {path} was made with another configuration ({'; '.join(changes)}); ask with the one it was "
             f"made with, or make it anew: {shlex.join(_command(place, settings, wanted, path))}"
         )
+
+
+def check_encoder_name(place: str, settings: Settings, name: str | None, manifest: Manifest, path: Path) -> None:
+    """Refuse an index whose encoder has another name than the one that is about to be loaded.
+
+    Loading can take minutes, and fail for a reason that has nothing to do with the mistake.
+
+    Args:
+        place, settings, manifest, path: as for :func:`check_index`.
+        name: of the encoder; None if it is loaded, so that :func:`check_index` can look at all of it.
+
+    Raises:
+        IndexMismatchError: its name shows that it is another one.
+    """
+    changes = name_changes(name, manifest)
+    if name is None or not changes:
+        return
+    identity = {**manifest.config.encoder, **identity_of_name(name)}
+    wanted = wanted_config(settings, identity, kind=manifest.video.kind, stored=manifest)
+    raise IndexMismatchError(
+        f"the index of {path} was made with another encoder ({'; '.join(changes)}); ask with the one it was made with: "
+        f"{what_fits(manifest)}; or make it anew: {shlex.join(_command(place, settings, wanted, path))}"
+    )
+
+
+def name_changes(name: str | None, manifest: Manifest) -> list[str]:
+    """What an encoder's name shows to be another than that of a video's index, one line each."""
+    stored = manifest.config.encoder
+    if name is None or stored.get("encoder") != "open_clip":
+        return []
+    given = identity_of_name(name)
+    return [
+        f"encoder.{key}: {stored[key] or '(none)'} -> {value or '(none)'}"
+        for key, value in given.items()
+        if key in stored and stored[key] != value
+    ]
+
+
+def what_fits(manifest: Manifest) -> str:
+    """The option that names the encoder of a video's index."""
+    stored = {key: manifest.config.encoder.get(key) for key in ("model", "pretrained")}
+    for preset in PRESETS:
+        if identity_of_name(encoder_of(preset)) == stored:
+            return f"--preset {preset}"
+    model, tag = stored["model"], stored["pretrained"]
+    if tag:
+        return f"--encoder {shlex.quote(f'{model}/{tag}')}"
+    return f"--encoder local-dir:FOLDER or hf-hub:NAME that ends in {model}"
 
 
 def encoder_changes(settings: Settings, encoder: FrameEncoder, manifest: Manifest) -> list[str]:

@@ -9,7 +9,7 @@ This is the face only: each method says what it promises, and hands over to the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine.asking import check_questions
-from hybrid.engine.checking import encoder_changes
+from hybrid.engine.checking import encoder_changes, name_changes
 from hybrid.engine.finding import find_video, manifest_of, read_frames
 from hybrid.engine.groups import answer_in_groups
 from hybrid.engine.indexing import IndexResult
@@ -50,6 +50,7 @@ from indexes.base import BackendName
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from hybrid.scorers.interface import VideoScorer
     from indexes.approximate_build import ApproximateUpdate
 
 __all__ = ["Engine"]
@@ -71,10 +72,14 @@ class Engine:
         *,
         encoder: FrameEncoder | None = None,
         scorer: FrameScorer | None = None,
+        video_scorers: Mapping[str, VideoScorer] | None = None,
     ) -> None:
-        """Most callers use :meth:`open`. ``encoder`` and ``scorer`` go before what settings name."""
+        """Most callers use :meth:`open`. ``encoder`` and ``scorer`` go before what settings name.
+
+        ``video_scorers`` are held by the text that names them in ``scores``; others are loaded when they are needed.
+        """
         self.archive = archive
-        self._models = HeldModels(settings, encoder=encoder, scorer=scorer)
+        self._models = HeldModels(settings, encoder=encoder, scorer=scorer, video_scorers=video_scorers)
 
     @property
     def settings(self) -> Settings:
@@ -99,6 +104,7 @@ class Engine:
         batch_size: int | None = None,
         loading: str | None = None,
         constrained: bool = False,
+        create: bool = True,
     ) -> Engine:
         """Open an archive, or make one.
 
@@ -118,10 +124,12 @@ class Engine:
             loading: how a large GenS is loaded: ``4bit``, ``offload`` ... (see
                 :func:`hybrid.gens.aria.placement.read_loading`).
             constrained: GenS can only write replies of its own form, which are always valid.
+            create: make an archive that is not there.
 
         Raises:
             InputError: a value is not legal.
-            ArchiveFormatError: the folder is something else, or of another backend.
+            ArchiveFormatError: the folder is something else, or of another backend, or there is none and
+                ``create`` is off.
         """
         settings = Settings(
             preset=preset,
@@ -138,7 +146,7 @@ class Engine:
             constrained=constrained,
         )
         settings.check()
-        return cls(Archive.open(archive, backend=backend), settings)
+        return cls(Archive.open(archive, backend=backend, create=create), settings)
 
     def index(
         self,
@@ -339,6 +347,7 @@ class Engine:
         AskOptions(**options)  # before any work
         models = SearchModels(
             encoder=self._models.encoder_for,
+            name_changes=partial(name_changes, self._models.encoder_name),
             changes=partial(encoder_changes, self.settings),
             ask=lambda video_id: self.ask(video_id, question, **options),
             sampler_name=self._models.sampler_name,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine.asking import Models, answer_questions
-from hybrid.engine.checking import check_index
+from hybrid.engine.checking import check_encoder_name, check_index
 from hybrid.engine.models import HeldModels
 from hybrid.engine.ready import Ready, found_before
 from hybrid.engine.streaming import ListenerError, OnSpans
@@ -71,6 +71,7 @@ def _models(archive: Archive, held: HeldModels, ready: Ready, options: AskOption
     """What answers questions to this video; its encoder is refused if it is another than the caller's."""
 
     def encoder() -> FrameEncoder:
+        check_encoder_name(archive.place, held.settings, held.encoder_name, ready.manifest, ready.path)
         loaded = held.encoder_for(ready.manifest)
         check_index(archive.place, held.settings, ready.manifest, ready.path, identity=loaded.identity)
         return loaded

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from hybrid.clip.encoder import FrameEncoder, load_encoder
 from hybrid.engine.settings import Settings
 from hybrid.errors import ModelLoadError
 from hybrid.gens.scorer import FrameScorer
-from hybrid.presets import PRESETS, encoder_of, sampler_of
+from hybrid.presets import encoder_of, sampler_of
 from hybrid.runtime import choose_device, choose_dtype, dtype_name
 from indexes.manifest import Manifest
 
@@ -27,15 +28,21 @@ class HeldModels:
     """
 
     def __init__(
-        self, settings: Settings, *, encoder: FrameEncoder | None = None, scorer: FrameScorer | None = None
+        self,
+        settings: Settings,
+        *,
+        encoder: FrameEncoder | None = None,
+        scorer: FrameScorer | None = None,
+        video_scorers: Mapping[str, VideoScorer] | None = None,
     ) -> None:
-        """``encoder`` and ``scorer`` go before what settings name."""
+        """``encoder`` and ``scorer`` go before what settings name; ``video_scorers`` are held all along, by name."""
         self.settings = settings
         self.names_sampler = settings.sampler is not None or scorer is not None
         self._encoder = encoder
         self._encoder_is_given = encoder is not None
         self._scorer = scorer
         self._scorer_failure: str | None = None
+        self._given_scorers = dict(video_scorers or {})
         self._video_scorer: tuple[str, VideoScorer] | None = None
 
     @property
@@ -44,11 +51,18 @@ class HeldModels:
         return None if self._encoder is None else self._encoder.device
 
     @property
+    def encoder_name(self) -> str | None:
+        """What the encoder is, or would be, loaded by; None if the caller gave one that is loaded."""
+        if self._encoder_is_given:
+            return None
+        return self.settings.encoder or encoder_of(self.settings.preset)
+
+    @property
     def sampler_name(self) -> str:
-        """For the record where it is not loaded; the tiny one is not made for that."""
+        """The name that it is, or would be, loaded by."""
         if self._scorer is not None:
             return self._scorer.name
-        return self.settings.sampler or PRESETS[self.settings.preset].sampler
+        return self.settings.sampler or sampler_of(self.settings.preset)
 
     def encoder_for(self, stored: Manifest | None) -> FrameEncoder:
         """The encoder, in the precision of the stored index if the caller did not say another.
@@ -67,7 +81,7 @@ class HeldModels:
         if held is not None and held.identity.get("precision") == dtype:
             return held
         self._encoder = load_encoder(
-            self.settings.encoder or encoder_of(self.settings.preset),
+            str(self.encoder_name),
             device=self.settings.device,
             dtype=dtype,
             batch_size=self.settings.batch_size,
@@ -104,16 +118,25 @@ class HeldModels:
         return self._scorer
 
     def video_scorer(self, scores: str) -> VideoScorer:
-        """The scorer of that name (see :mod:`hybrid.scorers.registry`); the last one is kept.
+        """The scorer of that name (see :mod:`hybrid.scorers.registry`): a given one, else the last one is kept.
 
         Raises:
             InputError: there is no such scorer, or one of its options has no legal value.
             ModelError: it cannot be loaded.
         """
+        if scores in self._given_scorers:
+            return self._given_scorers[scores]
         if self._video_scorer is None or self._video_scorer[0] != scores:
             from hybrid.scorers.registry import load_video_scorer
 
             self._video_scorer = None  # two large models need not be held at once
-            loaded = load_video_scorer(scores, device=self.settings.device, dtype=self.settings.dtype)
+            loaded = load_video_scorer(
+                scores,
+                device=self.settings.device,
+                dtype=self.settings.dtype,
+                prompt=self.settings.prompt,
+                loading=self.settings.loading,
+                constrained=self.settings.constrained,
+            )
             self._video_scorer = (scores, loaded)
         return self._video_scorer[1]

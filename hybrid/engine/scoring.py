@@ -13,11 +13,13 @@ from hybrid.engine.features import OpenedVideo
 from hybrid.engine.prefetch import prefetched
 from hybrid.engine.work import Work
 from hybrid.errors import MissingDependencyError, ModelError, VideoError
-from hybrid.scorers.interface import VideoScorer
+from hybrid.scorers.interface import Replying, Trouble, VideoScorer
 from hybrid.scorers.registry import read_scores
 from hybrid.values import ByteArray, FloatArray, Stage
 
 __all__ = ["run_scorer", "wants_model"]
+
+_INSTEAD = "the selector goes by the scores of the other stages instead"
 
 
 def wants_model(scores: str | None) -> bool:
@@ -51,7 +53,7 @@ def run_scorer(works: Sequence[Work], load: Callable[[], VideoScorer]) -> list[F
 
     Raises:
         InputError: an option of the scorer has no legal value.
-        StageFailedError: ``strict``, and it could not run, or frames are missing.
+        StageFailedError: ``strict``, and it could not run, gave no scores, or frames are missing.
     """
     head = works[0]
     assert head.options.scores is not None  # the caller looked
@@ -71,11 +73,14 @@ def run_scorer(works: Sequence[Work], load: Callable[[], VideoScorer]) -> list[F
             _given_up(work, name, exc, len(wanted), time.perf_counter() - started)
         return [None] * len(works)
     seconds = time.perf_counter() - loaded
+    troubles: Sequence[Trouble | None] = scorer.troubles if isinstance(scorer, Replying) else ()
     scored: list[FloatArray | None] = []
     for place, work in enumerate(works):
+        trouble = troubles[place] if troubles else None
+        usable = trouble is None or trouble.usable
         own = np.full(len(work.timeline), np.nan)
         own[reading.rows] = given[place]
-        scored.append(own)
+        scored.append(own if usable else None)
         details = {
             "questions": len(works),
             "load_seconds": loaded - loading if place == 0 else 0.0,
@@ -83,25 +88,34 @@ def run_scorer(works: Sequence[Work], load: Callable[[], VideoScorer]) -> list[F
             "frames_decoded": frames_decoded,
         }
         # All questions were scored together; each has its share, so that the sum is what was spent.
-        _record(work, scorer, reading, len(wanted), seconds / len(works), details)
+        _record(work, scorer, reading, len(wanted), seconds / len(works), details, trouble)
     return scored
 
 
 def _record(
-    work: Work, scorer: VideoScorer, reading: _Decoding, wanted: int, seconds: float, details: Mapping[str, Any]
+    work: Work,
+    scorer: VideoScorer,
+    reading: _Decoding,
+    wanted: int,
+    seconds: float,
+    details: Mapping[str, Any],
+    trouble: Trouble | None,
 ) -> None:
     missing = wanted - len(reading.rows)
-    reason = f"{missing} frames of the index cannot be decoded from {work.path} now" if missing else None
+    usable = trouble is None or trouble.usable
+    reasons = [f"{missing} frames of the index cannot be decoded from {work.path} now"] if missing else []
+    if trouble is not None:
+        reasons.append(trouble.reason if usable else f"{trouble.reason}; {_INSTEAD}")
     work.record(
         Stage(
             name="scores",
-            ran=True,
+            ran=usable,
             seconds=seconds,
             model=scorer.name,
             device=scorer.device,
             candidates_in=wanted,
-            candidates_out=len(reading.rows),
-            fallback_reason=reason,
+            candidates_out=len(reading.rows) if usable else 0,
+            fallback_reason="; ".join(reasons) or None,
             details={**details, "identity": dict(scorer.identity)},
         )
     )
@@ -129,6 +143,6 @@ def _given_up(work: Work, name: str, exc: Exception, frames: int, seconds: float
             seconds=seconds,
             model=name,
             candidates_in=frames,
-            fallback_reason=f"{exc}; the selector goes by the scores of the other stages instead",
+            fallback_reason=f"{exc}; {_INSTEAD}",
         )
     )

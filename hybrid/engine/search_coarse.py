@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hybrid.clip.encoder import FrameEncoder
+from hybrid.engine.checking import what_fits
 from hybrid.engine.search_work import Search, SearchModels
 from hybrid.errors import IndexDamagedError, IndexMismatchError
 from hybrid.values import Stage
@@ -33,6 +34,7 @@ def find_frames(search: Search, manifests: Sequence[Manifest], models: SearchMod
     if not manifests:
         raise IndexDamagedError(f"not one video can be searched; the first: {search.skipped[0].reason}")
     asked = time.perf_counter()
+    _check_names(search, manifests, models)
     encoder = models.encoder(_most_common(manifests))
     fitting = _fitting(search, manifests, encoder, models)
     started = time.perf_counter()
@@ -105,6 +107,18 @@ def _most_common(manifests: Sequence[Manifest]) -> Manifest:
     count = Counter(manifest.fingerprint for manifest in manifests)
     fingerprint = max(sorted(count), key=lambda name: count[name])
     return next(manifest for manifest in manifests if manifest.fingerprint == fingerprint)
+
+
+def _check_names(search: Search, manifests: Sequence[Manifest], models: SearchModels) -> None:
+    """Refuse an encoder whose name fits not one of the videos, before it is loaded."""
+    if not all(models.name_changes(manifest) for manifest in manifests):
+        return
+    head = _most_common(manifests)
+    raise IndexMismatchError(
+        f"not one of {len(manifests)} videos was indexed with this encoder; the first, {head.source.path}: "
+        f"{'; '.join(models.name_changes(head))}; search with the one they were indexed with: {what_fits(head)}; "
+        f"or index them with this one: hybrid index VIDEO --archive {search.archive.place}"
+    )
 
 
 def _fitting(

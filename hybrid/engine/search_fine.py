@@ -42,7 +42,7 @@ def ask_best_videos(search: Search, videos: list[FoundVideo], models: SearchMode
         name="gens",
         ran=any(_best_score(found) > 0 for found in asked),
         seconds=time.perf_counter() - started,
-        model=models.sampler_name,
+        model=_who_ran(asked) or models.sampler_name,
         candidates_in=len(chosen),
         candidates_out=sum(1 for found in asked if _best_score(found) > 0),
         fallback_reason=f"{len(reasons)} of {len(chosen)} videos: {'; '.join(reasons[:3])}" if reasons else None,
@@ -63,6 +63,12 @@ def _ask(found: FoundVideo, models: SearchModels) -> tuple[Answer | None, str | 
         return None, str(exc)
     reasons = [stage.fallback_reason for stage in answer.stages if stage.fallback_reason is not None]
     return answer, "; ".join(reasons) or None
+
+
+def _who_ran(asked: list[FoundVideo]) -> str | None:
+    """The model that the answers name, those where it ran before those where it did not."""
+    named = [stage for found in asked if found.answer for stage in found.answer.stages if stage.name == "gens"]
+    return next((stage.model for stage in sorted(named, key=lambda stage: not stage.ran) if stage.model), None)
 
 
 def _best_score(found: FoundVideo) -> float:

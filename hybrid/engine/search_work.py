@@ -57,12 +57,14 @@ class SearchModels:
 
     Attributes:
         encoder: gives the encoder for videos like the given one.
+        name_changes: what the encoder's name alone shows to be another than a video's, before it is loaded.
         changes: what sets a video's encoder apart from that one, one line each; none if it is the same.
         ask: answers the question about one video, by its content id.
         sampler_name: GenS's name, for the record.
     """
 
     encoder: Callable[[Manifest], FrameEncoder]
+    name_changes: Callable[[Manifest], Sequence[str]]
     changes: Callable[[FrameEncoder, Manifest], Sequence[str]]
     ask: Callable[[str], Answer]
     sampler_name: str

@@ -46,6 +46,8 @@ def choose_rows(
     if named is not None:
         rows = rows[np.isfinite(named[rows])]
     own = _own_scores(work, fine, hits, named)
+    if work.options.scores in own:  # "clip" or "gens": then no other scores are looked at
+        own = {work.options.scores: own[work.options.scores]}
     own = {source: scores[rows] for source, scores in own.items()}
     source = _source(work, own, named)
     scores = own.get(source)

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from hybrid.gens.load import load_scorer
+from hybrid.gens.loop.options import LoopOptions
 from hybrid.gens.scorer import FrameScorer
-from hybrid.gens.windows import score_windows
+from hybrid.gens.windows import FineScores, score_windows
 from hybrid.scorers.batches import side_by_side
 from hybrid.scorers.checkpoint import model_errors
-from hybrid.scorers.interface import Loading, ScorerKind, check_frame, check_questions
+from hybrid.scorers.interface import Loading, ScorerKind, Trouble, check_frame, check_questions
 from hybrid.values import DEFAULT_WINDOW, ByteArray, FloatArray, Window
 
 __all__ = ["SCORER", "GensScorer", "load"]
@@ -29,6 +30,7 @@ class GensScorer:
         self.name = name
         self._scorer = scorer
         self._window = window
+        self._read_windows: list[list[FineScores]] = []
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -40,9 +42,15 @@ class GensScorer:
         """Where it runs."""
         return self._scorer.device
 
+    @property
+    def troubles(self) -> tuple[Trouble | None, ...]:
+        """See :class:`~hybrid.scorers.interface.Replying`."""
+        return tuple(_trouble(own, self.device) for own in zip(*self._read_windows, strict=True))
+
     def score(self, frames: Iterable[ByteArray], questions: Sequence[str]) -> FloatArray:
-        """Scores 0 to 5."""
+        """Scores 0 to 5; ``troubles`` says of which questions the replies could not be used."""
         check_questions(questions)
+        self._read_windows = []
         return side_by_side((self._read(window, questions) for window in self._windows(frames)), len(questions))
 
     def _windows(self, frames: Iterable[ByteArray]) -> Iterator[list[ByteArray]]:
@@ -59,10 +67,27 @@ class GensScorer:
         window = Window(rows=np.arange(len(frames)))
         with model_errors(f"reading {len(frames)} frames with {self.name}"):
             found = [
-                score_windows(self._scorer, [(window, frames)], question, rows=len(frames)).scores
-                for question in questions
+                score_windows(self._scorer, [(window, frames)], question, rows=len(frames)) for question in questions
             ]
-        return np.stack(found).astype(np.float64)
+        self._read_windows.append(found)
+        return np.stack([fine.scores for fine in found]).astype(np.float64)
+
+
+def _trouble(windows: Sequence[FineScores], device: str) -> Trouble | None:
+    """What did not go as it should with the windows of one question."""
+    replies = [reply for fine in windows for reply in fine.replies]
+    reasons: list[str] = []
+    cut_to = [fine.cut_to for fine in windows if fine.cut_to is not None]
+    if cut_to:
+        reasons.append(f"out of memory on {device}; windows were cut to {min(cut_to)} frames")
+    usable = any(fine.scores.any() for fine in windows)
+    # A reply that is whole and names no frame says that there is nothing to see in its window.
+    mute = sum(1 for reply in replies if reply.status == "empty" and reply.notes)
+    if mute and usable:
+        reasons.append(f"{mute} of {len(replies)} windows gave no usable reply")
+    if not usable:
+        reasons.append(f"none of the replies to {len(replies)} windows holds scores")
+    return Trouble("; ".join(reasons), usable) if reasons else None
 
 
 def load(loading: Loading) -> GensScorer:
@@ -71,7 +96,14 @@ def load(loading: Loading) -> GensScorer:
     Raises:
         ModelLoadError, OutOfMemoryError: see :func:`hybrid.gens.load.load_scorer`.
     """
-    scorer = load_scorer(loading.checkpoint, device=loading.device, dtype=loading.dtype)
+    scorer = load_scorer(
+        loading.checkpoint,
+        device=loading.device,
+        dtype=loading.dtype,
+        prompt=loading.prompt,
+        loading=loading.loading,
+        loop=LoopOptions(constrained=True) if loading.constrained else None,
+    )
     return GensScorer(scorer, name=loading.name)
 
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from hybrid.errors import InputError
 from hybrid.values import ByteArray, FloatArray
 
-__all__ = ["Loading", "ScorerKind", "VideoScorer", "check_frame", "check_questions"]
+if TYPE_CHECKING:
+    from hybrid.gens.prompt import PromptSpec
+
+__all__ = ["Loading", "Replying", "ScorerKind", "Trouble", "VideoScorer", "check_frame", "check_questions"]
 
 
 class VideoScorer(Protocol):
@@ -57,6 +60,29 @@ class VideoScorer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """What did not go as it should with the scores of one question.
+
+    Attributes:
+        reason: for the reader.
+        usable: whether there are scores all the same; False: those that were given say nothing.
+    """
+
+    reason: str
+    usable: bool
+
+
+@runtime_checkable
+class Replying(Protocol):
+    """A scorer whose model writes its scores as text, which may turn out not to hold any."""
+
+    @property
+    def troubles(self) -> Sequence[Trouble | None]:
+        """One a question of the last call of ``score``; None if all its replies could be used."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Loading:
     """What a scorer is loaded with.
 
@@ -67,6 +93,8 @@ class Loading:
         device: ``auto``, ``cpu``, ``cuda`` ...
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         batch_size: frames that are computed together; by default what suits the device.
+        prompt, loading, constrained: of a scorer that is a GenS (see :func:`hybrid.gens.load.load_scorer`);
+            the others have no such thing.
     """
 
     name: str
@@ -75,6 +103,9 @@ class Loading:
     device: str = "auto"
     dtype: str = "auto"
     batch_size: int | None = None
+    prompt: PromptSpec | None = None
+    loading: str | None = None
+    constrained: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from hybrid.errors import InputError
 from hybrid.scorers.interface import Loading, ScorerKind, VideoScorer
+
+if TYPE_CHECKING:
+    from hybrid.gens.prompt import PromptSpec
 
 __all__ = ["NAMES", "Wanted", "find_scorer", "load_video_scorer", "read_scores", "scorers"]
 
@@ -90,7 +94,14 @@ def _option(part: str, kind: ScorerKind) -> tuple[str, str]:
 
 
 def load_video_scorer(
-    text: str, *, device: str = "auto", dtype: str = "auto", batch_size: int | None = None
+    text: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    batch_size: int | None = None,
+    prompt: PromptSpec | None = None,
+    loading: str | None = None,
+    constrained: bool = False,
 ) -> VideoScorer:
     """Load a scorer.
 
@@ -99,6 +110,7 @@ def load_video_scorer(
         device: ``auto``, ``cpu``, ``cuda`` ...
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         batch_size: frames that are computed together; by default what suits the device.
+        prompt, loading, constrained: of ``gens:CHECKPOINT`` (see :func:`hybrid.gens.load.load_scorer`).
 
     Raises:
         InputError: the text, the device or the dtype is not legal, or there is no checkpoint in the text.
@@ -107,5 +119,15 @@ def load_video_scorer(
     wanted = read_scores(text)
     if wanted.checkpoint is None:
         raise InputError(f"scores are {text!r}, which answering makes from the index; to load one: {text}:CHECKPOINT")
-    loading = Loading(text, wanted.checkpoint, wanted.options, device=device, dtype=dtype, batch_size=batch_size)
-    return find_scorer(wanted.kind).load(loading)
+    how = Loading(
+        text,
+        wanted.checkpoint,
+        wanted.options,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        prompt=prompt,
+        loading=loading,
+        constrained=constrained,
+    )
+    return find_scorer(wanted.kind).load(how)

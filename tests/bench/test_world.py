@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,7 +126,10 @@ def test_shapes_look_different() -> None:
 
 def test_a_filmed_world_decodes_to_what_it_shows(tmp_path: Path) -> None:
     world = make_world("test", 5, seconds=12, frame_rate=Fraction(30000, 1001))
-    video = film_world(world, tmp_path / "world.mp4")
+    assert_shows(film_world(world, tmp_path / "world.mp4"), world)
+
+
+def assert_shows(video: Path, world: World) -> None:
     with open_source(video, Sampling()) as source:
         for batch in source.read():
             for seconds, picture in zip(batch.pts_seconds.tolist(), batch.rgb, strict=True):
@@ -151,3 +155,32 @@ def test_numbers_and_words_of_the_world_are_single_tokens() -> None:
     for wording in (wording for wordings in WORDINGS.values() for wording in wordings):
         ids = tokenizer.encode(wording.format(a="red star", b="blue ring"), add_special_tokens=False)
         assert tokenizer.decode(ids) == wording.format(a="red star", b="blue ring")
+
+
+def test_two_processes_film_one_world_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one begins and ends while the first is half-way, and has written something."""
+    world, video, begun = make_world("test", 5, seconds=3), tmp_path / "world.mp4", [0]
+    frames = int(world.duration_seconds * world.frame_rate)
+
+    def drawn(*arguments: Any, **options: Any) -> ByteArray:
+        begun[0] += 1
+        if begun[0] == frames // 2:
+            film_world(world, video)
+            assert video.exists()
+        return draw_scene(*arguments, **options)
+
+    monkeypatch.setattr("bench.world.film.draw_scene", drawn)
+    film_world(world, video)
+    assert begun[0] == 2 * frames
+    assert_shows(video, world)
+    assert [path.name for path in tmp_path.iterdir()] == ["world.mp4"]
+
+
+def test_a_film_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*arguments: Any, **options: Any) -> ByteArray:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.world.film.draw_scene", failing)
+    with pytest.raises(KeyboardInterrupt):
+        film_world(make_world("test", 5, seconds=3), tmp_path / "world.mp4")
+    assert not list(tmp_path.iterdir())

@@ -115,8 +115,11 @@ def test_asking_with_another_encoder_is_refused_with_the_command_that_mends_it(
     open_engine().index(demo_clip)
     other = make_untrained_clip(tmp_path / "other-clip", seed=5)
     engine = open_engine(encoder=f"local-dir:{other}")
-    with pytest.raises(IndexMismatchError, match=r"encoder\.weights.*hybrid index .*clip\.mp4"):
+    with pytest.raises(IndexMismatchError, match=r"encoder\.model: tiny-clip -> other-clip.*hybrid index .*clip\.mp4"):
         engine.ask(demo_clip, "a red circle", fine=False)
+    same_name = make_untrained_clip(tmp_path / "elsewhere" / "tiny-clip", seed=5)
+    with pytest.raises(IndexMismatchError, match=r"encoder\.weights.*hybrid index .*clip\.mp4"):
+        open_engine(encoder=f"local-dir:{same_name}").ask(demo_clip, "a red circle", fine=False)
     assert "encoder.weights" in " ".join(engine.index(demo_clip).changed)
     assert engine.ask(demo_clip, "a red circle", fine=False).frames
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,10 @@ from typer.testing import CliRunner
 
 from hybrid.cli.app import app
 from hybrid.engine import Engine
+from hybrid.engine.work import AskKeywords
 from hybrid.errors import InputError, StageFailedError
+from hybrid.scorers.gens import GensScorer
+from hybrid.scorers.interface import Loading
 from hybrid.scorers.registry import load_video_scorer
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.registry import select
@@ -88,6 +93,97 @@ def test_coverage_goes_by_both(open_engine: OpenEngine, demo_clip: Path, blip: s
     assert stage(no_clip, "select").details["scores"] == "gens"
     uniform = engine.ask(demo_clip, QUESTION, frames=3, select="uniform")
     assert stage(uniform, "select").details["scores"] == "none"
+
+
+def test_coverage_can_be_told_to_go_by_one_alone(open_engine: OpenEngine, demo_clip: Path) -> None:
+    engine = open_engine(scorer=Recorded('{"3-4": 5, "30": 4}'))
+    chosen = {}
+    for scores, used in ((None, "clip and gens"), ("clip", "clip"), ("gens", "gens")):
+        answer = engine.ask(demo_clip, QUESTION, frames=3, select="coverage", scores=scores)
+        assert stage(answer, "select").details["scores"] == used
+        chosen[scores] = [frame.ordinal for frame in answer.frames]
+    # By the rule itself, with one kind of scores given and the other withheld.
+    hits = engine.ask(demo_clip, QUESTION, frames=1000, fine=False, select="top_k").frames
+    seconds = np.array([frame.seconds for frame in hits])
+    similarities = np.array([frame.clip_similarity for frame in hits])
+    given = np.zeros(len(hits))
+    given[[3, 4, 30]] = 5, 5, 4
+    for scores, own in (("clip", {"similarities": similarities}), ("gens", {"gens_scores": given})):
+        rows = select("coverage", Candidates(seconds=seconds, scores=next(iter(own.values())), **own), 3)
+        assert chosen[scores] == [hits[row].ordinal for row in rows]
+    assert chosen["clip"] != chosen["gens"] != chosen[None]
+    silent = open_engine(scorer=Recorded("I cannot say."))
+    replaced = silent.ask(demo_clip, QUESTION, frames=3, select="coverage", scores="gens")
+    assert stage(replaced, "select").details["scores"] == "clip"
+    assert replaced.degraded
+
+
+def gens_that_says(monkeypatch: pytest.MonkeyPatch, *replies: str, window: int = 256) -> None:
+    """Whatever checkpoint ``gens:`` names replies this."""
+    import hybrid.scorers.gens as gens
+
+    def load(loading: Loading) -> GensScorer:
+        return GensScorer(Recorded(*replies), name=loading.name, window=window)
+
+    monkeypatch.setattr(gens, "SCORER", replace(gens.SCORER, load=load))
+
+
+def test_replies_of_another_gens_that_hold_no_scores_are_a_fallback(
+    open_engine: OpenEngine, demo_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gens_that_says(monkeypatch, "I cannot say.", "Nothing.", window=20)
+    engine = open_engine()
+    options: AskKeywords = {"frames": 3, "fine": False, "select": "top_k", "scores": "gens:other"}
+    answer = engine.ask_many(demo_clip, [QUESTION], **options)[0]
+    failed = stage(answer, "scores")
+    assert (failed.ran, failed.candidates_out) == (False, 0)
+    assert "none of the replies to 3 windows holds scores" in (failed.fallback_reason or "")
+    assert stage(answer, "select").details["scores"] == "clip"
+    options["strict"] = True
+    with pytest.raises(StageFailedError, match="'scores' failed: none of the replies"):
+        engine.ask_many(demo_clip, [QUESTION], **options)
+
+
+def test_a_window_without_a_usable_reply_is_counted(
+    open_engine: OpenEngine, demo_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gens_that_says(monkeypatch, '{"2": 5}', "Nothing.", "{}", window=20)
+    answer = open_engine().ask(demo_clip, QUESTION, frames=1, fine=False, select="top_k", scores="gens:other")
+    ran = stage(answer, "scores")
+    assert ran.ran
+    assert ran.fallback_reason == "1 of 3 windows gave no usable reply"
+    assert [frame.ordinal for frame in answer.frames] == [2]
+
+
+def test_one_question_without_scores_does_not_cost_the_others_theirs(
+    open_engine: OpenEngine, demo_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gens_that_says(monkeypatch, "Nothing.", '{"2": 5}')
+    first, second = open_engine().ask_many(
+        demo_clip, [QUESTION, "a square"], frames=1, fine=False, select="top_k", scores="gens:other"
+    )
+    assert [stage(answer, "scores").ran for answer in (first, second)] == [False, True]
+    assert [stage(answer, "select").details["scores"] for answer in (first, second)] == ["clip", "gens:other"]
+    assert not second.degraded
+
+
+def test_another_gens_gets_the_prompt_and_the_form_of_its_replies(
+    open_engine: OpenEngine, demo_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hybrid.scorers.gens as gens
+
+    loaded: dict[str, Any] = {}
+
+    def load_scorer(name: str, **given: Any) -> Recorded:
+        loaded.update(given, name=name)
+        return Recorded('{"2": 5}')
+
+    monkeypatch.setattr(gens, "load_scorer", load_scorer)
+    prompt = tmp_path / "prompt.json"
+    prompt.write_text('{"max_new_tokens": 7}')
+    engine = open_engine(prompt=prompt, constrained=True)
+    engine.ask(demo_clip, QUESTION, frames=1, fine=False, select="top_k", scores="gens:other")
+    assert (loaded["name"], loaded["prompt"].max_new_tokens, loaded["loop"].constrained) == ("other", 7, True)
 
 
 def test_what_cannot_run_is_replaced_and_said(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import faiss
 import numpy as np
+import numpy.typing as npt
 import pytest
 from approximate_samples import (
     DIMENSION,
@@ -33,8 +37,10 @@ from indexes.archive_search import STALE_FRAMES, search_archive_vectors
 from indexes.base import BACKENDS, BackendName
 from indexes.care import take_stock
 from indexes.checkup import check_up
+from indexes.code_scan import MOST_ON_GPU, Scan
 from indexes.codebook import build_scan, decode, encode, pad_query, train_codebook
 from indexes.effort import Effort
+from indexes.locks import Locks
 from indexes.recall import share_found, store_queries
 from indexes.units import MOST_FRAMES, cut_units
 
@@ -407,3 +413,97 @@ def test_scores_are_those_of_a_search_to_the_last_bit(shared: dict[BackendName, 
         known = dict(zip(hits.rows.tolist(), hits.similarities.tolist(), strict=True))
         assert scored.similarities is not None
         assert scored.similarities.tolist() == [known[row] for row in rows[scored.key].tolist()]
+
+
+def test_what_another_process_adds_before_the_lock_is_free_is_kept(
+    filled: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one indexes and covers eight videos between this one's first look and its turn."""
+    take, kept = Locks.take, {}
+
+    @contextmanager
+    def delayed(self: Locks, name: str, *, what: str, timeout: float = 0.0) -> Iterator[None]:
+        monkeypatch.setattr(Locks, "take", take)
+        with Archive.open(filled.folder, create=False) as other:
+            for number in range(900, 908):
+                add_video(other, number)
+            assert update(other).segments_added == 2
+        kept.update(contents(filled))
+        with take(self, name, what=what, timeout=timeout):
+            yield
+
+    monkeypatch.setattr(Locks, "take", delayed)
+    done = update(filled)
+    assert (done.segments_added, done.segments_removed) == (0, 0)
+    assert contents(filled) == kept
+
+
+class PretendedGpu:
+    """Stands for ``faiss.GpuIndexFlatIP``: as strict as that is, and scans on the processor."""
+
+    built = 0
+
+    def __init__(self, resources: object, dimension: int, options: object) -> None:
+        type(self).built += 1
+        self.d = dimension
+        self._index = faiss.IndexFlatIP(dimension)
+
+    def add(self, vectors: npt.NDArray[np.float32]) -> None:
+        self._index.add(vectors)
+
+    def search(self, query: npt.NDArray[np.float32], count: int) -> tuple[Any, Any]:
+        if count > MOST_ON_GPU:
+            raise RuntimeError(f"GPU index only supports min/max-K selection up to {MOST_ON_GPU}")
+        return self._index.search(query, count)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> type[PretendedGpu]:
+    """FAISS as with a GPU."""
+
+    class Gpu(PretendedGpu):
+        pass
+
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1, raising=False)
+    monkeypatch.setattr(faiss, "StandardGpuResources", SimpleNamespace, raising=False)
+    monkeypatch.setattr(faiss, "GpuIndexFlatConfig", SimpleNamespace, raising=False)
+    monkeypatch.setattr(faiss, "GpuIndexFlatIP", Gpu, raising=False)
+    return Gpu
+
+
+def test_a_gpu_is_asked_for_no_more_than_it_can_find(gpu: type[PretendedGpu]) -> None:
+    vectors = unit_vectors(MOST_ON_GPU + 100, DIMENSION, 1)
+    book = train_codebook(vectors)
+    codes, query = encode(book, vectors), query_of(1)
+    scan = Scan(book, codes)
+    meant = decode(book, codes) @ query
+    for count, device in [
+        (MOST_ON_GPU, "cuda:0"),
+        (MOST_ON_GPU + 1, "cpu (FAISS finds at most 2048 on a GPU; wanted were 2049)"),
+        (10, "cuda:0"),
+    ]:
+        scores, rows = scan.search(query, count)
+        assert (len(rows), scan.device) == (count, device)
+        np.testing.assert_allclose(scores, meant[rows], atol=0.02 * float(np.abs(meant).max()))
+    assert gpu.built == 1
+    assert Effort().limit(1) + 1 > MOST_ON_GPU, "by default it is the processor that scans"
+
+
+def test_a_gpu_that_fails_in_a_search_is_done_without(
+    filled: Archive, gpu: type[PretendedGpu], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact, near = both(filled, 1, 2)
+    assert near.approximate is not None
+    assert near.approximate.device == "cuda:0"
+    assert share_found(exact, near) > 0.9
+
+    def failing(self: PretendedGpu, query: object, count: int) -> None:
+        raise AssertionError("CUDA error 700")
+
+    monkeypatch.setattr(gpu, "search", failing)
+    for _ in range(2):
+        exact, near = both(filled, 1, 2)
+        assert near.approximate is not None
+        assert near.approximate.device == "cpu (FAISS could not use the GPU: AssertionError: CUDA error 700)"
+        assert share_found(exact, near) > 0.9
+    assert gpu.built == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +96,65 @@ def test_a_lost_lease_is_noticed_and_left_alone(uri: str) -> None:
     found = objects.get(NAME)
     assert found is not None
     assert found.data == b"somebody else's"
+
+
+@pytest.mark.parametrize("differing", ["folder", "host", "boot"])
+def test_a_copied_working_folder_is_another_machine(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, differing: str
+) -> None:
+    """Its owner's name was copied too, and its locks exclude nobody of the first."""
+    original, objects, clock = tmp_path / "original", Objects(uri), Clock()
+    original.mkdir()
+    holder = Leases(objects, "same", folder=original).take(NAME, what="video aa", timeout=0)
+    folder = original
+    if differing == "folder":
+        folder = Path(shutil.copytree(original, tmp_path / "copy"))
+    elif differing == "host":
+        monkeypatch.setattr("indexes.leases.platform.node", lambda: "another-container")
+    else:
+        monkeypatch.setattr("indexes.leases._boot", lambda: "another boot")
+    copy = Leases(objects, "same", folder=folder, clock=clock)
+    with pytest.raises(ArchiveLockedError):
+        copy.take(NAME, what="video aa", timeout=0)
+    clock.seconds = 60.1
+    holder.renew()  # it lives
+    with pytest.raises(ArchiveLockedError):
+        copy.take(NAME, what="video aa", timeout=0)
+    holder.release(finished=False)
+    clock.seconds += 60.1
+    copy.take(NAME, what="video aa", timeout=0).release(finished=True)
+
+
+def test_the_same_folder_is_the_same_machine(uri: str, tmp_path: Path) -> None:
+    objects = Objects(uri)
+    objects.put(NAME, Leases(objects, "killed", folder=tmp_path).content())
+    lease = Leases(objects, "killed", folder=tmp_path).take(NAME, what="video aa", timeout=0)
+    assert lease.left_over
+    lease.release(finished=True)
+
+
+def test_waiting_is_said_once(uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    objects, clock = Objects(uri), Clock()
+    monkeypatch.setattr("indexes.leases.platform.node", lambda: "far-away")
+    objects.put(NAME, Leases(objects, "killed").content())
+
+    def sleep(seconds: float) -> None:
+        clock.seconds += 20
+
+    monkeypatch.setattr("indexes.leases.time.sleep", sleep)
+    waiting = Leases(objects, "other", clock=clock)
+    lease = waiting.take(NAME, what="video aa", timeout=70)
+    assert lease.left_over
+    lease.release(finished=True)
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "indexes.leases"]
+    assert said.startswith("video aa is being written by a process on far-away")
+    assert "waiting up to 70 s" in said
+    assert "for 60 s" in said
+
+
+def test_no_waiting_is_not_said(uri: str, caplog: pytest.LogCaptureFixture) -> None:
+    objects = Objects(uri)
+    objects.put(NAME, Leases(objects, "killed").content())
+    with pytest.raises(ArchiveLockedError):
+        Leases(objects, "other").take(NAME, what="video aa", timeout=0)
+    assert not [record for record in caplog.records if record.name == "indexes.leases"]

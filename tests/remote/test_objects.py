@@ -72,3 +72,5 @@ def test_places() -> None:
     for wrong in ("s3://", "s3:/bucket/a", "gs://bucket/a", "s3://bucket/a?b", "s3://bucket/a/../b", "s3://B/a"):
         with pytest.raises(InputError, match="legal are a folder, or s3://"):
             check_uri(wrong)
+    with pytest.raises(InputError, match="a bucket of 3 to 63 small letters, digits, dots and hyphens"):
+        check_uri("s3://bk/videos")

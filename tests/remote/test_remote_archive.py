@@ -24,7 +24,8 @@ from indexes.checkup import check_up
 from indexes.failures import Attempt, Failure, failures, forget_failure, known_failure, remember_failure
 from indexes.leases import Leases
 from indexes.manifest import Source
-from indexes.objects import Objects
+from indexes.objects import ObjectInfo, Objects
+from indexes.remote import RemoteArchive
 from indexes.transfer import copy_index, export_index, import_index
 from tests.indexes.archive_samples import some_config, some_index, unit_vectors, video_id
 from tests.remote.conftest import Machine
@@ -283,3 +284,64 @@ def test_two_machines_write_at_once(uri: str, machine: Machine) -> None:
         assert [key.video_id for key in archive.store.keys()] == ids  # noqa: SIM118 (a store is no dictionary)
         archive.close()
     assert not [name for name in Objects(uri).list() if name.startswith("pending/")]
+
+
+def test_a_mark_made_since_the_store_was_listed_stays(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process of this machine gets lease and mark between this one's question and its answer."""
+    with Archive.open(uri) as writer, Archive.open(uri) as reader:
+        assert isinstance(reader, RemoteArchive)
+        writer.commit(ONE, **some_index(1))
+        mark, stale = writer._layout.pending / ONE, writer._layout.pending / TWO
+        stale.touch()
+        listed = Objects(uri).list("pending")
+        assert not listed
+        ask = Objects.list
+
+        def asked_before(self: Objects, prefix: str = "") -> dict[str, ObjectInfo]:
+            return listed if prefix == "pending" else ask(self, prefix)
+
+        with ThreadPoolExecutor(1) as other_process, writer.lock(ONE):
+            writer._mark(ONE)
+            monkeypatch.setattr(Objects, "list", asked_before)
+            other_process.submit(reader.refresh).result()
+            assert mark.exists()
+            assert not stale.exists()
+            monkeypatch.setattr(Objects, "list", ask)
+            writer._clean(ONE)
+        # Its writer is dead, so nobody holds the lock; but the store has the lease.
+        mark.touch()
+        Objects(uri).put(f"pending/{ONE}", b"{}")
+        monkeypatch.setattr(Objects, "list", asked_before)
+        reader.refresh()
+        assert mark.exists()
+
+
+def test_a_lease_stays_until_it_was_cleaned_up(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if the mark is gone, or was put there by another process of this machine."""
+    with Archive.open(uri) as archive:
+        mark, lease = archive._layout.pending / ONE, f"pending/{ONE}"
+
+        def failing(video_id: str) -> bool:
+            mark.unlink()
+            raise ArchiveError("the store went away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(archive, "_clean", failing)
+            with pytest.raises(ArchiveError, match="went away"):
+                archive.commit(ONE, **some_index(1))
+        assert Objects(uri).get(lease) is not None
+        with archive.lock(ONE):
+            mark.touch()
+        assert Objects(uri).get(lease) is None
+        archive.verify(ONE)
+
+
+def test_compacting_that_takes_more_room_says_why(uri: str) -> None:
+    with Archive.open(uri) as archive:
+        for number in (1, 2, 3):
+            archive.commit(video_id(number), **some_index(number))
+        done = compact_archive(archive)
+    # All of it is younger than ten minutes.
+    assert done.bytes_after > done.bytes_before
+    assert done.note is not None
+    assert "stays for 10 minutes" in done.note

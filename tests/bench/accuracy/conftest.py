@@ -16,10 +16,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.accuracy import __main__ as runner
+from hybrid.clip.encoder import ClipEncoder, load_encoder
 from hybrid.values import ByteArray
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 
 KEY = "a-key-of-this-test"
+
+Run = Callable[..., int]
+METHODS = ("--method", "hybrid", "--method", "aks", "--method", "uniform")
 
 
 @pytest.fixture(scope="session")
@@ -69,11 +74,11 @@ class Server:
     Attributes:
         url: its base.
         requests: bodies, in order of arrival; ``authorization`` is the header.
-        replies: gives the text of a reply for a body, or a status and what goes with it.
+        replies: gives the text of a reply for a body, or the status of a refusal, or that and its message.
     """
 
     url: str
-    replies: Callable[[dict[str, Any]], str | int]
+    replies: Callable[[dict[str, Any]], str | int | tuple[int, str]]
     requests: list[dict[str, Any]] = field(default_factory=list)
 
     def pictures(self, number: int) -> list[ByteArray]:
@@ -102,8 +107,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             kept.requests.append({**body, "path": self.path, "authorization": self.headers["Authorization"]})
             said = kept.replies(body)
-            status = said if isinstance(said, int) else 200
-            document: dict[str, Any] = {"error": {"message": "not now"}}
+            status, message_of = (
+                said if isinstance(said, tuple) else (said if isinstance(said, int) else 200, "not now")
+            )
+            document: dict[str, Any] = {"error": {"message": message_of}}
             if isinstance(said, str):
                 message = {"role": "assistant", "content": said}
                 document = {
@@ -133,3 +140,33 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     listening.shutdown()
     listening.server_close()
     thread.join()
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("archive")
+
+
+@pytest.fixture
+def whole_run(videos: Path, annotations: Path, archive: Path, clip_folder: Path, gens_folder: Path) -> Run:
+    """The command, with five frames of the clips and the small models; what a test adds comes last."""
+
+    def command(out: Path, *more: str, methods: tuple[str, ...] = METHODS) -> int:
+        given = ["--dataset", "longvideobench", "--data", str(annotations), "--videos", str(videos)]
+        given += ["--archive", str(archive), "--encoder", f"local-dir:{clip_folder}", "--sampler", str(gens_folder)]
+        return runner.main([*given, *methods, "--frames", "5", "--resamples", "50", "--out", str(out), *more])
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def encoder(clip_folder: Path) -> ClipEncoder:
+    return load_encoder(f"local-dir:{clip_folder}", device="cpu")
+
+
+@pytest.fixture
+def run(whole_run: Run, encoder: ClipEncoder, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The same without the picture, and with CLIP loaded once for all tests."""
+    monkeypatch.setattr(runner, "save_plot", lambda *_, **__: False)
+    monkeypatch.setattr(runner, "load_encoder", lambda *_, **__: encoder)
+    return whole_run

@@ -13,6 +13,7 @@ from bench.accuracy.answerers import (
     AnswererOptions,
     AnswererUnusableError,
     AnswerFailedError,
+    AnswerRefusedError,
     open_answerer,
 )
 from bench.accuracy.prompts import Picture, check_template, write_prompt
@@ -61,6 +62,45 @@ def test_what_every_request_would_meet_is_told_apart(server: Server, status: int
     with pytest.raises(AnswererUnusableError, match="check the URL, the model's name and OPENAI_API_KEY"):
         open_answerer(f"openai:{server.url}#vlm").answer(GREY, "Which?")
     assert len(server.requests) == 1
+
+
+NO_MAX = (400, "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'.")
+NO_TEMPERATURE = (400, "Unsupported value: 'temperature' does not support 0 with this model.")
+
+
+def test_a_model_with_other_parameters_is_asked_in_its_form(server: Server) -> None:
+    def newer(body: dict[str, Any]) -> str | tuple[int, str]:
+        return NO_MAX if "max_tokens" in body else NO_TEMPERATURE if "temperature" in body else "B"
+
+    server.replies = newer
+    answerer = open_answerer(f"openai:{server.url}#vlm")
+    reply = answerer.answer(GREY, "Which?")
+    assert (reply.text, reply.left_out) == ("B", ("temperature",))
+    assert len(server.requests) == 3
+    answerer.answer(GREY, "Which?")
+    assert len(server.requests) == 4  # what was taken is remembered
+    assert server.requests[-1]["max_completion_tokens"] == 64
+    assert not {"max_tokens", "temperature"} & server.requests[-1].keys()
+
+
+def test_only_the_parameter_that_is_refused_is_changed(server: Server) -> None:
+    server.replies = lambda body: NO_TEMPERATURE if "temperature" in body else "B"
+    open_answerer(f"openai:{server.url}#vlm").answer(GREY, "Which?")
+    assert (server.requests[-1]["max_tokens"], "temperature" in server.requests[-1]) == (64, False)
+    server.replies = lambda body: NO_MAX if "max_tokens" in body else "B"
+    assert open_answerer(f"openai:{server.url}#vlm").answer(GREY, "Which?").left_out == ()
+    assert server.requests[-1]["temperature"] == 0.0
+
+
+def test_a_form_that_helps_nothing_is_not_kept(server: Server) -> None:
+    server.replies = lambda body: (400, "max_tokens is too large: the context holds 4096 tokens")
+    answerer = open_answerer(f"openai:{server.url}#vlm")
+    with pytest.raises(AnswerRefusedError, match=r"no reply from vlm: BadRequestError: .*the context holds 4096"):
+        answerer.answer(GREY, "Which?")
+    assert len(server.requests) == 2
+    server.replies = lambda body: "B"
+    answerer.answer(GREY, "Which?")
+    assert server.requests[-1]["max_tokens"] == 64
 
 
 def test_no_server_is_an_error(server: Server) -> None:
@@ -121,6 +161,15 @@ def test_a_small_llava_answers(tmp_path: Path) -> None:
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="cannot be loaded as a model of pictures and text"):
         open_answerer(f"transformers:{tmp_path}")
+
+
+def test_a_name_that_the_hub_does_not_give_is_answered_with_this_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> str:
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    with pytest.raises(ModelLoadError, match="copy the folder, and use --answer transformers:FOLDER"):
+        open_answerer("transformers:owner/name")
 
 
 def test_a_prompt_has_letters_and_a_template_both_fields() -> None:

@@ -9,7 +9,7 @@ from bench.accuracy.measures import measure_reply, measure_selection, tolerances
 from bench.accuracy.methods import Method, parse_method
 from bench.accuracy.plot import main_measure
 from bench.accuracy.record import Sample
-from bench.accuracy.report import build_report, report_lines
+from bench.accuracy.report import build_report, report_lines, report_notes
 from bench.datasets.question import Question
 from bench.metrics.bootstrap import bootstrap_difference
 from hybrid.values import Answer, AnswerFrame, Sampling, Timeline
@@ -97,8 +97,28 @@ def test_a_difference_is_over_the_questions_that_both_have() -> None:
     assert main_measure(report) == "recall@1"
 
 
+@pytest.mark.parametrize(("videos", "shown"), [(5, False), (6, True)])
+def test_so_few_videos_have_no_interval(videos: int, shown: bool) -> None:
+    questions = [Question(f"q{n}", f"v{n % videos}.mp4", "?") for n in range(12)]
+    samples = [
+        Sample(method, q.id, q.video, 0, {"frames": [1]}, {}, {"recall@1": (n % 4) / 4 + add})
+        for method, add in (("x", 0.25), ("y", 0.0))
+        for n, q in enumerate(questions)
+    ]
+    report = build_report({s.key: s for s in samples}, questions, ["x", "y"], resamples=100)
+    (_, header, (row, _)), (_, names, (difference,)) = report_lines(report)
+    assert row[header.index("videos")] == str(videos)
+    assert ("[" in row[header.index("recall@1")]) == shown
+    assert row[header.index("recall@1")].startswith("0.625")
+    assert difference[names.index("videos")] == str(videos)
+    assert difference[names.index("[95 %]")].startswith("+0.250")
+    assert ("[" in difference[names.index("[95 %]")]) == shown
+    assert (difference[names.index("p")] != "-") == shown
+    assert len(report_notes(report)) == (0 if shown else 1)
+
+
 def test_a_report_of_nothing_is_empty_and_no_error() -> None:
     report = build_report({}, [Question("q", "v.mp4", "?")], ["x", "y"])
     assert main_measure(report) is None
     assert report["methods"]["x"]["select_seconds"] == {"median": None, "p95": None}
-    assert report_lines(report)[0][2][0][:4] == ["x", "0", "0", "0"]
+    assert report_lines(report)[0][2][0][:5] == ["x", "0", "0", "0", "0"]

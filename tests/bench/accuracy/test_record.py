@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.accuracy import record
 from bench.accuracy.record import Failure, LineFile, RunFolder, Sample, SettingsDifferError, read_run
 from hybrid.errors import InputError
 
@@ -104,6 +105,40 @@ def test_a_sampler_may_be_needed_later_but_not_change(tmp_path: Path) -> None:
 def read_run_settings(folder: Path) -> dict[str, object]:
     document: dict[str, object] = json.loads((folder / "run.json").read_text())["settings"]
     return document
+
+
+def test_scores_are_held_to_be_those_of_their_name(tmp_path: Path) -> None:
+    for scores in ({}, {"a": {"weights": "1"}}, {"b": {"weights": "2"}}, {}):
+        with RunFolder(tmp_path, {**SETTINGS, "scores": scores}, SESSION):
+            pass
+    assert read_run_settings(tmp_path)["scores"] == {"a": {"weights": "1"}, "b": {"weights": "2"}}
+    with pytest.raises(SettingsDifferError, match=r"scores\.b\.weights: '2' there, '3' now"):
+        RunFolder(tmp_path, {**SETTINGS, "scores": {"a": {"weights": "1"}, "b": {"weights": "3"}}}, SESSION)
+
+
+def test_a_run_of_before_there_were_scores_goes_on(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, SETTINGS, SESSION) as folder:
+        folder.add(sample(1))
+    with RunFolder(tmp_path, {**SETTINGS, "scores": {}}, SESSION) as folder:
+        assert len(folder.samples) == 1
+
+
+def test_a_file_with_a_bad_sample_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[LineFile] = []
+
+    class Watched(LineFile):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            opened.append(self)
+
+    monkeypatch.setattr(record, "LineFile", Watched)
+    (tmp_path / "samples.jsonl").write_text('{"method": "aks"}\n')
+    with pytest.raises(InputError, match="this is no sample of a run"):
+        RunFolder(tmp_path, SETTINGS, SESSION)
+    assert [file._file.closed for file in opened] == [True]
+    (tmp_path / "samples.jsonl").unlink()
+    with RunFolder(tmp_path, SETTINGS, SESSION) as folder:  # and the folder is free again
+        assert folder.samples == {}
 
 
 def test_two_processes_do_not_write_to_one_folder(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +11,11 @@ import pytest
 from PIL import Image
 
 from bench.accuracy import __main__ as runner
-from bench.accuracy import export
 from bench.accuracy.record import read_run
-from hybrid.clip.encoder import ClipEncoder, load_encoder
 from hybrid.engine import Engine
-from hybrid.exports.lmms_eval import read_selection
-from tests.bench.accuracy.conftest import Server
-
-Run = Callable[..., int]
-METHODS = ("--method", "hybrid", "--method", "aks", "--method", "uniform")
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("archive")
-
-
-@pytest.fixture
-def whole_run(videos: Path, annotations: Path, archive: Path, clip_folder: Path, gens_folder: Path) -> Run:
-    """The command, with five frames of the clips and the small models; what a test adds comes last."""
-
-    def command(out: Path, *more: str, methods: tuple[str, ...] = METHODS) -> int:
-        given = ["--dataset", "longvideobench", "--data", str(annotations), "--videos", str(videos)]
-        given += ["--archive", str(archive), "--encoder", f"local-dir:{clip_folder}", "--sampler", str(gens_folder)]
-        return runner.main([*given, *methods, "--frames", "5", "--resamples", "50", "--out", str(out), *more])
-
-    return command
-
-
-@pytest.fixture(scope="module")
-def encoder(clip_folder: Path) -> ClipEncoder:
-    return load_encoder(f"local-dir:{clip_folder}", device="cpu")
-
-
-@pytest.fixture
-def run(whole_run: Run, encoder: ClipEncoder, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The same without the picture, and with CLIP loaded once for all tests."""
-    monkeypatch.setattr(runner, "save_plot", lambda *_, **__: False)
-    monkeypatch.setattr(runner, "load_encoder", lambda *_, **__: encoder)
-    return whole_run
+from hybrid.errors import InputError
+from indexes.archive import Archive
+from tests.bench.accuracy.conftest import Run, Server
 
 
 def report_of(out: Path) -> dict[str, Any]:
@@ -145,20 +110,20 @@ def test_other_settings_are_refused(run: Run, tmp_path: Path, capsys: pytest.Cap
 def test_what_fails_is_recorded_and_ends_nothing(
     run: Run, tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.replies = lambda body: 400 if "red circle" in str(body["messages"]) else "The answer is B."
+    server.replies = lambda body: 400 if "green square" in str(body["messages"]) else "The answer is B."
     methods = ("--method", "uniform", "--method", "clip")
     answer = ("--answer", f"openai:{server.url}#vlm", "--side", "64")
     assert run(tmp_path, *answer, methods=methods) == 1
     _, samples = read_run(tmp_path)
     failures = {key: sample.failure for key, sample in samples.items() if sample.failure is not None}
     assert {(key, failure.step) for key, failure in failures.items()} == {
-        *((("uniform", name), step) for name, step in (("one_0", "answer"), ("gone_0", "index"))),
-        *((("clip", name), step) for name, step in (("one_0", "answer"), ("gone_0", "index"))),
+        *((("uniform", name), step) for name, step in (("one_1", "answer"), ("gone_0", "index"))),
+        *((("clip", name), step) for name, step in (("one_1", "answer"), ("gone_0", "index"))),
     }
-    assert "BadRequestError" in failures["uniform", "one_0"].reason
+    assert "BadRequestError" in failures["uniform", "one_1"].reason
     assert "gone.mp4: there is no such file" in failures["clip", "gone_0"].reason
-    assert samples["uniform", "one_0"].measures.keys() >= {"recall@1"}  # what was selected is still measured
-    assert "accuracy" not in samples["uniform", "one_0"].measures
+    assert samples["uniform", "one_1"].measures.keys() >= {"recall@1"}  # what was selected is still measured
+    assert "accuracy" not in samples["uniform", "one_1"].measures
     printed = capsys.readouterr().out
     assert "uniform: 1 failed: answer: no reply from vlm" in printed
     report = report_of(tmp_path)["report"]
@@ -172,7 +137,7 @@ def test_what_fails_is_recorded_and_ends_nothing(
     assert run(tmp_path, *answer, "--retry-failed", methods=methods) == 1
     assert len(server.requests) == asked + 2
     _, samples = read_run(tmp_path)
-    again = samples["uniform", "one_0"]
+    again = samples["uniform", "one_1"]
     assert (again.failure, again.measures["accuracy"], (again.reply or {})["option"]) == (None, 0.0, None)
     assert report_of(tmp_path)["report"]["methods"]["uniform"]["unreadable"] == 1
 
@@ -247,12 +212,30 @@ def test_what_cannot_be_run_is_said_before_any_work(
     assert not (tmp_path / "samples.jsonl").exists()
 
 
-def test_what_was_selected_goes_to_other_evaluations(run: Run, tmp_path: Path, archive: Path) -> None:
-    assert run(tmp_path / "run", "--skip-missing", methods=("--method", "uniform")) == 0
-    given = [str(tmp_path / "run"), "--method", "uniform", "--archive", str(archive), "--frames", "5"]
-    export.main([*given, "--to", "lmms-eval", "--out", str(tmp_path / "frames")])
-    line = read_selection(tmp_path / "frames").find({}, "two.mp4", "When is the blue circle shown?\nA. at once")
-    assert line.id == "two_0"
-    assert [path.name for path in line.images][:2] == ["0000_0.000s.jpg", "0001_4.972s.jpg"]
-    export.main([*given, "--to", "rag", "--out", str(tmp_path / "rag.json")])
-    assert len((tmp_path / "rag.json").read_text().splitlines()) == 4
+def test_a_first_request_that_is_refused_ends_the_run(
+    run: Run, tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = ("--skip-missing", "--answer", f"openai:{server.url}#vlm", "--side", "64")
+    server.replies = lambda body: 400
+    assert run(tmp_path, *answer, methods=("--method", "uniform")) == 2
+    said = capsys.readouterr().err
+    assert "the first request of the run was refused: no reply from vlm: BadRequestError" in said
+    assert "see whether the model takes pictures" in said
+    assert (len(server.requests), read_run(tmp_path)[1]) == (1, {})
+    server.replies = lambda body: 400 if len(server.requests) > 2 else "B"
+    assert run(tmp_path, *answer, methods=("--method", "uniform")) == 1
+    failed = [key for key, sample in read_run(tmp_path)[1].items() if sample.failure is not None]
+    assert len(failed) == 3
+    # Refused again, but this is not the first request of the run any more.
+    assert run(tmp_path, *answer, "--retry-failed", methods=("--method", "uniform")) == 1
+
+
+def test_an_archive_may_lie_in_a_bucket(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def opened(place: object, **_: object) -> Any:
+        raise InputError(f"opened {place!r}")
+
+    monkeypatch.setattr(Archive, "open", opened)
+    assert run(tmp_path, "--archive", "s3://bucket/place", methods=("--method", "uniform")) == 2
+    assert "opened 's3://bucket/place'" in capsys.readouterr().err

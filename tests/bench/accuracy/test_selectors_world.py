@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from bench.accuracy import selectors_world
+from bench.accuracy import coverage, selectors_world, world
 from bench.accuracy.export import answers_of
 from bench.accuracy.record import read_run
 from bench.accuracy.selector_tables import Way, ways_of
 from bench.datasets.world import load_world, moments_label
+from bench.world.scenes import make_world
 from hybrid.engine import Engine
 from hybrid.errors import InputError
 from hybrid.selectors.registry import find_selector, selectors
+from indexes.archive import Archive
 
 SECONDS, FRAMES = 20.0, 4
 
@@ -79,6 +82,25 @@ def test_an_unknown_method_to_compare_with_is_refused_before_any_work(tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_archive_may_lie_in_a_bucket(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(where: object) -> Any:
+        raise InputError(f"opened {where!r}")
+
+    monkeypatch.setattr(Archive, "open", opened)
+    with pytest.raises(InputError, match="opened 's3://bucket/place'"):
+        run(place, "--archive", "s3://bucket/place", "--out", str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("program", [coverage, world])
+def test_a_folder_has_to_be_named(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["program"])
+    with pytest.raises(SystemExit):
+        program.main()
+    assert "the following arguments are required: --folder" in capsys.readouterr().err
+
+
 AKS: dict[str, Any] = {"fine": False, "select": "aks"}
 
 
@@ -97,7 +119,9 @@ def test_the_world_as_a_data_set(place: Path) -> None:
     for question in questions:
         assert (place / question.video).is_file()
         assert question.labels["moments"] == moments_label(len(question.spans_seconds))
-        assert all(0 <= start < end <= SECONDS + 1 for start, end in question.spans_seconds)
+        duration = question.duration_seconds or 0.0
+        assert SECONDS <= duration == make_world("test", 0, seconds=SECONDS).duration_seconds
+        assert all(0 <= start < end <= duration for start, end in question.spans_seconds)
     with pytest.raises(InputError, match="no split 'train' to measure on; legal are validation, test"):
         load_world(place, split="train")
     assert [moments_label(count) for count in (1, 2, 3, 9)] == ["1", "2", "3+", "3+"]

@@ -1,0 +1,126 @@
+"""What the command line says is true, fits a terminal, and can be typed again."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from hybrid.cli.app import app
+from hybrid.demo import DemoQuestion
+from hybrid.engine import Engine
+from hybrid.errors import ArchiveFormatError, InputError, VideoOpenError
+from hybrid.presets import PRESETS, sampler_of
+from hybrid.values import SearchResult
+from indexes.approximate_build import update_approximate
+from indexes.archive import Archive
+from tests.demo_clip import DEMO_SCENES, write_demo_clip
+from tests.engine.test_approximate_search import commit
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_demo_clip(tmp_path_factory.mktemp("a folder with blanks") / "clip.mp4", DEMO_SCENES[:2])
+
+
+@pytest.fixture(scope="module")
+def tiny_archive(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of the tiny preset; tests only read it."""
+    folder = tmp_path_factory.mktemp("tiny") / "archive"
+    with Engine.open(folder, preset="tiny", device="cpu") as engine:
+        engine.index(clip)
+    return folder
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def test_the_commands_of_the_demo_can_be_typed_again(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = DemoQuestion("When is the red circle's ground visible?", ((0.0, 6.0),))
+    monkeypatch.setattr("hybrid.demo.demo_video", lambda: clip)
+    monkeypatch.setattr("hybrid.demo.demo_questions", lambda: (question,))
+    shown = run("demo", "--out", tmp_path / "the demo")
+    commands = [shlex.split(line[2:]) for line in shown.stdout.splitlines() if line.startswith("$ ")]
+    assert [command[:2] for command in commands] == [["hybrid", "index"], ["hybrid", "ask"]]
+    sheet = tmp_path / "the demo" / "sheet-1.png"
+    sheet.unlink()
+    index, ask = (run(*command[1:]) for command in commands)
+    assert (index.exit_code, ask.exit_code) == (0, 0)
+    assert "unchanged" in index.stdout
+    assert question.text in ask.stdout
+    assert sheet.is_file()
+
+
+def test_asking_about_a_video_that_is_not_there_makes_no_archive(tmp_path: Path, clip: Path) -> None:
+    archive = tmp_path / "archive"
+    with pytest.raises(VideoOpenError, match=r"none\.mp4: there is no such file or folder, and no archive .*archive"):
+        run("ask", tmp_path / "none.mp4", "a?", "--archive", archive)
+    with pytest.raises(InputError, match="frames is 0"):
+        run("ask", clip, "a?", "--archive", archive, "--frames", "0")
+    with pytest.raises(InputError, match="the question is empty"):
+        run("ask", clip, " ", "--archive", archive)
+    assert not archive.exists()
+    archive.mkdir()
+    (archive / "notes.txt").write_text("something else")
+    with pytest.raises(ArchiveFormatError):
+        run("ask", tmp_path / "none.mp4", "a?", "--archive", archive)
+
+
+def test_a_video_that_only_the_archive_knows_can_still_be_asked_about(clip: Path, tiny_archive: Path) -> None:
+    with Archive.open(tiny_archive) as archive:
+        (manifest,) = archive.manifests()
+    options: list[str | Path] = ["--archive", tiny_archive, "--preset", "tiny", "--no-fine", "--device", "cpu"]
+    assert run("ask", manifest.video_id, "a red circle", *options).exit_code == 0
+
+
+def test_list_gives_a_path_whole_however_narrow_the_terminal(
+    clip: Path, tiny_archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    title, path, facts = run("list", "--archive", tiny_archive).stdout.splitlines()
+    assert title == f"{tiny_archive} (faiss)"
+    assert path == str(clip)
+    assert facts.split("  ")[2:] == ["0:11.01", "12 frames", "1/s exact", "clip", "done"]
+
+
+def test_only_verbs_that_make_an_archive_say_so() -> None:
+    for verb, makes in (("index", True), ("ask", True), ("import", True), ("search", False), ("list", False)):
+        told = " ".join(run(verb, "--help").stdout.replace("│", " ").split())
+        assert ("made if it is not there" in told) == makes, verb
+        assert ("must be there" in told) != makes, verb
+
+
+def test_stats_of_an_approximate_index_without_a_frame(tmp_path: Path) -> None:
+    with Archive.open(tmp_path / "archive") as archive:
+        commit(archive, 0)
+        update_approximate(archive, from_frames=1, segment_frames=10**6)
+    told = " ".join(run("stats", "--archive", tmp_path / "archive").stdout.split())
+    assert "it covers no frames yet, so there is nothing to measure" in told
+    assert "sample questions" not in told
+
+
+def test_the_tiny_preset_says_what_it_is_and_a_search_what_ran(tiny_archive: Path) -> None:
+    description = PRESETS["tiny"].description
+    assert "untrained" not in description
+    assert "coloured shapes" in description
+    options: list[str | Path] = [
+        "--archive",
+        tiny_archive,
+        "--preset",
+        "tiny",
+        "--fine",
+        "1",
+        "--device",
+        "cpu",
+        "--json",
+    ]
+    result = SearchResult.from_json(run("search", "When is the red circle visible?", *options).stdout)
+    (answer,) = [found.answer for found in result.videos if found.answer is not None]
+    ran = next(stage for stage in answer.stages if stage.name == "gens")
+    assert ran.ran
+    assert result.stages[-1].model == ran.model == sampler_of("tiny")
