@@ -15,7 +15,7 @@ import numpy as np
 
 from hybrid.errors import IndexDamagedError, IndexMismatchError, InputError, VideoNotIndexedError
 from hybrid.values import Float32Array, Hits, Timeline
-from indexes.base import BackendName, VectorStore
+from indexes.base import BackendName, VectorStore, check_video_id
 from indexes.catalogue import CatalogueReader, stamp_of_manifest
 from indexes.features_file import StoredFeatures, open_features, stamp_of
 from indexes.features_list import FeatureList, FeatureSpec, frames_key, read_list
@@ -71,6 +71,10 @@ class ArchiveReader:
     def has_failures(self) -> bool:
         """Whether there are records of videos that could not be indexed (see :mod:`indexes.failures`)."""
         return self._layout.failed.is_dir()
+
+    def holds(self, video_id: str) -> bool:
+        """Whether there is an index of a video, as far as shows without reading it (or asking an object store)."""
+        return self._layout.manifest(check_video_id(video_id)).exists()
 
     def identify(self, path: str | Path) -> str:
         """The content id of a video; an unchanged one is not read twice.

@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _measure_settings(videos: Sequence[Path], repeats: int) -> dict[str, Any]:
     from bench.latency.whole_index import ARCHITECTURE, make_checkpoint
     from hybrid.clip.encoder import load_encoder
-    from hybrid.engine import indexing
+    from hybrid.engine import decoding
     from hybrid.frames.source import open_source
     from hybrid.presets import encoder_of
     from hybrid.runtime import settle_process
@@ -110,7 +110,7 @@ def _measure_settings(videos: Sequence[Path], repeats: int) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     # One thread for decoding, as one for embedding: a core for each stage.
-    one_thread = mock.patch.object(indexing, "open_source", functools.partial(open_source, threads=1))
+    one_thread = mock.patch.object(decoding, "open_source", functools.partial(open_source, threads=1))
     with one_thread, tempfile.TemporaryDirectory() as folder:
         checkpoint = make_checkpoint(Path(folder) / ARCHITECTURE)
         small = load_encoder(encoder_of("tiny"), device="cpu")
@@ -166,7 +166,7 @@ def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, _Time]:
     vectors, embedding = _timed(lambda: [np.concatenate(list(encoder.encode_frames(each))) for each in frames])
     with tempfile.TemporaryDirectory() as folder, Archive.open(Path(folder) / "archive") as archive:
         engine = Engine(archive, Settings(preset="tiny", device="cpu"), encoder=encoder)
-        _, pipeline = _timed(lambda: [engine.index(video) for video in videos])
+        _, pipeline = _timed(lambda: _index(engine, videos))
         manifests = {manifest.source.path: manifest for manifest in archive.manifests()}
         timelines = [archive.timeline(manifests[str(video.absolute())]) for video in videos]
         with Archive.open(Path(folder) / "other") as other:
@@ -187,6 +187,12 @@ def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, _Time]:
     return {"decode": decoding, "embed": embedding, "write": writing, "pipeline": pipeline}
 
 
+def _index(engine: Any, videos: Sequence[Path]) -> None:
+    """As ``hybrid index`` does it in one process: the video that comes next is told."""
+    for video, following in zip(videos, [*videos[1:], None], strict=True):
+        engine.index(video, following=following)
+
+
 def _all_paced(videos: Sequence[Path]) -> list[dict[str, Any]]:
     long = repeat(videos[0], times=LONG_TIMES)
     ways = [("short videos, one engine", videos, 1), ("short videos, two side by side", videos, 2)]
@@ -199,7 +205,7 @@ def _paced(
 ) -> dict[str, Any]:
     """The pipeline over stages that take a stated time and no processor."""
     from bench.latency.paced import PacedEncoder, recorded
-    from hybrid.engine import Engine, indexing
+    from hybrid.engine import Engine, decoding
     from hybrid.engine.settings import Settings
     from indexes.archive import Archive
 
@@ -210,10 +216,9 @@ def _paced(
     def index(folder: str, share: Sequence[Path]) -> None:
         with Archive.open(folder) as archive:
             engine = Engine(archive, Settings(preset="tiny", device="cpu"), encoder=encoder)
-            for video in share:
-                engine.index(video)
+            _index(engine, share)
 
-    replayed = mock.patch.object(indexing, "open_source", lambda path, *_, **__: sources[Path(path)])
+    replayed = mock.patch.object(decoding, "open_source", lambda path, *_, **__: sources[Path(path)])
     with replayed, tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(engines) as pool:
         shares = [videos[number::engines] for number in range(engines)]
         _, took = _timed(lambda: list(pool.map(functools.partial(index, folder), shares)))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine.asking import check_questions
 from hybrid.engine.checking import encoder_changes, name_changes
+from hybrid.engine.decoding import DecodeAhead
 from hybrid.engine.finding import find_video, manifest_of, read_frames
 from hybrid.engine.groups import answer_in_groups
 from hybrid.engine.indexing import IndexResult
@@ -80,6 +81,7 @@ class Engine:
         """
         self.archive = archive
         self._models = HeldModels(settings, encoder=encoder, scorer=scorer, video_scorers=video_scorers)
+        self._ahead = DecodeAhead(archive, settings)
 
     @property
     def settings(self) -> Settings:
@@ -153,6 +155,7 @@ class Engine:
         video: str | Path,
         *,
         features: bool | None = None,
+        following: str | Path | None = None,
         progress: Progress | None = None,
         lock_seconds: float = LOCK_SECONDS,
     ) -> IndexResult:
@@ -167,6 +170,8 @@ class Engine:
                 need neither the video nor the tower. By default if the caller named a sampler (or
                 gave one): a preset's alone is not loaded just to index. Said as True, that it cannot
                 be done is an error; by default it is a note, and the first question does its part.
+            following: the video that will be indexed next: its decoding begins when this one's has ended, while
+                frames of this one are still embedded. Only a hint.
             progress: is told how far it is.
             lock_seconds: how long to wait for another process that writes this video.
 
@@ -177,7 +182,14 @@ class Engine:
         """
         told = progress or NullProgress()
         return update_index(
-            self.archive, self._models, Path(video), features=features, progress=told, lock_seconds=lock_seconds
+            self.archive,
+            self._models,
+            Path(video),
+            ahead=self._ahead,
+            following=None if following is None else Path(following),
+            features=features,
+            progress=told,
+            lock_seconds=lock_seconds,
         )
 
     def ask(
@@ -399,7 +411,8 @@ class Engine:
         return read_frames(self.archive, Path(video), ordinals)
 
     def close(self) -> None:
-        """Let go of the archive's files."""
+        """Let go of the archive's files, and of a video whose decoding was begun."""
+        self._ahead.close()
         self.archive.close()
 
     def __enter__(self) -> Engine:

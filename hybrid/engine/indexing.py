@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 
 from hybrid.clip.encoder import FrameEncoder
+from hybrid.engine.decoding import DecodeAhead, Decoding
 from hybrid.engine.feature_rows import Tower
 from hybrid.engine.gens_errors import gens_errors
-from hybrid.engine.prefetch import prefetched
 from hybrid.engine.settings import file_decoder
 from hybrid.errors import ArchiveError, FrameDecodeError, ModelError, VideoError, VideoOpenError
-from hybrid.frames.source import FrameSource, ReadReport, open_source
+from hybrid.frames.source import ReadReport
 from hybrid.progress import Progress
 from hybrid.values import ByteArray, Float32Array, FrameBatch, Sampling, Timeline, VideoInfo
 from indexes.archive import Archive
@@ -132,7 +132,9 @@ def index_video(
     encoder: FrameEncoder,
     config: IndexConfig,
     *,
+    ahead: DecodeAhead,
     progress: Progress,
+    following: Path | None = None,
     changed: tuple[str, ...] = (),
     features: FeatureTap | None = None,
 ) -> IndexResult:
@@ -144,7 +146,9 @@ def index_video(
         path: file or folder.
         encoder: loaded, with the identity that ``config`` states.
         config: how to index.
+        ahead: may have begun to decode it.
         progress: is told how far it is.
+        following: the video that will be indexed next.
         changed: what is different from the index that this one replaces.
         features: makes GenS's features of the same frames.
 
@@ -154,15 +158,16 @@ def index_video(
     """
     sampling = Sampling(rate=config.rate, policy=config.policy)
     started = time.perf_counter()
-    with open_source(path, sampling, decoder=file_decoder(config)) as source:
+    decoder = file_decoder(config)
+    with ahead.decode(path, video_id, sampling, decoder, following=following) as decoding:
         opened = time.perf_counter()
-        info = source.info
+        info = decoding.source.info
         progress.expect(_samples(info, sampling))
         progress.stage("embed")
         columns = _Columns()
-        vectors = _embed(source, encoder, columns, progress, features)
+        vectors = _embed(decoding, encoder, columns, progress, features)
         spool = None if features is None else features.finish()
-        report = source.report()
+        report = decoding.source.report()
     if len(vectors) == 0:
         raise FrameDecodeError(f"{path}: no frame could be decoded{': ' + report.note if report.note else ''}")
     embedded = time.perf_counter()
@@ -232,11 +237,10 @@ class _Columns:
 
 
 def _embed(
-    source: FrameSource, encoder: FrameEncoder, columns: _Columns, progress: Progress, features: FeatureTap | None
+    decoding: Decoding, encoder: FrameEncoder, columns: _Columns, progress: Progress, features: FeatureTap | None
 ) -> Float32Array:
-    with prefetched(source.read()) as batches:
-        frames = _distinct(batches, columns, progress)
-        blocks = list(encoder.encode_frames(frames if features is None else _tapped(frames, features)))
+    frames = _distinct(decoding.batches(), columns, progress)
+    blocks = list(encoder.encode_frames(frames if features is None else _tapped(frames, features)))
     if not blocks:
         return np.zeros((0, 0), dtype=np.float32)
     vectors: Float32Array = np.concatenate(blocks)[columns.vector_of]

@@ -142,7 +142,13 @@ def index_here(
         while todo:
             video, wait = todo.pop(0)
             outcome = index_one(
-                engine, video, progress, features=features, retry_failed=retry_failed, lock_seconds=wait
+                engine,
+                video,
+                progress,
+                following=todo[0][0] if todo else None,
+                features=features,
+                retry_failed=retry_failed,
+                lock_seconds=wait,
             )
             if outcome is None:
                 todo.append((video, WAIT_SECONDS))
@@ -163,11 +169,21 @@ def index_one(
     video: Path,
     progress: Progress,
     *,
+    following: Path | None = None,
     features: bool | None,
     retry_failed: bool,
     lock_seconds: float,
 ) -> VideoOutcome | None:
     """Index one video and say how it ended; None if another process is writing it and ``lock_seconds`` is 0.
+
+    Args:
+        engine: indexes it.
+        video: which.
+        progress: is told how far it is.
+        following: the video that comes next, as in :meth:`hybrid.engine.engine.Engine.index`.
+        features: likewise.
+        retry_failed: whether it is tried again if it failed before.
+        lock_seconds: how long to wait for another process that writes it.
 
     Raises:
         HybridError: what would fail every further video too.
@@ -178,7 +194,9 @@ def index_one(
         before = _failed_before(engine, video)
         if before is not None and not retry_failed:
             return VideoOutcome(str(video), "failed", 0.0, reason=before.reason, remembered=True)
-        result = engine.index(video, features=features, progress=progress, lock_seconds=lock_seconds)
+        result = engine.index(
+            video, features=features, following=following, progress=progress, lock_seconds=lock_seconds
+        )
         forget_failure(folder, result.video_id, path, drop=engine.archive.drop_file)
     except ArchiveLockedError as exc:
         progress.finish("failed")

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from hybrid.engine.decoding import DecodeAhead
 from hybrid.engine.feature_rows import Tower, why_not_kept
 from hybrid.engine.features import fill_features, is_complete
 from hybrid.engine.finding import identify, stored_manifest
@@ -28,6 +29,8 @@ def update_index(
     models: HeldModels,
     path: Path,
     *,
+    ahead: DecodeAhead,
+    following: Path | None,
     features: bool | None,
     progress: Progress,
     lock_seconds: float,
@@ -38,6 +41,8 @@ def update_index(
         archive: where to.
         models: what encodes its frames.
         path: file or folder.
+        ahead: may have begun to decode it.
+        following: the video that will be indexed next.
         features: whether GenS's vision tower runs too; None: if the caller named a sampler.
         progress: is told how far it is.
         lock_seconds: how long to wait for another process that writes this video.
@@ -75,7 +80,16 @@ def update_index(
                 spool = stack.enter_context(archive.feature_spool(video_id, tower.spec))
                 tap = FeatureTap(tower, spool, must=features is True)
             result = index_video(
-                archive, video_id, path, encoder, wanted, progress=progress, changed=changed, features=tap
+                archive,
+                video_id,
+                path,
+                encoder,
+                wanted,
+                ahead=ahead,
+                progress=progress,
+                following=following,
+                changed=changed,
+                features=tap,
             )
     progress.finish("indexed")
     return replace(result, features_note=result.features_note or why_not)

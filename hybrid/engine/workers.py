@@ -3,6 +3,9 @@
 Processes are spawned, not forked: neither CUDA nor LanceDB survives a fork. A worker gets one video
 at a time; the parent only listens, so it needs no model. A worker whose process dies, or that shows
 no sign of life while it decodes, costs its video and is replaced.
+
+A worker that is alone is also told which video comes next, and decodes it ahead. Where it dies
+meanwhile, either video may be to blame: both are then done again, without any other beside them.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -119,14 +122,30 @@ def index_in_workers(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A video that is to be indexed.
+
+    Attributes:
+        video: which.
+        wait_seconds: how long to wait for another process that writes it.
+        alone: no other video may be decoded beside it, so that it is clear which one ends a process.
+    """
+
+    video: Path
+    wait_seconds: float = 0.0
+    alone: bool = False
+
+
 @dataclass(slots=True)
 class _Worker:
-    """One process, as the parent sees it."""
+    """One process, as the parent sees it. It may decode ``following`` while it does its ``task``."""
 
     place: int
     process: SpawnProcess
     connection: Connection
-    video: Path | None = None
+    task: _Task | None = None
+    following: _Task | None = None
     stage: str = ""
     began: float = 0.0
     last_sign: float = 0.0
@@ -141,7 +160,7 @@ class _Crew:
         self._listener = listener
         self._count = workers
         self._stall_seconds = stall_seconds
-        self._todo = deque((video, 0.0) for video in videos)
+        self._todo = deque(_Task(video) for video in videos)
         self._workers: dict[int, _Worker] = {}
         self._idle_deaths = 0
 
@@ -199,9 +218,9 @@ class _Crew:
             self._give(worker)
 
     def _ended(self, worker: _Worker, outcome: VideoOutcome | None) -> None:
-        video, worker.video, worker.stage = worker.video, None, ""
-        if outcome is None and video is not None:
-            self._todo.append((video, WAIT_SECONDS))
+        task, worker.task, worker.stage = worker.task, None, ""
+        if outcome is None and task is not None:
+            self._todo.append(replace(task, wait_seconds=WAIT_SECONDS))
         elif outcome is not None:
             self.outcomes.append(outcome)
             self._listener.outcome(outcome)
@@ -209,19 +228,27 @@ class _Crew:
     def _give(self, worker: _Worker) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its death shows at the next look
             if self._todo:
-                worker.video, wait_seconds = self._todo.popleft()
+                task = worker.task = self._todo.popleft()
+                following = worker.following = self._following(task)
                 worker.began = worker.last_sign = time.monotonic()
-                worker.connection.send((str(worker.video), wait_seconds))
+                hint = None if following is None else str(following.video)
+                worker.connection.send((str(task.video), hint, task.wait_seconds))
                 return
             worker.connection.send(None)
-        if worker.video is None:
+        if worker.task is None:
             self._workers.pop(worker.place)
             worker.process.join()
             worker.connection.close()
 
+    def _following(self, task: _Task) -> _Task | None:
+        """What the worker may decode ahead: only where no other worker could take it first."""
+        if self._count > 1 or task.alone or not self._todo or self._todo[0].alone:
+            return None
+        return self._todo[0]
+
     def _look_at(self, worker: _Worker) -> None:
         silent = time.monotonic() - worker.last_sign
-        if worker.video is not None and worker.stage == "embed" and silent > self._stall_seconds:
+        if worker.task is not None and worker.stage == "embed" and silent > self._stall_seconds:
             worker.process.kill()
             self._lost(worker, f"nothing of it could be decoded for {self._stall_seconds:.0f} s, so it was given up")
 
@@ -231,15 +258,19 @@ class _Crew:
         worker.connection.close()
         self._workers.pop(worker.place, None)
         code = worker.process.exitcode
-        if worker.video is None:
+        if worker.task is None:
             self._idle_deaths += 1
             if self._idle_deaths >= _MOST_STARTS:
                 raise ModelError(f"the processes that index end before they begin a video ({_describe(code)})")
+        elif worker.following is not None and reason is None:
+            self._todo[0] = replace(worker.following, alone=True)
+            self._todo.appendleft(replace(worker.task, alone=True))
+            self._listener.progress(worker.place).finish("failed")
         else:
-            why = reason or f"the process that indexed it ended ({_describe(code)})"
-            outcome = failed_outcome(worker.video, f"{worker.video}: {why}", time.monotonic() - worker.began)
+            video, why = worker.task.video, reason or f"the process that indexed it ended ({_describe(code)})"
+            outcome = failed_outcome(video, f"{video}: {why}", time.monotonic() - worker.began)
             # A process that the system ended (9) may have been the largest only by chance.
-            self._note(worker.video, outcome, lasting=code != -9 and reason is None)
+            self._note(video, outcome, lasting=code != -9 and reason is None)
             self._ended(worker, outcome)
             self._listener.progress(worker.place).finish("failed")
         if self._todo:
@@ -279,12 +310,13 @@ def _work(recipe: EngineRecipe, connection: Connection, threads: int | None) -> 
             torch.set_num_threads(threads)
         connection.send(("ready", None))
         while (task := connection.recv()) is not None:
-            video, wait_seconds = task
+            video, following, wait_seconds = task
             try:
                 outcome = index_one(
                     engine,
                     Path(video),
                     progress,
+                    following=None if following is None else Path(following),
                     features=recipe.features,
                     retry_failed=recipe.retry_failed,
                     lock_seconds=wait_seconds,

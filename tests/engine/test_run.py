@@ -52,7 +52,9 @@ class MadeUpEngine:
         self.tried: list[tuple[str, float]] = []
         self.errors: dict[str, list[BaseException]] = {}
 
-    def index(self, video: Path, *, features: object, progress: object, lock_seconds: float) -> IndexResult:
+    def index(
+        self, video: Path, *, features: object, following: Path | None, progress: object, lock_seconds: float
+    ) -> IndexResult:
         self.tried.append((video.name, lock_seconds))
         planned = self.errors.get(video.name)
         if planned:

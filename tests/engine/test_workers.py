@@ -24,6 +24,7 @@ from hybrid.progress import NullProgress
 from indexes.archive import Archive
 from indexes.failures import failures
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
+from tests.engine.deadly_worker import work_and_die
 from tests.engine.held_worker import work_and_hold
 from tests.forked import fork_server
 
@@ -142,6 +143,28 @@ def test_a_video_that_ends_its_process_fails_alone(
     assert "signal SIGKILL" in (summary.failed[0].reason or "")
     (record,) = failures(Path(recipe.archive))
     assert not record.lasting  # the system may have ended it for want of memory
+    assert no_worker_is_left()
+
+
+@pytest.mark.usefixtures("forked")
+@pytest.mark.parametrize("deadly", ["0.mp4", "1.mp4", "2.mp4"])
+def test_a_video_that_ends_the_process_while_it_is_decoded_ahead(
+    clips: list[Path], recipe: EngineRecipe, monkeypatch: pytest.MonkeyPatch, deadly: str
+) -> None:
+    """The one that was being embedded is not to blame."""
+    monkeypatch.setattr("hybrid.engine.workers._work", partial(work_and_die, deadly))
+    good = [clip for clip in clips if clip.name != "bad.mp4"]
+    summary = index_in_workers(recipe, good, Listener(), workers=1)
+    assert {Path(outcome.video).name: outcome.status for outcome in summary.outcomes} == {
+        clip.name: "failed" if clip.name == deadly else "done" for clip in good
+    }
+    assert len(summary.outcomes) == 3
+    (record,) = failures(Path(recipe.archive))
+    assert (Path(record.path).name, record.lasting) == (deadly, True)
+    # The next run leaves it alone, also ahead.
+    assert summary.failed[0].reason in [
+        outcome.reason for outcome in index_in_workers(recipe, good, Listener(), workers=1).outcomes
+    ]
     assert no_worker_is_left()
 
 
