@@ -25,13 +25,13 @@ __all__ = ["METHODS", "measure"]
 
 def _ours(policy: str) -> Callable[[str, int], Iterator[int]]:
     def sample(video: str, threads: int) -> Iterator[int]:
-        from hybrid.engine.prefetch import prefetched
+        from hybrid.engine.decoding import decoded_ahead
         from hybrid.frames.source import open_source
         from hybrid.values import Sampling
 
-        # As the engine reads: decoding goes on, two batches ahead at most, while the model runs.
+        # As the engine reads: decoding goes on, a bounded number of bytes ahead, while the model runs.
         with open_source(video, Sampling(1.0, policy), threads=threads) as source:  # type: ignore[arg-type]
-            with prefetched(source.read()) as batches:
+            with decoded_ahead(source.read()) as batches:
                 for batch in batches:
                     yield len(batch)
 
@@ -102,7 +102,7 @@ def measure(method: str, video: str, *, threads: int, consumer_seconds: float) -
 
 def _import_libraries() -> None:
     """Imports are no part of the measurement."""
-    for name in ("av", "decord", "imageio_ffmpeg", "hybrid.frames.pyav", "hybrid.engine.prefetch"):
+    for name in ("av", "decord", "imageio_ffmpeg", "hybrid.frames.pyav", "hybrid.engine.decoding"):
         importlib.import_module(name)
 
 

@@ -9,18 +9,31 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from hybrid.engine.prefetch import Prefetch
+from hybrid.engine.prefetch import Prefetch, prefetched
 from hybrid.engine.settings import Settings, file_decoder, wanted_config
 from hybrid.frames.source import DecoderName, FrameSource, open_source
 from hybrid.values import FrameBatch, Sampling
 from indexes.archive import Archive
 from indexes.failures import known_failure
 
-__all__ = ["DecodeAhead", "Decoding"]
+__all__ = ["DecodeAhead", "Decoding", "decoded_ahead"]
+
+AHEAD_BYTES = 16 * 2**20
+"""How much decoded pictures may take up while they wait to be embedded."""
+
+
+def decoded_ahead(batches: Iterator[FrameBatch]) -> AbstractContextManager[Iterator[FrameBatch]]:
+    """The same batches, decoded in a thread that ends with the context."""
+    return prefetched(batches, ahead=AHEAD_BYTES, size_of=_picture_bytes)
+
+
+def _picture_bytes(batch: FrameBatch) -> int:
+    return batch.rgb.nbytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +54,8 @@ class Decoding:
     def __init__(self, source: FrameSource, *, ahead: DecodeAhead | None = None) -> None:
         """``ahead`` is told when everything is decoded."""
         self.source = source
-        self._batches = Prefetch(source.read(), when_made=None if ahead is None else ahead.begin_next)
+        when_made = None if ahead is None else ahead.begin_next
+        self._batches = Prefetch(source.read(), ahead=AHEAD_BYTES, size_of=_picture_bytes, when_made=when_made)
 
     @property
     def all_decoded(self) -> bool:

@@ -11,9 +11,9 @@ from types import TracebackType
 
 import numpy as np
 
+from hybrid.engine.decoding import decoded_ahead
 from hybrid.engine.feature_rows import Tower
 from hybrid.engine.gens_errors import gens_errors
-from hybrid.engine.prefetch import prefetched
 from hybrid.engine.settings import file_decoder
 from hybrid.errors import ArchiveError, FrameDecodeError, IndexDamagedError, VideoOpenError
 from hybrid.frames.source import FrameSource, open_source
@@ -198,7 +198,7 @@ def encode_rows(
     row_of = {int(timeline.ordinals[row]): int(row) for row in rows}
     pushed: list[int] = []
     given = 0
-    with prefetched(source.read(ordinals=list(row_of))) as batches:
+    with decoded_ahead(source.read(ordinals=list(row_of))) as batches:
         for batch in batches:
             for ordinal, frame in zip(batch.ordinals.tolist(), batch.rgb, strict=True):
                 pushed.append(row_of[ordinal])

@@ -1,9 +1,9 @@
-"""Let an iterator run ahead in a thread, a bounded number of items."""
+"""Let an iterator run ahead in a thread, within bounds."""
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
@@ -12,85 +12,105 @@ __all__ = ["Prefetch", "prefetched"]
 
 Item = TypeVar("Item")
 
-_END = object()
-
 
 class Prefetch(Generic[Item]):
-    """An iterator whose items are made in a thread of its own, a bounded number ahead of who takes them.
+    """An iterator whose items are made in a thread of its own, ahead of who takes them.
 
     What the iterator raises is raised where its items are taken. :meth:`close` it in any case.
 
     Args:
         items: is advanced in the thread, and only there.
-        ahead: how many items may wait, at least 1.
+        ahead: how much may wait, in ``size_of``; one item may always.
+        size_of: of an item, for instance its bytes; by default each counts 1.
         when_made: called in the thread once no further item will be made.
     """
 
-    def __init__(self, items: Iterator[Item], *, ahead: int = 2, when_made: Callable[[], None] | None = None) -> None:
-        self._items = items
-        self._waiting: queue.Queue[object] = queue.Queue(maxsize=ahead)
-        self._stop = threading.Event()
-        self._made = threading.Event()
+    def __init__(
+        self,
+        items: Iterator[Item],
+        *,
+        ahead: int = 2,
+        size_of: Callable[[Item], int] = lambda _: 1,
+        when_made: Callable[[], None] | None = None,
+    ) -> None:
+        self._items, self._ahead, self._size_of = items, ahead, size_of
         self._when_made = when_made
+        self._changed = threading.Condition()
+        self._waiting: deque[Item] = deque()
+        self._waiting_size = 0
+        self._made = False
+        self._error: BaseException | None = None
+        self._stop = False
         self._thread = threading.Thread(target=self._run, name="hybrid-prefetch", daemon=True)
         self._thread.start()
 
     @property
     def all_made(self) -> bool:
         """Whether the last item is made; it may still wait to be taken."""
-        return self._made.is_set()
+        return self._made
 
     def __iter__(self) -> Iterator[Item]:
         while True:
-            item = self._waiting.get()
-            if item is _END:
-                return
-            if isinstance(item, _Raised):
-                raise item.error
-            yield item  # type: ignore[misc]
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._made)
+                if not self._waiting:
+                    if self._error is not None:
+                        raise self._error
+                    return
+                item = self._waiting.popleft()
+                self._waiting_size -= self._size_of(item)
+                self._changed.notify_all()
+            yield item
 
     def close(self) -> None:
         """Make no more items; when this returns, the thread has ended and the iterator is closed."""
-        self._stop.set()
+        with self._changed:
+            self._stop = True
+            self._changed.notify_all()
         self._thread.join()
 
     def _run(self) -> None:
-        last: object = _END
+        error = None
+        try:
+            self._make()
+        except BaseException as exc:
+            error = exc
+        with self._changed:
+            self._made, self._error = True, error
+            self._changed.notify_all()
+        if self._when_made is not None:
+            self._when_made()
+
+    def _make(self) -> None:
         try:
             for item in self._items:
                 if not self._put(item):
                     break
-        except BaseException as exc:
-            last = _Raised(exc)
         finally:
             close = getattr(self._items, "close", None)
             if close is not None:
                 close()
-            self._made.set()
-            if self._when_made is not None:
-                self._when_made()
-            self._put(last)
 
-    def _put(self, item: object) -> bool:
-        while not self._stop.is_set():
-            try:
-                self._waiting.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
+    def _put(self, item: Item) -> bool:
+        """Have an item wait once there is room; False if nobody wants it any more."""
+        size = self._size_of(item)
+        with self._changed:
+            self._changed.wait_for(lambda: self._stop or not self._waiting or self._waiting_size + size <= self._ahead)
+            if self._stop:
+                return False
+            self._waiting.append(item)
+            self._waiting_size += size
+            self._changed.notify_all()
+            return True
 
 
 @contextmanager
-def prefetched(items: Iterator[Item], *, ahead: int = 2) -> Iterator[Iterator[Item]]:
+def prefetched(
+    items: Iterator[Item], *, ahead: int = 2, size_of: Callable[[Item], int] = lambda _: 1
+) -> Iterator[Iterator[Item]]:
     """A :class:`Prefetch` that is closed when the context is left, also if the consumer stopped early."""
-    prefetch = Prefetch(items, ahead=ahead)
+    prefetch = Prefetch(items, ahead=ahead, size_of=size_of)
     try:
         yield iter(prefetch)
     finally:
         prefetch.close()
-
-
-class _Raised:
-    def __init__(self, error: BaseException) -> None:
-        self.error = error

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from hybrid.engine.decoding import decoded_ahead
 from hybrid.engine.features import OpenedVideo
-from hybrid.engine.prefetch import prefetched
 from hybrid.engine.work import Work
 from hybrid.errors import MissingDependencyError, ModelError, VideoError
 from hybrid.scorers.interface import Replying, Trouble, VideoScorer
@@ -126,7 +126,7 @@ def _frames(work: Work, video: OpenedVideo, reading: _Decoding) -> Iterator[Byte
     rows = timeline.distinct_rows()
     row_of = {int(timeline.ordinals[row]): int(row) for row in rows}
     waiting = time.perf_counter()
-    with prefetched(video.source().read(ordinals=list(row_of))) as batches:
+    with decoded_ahead(video.source().read(ordinals=list(row_of))) as batches:
         for batch in batches:
             for ordinal, frame in zip(batch.ordinals.tolist(), batch.rgb, strict=True):
                 reading.rows.append(row_of[ordinal])

@@ -32,8 +32,9 @@ __all__ = [
 DecoderName = Literal["pyav", "decord"]
 DECODERS: tuple[DecoderName, ...] = ("pyav", "decord")
 
-DEFAULT_BATCH_BYTES = 8 * 2**20
-"""How large a batch of decoded frames may grow (one frame may always be yielded)."""
+DEFAULT_BATCH_BYTES = 2 * 2**20
+"""How large a batch of decoded frames may grow (one frame may always be yielded): small, because nobody can work
+on a batch before its last frame is decoded."""
 
 
 @dataclass(frozen=True, slots=True)

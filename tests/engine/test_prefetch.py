@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hybrid.engine.prefetch import prefetched
+from hybrid.engine.prefetch import Prefetch, prefetched
 
 
 def threads() -> list[str]:
@@ -66,4 +66,45 @@ def test_a_consumer_that_stops_early_ends_the_thread_and_closes_the_iterator() -
     with pytest.raises(RuntimeError, match="enough"):
         stop_early()
     assert closed.is_set()
+    assert threads() == []
+
+
+def test_large_items_wait_alone_and_small_ones_together() -> None:
+    made: list[int] = []
+
+    def sizes() -> Iterator[int]:
+        for size in (3, 3, 3, 20, 3):
+            made.append(size)
+            yield size
+
+    with prefetched(sizes(), ahead=6, size_of=lambda size: size) as items:
+        while len(made) < 3:  # two wait, one is held by the thread that cannot put it
+            time.sleep(0.005)
+        time.sleep(0.1)
+        assert len(made) == 3
+        assert list(items) == [3, 3, 3, 20, 3]
+
+
+def test_it_tells_when_all_is_made_while_items_still_wait() -> None:
+    told = threading.Event()
+    prefetch = Prefetch(iter([1, 2]), ahead=2, when_made=told.set)
+    assert told.wait(60)
+    assert prefetch.all_made
+    assert list(prefetch) == [1, 2]
+    prefetch.close()
+
+
+def test_an_iterator_that_cannot_be_closed_does_not_keep_its_consumer_waiting() -> None:
+    class Broken:
+        def __iter__(self) -> Iterator[int]:
+            return self
+
+        def __next__(self) -> int:
+            raise StopIteration
+
+        def close(self) -> None:
+            raise OSError("stale file handle")
+
+    with prefetched(Broken()) as items, pytest.raises(OSError, match="stale"):  # type: ignore[arg-type]
+        list(items)
     assert threads() == []
