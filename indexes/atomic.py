@@ -18,8 +18,8 @@ __all__ = [
     "make_folder",
     "remove_file",
     "remove_temporaries",
-    "sync_files",
     "sync_folder",
+    "sync_new_files",
     "write_atomically",
 ]
 
@@ -77,40 +77,41 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def sync_files(folder: Path, done: dict[str, tuple[int, int]]) -> None:
-    """Flush every file below a folder, and the folders themselves, to disk.
+def sync_new_files(folder: Path, done: set[str], *, rewritten: tuple[str, ...] = ()) -> None:
+    """Flush every file below a folder that was not flushed before, and the folders that hold one, to disk.
 
-    For libraries that write without flushing.
+    For libraries that write without flushing, and write most files once: those are not even looked at
+    again, so that a call costs by what is new (and a glance at the names).
 
     Args:
         folder: what to flush.
-        done: path -> (size, time of change) of what was flushed before and need not be again;
-            brought up to date.
+        done: paths of what was flushed before; brought up to date.
+        rewritten: endings of files that are written more than once, and are flushed each time.
     """
+    there: set[str] = set()
     for root, _, names in os.walk(folder):
-        fresh = False
-        for name in names:
-            path = os.path.join(root, name)
-            # A file may go while we look: another process may compact the table.
-            with contextlib.suppress(FileNotFoundError):
-                fresh |= _sync_file(path, done)
+        paths = {f"{root}{os.sep}{name}" for name in names}
+        there |= paths
+        # A file may go while we look: another process may compact the table.
+        fresh = [path for path in sorted(paths - done) if _sync_file(path)]
         if fresh:
+            done.update(path for path in fresh if not path.endswith(rewritten))
             with contextlib.suppress(FileNotFoundError):
                 sync_folder(Path(root))
+    beside = f"{folder}{os.sep}"
+    done -= {path for path in done - there if path.startswith(beside)}
 
 
-def _sync_file(path: str, done: dict[str, tuple[int, int]]) -> bool:
-    handle = os.open(path, os.O_RDONLY)
+def _sync_file(path: str) -> bool:
     try:
-        status = os.fstat(handle)
-        stamp = (status.st_size, status.st_mtime_ns)
-        if done.get(path) == stamp:
-            return False
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
         os.fsync(handle)
-        done[path] = stamp
-        return True
     finally:
         os.close(handle)
+    return True
 
 
 def is_temporary(name: str) -> bool:

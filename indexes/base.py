@@ -103,17 +103,19 @@ class VectorStore(ABC):
         """
 
     @abstractmethod
-    def search(self, key: VectorKey, query: Float32Array, top: int) -> Hits:
+    def search(self, key: VectorKey, query: Float32Array, top: int, *, vectors_hash: str | None = None) -> Hits:
         """The ``top`` rows of one video with the largest inner product (all, if it has fewer).
 
         Args:
             key: which vectors.
             query: float32 [D].
             top: at least 1.
+            vectors_hash: what :meth:`write` returned; vectors that are read from disk for this search
+                are compared with it, so that damage is never an answer.
 
         Raises:
             InputError: wrong shape or dtype, or ``top`` below 1.
-            IndexDamagedError: the vectors are gone or cannot be read.
+            IndexDamagedError: the vectors are gone, cannot be read, or are not what was written.
         """
 
     def search_many(
@@ -168,11 +170,11 @@ class VectorStore(ABC):
         """
 
     @abstractmethod
-    def read(self, key: VectorKey) -> Float32Array:
-        """All vectors under a key in order of rows: float32 [N, D].
+    def read(self, key: VectorKey, *, vectors_hash: str | None = None) -> Float32Array:
+        """All vectors under a key in order of rows: float32 [N, D]. ``vectors_hash`` as in :meth:`search`.
 
         Raises:
-            IndexDamagedError: the vectors are gone or cannot be read.
+            IndexDamagedError: the vectors are gone, cannot be read, or are not what was written.
         """
 
     @abstractmethod

@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import os
 import struct
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -27,12 +24,10 @@ from indexes.atomic import remove_file, write_atomically
 from indexes.base import Found, Scored, VectorKey, VectorStore, check_video_id
 from indexes.faiss_scan import MappedFiles, scan_files
 from indexes.faiss_score import score_rows
-from indexes.vectors import Float16Array, check_query, hash_vectors, rank, round_vectors
+from indexes.kept import DEFAULT_CACHE_BYTES, Kept
+from indexes.vectors import Float16Array, check_hash, check_query, hash_vectors, rank, round_vectors
 
-__all__ = ["DEFAULT_CACHE_BYTES", "FaissStore"]
-
-DEFAULT_CACHE_BYTES = 256 * 2**20
-"""How many bytes of vectors stay in memory for the next question: 20 hours of 512-d at 1 fps are 74 MB."""
+__all__ = ["FaissStore"]
 
 _PREFIX, _SUFFIX = "vectors-", ".faiss"
 
@@ -40,14 +35,11 @@ _PREFIX, _SUFFIX = "vectors-", ".faiss"
 # settings of no effect on float16, dimension, bytes a code, length of its table; bytes of all codes.
 _HEADER = struct.Struct("<4siqqq?iiifqqqq")
 
-Stamp = tuple[int, int, int]
+class _Opened(NamedTuple):
+    """An index in memory, and the hash that its vectors were found to have."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
     index: Any
-    stamp: Stamp
-    size_bytes: int
+    vectors_hash: str | None
 
 
 class FaissStore(VectorStore):
@@ -62,9 +54,7 @@ class FaissStore(VectorStore):
                 always kept.
         """
         self.folder = folder
-        self._cache_bytes = cache_bytes
-        self._opened: OrderedDict[VectorKey, _Opened] = OrderedDict()
-        self._guard = threading.Lock()
+        self._opened: Kept[_Opened] = Kept(cache_bytes)
         self._intact: dict[VectorKey, Any] = {}
         videos = str(folder / "videos")
         self._mapped = MappedFiles(
@@ -82,9 +72,9 @@ class FaissStore(VectorStore):
         write_atomically(self.path(key), _to_bytes(rounded))
         return hash_vectors(rounded)
 
-    def search(self, key: VectorKey, query: Float32Array, top: int) -> Hits:
+    def search(self, key: VectorKey, query: Float32Array, top: int, *, vectors_hash: str | None = None) -> Hits:
         check_query(query, top)
-        return self._search(key, self._open(key), query, top)
+        return self._search(key, self._open(key, vectors_hash), query, top)
 
     def search_many(
         self, keys: Sequence[VectorKey], query: Float32Array, top: int, *, threads: int = 1
@@ -115,8 +105,8 @@ class FaissStore(VectorStore):
                 found, rows = index.search(query[None], count)
         return rank(rows[0], found[0], top)
 
-    def read(self, key: VectorKey) -> Float32Array:
-        return _to_vectors(self._open(key)).astype(np.float32)
+    def read(self, key: VectorKey, *, vectors_hash: str | None = None) -> Float32Array:
+        return _view(self._open(key, vectors_hash)).astype(np.float32)
 
     def count(self, key: VectorKey) -> int:
         if not self.path(key).exists():
@@ -129,7 +119,8 @@ class FaissStore(VectorStore):
             stored = path.read_bytes()
         except OSError as exc:
             raise IndexDamagedError(f"{path}: cannot be read: {exc.strerror}") from exc
-        rounded = _to_vectors(_read_index(path))
+        index = _read_index(path)
+        rounded = _view(index)
         # The header is not part of the hash; but the bytes follow from the vectors.
         if hash_vectors(rounded) != vectors_hash or _to_bytes(rounded) != stored:
             raise IndexDamagedError(f"{path}: its content is not what was written")
@@ -138,15 +129,14 @@ class FaissStore(VectorStore):
         index = self._mapped.take(key)
         # The index is another object once the file was replaced.
         if self._intact.get(key) is not index:
-            if hash_vectors(_to_vectors(index)) != vectors_hash:
+            if hash_vectors(_view(index)) != vectors_hash:
                 return False
             self._intact[key] = index
         return True
 
     def remove(self, key: VectorKey) -> None:
         self._intact.pop(key, None)
-        with self._guard:
-            self._opened.pop(key, None)
+        self._opened.forget(key)
         self._mapped.forget(key)
         remove_file(self.path(key))
 
@@ -156,12 +146,11 @@ class FaissStore(VectorStore):
             yield VectorKey(path.parent.name, path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX))
 
     def close(self) -> None:
-        with self._guard:
-            self._opened.clear()
+        self._opened.clear()
         self._intact.clear()
         self._mapped.close()
 
-    def _open(self, key: VectorKey) -> Any:
+    def _open(self, key: VectorKey, vectors_hash: str | None = None) -> Any:
         path = self.path(key)
         try:
             status = os.stat(path)
@@ -169,17 +158,12 @@ class FaissStore(VectorStore):
             raise IndexDamagedError(f"{path}: the vectors of the video cannot be read: {exc.strerror}") from exc
         # The file of a key may be written anew (after damage), so a name alone proves nothing.
         stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
-        with self._guard:
-            known = self._opened.get(key)
-            if known is not None and known.stamp == stamp:
-                self._opened.move_to_end(key)
-                return known.index
-        index = _read_index(path)
-        with self._guard:
-            self._opened[key] = _Opened(index, stamp, status.st_size)
-            self._opened.move_to_end(key)
-            while len(self._opened) > 1 and sum(o.size_bytes for o in self._opened.values()) > self._cache_bytes:
-                self._opened.popitem(last=False)
+        known = self._opened.get(key, stamp)
+        if known is not None and vectors_hash in (None, known.vectors_hash):
+            return known.index
+        index = _read_index(path) if known is None else known.index
+        check_hash(_view(index), vectors_hash, where=str(path))
+        self._opened.put(key, stamp, _Opened(index, vectors_hash), status.st_size)
         return index
 
 
@@ -208,8 +192,9 @@ def _to_bytes(rounded: Float16Array) -> bytes:
     return data
 
 
-def _to_vectors(index: Any) -> Float16Array:
-    codes = faiss.vector_to_array(index.codes)
+def _view(index: Any) -> Float16Array:
+    """The vectors where they lie; good as long as the index is."""
+    codes = faiss.rev_swig_ptr(index.codes.data(), index.codes.size())
     vectors: Float16Array = codes.view("<f2").reshape(index.ntotal, index.d)
     return vectors
 

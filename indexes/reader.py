@@ -191,7 +191,7 @@ class ArchiveReader:
         Raises:
             InputError: the query does not fit the vectors, or ``top`` is below 1.
             VideoNotIndexedError: the video is not indexed.
-            IndexDamagedError: the vectors are gone or cannot be read.
+            IndexDamagedError: the vectors are gone, cannot be read, or are not what was written.
         """
 
         def action(manifest: Manifest) -> Hits:
@@ -200,7 +200,7 @@ class ArchiveReader:
                     f"query is {query.dtype} {list(query.shape)}; the vectors of video {manifest.video_id} "
                     f"have {manifest.dimension} values: was it indexed with another encoder?"
                 )
-            return self.store.search(manifest.key, query, top)
+            return self.store.search(manifest.key, query, top, vectors_hash=manifest.vectors_hash)
 
         return self._with_current(video, action)
 
@@ -209,9 +209,11 @@ class ArchiveReader:
 
         Raises:
             VideoNotIndexedError: it is not indexed.
-            IndexDamagedError: the vectors are gone or cannot be read.
+            IndexDamagedError: the vectors are gone, cannot be read, or are not what was written.
         """
-        return self._with_current(video, lambda manifest: self.store.read(manifest.key))
+        return self._with_current(
+            video, lambda manifest: self.store.read(manifest.key, vectors_hash=manifest.vectors_hash)
+        )
 
     def verify(self, video_id: str) -> Manifest:
         """Compare every stored byte of a video's timeline and vectors with the hashes in its manifest.

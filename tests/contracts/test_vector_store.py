@@ -347,3 +347,28 @@ def test_close_may_be_called_twice_and_the_store_used_after_it(store: VectorStor
     store.close()
     store.close()
     assert store.count(KEY) == 3
+
+
+def test_other_vectors_than_were_written_are_no_answer(store: VectorStore) -> None:
+    block, other = unit_vectors(12, 16, 1), unit_vectors(12, 16, 2)
+    query = unit_vectors(1, 16, 3)[0]
+    wanted = store.write(KEY, block)
+    store.write(VectorKey("ab", "02"), other)  # so that a store of one table has something else in it
+    assert_exact(store.search(KEY, query, 5, vectors_hash=wanted), block, query, 5)
+    # Also if they are in memory by now, and if nobody asked for a comparison before.
+    store.write(KEY, other)
+    store.search(KEY, query, 5)
+    for look in (
+        lambda: store.search(KEY, query, 5, vectors_hash=wanted),
+        lambda: store.read(KEY, vectors_hash=wanted),
+    ):
+        with pytest.raises(IndexDamagedError, match="not what was written"):
+            look()
+    np.testing.assert_array_equal(store.read(KEY), as_stored(other))
+
+
+def test_what_a_caller_does_with_vectors_is_its_own(store: VectorStore) -> None:
+    block = unit_vectors(12, 16, 1)
+    wanted = store.write(KEY, block)
+    store.read(KEY, vectors_hash=wanted)[:] = 0
+    np.testing.assert_array_equal(store.read(KEY, vectors_hash=wanted), as_stored(block))

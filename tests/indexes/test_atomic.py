@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexes.atomic import is_temporary, remove_file, remove_temporaries, sync_files, write_atomically
+from indexes.atomic import is_temporary, remove_file, remove_temporaries, sync_new_files, write_atomically
 
 
 def test_writing_replacing_and_removing(tmp_path: Path) -> None:
@@ -69,23 +69,42 @@ def test_only_temporary_files_are_swept(tmp_path: Path) -> None:
     remove_temporaries(tmp_path / "none")
 
 
-def test_foreign_files_are_flushed_once_and_again_when_they_change(
+def test_foreign_files_are_flushed_once_but_those_that_are_written_again_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flushed: list[int] = []
+    flushed: list[str] = []
     fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda handle: (flushed.append(handle), fsync(handle)))
+
+    def recorded(handle: int) -> None:
+        flushed.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", recorded)
     (tmp_path / "deep").mkdir()
-    path = tmp_path / "deep" / "a.lance"
-    path.write_bytes(b"1")
-    done: dict[str, tuple[int, int]] = {}
-    counts = []
-    for change in (None, None, b"22"):
-        if change:
-            path.write_bytes(change)
+    for name in ("a.lance", "hint.json"):
+        (tmp_path / "deep" / name).write_bytes(b"1")
+    done: set[str] = set()
+
+    def flush() -> list[str]:
         flushed.clear()
-        sync_files(tmp_path, done)
-        counts.append(len(flushed))
-    assert counts[0] >= 2  # the file and its folder
-    assert counts[1] == 0
-    assert counts[2] >= 2
+        sync_new_files(tmp_path, done, rewritten=(".json",))
+        return list(flushed)
+
+    assert flush() == ["a.lance", "hint.json", "deep"]
+    assert flush() == ["hint.json", "deep"]
+    (tmp_path / "deep" / "b.lance").write_bytes(b"2")
+    assert flush() == ["b.lance", "hint.json", "deep"]
+    # A name that comes again after its file was deleted is another file.
+    (tmp_path / "deep" / "a.lance").unlink()
+    flush()
+    (tmp_path / "deep" / "a.lance").write_bytes(b"3")
+    assert flush() == ["a.lance", "hint.json", "deep"]
+
+
+def test_what_is_flushed_in_one_folder_does_not_forget_another(tmp_path: Path) -> None:
+    done: set[str] = set()
+    for name in ("one", "one-more"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a").write_bytes(b"1")
+        sync_new_files(tmp_path / name, done)
+    assert len(done) == 2
