@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = [
+    "NewFiles",
     "is_temporary",
     "make_folder",
     "remove_file",
     "remove_temporaries",
     "sync_folder",
-    "sync_new_files",
     "write_atomically",
 ]
 
@@ -77,29 +77,46 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def sync_new_files(folder: Path, done: set[str], *, rewritten: tuple[str, ...] = ()) -> None:
-    """Flush every file below a folder that was not flushed before, and the folders that hold one, to disk.
+class NewFiles:
+    """Flushes what a library has written below a folder without flushing it.
 
-    For libraries that write without flushing, and write most files once: those are not even looked at
-    again, so that a call costs by what is new (and a glance at the names).
-
-    Args:
-        folder: what to flush.
-        done: paths of what was flushed before; brought up to date.
-        rewritten: endings of files that are written more than once, and are flushed each time.
+    Most of such files are written once: those are not even looked at again, so that a flush costs by
+    what is new, and a glance at the names.
     """
-    there: set[str] = set()
-    for root, _, names in os.walk(folder):
-        paths = {f"{root}{os.sep}{name}" for name in names}
-        there |= paths
-        # A file may go while we look: another process may compact the table.
-        fresh = [path for path in sorted(paths - done) if _sync_file(path)]
+
+    def __init__(self, *, rewritten: tuple[str, ...] = ()) -> None:
+        """``rewritten``: endings of files that are written more than once, and are flushed each time."""
+        self._rewritten = rewritten
+        self._flushed: dict[str, set[str]] = {}
+        self._folders: dict[str, set[str]] = {}
+
+    def flush(self, folder: Path) -> None:
+        """Flush every file below a folder that was not flushed before, and the folders that hold one, to disk."""
+        self._flush(str(folder))
+
+    def _flush(self, folder: str) -> None:
+        # A file or a folder may go while we look: another process may compact the table.
+        try:
+            names = set(os.listdir(folder))
+        except FileNotFoundError:
+            return
+        flushed, folders = self._flushed.setdefault(folder, set()), self._folders.setdefault(folder, set())
+        flushed &= names
+        folders &= names
+        fresh = False
+        for name in sorted(names - flushed - folders):
+            path = f"{folder}{os.sep}{name}"
+            if os.path.isdir(path):
+                folders.add(name)
+            elif _sync_file(path):
+                fresh = True
+                if not name.endswith(self._rewritten):
+                    flushed.add(name)
+        for name in folders:
+            self._flush(f"{folder}{os.sep}{name}")
         if fresh:
-            done.update(path for path in fresh if not path.endswith(rewritten))
             with contextlib.suppress(FileNotFoundError):
-                sync_folder(Path(root))
-    beside = f"{folder}{os.sep}"
-    done -= {path for path in done - there if path.startswith(beside)}
+                sync_folder(Path(folder))
 
 
 def _sync_file(path: str) -> bool:

@@ -179,7 +179,7 @@ def compact_archive(archive: Archive, *, approximate_from: int | None = None) ->
 
 
 def _why_grown() -> str:
-    from indexes.lance_table import RETENTION
+    from indexes.lance_upkeep import RETENTION
 
     minutes = RETENTION.total_seconds() / 60
     return (

@@ -35,6 +35,7 @@ _PREFIX, _SUFFIX = "vectors-", ".faiss"
 # settings of no effect on float16, dimension, bytes a code, length of its table; bytes of all codes.
 _HEADER = struct.Struct("<4siqqq?iiifqqqq")
 
+
 class _Opened(NamedTuple):
     """An index in memory, and the hash that its vectors were found to have."""
 

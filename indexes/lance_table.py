@@ -31,11 +31,12 @@ from lancedb.index import BTree
 
 from hybrid.errors import ArchiveError, HybridError, IndexDamagedError, InputError
 from hybrid.values import Float32Array, Hits, IntArray
-from indexes.atomic import make_folder, sync_new_files
+from indexes.atomic import NewFiles, make_folder
 from indexes.base import Found, Scored, VectorKey, VectorStore, check_video_id
 from indexes.kept import Kept
 from indexes.lance_scan import scan_table
 from indexes.lance_score import FirstRows, score_rows
+from indexes.lance_upkeep import FRAGMENTS_BEFORE_COMPACTION, REWRITTEN, retention
 from indexes.vectors import Float16Array, check_hash, check_query, hash_vectors, rank, round_vectors, similarities
 
 __all__ = ["LanceStore", "line_of"]
@@ -45,17 +46,7 @@ _KEYS_FOR_A_SCAN = 8
 
 _SCAN_ROWS = 16_384
 
-_REWRITTEN = (".json",)
-"""What Lance writes more than once: the hint at the latest version. All else has a name of its own for each version."""
-
 _log = logging.getLogger(__name__)
-
-FRAGMENTS_BEFORE_COMPACTION = 100
-"""A write adds a fragment and a version whose manifest names all fragments; unbounded, that is quadratic."""
-
-RETENTION = timedelta(minutes=10)
-"""How long replaced files stay. A reader looks at the newest version for each query, so it needs
-them for one query only; deleting at once was measured to fail most queries of a running reader."""
 
 
 class _Held(NamedTuple):
@@ -81,7 +72,7 @@ class LanceStore(VectorStore):
         self._tables: dict[int, Any] = {}
         self._first_rows: dict[int, FirstRows] = {}
         self._kept: Kept[_Held] = Kept()
-        self._synced: set[str] = set()
+        self._new_files = NewFiles(rewritten=REWRITTEN)
 
     def write(self, key: VectorKey, vectors: Float32Array) -> str:
         rounded = round_vectors(vectors)
@@ -95,7 +86,7 @@ class LanceStore(VectorStore):
                 table.add(pa.Table.from_batches([_to_batch(key, rounded)]))
                 # LanceDB itself does not flush anything to disk.
                 self._sync()
-                self._compact(table)
+                self._compact(rounded.shape[1], table)
         return wanted
 
     def search(self, key: VectorKey, query: Float32Array, top: int, *, vectors_hash: str | None = None) -> Hits:
@@ -119,9 +110,11 @@ class LanceStore(VectorStore):
             yield from super().search_many(keys, query, top, threads=threads)
             return
         wanted = set(keys)
-        for found in scan_table(self._batches(len(query)), wanted, query, top, threads=threads):
-            wanted.discard(found.key)
-            yield found
+        # A pass that fails (damage; a version that went meanwhile) is made up for by looking at each video.
+        with contextlib.suppress(IndexDamagedError):
+            for found in scan_table(self._batches(len(query)), wanted, query, top, threads=threads):
+                wanted.discard(found.key)
+                yield found
         # What the scan did not meet is of another dimension, or gone: asking for it says which.
         yield from super().search_many(sorted(wanted), query, top)
 
@@ -142,8 +135,8 @@ class LanceStore(VectorStore):
 
     def compact(self) -> None:
         with self._writing():
-            for _, table in self._all_tables():
-                table.optimize(cleanup_older_than=RETENTION)
+            for dimension, table in self._all_tables():
+                table.optimize(cleanup_older_than=retention(self._versions_folder(dimension)))
             self._sync()
 
     def _batches(self, dimension: int) -> Iterator[Any]:
@@ -287,20 +280,23 @@ class LanceStore(VectorStore):
             table.create_index("video_id", config=BTree())
         return table
 
-    def _compact(self, table: Any) -> None:
+    def _compact(self, dimension: int, table: Any) -> None:
         """Merge small fragments, bring the scalar index up to date, drop old versions."""
         if table.stats()["fragment_stats"]["num_small_fragments"] < self._most_fragments:
             return
         try:
-            table.optimize(cleanup_older_than=RETENTION)
+            table.optimize(cleanup_older_than=retention(self._versions_folder(dimension)))
             self._sync()
         except Exception as exc:
             # The vectors are stored; only the table is larger than it need be. The next write tries again.
             _log.warning("%s: LanceDB could not compact its table: %s", self._name, line_of(exc))
 
+    def _versions_folder(self, dimension: int) -> Path:
+        return self.folder / f"frames_{dimension}.lance" / "_versions"
+
     def _sync(self) -> None:
         for path in self.folder.glob("frames_*.lance"):
-            sync_new_files(path, self._synced, rewritten=_REWRITTEN)
+            self._new_files.flush(path)
 
     def _reading(self, what: str) -> AbstractContextManager[None]:
         return _seam(f"{self._name}: LanceDB cannot read {what}", IndexDamagedError)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexes.atomic import is_temporary, remove_file, remove_temporaries, sync_new_files, write_atomically
+from indexes.atomic import NewFiles, is_temporary, remove_file, remove_temporaries, write_atomically
 
 
 def test_writing_replacing_and_removing(tmp_path: Path) -> None:
@@ -83,11 +83,11 @@ def test_foreign_files_are_flushed_once_but_those_that_are_written_again_each_ti
     (tmp_path / "deep").mkdir()
     for name in ("a.lance", "hint.json"):
         (tmp_path / "deep" / name).write_bytes(b"1")
-    done: set[str] = set()
+    files = NewFiles(rewritten=(".json",))
 
     def flush() -> list[str]:
         flushed.clear()
-        sync_new_files(tmp_path, done, rewritten=(".json",))
+        files.flush(tmp_path)
         return list(flushed)
 
     assert flush() == ["a.lance", "hint.json", "deep"]
@@ -99,12 +99,4 @@ def test_foreign_files_are_flushed_once_but_those_that_are_written_again_each_ti
     flush()
     (tmp_path / "deep" / "a.lance").write_bytes(b"3")
     assert flush() == ["a.lance", "hint.json", "deep"]
-
-
-def test_what_is_flushed_in_one_folder_does_not_forget_another(tmp_path: Path) -> None:
-    done: set[str] = set()
-    for name in ("one", "one-more"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "a").write_bytes(b"1")
-        sync_new_files(tmp_path / name, done)
-    assert len(done) == 2
+    files.flush(tmp_path / "none")

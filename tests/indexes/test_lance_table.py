@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from archive_samples import unit_vectors
 
-from indexes import lance_table
+from hybrid.errors import IndexDamagedError
+from indexes import lance_table, lance_upkeep
 from indexes.base import VectorKey
 from indexes.lance_table import LanceStore
 
@@ -51,11 +53,46 @@ def test_old_versions_go_once_no_reader_can_need_them(tmp_path: Path, monkeypatc
         store.write(key(number), unit_vectors(5, 16, number))
     kept = len(list(versions.glob("*.manifest")))
     assert kept >= 12  # all are younger than the retention
-    monkeypatch.setattr(lance_table, "RETENTION", timedelta(milliseconds=1))
+    monkeypatch.setattr(lance_upkeep, "RETENTION", timedelta(milliseconds=1))
     for number in range(12, 18):
         store.write(key(number), unit_vectors(5, 16, number))
     assert len(list(versions.glob("*.manifest"))) < 8
     assert [store.count(key(number)) for number in range(18)] == [5] * 18
+
+
+def test_crowded_versions_go_sooner_and_what_is_there_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lance_table, "FRAGMENTS_BEFORE_COMPACTION", 4)
+    monkeypatch.setattr(lance_upkeep, "CROWDED_VERSIONS", 10)
+    monkeypatch.setattr(lance_upkeep, "CROWDED_RETENTION", timedelta(milliseconds=1))
+    store, reader = LanceStore(tmp_path), LanceStore(tmp_path)
+    versions = tmp_path / "frames_16.lance" / "_versions"
+    for number in range(30):
+        store.write(key(number), unit_vectors(5, 16, number))
+        assert reader.count(key(number)) == 5
+    assert len(list(versions.glob("*.manifest"))) < 20
+    assert [reader.count(key(number)) for number in range(30)] == [5] * 30
+
+
+def test_a_pass_over_a_table_whose_version_goes_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LanceStore(tmp_path)
+    keys = [key(number) for number in range(12)]
+    for number, each in enumerate(keys):
+        store.write(each, unit_vectors(5, 16, number))
+    query = unit_vectors(1, 16, 99)[0]
+    expected = {found.key: found.hits for found in store.search_many(keys, query, 3)}
+
+    def break_off(*_: object) -> Iterator[object]:
+        raise IndexDamagedError("LanceDB cannot read all videos: the file is gone")
+        yield
+
+    monkeypatch.setattr(LanceStore, "_batches", break_off)
+    found = {each.key: each.hits for each in store.search_many(keys, query, 3)}
+    assert set(found) == set(keys)
+    for each in keys:
+        one, other = expected[each], found[each]
+        assert one is not None
+        assert other is not None
+        assert one.rows.tolist() == other.rows.tolist()
 
 
 def test_a_failed_compaction_loses_nothing_and_is_said(
