@@ -5,7 +5,7 @@
 FILMS is a folder of real films; stretches of them are cut (:mod:`bench.robustness.small_videos`). Each stage
 has a core to itself: decoding one thread, CLIP one thread. Measured are
 
-* each stage alone over all videos: decode (frames are thrown away), embed (frames lie ready in memory),
+* each stage alone over all videos: decode, embed (frames lie ready in memory),
   write (vectors lie ready): their sum is the time of the stages one after another;
 * ``index`` as it is, where decoding runs ahead of embedding in a bounded queue.
 
@@ -188,9 +188,11 @@ def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, _Time]:
 
 
 def _index(engine: Any, videos: Sequence[Path]) -> None:
-    """As ``hybrid index`` does it in one process: the video that comes next is told."""
-    for video, following in zip(videos, [*videos[1:], None], strict=True):
-        engine.index(video, following=following)
+    """As ``hybrid index`` does it in one process: the videos that come next are told."""
+    from hybrid.engine.decoding import MOST_AHEAD
+
+    for place, video in enumerate(videos):
+        engine.index(video, following=videos[place + 1 :][:MOST_AHEAD])
 
 
 def _all_paced(videos: Sequence[Path]) -> list[dict[str, Any]]:
@@ -247,11 +249,12 @@ def _timed(action: Callable[[], Any]) -> tuple[Any, _Time]:
 def _memory(videos: Sequence[Path]) -> dict[str, Any]:
     """Memory of this process after each of many videos."""
     from hybrid.engine import Engine
+    from hybrid.engine.decoding import MOST_AHEAD
 
     held = []
     with tempfile.TemporaryDirectory() as folder, Engine.open(folder, preset="tiny", device="cpu") as engine:
-        for video in videos:
-            engine.index(video)
+        for place, video in enumerate(videos):
+            engine.index(video, following=videos[place + 1 :][:MOST_AHEAD])
             held.append(resident_mb())
     late = held[len(held) // 4 :]
     slope = float(np.polyfit(np.arange(len(late)), late, 1)[0])

@@ -155,7 +155,7 @@ class Engine:
         video: str | Path,
         *,
         features: bool | None = None,
-        following: str | Path | None = None,
+        following: Sequence[str | Path] = (),
         progress: Progress | None = None,
         lock_seconds: float = LOCK_SECONDS,
     ) -> IndexResult:
@@ -170,8 +170,8 @@ class Engine:
                 need neither the video nor the tower. By default if the caller named a sampler (or
                 gave one): a preset's alone is not loaded just to index. Said as True, that it cannot
                 be done is an error; by default it is a note, and the first question does its part.
-            following: the video that will be indexed next: its decoding begins when this one's has ended, while
-                frames of this one are still embedded. Only a hint.
+            following: the videos that will be indexed next, in order: their decoding begins when this one's
+                has ended, while frames of this one are still embedded. Only a hint; three are enough.
             progress: is told how far it is.
             lock_seconds: how long to wait for another process that writes this video.
 
@@ -186,7 +186,7 @@ class Engine:
             self._models,
             Path(video),
             ahead=self._ahead,
-            following=None if following is None else Path(following),
+            following=[Path(each) for each in following],
             features=features,
             progress=told,
             lock_seconds=lock_seconds,

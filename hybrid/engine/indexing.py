@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -134,7 +134,7 @@ def index_video(
     *,
     ahead: DecodeAhead,
     progress: Progress,
-    following: Path | None = None,
+    following: Sequence[Path] = (),
     changed: tuple[str, ...] = (),
     features: FeatureTap | None = None,
 ) -> IndexResult:
@@ -148,7 +148,7 @@ def index_video(
         config: how to index.
         ahead: may have begun to decode it.
         progress: is told how far it is.
-        following: the video that will be indexed next.
+        following: the videos that will be indexed next.
         changed: what is different from the index that this one replaces.
         features: makes GenS's features of the same frames.
 

@@ -44,11 +44,6 @@ class Prefetch(Generic[Item]):
         self._thread = threading.Thread(target=self._run, name="hybrid-prefetch", daemon=True)
         self._thread.start()
 
-    @property
-    def all_made(self) -> bool:
-        """Whether the last item is made; it may still wait to be taken."""
-        return self._made
-
     def __iter__(self) -> Iterator[Item]:
         while True:
             with self._changed:

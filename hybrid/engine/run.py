@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from hybrid.engine.decoding import MOST_AHEAD
 from hybrid.engine.indexing import IndexResult
 from hybrid.engine.settings import Settings
 from hybrid.errors import (
@@ -145,7 +146,7 @@ def index_here(
                 engine,
                 video,
                 progress,
-                following=todo[0][0] if todo else None,
+                following=[following for following, _ in todo[:MOST_AHEAD]],
                 features=features,
                 retry_failed=retry_failed,
                 lock_seconds=wait,
@@ -169,7 +170,7 @@ def index_one(
     video: Path,
     progress: Progress,
     *,
-    following: Path | None = None,
+    following: Sequence[Path] = (),
     features: bool | None,
     retry_failed: bool,
     lock_seconds: float,
@@ -180,7 +181,7 @@ def index_one(
         engine: indexes it.
         video: which.
         progress: is told how far it is.
-        following: the video that comes next, as in :meth:`hybrid.engine.engine.Engine.index`.
+        following: the videos that come next, as in :meth:`hybrid.engine.engine.Engine.index`.
         features: likewise.
         retry_failed: whether it is tried again if it failed before.
         lock_seconds: how long to wait for another process that writes it.

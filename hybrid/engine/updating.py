@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ def update_index(
     path: Path,
     *,
     ahead: DecodeAhead,
-    following: Path | None,
+    following: Sequence[Path],
     features: bool | None,
     progress: Progress,
     lock_seconds: float,
@@ -42,7 +43,7 @@ def update_index(
         models: what encodes its frames.
         path: file or folder.
         ahead: may have begun to decode it.
-        following: the video that will be indexed next.
+        following: the videos that will be indexed next.
         features: whether GenS's vision tower runs too; None: if the caller named a sampler.
         progress: is told how far it is.
         lock_seconds: how long to wait for another process that writes this video.

@@ -4,13 +4,14 @@ Processes are spawned, not forked: neither CUDA nor LanceDB survives a fork. A w
 at a time; the parent only listens, so it needs no model. A worker whose process dies, or that shows
 no sign of life while it decodes, costs its video and is replaced.
 
-A worker that is alone is also told which video comes next, and decodes it ahead. Where it dies
-meanwhile, either video may be to blame: both are then done again, without any other beside them.
+A worker that is alone is also told which videos come next, and decodes them ahead. Where it dies
+meanwhile, any of them may be to blame: they are then done again, without any other beside them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -25,6 +26,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
+from hybrid.engine.decoding import MOST_AHEAD
 from hybrid.engine.run import (
     WAIT_SECONDS,
     RunListener,
@@ -139,13 +141,13 @@ class _Task:
 
 @dataclass(slots=True)
 class _Worker:
-    """One process, as the parent sees it. It may decode ``following`` while it does its ``task``."""
+    """One process, as the parent sees it. It may decode the next ``following`` ones while it does its ``task``."""
 
     place: int
     process: SpawnProcess
     connection: Connection
     task: _Task | None = None
-    following: _Task | None = None
+    following: int = 0
     stage: str = ""
     began: float = 0.0
     last_sign: float = 0.0
@@ -229,10 +231,10 @@ class _Crew:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its death shows at the next look
             if self._todo:
                 task = worker.task = self._todo.popleft()
-                following = worker.following = self._following(task)
+                following = self._following(task)
+                worker.following = len(following)
                 worker.began = worker.last_sign = time.monotonic()
-                hint = None if following is None else str(following.video)
-                worker.connection.send((str(task.video), hint, task.wait_seconds))
+                worker.connection.send((str(task.video), following, task.wait_seconds))
                 return
             worker.connection.send(None)
         if worker.task is None:
@@ -240,11 +242,12 @@ class _Crew:
             worker.process.join()
             worker.connection.close()
 
-    def _following(self, task: _Task) -> _Task | None:
+    def _following(self, task: _Task) -> list[str]:
         """What the worker may decode ahead: only where no other worker could take it first."""
-        if self._count > 1 or task.alone or not self._todo or self._todo[0].alone:
-            return None
-        return self._todo[0]
+        if self._count > 1 or task.alone:
+            return []
+        ahead = itertools.islice(self._todo, MOST_AHEAD)
+        return [str(each.video) for each in itertools.takewhile(lambda each: not each.alone, ahead)]
 
     def _look_at(self, worker: _Worker) -> None:
         silent = time.monotonic() - worker.last_sign
@@ -262,9 +265,9 @@ class _Crew:
             self._idle_deaths += 1
             if self._idle_deaths >= _MOST_STARTS:
                 raise ModelError(f"the processes that index end before they begin a video ({_describe(code)})")
-        elif worker.following is not None and reason is None:
-            self._todo[0] = replace(worker.following, alone=True)
-            self._todo.appendleft(replace(worker.task, alone=True))
+        elif worker.following and reason is None:
+            suspects = [worker.task, *(self._todo.popleft() for _ in range(worker.following))]
+            self._todo.extendleft(replace(task, alone=True) for task in reversed(suspects))
             self._listener.progress(worker.place).finish("failed")
         else:
             video, why = worker.task.video, reason or f"the process that indexed it ended ({_describe(code)})"
@@ -316,7 +319,7 @@ def _work(recipe: EngineRecipe, connection: Connection, threads: int | None) -> 
                     engine,
                     Path(video),
                     progress,
-                    following=None if following is None else Path(following),
+                    following=[Path(each) for each in following],
                     features=recipe.features,
                     retry_failed=recipe.retry_failed,
                     lock_seconds=wait_seconds,

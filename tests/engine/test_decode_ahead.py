@@ -93,9 +93,9 @@ def test_the_next_video_is_begun_while_this_one_is_embedded(
     engine: Engine, encoder: WaitingEncoder, opened: Opened, clips: list[Path]
 ) -> None:
     encoder.wait_for = opened.event(clips[1])
-    engine.index(clips[0], following=clips[1])
+    engine.index(clips[0], following=[clips[1]])
     encoder.wait_for = opened.event(clips[2])
-    engine.index(clips[1], following=clips[2])
+    engine.index(clips[1], following=[clips[2]])
     encoder.wait_for = None
     assert engine.index(clips[2]).outcome == "indexed"
     assert opened.names == ["0.mp4", "1.mp4", "2.mp4"]  # each once
@@ -103,9 +103,23 @@ def test_the_next_video_is_begun_while_this_one_is_embedded(
     assert threads() == []
 
 
+def test_several_short_videos_are_decoded_ahead(
+    engine: Engine, encoder: WaitingEncoder, opened: Opened, clips: list[Path], tmp_path: Path
+) -> None:
+    more = [write_demo_clip(tmp_path / f"{i}.mp4", [replace(DEMO_SCENES[i], seconds=2)]) for i in (3, 4)]
+    encoder.wait_for = opened.event(more[0])
+    engine.index(clips[0], following=[*clips[1:], *more])
+    assert opened.names == ["0.mp4", "1.mp4", "2.mp4", "3.mp4"]  # one, and three ahead
+    left = [*clips[1:], *more]
+    while left:
+        assert engine.index(left.pop(0), following=left).outcome == "indexed"
+    assert opened.names == ["0.mp4", "1.mp4", "2.mp4", "3.mp4", "4.mp4"]
+    assert threads() == []
+
+
 def test_the_indexes_are_those_of_one_video_after_another(engine: Engine, clips: list[Path], tmp_path: Path) -> None:
-    for video, following in zip(clips, [*clips[1:], None], strict=True):
-        engine.index(video, following=following)
+    for place, video in enumerate(clips):
+        engine.index(video, following=clips[place + 1 :])
     with Engine(Archive.open(tmp_path / "other"), engine.settings, encoder=engine._models.encoder_for(None)) as other:
         for video in clips:
             other.index(video)
@@ -116,7 +130,7 @@ def test_another_video_than_was_said(
     engine: Engine, encoder: WaitingEncoder, opened: Opened, clips: list[Path]
 ) -> None:
     encoder.wait_for = opened.event(clips[1])
-    engine.index(clips[0], following=clips[1])
+    engine.index(clips[0], following=[clips[1]])
     assert engine.index(clips[2]).outcome == "indexed"
     assert threads() == []
     encoder.wait_for = None
@@ -127,7 +141,7 @@ def test_what_was_begun_ends_with_the_engine(
     engine: Engine, encoder: WaitingEncoder, opened: Opened, clips: list[Path]
 ) -> None:
     encoder.wait_for = opened.event(clips[1])
-    engine.index(clips[0], following=clips[1])
+    engine.index(clips[0], following=[clips[1]])
     engine.close()
     for thread in threading.enumerate():
         if thread.name == "hybrid-ahead":
@@ -141,7 +155,7 @@ def test_a_video_that_is_replaced_in_between(
     video = tmp_path / "video.mp4"
     shutil.copy(clips[1], video)
     encoder.wait_for = opened.event(video)
-    engine.index(clips[0], following=video)
+    engine.index(clips[0], following=[video])
     encoder.wait_for = None
     replacement = tmp_path / "replacement.mp4"
     shutil.copy(clips[2], replacement)
@@ -157,7 +171,7 @@ def test_a_video_that_is_replaced_in_between(
 def test_a_changed_rate_is_followed(engine: Engine, encoder: WaitingEncoder, opened: Opened, clips: list[Path]) -> None:
     """What was begun at the usual rate is not taken where the index that is there says another."""
     encoder.wait_for = opened.event(clips[1])
-    engine.index(clips[0], following=clips[1])
+    engine.index(clips[0], following=[clips[1]])
     encoder.wait_for = None
     # Another process indexes it meanwhile, at two samples a second.
     given: Any = encoder
@@ -202,7 +216,7 @@ def test_what_is_known_is_not_begun_ahead(
 
     monkeypatch.setattr(decoding.DecodeAhead, "_open", look)
     encoder.wait_for = looked
-    engine.index(clips[0], following=clips[1])
+    engine.index(clips[0], following=[clips[1]])
     assert opened.names.count("1.mp4") == (known == "indexed")
 
 
@@ -213,9 +227,9 @@ def test_a_video_that_cannot_be_opened_fails_when_it_is_its_turn(
     bad = tmp_path / "bad.mp4"
     if content is not None:
         bad.write_bytes(content)
-    assert engine.index(clips[0], following=bad).outcome == "indexed"
+    assert engine.index(clips[0], following=[bad]).outcome == "indexed"
     with pytest.raises(VideoOpenError, match=r"bad\.mp4"):
-        engine.index(bad, following=clips[1])
+        engine.index(bad, following=[clips[1]])
     assert engine.index(clips[1]).outcome == "indexed"
 
 
@@ -237,9 +251,9 @@ def test_what_decoding_raises_is_raised_when_it_is_its_turn(
 
     monkeypatch.setattr(decoding, "open_source", broken)
     encoder.wait_for = opened.event(clips[1])
-    engine.index(clips[0], following=clips[1])
+    engine.index(clips[0], following=[clips[1]])
     encoder.wait_for = None
     with pytest.raises(FrameDecodeError, match="nothing of it"):
-        engine.index(clips[1], following=clips[2])
+        engine.index(clips[1], following=[clips[2]])
     assert engine.index(clips[2]).outcome == "indexed"
     assert threads() == []

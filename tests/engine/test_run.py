@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class MadeUpEngine:
         self.errors: dict[str, list[BaseException]] = {}
 
     def index(
-        self, video: Path, *, features: object, following: Path | None, progress: object, lock_seconds: float
+        self, video: Path, *, features: object, following: Sequence[Path], progress: object, lock_seconds: float
     ) -> IndexResult:
         self.tried.append((video.name, lock_seconds))
         planned = self.errors.get(video.name)
