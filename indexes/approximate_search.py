@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybrid.values import Float32Array, Hits, IntArray
-from indexes.approximate import ApproximateIndex, NearUnits
+from indexes.approximate import ApproximateIndex, NearUnits, Selection
 from indexes.approximate_files import name_of
 from indexes.effort import Effort
 from indexes.manifest import Manifest
@@ -144,18 +144,40 @@ def find_near_frames(
         effort: how much is compared.
     """
     selection = index.select([name_of(manifest) for manifest in manifests])
-    near = index.nearest(selection, query, effort.limit(top) + 1)
+    limit, on_gpu = effort.limit(top), selection.scan.most_on_gpu
+    if on_gpu is not None and on_gpu <= limit:
+        # Most questions compare fewer units than a GPU finds; only the others take a scan by the processor.
+        found, settled = _compare(archive, index, selection, manifests, query, top, effort, most=on_gpu - 1)
+        if settled:
+            return found
+    return _compare(archive, index, selection, manifests, query, top, effort, most=limit)[0]
+
+
+def _compare(
+    archive: ArchiveReader,
+    index: ApproximateIndex,
+    selection: Selection,
+    manifests: Sequence[Manifest],
+    query: Float32Array,
+    top: int,
+    effort: Effort,
+    *,
+    most: int,
+) -> tuple[NearFrames, bool]:
+    """Compare at most so many units; and whether no further one can hold one of the best frames."""
+    near = index.nearest(selection, query, most + 1)
     compared = _Compared(archive, manifests, query)
-    batch, done = effort.batch(top), 0
-    limit = min(len(near), effort.limit(top))
-    while done < limit:
+    batch, done, settled = effort.batch(top), 0, False
+    limit = min(len(near), most)
+    while done < limit and not settled:
         step = slice(done, min(done + batch, limit))
         compared.take(NearUnits(near.video[step], near.first[step], near.end[step], near.scores[step]))
         done = step.stop
-        if compared.unreadable:
-            break
-        if done < len(near) and compared.enough(float(near.scores[done]), top, effort.deviations):
-            break
+        settled = compared.unreadable or (
+            done < len(near) and compared.enough(float(near.scores[done]), top, effort.deviations)
+        )
+    settled = settled or done == len(selection.units)
     # FAISS drops units whose scores are all the same; then there may be none.
     hits = {} if compared.unreadable or not done else compared.hits(top)
-    return NearFrames(hits, compared.unreadable, len(selection.units), done, compared.frames, selection.scan.device)
+    device = selection.scan.device
+    return NearFrames(hits, compared.unreadable, len(selection.units), done, compared.frames, device), settled

@@ -18,11 +18,7 @@ from indexes.codebook import Codebook, Codes, build_scan, decode, pad_query
 __all__ = ["MOST_ON_GPU", "Scan"]
 
 MOST_ON_GPU = 2048
-"""FAISS's GPU indexes refuse to find more than so many (``GPU_MAX_SELECTION_K``).
-
-A question asks for one unit more than it may compare, by default 4097, so it takes a smaller
-:class:`~indexes.effort.Effort` to get there.
-"""
+"""FAISS's GPU indexes refuse to find more than so many (``GPU_MAX_SELECTION_K``)."""
 
 _ADDED_AT_ONCE = 65_536
 
@@ -45,6 +41,11 @@ class Scan:
         self._cpu = None if self._no_gpu is None else build_scan(book, codes)
         if self._no_gpu is not None:
             self.device = self._no_gpu
+
+    @property
+    def most_on_gpu(self) -> int | None:
+        """How many a GPU finds, if one scans; more take the processor. None where the processor scans anyway."""
+        return MOST_ON_GPU if self._no_gpu is None else None
 
     def search(self, query: Float32Array, count: int) -> tuple[Float32Array, npt.NDArray[np.int64]]:
         """The nearest codes by inner product, best first; fewer where FAISS cannot tell them apart.

@@ -48,6 +48,9 @@ _SCAN_ROWS = 16_384
 
 _log = logging.getLogger(__name__)
 
+_Versions = tuple[tuple[int, int], ...]
+"""Of each table: its dimension and its version."""
+
 
 class _Held(NamedTuple):
     """Vectors in memory, and the hash that they were found to have."""
@@ -72,6 +75,7 @@ class LanceStore(VectorStore):
         self._tables: dict[int, Any] = {}
         self._first_rows: dict[int, FirstRows] = {}
         self._kept: Kept[_Held] = Kept()
+        self._intact: dict[VectorKey, tuple[_Versions, str]] = {}
         self._new_files = NewFiles(rewritten=REWRITTEN)
 
     def write(self, key: VectorKey, vectors: Float32Array) -> str:
@@ -160,7 +164,12 @@ class LanceStore(VectorStore):
             fresh.close()
 
     def is_intact(self, key: VectorKey, vectors_hash: str) -> bool:
-        return hash_vectors(self._read(key)) == vectors_hash
+        versions = self._versions(key)
+        if self._intact.get(key) != (versions, vectors_hash):
+            if hash_vectors(self._read(key)) != vectors_hash:
+                return False
+            self._intact[key] = (versions, vectors_hash)
+        return True
 
     def remove(self, key: VectorKey) -> None:
         with self._writing():
@@ -180,6 +189,7 @@ class LanceStore(VectorStore):
         self._tables.clear()
         self._first_rows.clear()
         self._kept.clear()
+        self._intact.clear()
         self._database = None
 
     def _fresh(self) -> LanceStore:
@@ -201,7 +211,7 @@ class LanceStore(VectorStore):
         self._kept.put(key, versions, _Held(vectors, vectors_hash), vectors.nbytes)
         return vectors
 
-    def _versions(self, key: VectorKey) -> tuple[tuple[int, int], ...]:
+    def _versions(self, key: VectorKey) -> _Versions:
         with self._reading(f"video {key.video_id}"):
             return tuple((dimension, int(table.version)) for dimension, table in self._all_tables())
 

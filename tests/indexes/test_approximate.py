@@ -30,6 +30,7 @@ from archive_samples import some_index, unit_vectors, video_id
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexes import code_scan
 from indexes.approximate_build import update_approximate
 from indexes.approximate_files import ApproximateFiles
 from indexes.archive import Archive
@@ -486,7 +487,32 @@ def test_a_gpu_is_asked_for_no_more_than_it_can_find(gpu: type[PretendedGpu]) ->
         assert (len(rows), scan.device) == (count, device)
         np.testing.assert_allclose(scores, meant[rows], atol=0.02 * float(np.abs(meant).max()))
     assert gpu.built == 1
-    assert Effort().limit(1) + 1 > MOST_ON_GPU, "by default it is the processor that scans"
+
+
+@pytest.mark.parametrize(("most", "deviations", "device"), [(12, 0.0, "cuda:0"), (4, 1e9, "cpu (FAISS finds at most")])
+def test_a_gpu_answers_what_it_can_find_enough_for(
+    filled: Archive,
+    gpu: type[PretendedGpu],
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
+    deviations: float,
+    device: str,
+) -> None:
+    monkeypatch.setattr(code_scan, "MOST_ON_GPU", most)
+    manifests, query = list(filled.manifests()), query_of(3)
+    effort = Effort(units=2, most_units=20, units_per_frame=0, most_units_per_frame=0, deviations=deviations)
+    found = search_archive_vectors(filled, manifests, query, 5, effort=effort)
+    assert found.approximate is not None
+    assert found.approximate.device.startswith(device)
+    assert gpu.built == 1
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0, raising=False)
+    with Archive.open(filled.folder) as again:
+        alone = search_archive_vectors(again, manifests, query, 5, effort=effort)
+    assert alone.approximate is not None
+    assert alone.approximate.device == "cpu"
+    assert {video: hits.rows.tolist() for video, hits in found.hits.items()} == {
+        video: hits.rows.tolist() for video, hits in alone.hits.items()
+    }
 
 
 def test_a_gpu_that_fails_in_a_search_is_done_without(
