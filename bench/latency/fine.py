@@ -102,6 +102,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--distinct", type=int, nargs="+", default=[8, 32], help="new windows at once, a question each")
     parser.add_argument("--segments", type=int, default=15, help="of --frames frames: 15 of 240 s are an hour")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--checks", type=int, default=2, help="replies that are compared with those of generate")
     parser.add_argument("--upstream-repeats", type=int, default=3)
     parser.add_argument("--graphs", action="store_true", help="CUDA graphs and our own kernels")
     parser.add_argument("--no-strong", action="store_true", help="leave the strong baseline out")
@@ -310,7 +311,7 @@ class Bench:
 
     def _checks(self, tokens: int, ours: Ours, theirs: Theirs) -> dict[str, Any]:
         """Whether all ways write the same tokens (in 32 bits they must), and how often the form changes them."""
-        asked: list[str] = self._ask(2)
+        asked: list[str] = self._ask(self.arguments.checks)
         spec = PromptSpec(max_new_tokens=tokens)
         expected = [theirs.from_frames(self.windows[n % len(self.windows)], spec, text) for n, text in enumerate(asked)]
         ours.forget()
