@@ -73,6 +73,32 @@ def test_crowded_versions_go_sooner_and_what_is_there_stays(tmp_path: Path, monk
     assert [reader.count(key(number)) for number in range(30)] == [5] * 30
 
 
+def test_looking_videos_up_finds_what_a_pass_over_the_table_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LanceStore(tmp_path)
+    keys = [key(number) for number in range(30)]
+    for number, each in enumerate(keys):
+        store.write(each, unit_vectors(5, 16, number))
+    query, some = unit_vectors(1, 16, 99)[0], keys[3:15]
+    passes: list[int] = []
+    batches = LanceStore._batches
+
+    def counted(self: LanceStore, dimension: int) -> Iterator[object]:
+        passes.append(dimension)
+        return batches(self, dimension)
+
+    monkeypatch.setattr(LanceStore, "_batches", counted)
+    answers = []
+    for rows_per_lookup, expected in ((0, 0), (10**9, 1)):
+        monkeypatch.setattr(lance_table, "ROWS_PER_LOOKUP", rows_per_lookup)
+        found = {each.key: each.hits for each in store.search_many(some, query, 3)}
+        assert len(passes) == expected
+        answers.append({each: hits.rows.tolist() for each, hits in found.items() if hits is not None})
+    assert answers[0] == answers[1]
+    assert set(answers[0]) == set(some)
+
+
 def test_a_pass_over_a_table_whose_version_goes_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LanceStore(tmp_path)
     keys = [key(number) for number in range(12)]
