@@ -53,6 +53,9 @@ DEFAULT_SEGMENTS = 4
 """How many segments GenS reads: with the usual window, a thousand frames. A single segment holds as many
 frames as a scattered window, but all in one stretch, and misses an event that shows elsewhere."""
 
+DEFAULT_CONTEXT_SECONDS = 4.0
+"""How far the surroundings of one of the best frames reach, where GenS reads them too."""
+
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Endings of the files that make up a folder of images, in lower case."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -29,7 +29,7 @@ from hybrid.cli.options import (
 )
 from hybrid.errors import ArchiveFormatError, InputError, VideoOpenError
 from hybrid.spans import DEFAULT_MIN_SCORE
-from hybrid.values import DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW
+from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW
 
 if TYPE_CHECKING:
     from hybrid.cli.questions import Question
@@ -56,12 +56,15 @@ def ask(
     frames: Annotated[int, typer.Option("--frames", help="How many frames to select at most.")] = DEFAULT_FRAMES,
     window: Annotated[
         str,
-        typer.Option("--window", help="What GenS reads: scattered, segments, or a number of scattered frames."),
+        typer.Option("--window", help="What GenS reads: scattered, context, segments, or a number (scattered)."),
     ] = "scattered",
     window_frames: Annotated[
         int, typer.Option("--window-frames", help="How many frames GenS reads at once.")
     ] = DEFAULT_WINDOW,
     segments: Annotated[int, typer.Option("--segments", help="How many segments GenS reads.")] = DEFAULT_SEGMENTS,
+    context: Annotated[
+        float, typer.Option("--context", help="With --window context: seconds around a frame that are read with it.")
+    ] = DEFAULT_CONTEXT_SECONDS,
     encoder: EncoderOption = None,
     sampler: SamplerOption = None,
     prompt: PromptOption = None,
@@ -125,6 +128,7 @@ def ask(
         "window": size,
         "window_mode": mode,
         "segments": segments,
+        "context_seconds": context,
         "coarse": not no_coarse,
         "fine": not no_fine,
         "features": not no_features,
@@ -194,14 +198,14 @@ def _questions(first: str | None, more: list[str] | None, file: Path | None) -> 
 
 
 def _window(text: str, frames: int) -> tuple[WindowMode, int]:
-    if text == "scattered":
-        return "scattered", frames
-    if text == "segments":
-        return "segments", frames
+    if text in ("scattered", "context", "segments"):
+        return cast("WindowMode", text), frames
     try:
         return "scattered", int(text)
     except ValueError:
-        raise InputError(f"--window is {text!r}; legal are scattered, segments, or a number of frames") from None
+        raise InputError(
+            f"--window is {text!r}; legal are scattered, context, segments, or a number of frames"
+        ) from None
 
 
 def _ask_many(

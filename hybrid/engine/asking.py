@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybrid.clip.encoder import FrameEncoder
+from hybrid.coarse.context import window_with_context
 from hybrid.coarse.search import window_of_hits
 from hybrid.coarse.segments import best_segments, cut_segments
 from hybrid.engine.fine import run_fine
@@ -98,8 +99,20 @@ def _windows(work: Work, hits: Hits | None) -> list[Window]:
         return consecutive_windows(work.timeline.distinct_rows(), options.window)
     if options.window_mode == "scattered":
         return [window_of_hits(hits, options.window)]
+    if options.window_mode == "context":
+        return [_window_with_context(work, hits)]
     segments = cut_segments(work.timeline.distinct_rows(), options.window)
     return best_segments(segments, hits, options.segments)
+
+
+def _window_with_context(work: Work, hits: Hits) -> Window:
+    rows = work.timeline.distinct_rows()
+    reach = work.options.context_seconds
+    if reach > 0:
+        # Frames lie a little beside the grid (29.97 a second): the last one within reach must not fall out by that.
+        reach += 0.5 / work.timeline.sampling.rate
+    times = work.timeline.pts_seconds[rows]
+    return window_with_context(hits, rows, times, size=work.options.window, context_seconds=reach)
 
 
 def _answer(
@@ -148,8 +161,8 @@ def _search(work: Work, load: Callable[[], FrameEncoder]) -> Hits:
     encoded = time.perf_counter()
     options = work.options
     in_segments = options.fine and options.window_mode == "segments"
-    # A segment is judged by all its frames, and a selector chooses from all of them.
-    every = in_segments or options.select is not None
+    # A segment is judged by all its frames, what lies around a frame may be any, and a selector chooses from all.
+    every = (options.fine and options.window_mode != "scattered") or options.select is not None
     top = len(work.timeline) if every else max(options.window, options.frames)
     hits = _search_distinct(work, text.vector, top)
     ended = time.perf_counter()

@@ -37,6 +37,7 @@ from hybrid.presets import DEFAULT_PRESET
 from hybrid.progress import NullProgress, Progress
 from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import (
+    DEFAULT_CONTEXT_SECONDS,
     DEFAULT_FRAMES,
     DEFAULT_SEGMENTS,
     DEFAULT_WINDOW,
@@ -201,6 +202,7 @@ class Engine:
         window: int = DEFAULT_WINDOW,
         window_mode: WindowMode = "scattered",
         segments: int = DEFAULT_SEGMENTS,
+        context_seconds: float = DEFAULT_CONTEXT_SECONDS,
         coarse: bool = True,
         fine: bool = True,
         features: bool = True,
@@ -222,8 +224,10 @@ class Engine:
             frames: how many frames to select at most.
             window: how many frames GenS reads at once, and how many the coarse stage passes on.
             window_mode: ``scattered``: GenS reads the most similar frames, wherever they lie;
+                ``context``: the best of them together with the frames around each, as many in all;
                 ``segments``: the segments of the video that are most similar.
             segments: how many segments it reads, in that mode.
+            context_seconds: how far before and after a frame its surroundings reach, in that mode.
             coarse: False: GenS reads the whole video in consecutive windows.
             fine: False: no GenS; the most similar frames are the answer.
             features: False: GenS's features of frames are neither taken from the archive nor kept.
@@ -255,6 +259,7 @@ class Engine:
             window=window,
             window_mode=window_mode,
             segments=segments,
+            context_seconds=context_seconds,
             coarse=coarse,
             fine=fine,
             features=features,

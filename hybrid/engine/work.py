@@ -10,16 +10,17 @@ from hybrid.errors import InputError, StageFailedError
 from hybrid.scorers.registry import read_scores
 from hybrid.selectors.registry import find_selector
 from hybrid.spans import DEFAULT_MIN_SCORE
-from hybrid.values import DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW, Stage, Timeline
+from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW, Stage, Timeline
 from indexes.archive import Archive
 from indexes.manifest import Manifest
 
 __all__ = ["AskKeywords", "AskOptions", "WindowMode", "Work"]
 
-WindowMode = Literal["scattered", "segments"]
+WindowMode = Literal["scattered", "context", "segments"]
 """``scattered``: GenS reads the frames that are most similar to the question, wherever they lie, as
-it was published. ``segments``: it reads the segments of the video that are most similar; these are
-the same for all questions, which share what is read of them."""
+it was published. ``context``: the best of them and the frames right before and after each, as many in
+all. ``segments``: it reads the segments of the video that are most similar; these are the same for all
+questions, which share what is read of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class AskOptions:
             sample between them may be without a score.
         window_mode: which frames GenS reads together; see :data:`WindowMode`.
         segments: how many segments it reads, in that mode.
+        context_seconds: how far the frames around one of the best reach, in that mode.
         features: whether GenS's features of frames are taken from the archive and kept there.
         select: name of the selector that chooses the frames (see :mod:`hybrid.selectors.registry`); by
             default the best by GenS's score, or by similarity where GenS did not run.
@@ -54,6 +56,7 @@ class AskOptions:
     gap_seconds: float | None = None
     window_mode: WindowMode = "scattered"
     segments: int = DEFAULT_SEGMENTS
+    context_seconds: float = DEFAULT_CONTEXT_SECONDS
     features: bool = True
     select: str | None = None
     scores: str | None = None
@@ -73,8 +76,13 @@ class AskOptions:
             raise InputError(f"window_mode is {self.window_mode!r}; legal are {legal}")
         if self.segments < 1:
             raise InputError(f"segments is {self.segments}; it must be at least 1")
-        if self.window_mode == "segments" and not self.coarse:
-            raise InputError("the coarse stage chooses the segments; without it GenS reads the whole video anyway")
+        if not 0 <= self.context_seconds < float("inf"):
+            raise InputError(f"context_seconds is {self.context_seconds}; it must be 0 or more seconds")
+        if self.window_mode != "scattered" and not self.coarse:
+            raise InputError(
+                f"the coarse stage chooses what GenS reads in the mode {self.window_mode!r}; without it GenS reads "
+                "the whole video anyway"
+            )
         if self.select is not None:
             _check_selector(self.select)
         if self.scores is not None:
@@ -116,6 +124,7 @@ class AskKeywords(TypedDict, total=False):
     gap_seconds: float | None
     window_mode: WindowMode
     segments: int
+    context_seconds: float
     features: bool
     select: str | None
     scores: str | None

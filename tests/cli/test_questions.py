@@ -183,11 +183,13 @@ def test_windows_by_name_and_by_number(clip: Path, options: list[str]) -> None:
 
     assert stages("--window", "3")["gens"]["candidates_in"] == 3
     assert stages("--window-frames", "4", "--window", "scattered")["gens"]["candidates_in"] == 4
+    context = stages("--window", "context", "--window-frames", "3", "--context", "1")
+    assert context["gens"]["candidates_in"] == 3
     # 7 frames (the clip lasts 6.006 s) in segments of at most 2.
     segments = stages("--window", "segments", "--window-frames", "2", "--segments", "4")
     assert segments["gens"]["candidates_in"] == 7
     assert segments["gens"]["details"]["windows"] == 4  # type: ignore[index]
-    with pytest.raises(InputError, match="scattered, segments"):
+    with pytest.raises(InputError, match="scattered, context, segments"):
         run("ask", clip, "a?", "--window", "some", *options)
 
 

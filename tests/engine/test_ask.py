@@ -78,6 +78,23 @@ def test_positions_of_a_scattered_window_become_the_right_frames(open_engine: Op
         np.testing.assert_array_equal(shown, image[::2, ::2])
 
 
+def test_with_context_gens_reads_the_best_frames_and_what_is_around_them(
+    open_engine: OpenEngine, demo_clip: Path
+) -> None:
+    """One frame a second: with 2 s around it, the best frame stands in the middle of five."""
+    (best,) = open_engine().ask(demo_clip, "a red circle", fine=False, frames=1).frames
+    scorer = Recorded('{"3": 5}')
+    answer = open_engine(scorer=scorer).ask(
+        demo_clip, "a red circle", window=5, window_mode="context", context_seconds=2.0
+    )
+    assert [frame.ordinal for frame in answer.frames] == [best.ordinal + 1]
+    with open_source(demo_clip, Sampling()) as source:
+        (batch,) = list(source.read(ordinals=list(range(best.ordinal - 2, best.ordinal + 3))))
+    assert len(scorer.shown[0]) == 5
+    for shown, image in zip(scorer.shown[0], batch.rgb, strict=True):
+        np.testing.assert_array_equal(shown, image[::2, ::2])
+
+
 def test_without_a_coarse_stage_gens_reads_everything_in_windows(open_engine: OpenEngine, demo_clip: Path) -> None:
     scorer = Recorded('{"0": 3}', '{"1": 5}', '{"15": 4}')
     answer = open_engine(scorer=scorer).ask(demo_clip, "a red circle", window=16, coarse=False)
@@ -221,6 +238,10 @@ def test_faiss_and_lancedb_give_the_same_answer(open_engine: OpenEngine, demo_cl
         {"min_score": 6},
         {"gap_seconds": -1.0},
         {"coarse": False, "fine": False},
+        {"window_mode": "around"},
+        {"window_mode": "context", "coarse": False},
+        {"context_seconds": -1.0},
+        {"context_seconds": float("nan")},
     ],
 )
 def test_options_that_are_not_legal_are_refused(
