@@ -36,7 +36,10 @@ def make_demo(folder: Path, *, seed: int, seconds: float) -> World:
     """
     # Little noise: it is what an encoder spends most of a file's size on.
     world = make_world("test", seed, seconds=seconds, noise=2.0)
-    film_world(world, folder / VIDEO_FILE, crf=30)
+    # Anew, even if there is one: that may be of another seed, or an older world.
+    filmed = folder / f"{world.name}.unfinished.mp4"
+    filmed.unlink(missing_ok=True)
+    film_world(world, filmed, crf=30).replace(folder / VIDEO_FILE)
     possible = {question.text: question for question in choose_questions(world, per_kind=1000)}
     chosen = [possible[text] for text in _QUESTIONS]
     document = {
