@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.accuracy.world import frame_f1
+from bench.accuracy.world import score_f1
 from bench.metrics.moment_recall import moment_recall
 from bench.world.gens_model import PROMPT
 from bench.world.questions import ANCHOR_SCORE, ANSWER_SCORE, Question, choose_questions
@@ -111,7 +111,7 @@ def test_gens_tells_the_frames_that_answer_from_the_others(
         given = np.zeros(len(shown), np.int64)
         for frame in one.every.frames:
             given[int(np.searchsorted(shown, frame.seconds))] = frame.gens_score or 0
-        values.append(frame_f1(given, one.question.scores_at(shown), least=least))
+        values.append(score_f1(given, one.question.scores_at(shown), least=least))
     assert len(values) >= 6
     assert np.mean(values) >= threshold, values
 
