@@ -88,17 +88,26 @@ class Run:
         name: of the files.
         plan: what decides the result, as plain values; a run goes on with the plan that it began with.
         replan: go on with another plan all the same; the log says so.
+        logs: False in all processes of a run but one, which else would say everything many times.
         every_seconds: how often the state is written.
     """
 
     def __init__(
-        self, folder: Path, name: str, *, plan: Mapping[str, Any], replan: bool = False, every_seconds: float = 60.0
+        self,
+        folder: Path,
+        name: str,
+        *,
+        plan: Mapping[str, Any],
+        replan: bool = False,
+        logs: bool = True,
+        every_seconds: float = 60.0,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._state = folder / f"{name}.pt"
         self._log = folder / f"{name}.jsonl"
         self._plan = dict(plan)
         self._replan = replan
+        self._logs = logs
         self._every = every_seconds
         self._saved = self._started = time.monotonic()
         self._before = 0.0
@@ -155,6 +164,8 @@ class Run:
 
     def log(self, **values: Any) -> None:
         """Add a line to the log and print it."""
+        if not self._logs:
+            return
         line = json.dumps({**values, "seconds": round(self.seconds, 1)})
         with self._log.open("a", encoding="utf-8") as file:
             file.write(line + "\n")

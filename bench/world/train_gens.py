@@ -210,7 +210,7 @@ def train(rank: int, plan: Plan) -> None:
     tokenizer = make_tokenizer()
     model, heads = _make_model(plan, tokenizer)
     mean, scale = _even_scale(model, seed=plan.seed)
-    run = Run(plan.folder, "gens", plan=plan.deciding(), replan=plan.replan)
+    run = open_run(plan, logs=rank == 0)
     # Before the banks are drawn, which takes minutes: a run of another plan is refused at once.
     state = run.resume()
     parts, checked = _bank_parts(plan)
@@ -237,8 +237,7 @@ def train(rank: int, plan: Plan) -> None:
     if state is None and plan.minutes is not None:
         own = _steps_in(plan.minutes * 60, pupil, bank, plan)
         plan = replace(plan, steps=agree_on_steps(own, processes=plan.processes))
-        if rank == 0:
-            run.log(steps=plan.steps)
+        run.log(steps=plan.steps)
     batches = BatchPlan(plan.steps, plan.seed, rank, plan.larger, plan.skip)
     means = Means()
     for step, packed in enumerate(stream_batches(bank, batches, first=first, workers=plan.workers), start=first):
@@ -267,6 +266,11 @@ def train(rank: int, plan: Plan) -> None:
     if plan.processes > 1:
         distributed.barrier()
         distributed.destroy_process_group()
+
+
+def open_run(plan: Plan, *, logs: bool) -> Run:
+    """The run of a plan, in its folder."""
+    return Run(plan.folder, "gens", plan=plan.deciding(), replan=plan.replan, logs=logs)
 
 
 def _make_model(plan: Plan, tokenizer: Any) -> tuple[Any, Heads]:
@@ -443,6 +447,8 @@ def main() -> None:
     meeting = given["out"].resolve() / "meeting"
     meeting.unlink(missing_ok=True)
     plan = Plan(folder=given.pop("out"), meeting_place=f"file://{meeting}", **given)
+    # Here first: an error of another process comes with its traceback.
+    open_run(plan, logs=False).resume()
     if plan.processes == 1:
         train(0, plan)
     else:

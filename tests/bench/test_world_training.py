@@ -38,6 +38,8 @@ def test_a_run_goes_on_with_its_own_plan_only(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"another plan, at step 40: peak was 0.001 and is 0.002.*--replan"):
         Run(tmp_path, "clip", plan=other).resume()
     assert not (tmp_path / "clip.jsonl").exists()
+    assert Run(tmp_path, "clip", plan=other, replan=True, logs=False).resume() is not None
+    assert not (tmp_path / "clip.jsonl").exists()
     assert Run(tmp_path, "clip", plan=other, replan=True).resume() is not None
     assert lines(tmp_path, "clip")[0]["replanned"] == {"peak": [0.001, 0.002]}
 
