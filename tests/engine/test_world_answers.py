@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.accuracy.demo_video import count_right
 from bench.accuracy.world import score_f1
 from bench.metrics.moment_recall import moment_recall
 from bench.world.gens_model import PROMPT
+from bench.world.make_demo import demo_world
 from bench.world.questions import ANCHOR_SCORE, ANSWER_SCORE, Question, choose_questions
-from bench.world.scenes import World, make_world
+from bench.world.scenes import World
 from hybrid.demo import answers_rightly, best_frames, demo_questions, demo_video
 from hybrid.engine import Engine
 from hybrid.gens.frame_features import FrameFeatures
@@ -56,7 +58,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return make_world("test", 777, seconds=300.0, noise=2.0)
+    return demo_world()
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,19 @@ def asked(engine: Engine, world: World) -> list[Asked]:
     texts = [question.text for question in questions]
     every, budgeted = (engine.ask_many(demo_video(), texts, frames=frames) for frames in (EVERY_FRAME, BUDGET))
     return [Asked(*three) for three in zip(questions, every, budgeted, strict=True)]
+
+
+def test_most_questions_to_the_bundled_video_are_answered_rightly(engine: Engine) -> None:
+    counted = count_right(engine, per_kind=3, frames=12)
+    assert counted["questions"] == sum(one["questions"] for one in counted["by_kind"].values()) == 18
+    assert counted["right"] == sum(one["right"] for one in counted["by_kind"].values())
+    assert len(counted["wrong"]) == counted["questions"] - counted["right"]
+    # 76 of all 83 when this was written.
+    assert counted["right"] >= 15, counted["wrong"]
+    # The truth that the demo is shipped with is that of the world that it was filmed from.
+    asked = {question.text: question.moments for question in choose_questions(demo_world(), per_kind=EVERY_FRAME)}
+    for question in demo_questions():
+        assert np.array(question.moments) == pytest.approx(np.array(asked[question.text]), abs=0.001)
 
 
 def times(engine: Engine, video: Path) -> FloatArray:
