@@ -120,7 +120,7 @@ def compare_methods(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], 
     return {
         "frames_asked_for": frames,
         "methods": {name: _summary(record, videos, groups) for name, record in records.items()},
-        "hybrid_minus_clip_on_temporal": _difference(records, "clip-topk", videos, groups["temporal"]),
+        "hybrid_minus_clip_on_temporal": _difference(records, "clip-topk", videos, groups.get("temporal", [])),
         "hybrid_minus_uniform_on_all": _difference(records, "uniform", videos, groups["all"]),
     }
 
@@ -167,7 +167,10 @@ def _mean(values: Sequence[float], videos: Sequence[str], places: Sequence[int])
 
 def _difference(
     records: Mapping[str, _Record], other: str, videos: Sequence[str], places: Sequence[int]
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
+    """Hybrid's recall minus another method's; None where there is no such question."""
+    if not places:
+        return None
     first, second = ([records[name].recall[place] for place in places] for name in ("hybrid", other))
     return asdict(bootstrap_difference(first, second, [videos[place] for place in places]))
 
