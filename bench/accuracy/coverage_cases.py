@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.world.draw import draw_scene
 from bench.world.questions import ANSWER_SCORE, Kind, choose_questions
-from bench.world.scenes import Split, World, make_world
+from bench.world.scenes import WORLD_VERSION, Split, World, make_world
 from hybrid.clip.encoder import FrameEncoder
 from hybrid.values import ByteArray, Float32Array, FloatArray, IntArray
 
@@ -90,7 +90,7 @@ def make_cases(
         world = make_world(split, seed, seconds=length.seconds, things=length.things)
         times = np.arange(0.0, world.duration_seconds)
         # Vectors of another encoder must not meet the questions of this one.
-        file = folder / encoder.identity["weights"][:16] / f"{world.name}-{length.seconds:g}-{length.things}.npy"
+        file = folder / encoder.identity["weights"][:16] / _file_name(world, length)
         embeddings = _embeddings(world, times, encoder, file)
         ends = np.array([scene.end_seconds for scene in world.scenes])
         scenes = np.searchsorted(ends, times, side="right").astype(np.int64)
@@ -102,6 +102,10 @@ def make_cases(
             query = encoder.encode_text(question.text).vector
             truth = question.scores_at(times)
             yield Case(world.name, length.seconds, question.kind, moments, scenes, truth, embeddings, query)
+
+
+def _file_name(world: World, length: Length) -> str:
+    return f"{world.name}-{length.seconds:g}-{length.things}-v{WORLD_VERSION}.npy"
 
 
 def _embeddings(world: World, times: FloatArray, encoder: FrameEncoder, file: Path) -> Float32Array:

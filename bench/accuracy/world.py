@@ -2,90 +2,94 @@
 
 Prints a table of methods (uniform, clip-topk, gens in windows, hybrid), what GenS and CLIP do on their
 own, and one line of JSON. Intervals are bootstrapped, clustered by video.
+
+Seconds of a question are of the whole answer. Cold: GenS knows nothing of the frames yet, which are decoded and go
+through its vision tower; one question a video, with nothing taken from the archive but CLIP's index. Warm: the video
+was asked about before, and the features of frames that were read are in the archive.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from bench.metrics.bootstrap import Difference, Estimate, bootstrap_difference, bootstrap_mean
+from bench.accuracy.methods import Method, parse_method, select_frames
+from bench.metrics.bootstrap import bootstrap_difference, bootstrap_mean
+from bench.metrics.frame_f1 import frame_f1
 from bench.metrics.moment_recall import moment_recall
 from bench.report import circumstances, print_table, write_result
 from bench.world.exam import Exam, prepare_exam
 from bench.world.questions import ANCHOR_SCORE, ANSWER_SCORE, KINDS, Question, choose_questions
 from bench.world.scenes import World
+from bench.world.things import ALL_THINGS
+from hybrid.clip.encoder import load_encoder
 from hybrid.engine import Engine
+from hybrid.engine.settings import Settings
+from hybrid.errors import HybridError, InputError
 from hybrid.gens.load import load_scorer
+from hybrid.gens.qwen import QwenScorer
 from hybrid.gens.scorer import FrameScorer
 from hybrid.models.tiny import tiny_encoder, tiny_sampler
 from hybrid.progress import NullProgress
-from hybrid.values import Answer, ByteArray, FloatArray, IntArray
+from hybrid.runtime import settle_process
+from hybrid.values import Answer, ByteArray, FloatArray, IntArray, Timeline
+from indexes.archive import Archive
 
-__all__ = ["Given", "frame_f1", "given_by"]
+__all__ = ["main", "score_f1"]
 
 WINDOW: Final = 256
 TEMPORAL: Final = ("after", "before")
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What a method gave for a question: when its frames are shown, and how long each stage took."""
-
-    seconds: tuple[float, ...]
-    stages: dict[str, float]
-
-
-Method = Callable[[Engine, Exam, Question, int], Given]
-
-
-def given_by(answer: Answer) -> Given:
-    """The frames and the times of an answer."""
-    return Given(
-        tuple(frame.seconds for frame in answer.frames), {stage.name: stage.seconds for stage in answer.stages}
-    )
-
-
-def _uniform(engine: Engine, exam: Exam, question: Question, frames: int) -> Given:
-    times = _times(engine, exam)
-    places = ((np.arange(frames) + 0.5) * len(times) / frames).astype(np.int64)
-    return Given(tuple(times[np.unique(places)].tolist()), {})
-
-
-def _clip_topk(engine: Engine, exam: Exam, question: Question, frames: int) -> Given:
-    return given_by(engine.ask(exam.video, question.text, frames=frames, fine=False))
-
-
-def _gens(engine: Engine, exam: Exam, question: Question, frames: int) -> Given:
-    return given_by(engine.ask(exam.video, question.text, frames=frames, coarse=False))
-
-
-def _hybrid(engine: Engine, exam: Exam, question: Question, frames: int) -> Given:
-    return given_by(engine.ask(exam.video, question.text, frames=frames))
-
-
-METHODS: Final[dict[str, Method]] = {
-    "uniform": _uniform,
-    "clip-topk": _clip_topk,
-    "gens": _gens,
-    "hybrid": _hybrid,
+FIRST_HOUR_SEED: Final = 10_000
+METHODS: Final[Mapping[str, Method]] = {
+    "uniform": parse_method("uniform"),
+    "clip-topk": parse_method("clip"),
+    "gens": parse_method("gens"),
+    "hybrid": parse_method("hybrid"),
 }
 
 
-def _times(engine: Engine, exam: Exam) -> FloatArray:
-    """When each sampled frame of the video is shown: float64 [N]."""
-    archive = engine.archive
-    return archive.timeline(archive.require(archive.identify(exam.video))).pts_seconds
+@dataclass(slots=True)
+class _Record:
+    """What a method gave, question by question.
+
+    Attributes:
+        recall: evidence recall.
+        frames: how many it gave.
+        stages: seconds of each stage.
+        reasons: why a stage did not do what it was asked to.
+        degraded: how many answers that befell.
+        cold, warm: seconds of whole answers; see the module.
+    """
+
+    recall: list[float] = field(default_factory=list)
+    frames: list[int] = field(default_factory=list)
+    stages: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    reasons: Counter[str] = field(default_factory=Counter)
+    degraded: int = 0
+    cold: list[float] = field(default_factory=list)
+    warm: list[float] = field(default_factory=list)
+
+    def add(self, question: Question, answer: Answer) -> None:
+        """Keep what an answer shows of a method."""
+        seconds = [frame.seconds for frame in answer.frames]
+        self.recall.append(moment_recall(seconds, question.moments, within_seconds=0.0))
+        self.frames.append(len(seconds))
+        for stage in answer.stages:
+            self.stages[stage.name].append(stage.seconds)
+        self.reasons.update(stage.fallback_reason for stage in answer.stages if stage.fallback_reason)
+        self.degraded += answer.degraded
 
 
-def frame_f1(given: IntArray, truth: IntArray, *, least: int) -> float:
+def score_f1(given: IntArray, truth: IntArray, *, least: int) -> float:
     """F1 of the frames with a score of ``least`` or more; 1 where there are none and none are given.
 
     Args:
@@ -93,52 +97,82 @@ def frame_f1(given: IntArray, truth: IntArray, *, least: int) -> float:
         truth: int64 [N].
         least: smallest score that counts.
     """
-    found, wanted = given >= least, truth >= least
-    both = int((found & wanted).sum())
-    total = int(found.sum() + wanted.sum())
-    return 2 * both / total if total else 1.0
+    found, wanted = np.flatnonzero(given >= least), np.flatnonzero(truth >= least)
+    return frame_f1(found, wanted).f1 if len(wanted) else float(not len(found))
 
 
-def compare_methods(engine: Engine, exams: Sequence[Exam], *, frames: int) -> dict[str, Any]:
+def compare_methods(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], *, frames: int) -> dict[str, Any]:
     """Evidence recall of every method on the same questions, and how they differ."""
-    recall: dict[str, list[float]] = {name: [] for name in METHODS}
-    stages: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in METHODS}
-    counts: dict[str, list[int]] = {name: [] for name in METHODS}
-    asked = [(exam, question) for exam in exams for question in exam.questions]
-    for exam, question in asked:
-        for name, method in METHODS.items():
-            given = method(engine, exam, question, frames)
-            recall[name].append(moment_recall(given.seconds, question.moments, within_seconds=0.0))
-            counts[name].append(len(given.seconds))
-            for stage, seconds in given.stages.items():
-                stages[name][stage].append(seconds)
-    videos = [exam.world.name for exam, _ in asked]
-    kinds = [question.kind for _, question in asked]
-    groups = {"all": list(range(len(asked)))}
-    groups["temporal"] = [place for place, kind in enumerate(kinds) if kind in TEMPORAL]
-    groups |= {kind: [place for place, other in enumerate(kinds) if other == kind] for kind in KINDS}
+    records = {name: _Record() for name in METHODS}
+    for number, exam in enumerate(exams):
+        _ask_cold(engine, scorer, exam, exam.questions[number % len(exam.questions)], records, frames)
+        for place, question in enumerate(exam.questions):
+            for name, method in METHODS.items():
+                started = time.perf_counter()
+                answer = select_frames(engine, method, exam.video, question.text, {"frames": frames})
+                # The first question about a video brings GenS's features into the archive.
+                if place > 0:
+                    records[name].warm.append(time.perf_counter() - started)
+                records[name].add(question, answer)
+    asked = [(exam.world.name, question) for exam in exams for question in exam.questions]
+    videos = [video for video, _ in asked]
+    groups = _groups([question for _, question in asked])
     return {
         "frames_asked_for": frames,
-        "methods": {
-            name: {
-                "evidence_recall": {group: asdict(_mean(recall[name], videos, rows)) for group, rows in groups.items()},
-                "mean_frames": statistics.mean(counts[name]),
-                "median_seconds": {stage: statistics.median(all_of) for stage, all_of in stages[name].items()},
-            }
-            for name in METHODS
-        },
-        "hybrid_minus_clip_on_temporal": asdict(_difference(recall, "clip-topk", videos, groups["temporal"])),
-        "hybrid_minus_uniform_on_all": asdict(_difference(recall, "uniform", videos, groups["all"])),
+        "methods": {name: _summary(record, videos, groups) for name, record in records.items()},
+        "hybrid_minus_clip_on_temporal": _difference(records, "clip-topk", videos, groups.get("temporal", [])),
+        "hybrid_minus_uniform_on_all": _difference(records, "uniform", videos, groups["all"]),
     }
 
 
-def _mean(values: Sequence[float], videos: Sequence[str], rows: Sequence[int]) -> Estimate:
-    return bootstrap_mean([values[row] for row in rows], [videos[row] for row in rows])
+def _ask_cold(
+    engine: Engine, scorer: FrameScorer, exam: Exam, question: Question, records: Mapping[str, _Record], frames: int
+) -> None:
+    for name, method in METHODS.items():
+        if isinstance(scorer, QwenScorer):
+            scorer.prefix_cache.clear()
+        started = time.perf_counter()
+        select_frames(engine, method, exam.video, question.text, {"frames": frames, "features": False})
+        records[name].cold.append(time.perf_counter() - started)
 
 
-def _difference(recall: dict[str, list[float]], other: str, videos: Sequence[str], rows: Sequence[int]) -> Difference:
-    first, second = ([recall[name][row] for row in rows] for name in ("hybrid", other))
-    return bootstrap_difference(first, second, [videos[row] for row in rows])
+def _groups(questions: Sequence[Question]) -> dict[str, list[int]]:
+    """Places of questions, by what they have in common; a group without questions is left out."""
+    unseen = {place for place, question in enumerate(questions) if question.held_out}
+    groups = {"all": list(range(len(questions)))}
+    groups["temporal"] = [place for place, question in enumerate(questions) if question.kind in TEMPORAL]
+    groups |= {kind: [place for place, one in enumerate(questions) if one.kind == kind] for kind in KINDS}
+    groups |= {
+        f"{name}, unseen pair": [place for place in places if place in unseen] for name, places in groups.items()
+    }
+    return {name: places for name, places in groups.items() if places}
+
+
+def _summary(record: _Record, videos: Sequence[str], groups: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    return {
+        "evidence_recall": {name: _mean(record.recall, videos, places) for name, places in groups.items()},
+        "mean_frames": statistics.mean(record.frames),
+        "degraded": {"answers": record.degraded, "reasons": dict(record.reasons.most_common())},
+        "median_seconds": {
+            "cold": statistics.median(record.cold),
+            "warm": statistics.median(record.warm) if record.warm else None,
+            "stages": {stage: statistics.median(seconds) for stage, seconds in record.stages.items()},
+        },
+    }
+
+
+def _mean(values: Sequence[float], videos: Sequence[str], places: Sequence[int]) -> dict[str, Any]:
+    return asdict(bootstrap_mean([values[place] for place in places], [videos[place] for place in places]))
+
+
+def _difference(
+    records: Mapping[str, _Record], other: str, videos: Sequence[str], places: Sequence[int]
+) -> dict[str, Any] | None:
+    """Hybrid's recall minus another method's; None where there is no such question."""
+    if not places:
+        return None
+    first, second = ([records[name].recall[place] for place in places] for name in ("hybrid", other))
+    return asdict(bootstrap_difference(first, second, [videos[place] for place in places]))
 
 
 def gens_alone(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], *, per_kind: int) -> dict[str, Any]:
@@ -147,7 +181,7 @@ def gens_alone(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], *, pe
     parsed: list[tuple[float, str]] = []
     seconds: list[float] = []
     for exam in exams:
-        times = _times(engine, exam)[:WINDOW]
+        times = _timeline(engine, exam).pts_seconds[:WINDOW]
         part = _whole_scenes(exam.world, float(times[-1]))
         # A scene that the window would cut is shown by its frames, but not in the truth: it is left out of both.
         times = times[times < part.duration_seconds]
@@ -158,7 +192,7 @@ def gens_alone(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], *, pe
             for place, score in scored.scores.items():
                 given[place] = score
             least = ANSWER_SCORE if question.kind in TEMPORAL else ANCHOR_SCORE
-            value = (frame_f1(given, truth, least=least), exam.world.name)
+            value = (score_f1(given, truth, least=least), exam.world.name)
             f1[question.kind].append(value)
             if question.kind in TEMPORAL:
                 f1["temporal"].append(value)
@@ -177,8 +211,7 @@ def gens_alone(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], *, pe
 
 
 def _frames(engine: Engine, exam: Exam, count: int) -> list[ByteArray]:
-    archive = engine.archive
-    timeline = archive.timeline(archive.require(archive.identify(exam.video)))
+    timeline = _timeline(engine, exam)
     return [rgb for _, rgb in engine.read_frames(exam.video, timeline.ordinals[:count].tolist())]
 
 
@@ -188,87 +221,169 @@ def _whole_scenes(world: World, until_seconds: float) -> World:
     return replace(world, scenes=whole)
 
 
-def clip_on_an_hour(engine: Engine, exam: Exam, *, top: int = WINDOW) -> dict[str, Any]:
-    """Of the frames that show what is asked for, the share that CLIP brings under the best 256 of an hour."""
-    times = _times(engine, exam)
-    shares, sizes = [], []
-    for question in exam.questions:
-        wanted = times[question.scores_at(times) > 0]
-        if not 0 < len(wanted) <= top:
-            continue
-        found = {frame.seconds for frame in engine.ask(exam.video, question.text, frames=top, fine=False).frames}
-        shares.append(float(np.mean([seconds in found for seconds in wanted.tolist()])))
-        sizes.append(len(wanted))
+def _timeline(engine: Engine, exam: Exam) -> Timeline:
+    """The sampled frames of the video."""
+    archive = engine.archive
+    return archive.timeline(archive.require(archive.identify(exam.video)))
+
+
+def clip_on_hours(engine: Engine, exams: Sequence[Exam], *, top: int = WINDOW) -> dict[str, Any]:
+    """Of the frames that show the asked object, the share that CLIP brings under the best 256 of a long video.
+
+    Raises:
+        InputError: there is no object that is shown in 1 to 256 frames.
+    """
+    shares: list[float] = []
+    sizes: list[int] = []
+    asked: list[tuple[str, Question]] = []
+    for exam in exams:
+        times = _timeline(engine, exam).pts_seconds
+        for question in exam.questions:
+            wanted = times[question.scores_at(times) > 0]
+            if question.kind != "object" or not 0 < len(wanted) <= top:
+                continue
+            shares.append(_share_found(engine, exam, question, wanted, top))
+            sizes.append(len(wanted))
+            asked.append((exam.world.name, question))
+    if not shares:
+        raise InputError(f"no object is shown in 1 to {top} frames of the long videos; give them another --hour")
+    videos = [video for video, _ in asked]
+    unseen = [place for place, (_, question) in enumerate(asked) if question.held_out]
     return {
-        "frames": len(times),
+        "videos": len(exams),
+        "frames": [len(_timeline(engine, exam)) for exam in exams],
         "questions": len(shares),
         "mean_frames_wanted": statistics.mean(sizes),
-        "share_in_top_256": statistics.mean(shares),
+        "share_in_top_256": _mean(shares, videos, range(len(shares))),
+        "share_in_top_256, unseen pair": _mean(shares, videos, unseen) if unseen else None,
+        "share_by_video": {name: _mean_of(shares, videos, name) for name in dict.fromkeys(videos)},
         "worst_question": min(shares),
     }
 
 
-def _encoder_identity(engine: Engine, exam: Exam) -> dict[str, Any]:
-    return dict(engine.archive.require(engine.archive.identify(exam.video)).config.encoder)
+def _share_found(engine: Engine, exam: Exam, question: Question, wanted: FloatArray, top: int) -> float:
+    found = {frame.seconds for frame in engine.ask(exam.video, question.text, frames=top, fine=False).frames}
+    return float(np.mean([seconds in found for seconds in wanted.tolist()]))
+
+
+def _mean_of(values: Sequence[float], videos: Sequence[str], name: str) -> float:
+    return statistics.mean(value for value, video in zip(values, videos, strict=True) if video == name)
 
 
 def _print(result: dict[str, Any]) -> None:
     methods = result["methods"]["methods"]
-    groups = list(next(iter(methods.values()))["evidence_recall"])
+    groups = [group for group in next(iter(methods.values()))["evidence_recall"] if "unseen" not in group]
     rows = []
     for name, figures in methods.items():
         recalls = [f"{figures['evidence_recall'][group]['value']:.3f}" for group in groups]
-        stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in figures["median_seconds"].items())
-        rows.append([name, f"{figures['mean_frames']:.1f}", *recalls, stages])
-    print_table(["method", "frames", *groups, "median seconds"], rows)
-    alone = result["gens_alone"]["frame_f1"]
+        seconds = figures["median_seconds"]
+        warm = "-" if seconds["warm"] is None else f"{seconds['warm']:.2f}"
+        stages = ", ".join(f"{stage} {median:.2f}" for stage, median in seconds["stages"].items())
+        degraded = figures["degraded"]["answers"]
+        rows.append([name, f"{figures['mean_frames']:.1f}", *recalls, degraded, f"{seconds['cold']:.2f}", warm, stages])
+    print_table(["method", "frames", *groups, "degraded", "cold s", "warm s", "median seconds of stages"], rows)
+    print_table(
+        ["evidence recall, unseen pair", *methods, "questions"],
+        [
+            [
+                group,
+                *(f"{figures['evidence_recall'][group]['value']:.3f}" for figures in methods.values()),
+                e["questions"],
+            ]
+            for group, e in next(iter(methods.values()))["evidence_recall"].items()
+            if "unseen" in group
+        ],
+    )
     print_table(
         ["GenS alone, frame F1", "value", "95 % interval", "questions"],
-        [
-            [name, f"{e['value']:.3f}", f"{e['low']:.3f} to {e['high']:.3f}", e["questions"]]
-            for name, e in alone.items()
-        ],
+        [_row(name, e) for name, e in result["gens_alone"]["frame_f1"].items()],
+    )
+    hours = result["clip_on_an_hour"]
+    print_table(
+        ["CLIP alone, share in the best 256", "value", "95 % interval", "questions"],
+        [_row(f"{hours['videos']} videos of {result['seconds_of_long_ones']:g} s", hours["share_in_top_256"])],
     )
 
 
-def main() -> None:
-    """``python -m bench.accuracy.world``."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def _row(name: str, estimate: Mapping[str, Any]) -> list[object]:
+    interval = f"{estimate['low']:.3f} to {estimate['high']:.3f}"
+    return [name, f"{estimate['value']:.3f}", interval, estimate["questions"]]
+
+
+def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--folder", type=Path, required=True, help="videos and indexes are kept here")
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--videos", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--per-kind", type=int, default=5, help="most questions of a kind about a video")
     parser.add_argument("--frames", type=int, default=16)
-    parser.add_argument("--hour", type=float, default=3600.0, help="seconds of the video that CLIP is measured on")
+    parser.add_argument("--hours", type=int, default=3, help="how many long videos CLIP is measured on")
+    parser.add_argument("--hour", type=float, default=3600.0, help="seconds of each")
     parser.add_argument("--encoder", help="by default the tiny preset's")
     parser.add_argument("--sampler", help="by default the tiny preset's")
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    encoder, sampler = given.encoder or tiny_encoder(), given.sampler or tiny_sampler()
-    scorer = load_scorer(sampler, device="auto")
+    parser.add_argument("--out", type=Path, help="file for the figures, besides the last line")
+    return parser.parse_args(argv)
+
+
+def _check(given: argparse.Namespace) -> None:
+    """Refuse what cannot be measured before a video is filmed, which takes minutes.
+
+    Raises:
+        InputError: a value is not legal.
+    """
+    for name in ("videos", "per_kind", "frames", "hours"):
+        if (value := getattr(given, name)) < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
+    for name in ("seconds", "hour"):
+        if not 0 < (value := getattr(given, name)) < float("inf"):
+            raise InputError(f"--{name} is {value}; it must be above 0")
+    if given.videos > FIRST_HOUR_SEED:
+        raise InputError(f"--videos is {given.videos}; the seeds from {FIRST_HOUR_SEED} on are those of long videos")
+    if given.folder.exists() and not given.folder.is_dir():
+        raise InputError(f"--folder is {str(given.folder)!r}, which is a file; name a folder")
+    if given.out is not None and given.out.is_dir():
+        raise InputError(f"--out is {str(given.out)!r}, which is a folder; name a file")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """``python -m bench.accuracy.world``."""
+    given = _read_arguments(argv)
+    _check(given)
+    # Now, not at the end: what is changed in the meantime is not what is measured.
+    run = circumstances()
+    encoder = load_encoder(given.encoder or tiny_encoder(), device="auto")
+    scorer = load_scorer(given.sampler or tiny_sampler(), device="auto")
     exams = [
         prepare_exam(given.folder, given.split, seed, seconds=given.seconds, per_kind=given.per_kind)
         for seed in range(given.videos)
     ]
-    hour = prepare_exam(given.folder, given.split, 10_000, seconds=given.hour, per_kind=1000, things=48)
-    with Engine.open(given.folder / "archive", encoder=encoder, sampler=sampler) as engine:
-        for exam in [*exams, hour]:
+    hours = [
+        prepare_exam(given.folder, given.split, seed, seconds=given.hour, per_kind=1000, things=len(ALL_THINGS))
+        for seed in range(FIRST_HOUR_SEED, FIRST_HOUR_SEED + given.hours)
+    ]
+    archive = Archive.open(given.folder / "archive")
+    with Engine(archive, Settings(preset="tiny"), encoder=encoder, scorer=scorer) as engine:
+        for exam in [*exams, *hours]:
             engine.index(exam.video, progress=NullProgress())
-        objects = tuple(question for question in hour.questions if question.kind == "object")
         result = {
             "split": given.split,
             "videos": len(exams),
             "seconds_of_each": given.seconds,
+            "seconds_of_long_ones": given.hour,
             "questions": sum(len(exam.questions) for exam in exams),
-            "clip_on_an_hour": clip_on_an_hour(engine, Exam(hour.world, hour.video, objects)),
+            "clip_on_an_hour": clip_on_hours(engine, hours),
             "gens_alone": gens_alone(engine, scorer, exams, per_kind=given.per_kind),
-            "methods": compare_methods(engine, exams, frames=given.frames),
-            "models": {"encoder": _encoder_identity(engine, hour), "sampler": dict(scorer.identity)},
+            "methods": compare_methods(engine, scorer, exams, frames=given.frames),
+            "models": {"encoder": dict(encoder.identity), "sampler": dict(scorer.identity)},
         }
     _print(result)
-    write_result({**circumstances(), **result}, given.out)
+    write_result({**run, **result}, given.out)
 
 
 if __name__ == "__main__":
-    main()
+    settle_process()
+    try:
+        main()
+    except HybridError as exc:
+        sys.exit(f"bench.accuracy.world: {exc}")

@@ -5,12 +5,21 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-__all__ = ["Run", "learning_rate"]
+from hybrid.errors import HybridError, InputError
+
+__all__ = ["Means", "Run", "TrainingFailedError", "learning_rate", "save_whole", "stop_unless_finite"]
+
+
+class TrainingFailedError(HybridError):
+    """A training cannot go on: what it computes is no number any more."""
 
 
 def learning_rate(step: int, *, steps: int, peak: float, warm_up: int) -> float:
@@ -21,19 +30,84 @@ def learning_rate(step: int, *, steps: int, peak: float, warm_up: int) -> float:
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
+def save_whole(state: Mapping[str, Any], path: Path) -> None:
+    """Write a state with ``torch.save`` such that a kill leaves what was there before, or all of it."""
+    unfinished = path.with_suffix(".unfinished")
+    torch.save(dict(state), unfinished)
+    unfinished.replace(path)
+
+
+def stop_unless_finite(step: int, *, loss: Tensor, gradient: Tensor, peak: float) -> None:
+    """Call before the optimizer's step, so that no weight is spoilt and the state that was saved stays good.
+
+    Args:
+        step: that is being taken, from 0.
+        loss: of its batch.
+        gradient: its norm, before it was clipped; of all processes, where several share the work.
+        peak: of the learning rate, for the message.
+
+    Raises:
+        TrainingFailedError: one of the two is infinite or not a number.
+    """
+    values = {"loss": float(loss.detach()), "norm of the gradient": float(gradient)}
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise TrainingFailedError(
+                f"the {name} of step {step + 1} is {value}, and the training stops; the state that was saved last is "
+                f"good, and the same command goes on from it; if it comes here again, begin a new folder with "
+                f"a lower rate (--peak, now {peak:g})"
+            )
+
+
+class Means:
+    """Means of losses over the steps since they were last taken, however many those were."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._steps: dict[str, int] = defaultdict(int)
+
+    def add(self, **losses: Tensor) -> None:
+        """One step's losses; they stay on their device until they are taken."""
+        for name, loss in losses.items():
+            self._sums[name] = self._sums[name] + loss.detach() if name in self._sums else loss.detach().clone()
+            self._steps[name] += 1
+
+    def take(self) -> dict[str, float]:
+        """The mean of each, to four digits; the next ones begin anew."""
+        means = {name: round(float(total) / self._steps[name], 4) for name, total in self._sums.items()}
+        self._sums.clear()
+        self._steps.clear()
+        return means
+
+
 class Run:
     """A folder that holds a run's state, replaced as a whole, and its log, one JSON object per line.
 
     Args:
         folder: made if it is not there.
         name: of the files.
+        plan: what decides the result, as plain values; a run goes on with the plan that it began with.
+        replan: go on with another plan all the same; the log says so.
+        logs: False in all processes of a run but one, which else would say everything many times.
         every_seconds: how often the state is written.
     """
 
-    def __init__(self, folder: Path, name: str, *, every_seconds: float = 60.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        plan: Mapping[str, Any],
+        replan: bool = False,
+        logs: bool = True,
+        every_seconds: float = 60.0,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._state = folder / f"{name}.pt"
         self._log = folder / f"{name}.jsonl"
+        self._plan = dict(plan)
+        self._replan = replan
+        self._logs = logs
         self._every = every_seconds
         self._saved = self._started = time.monotonic()
         self._before = 0.0
@@ -44,15 +118,39 @@ class Run:
         return self._before + time.monotonic() - self._started
 
     def resume(self) -> dict[str, Any] | None:
-        """The state that was written last, or None at the beginning."""
+        """The state that was written last, or None at the beginning.
+
+        Raises:
+            InputError: the run began with another plan, and ``replan`` is off.
+        """
         if not self._state.is_file():
             return None
         state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
+        self._check_plan(state.get("plan"), int(state["step"]))
         self._before = float(state["seconds"])
         self._started = time.monotonic()
         return state
 
-    def save(self, state: dict[str, Any], *, now: bool = False) -> bool:
+    def _check_plan(self, began: Mapping[str, Any] | None, step: int) -> None:
+        known = began or {}
+        changed = {
+            key: (known.get(key), self._plan.get(key))
+            for key in sorted({*known, *self._plan})
+            if known.get(key) != self._plan.get(key)
+        }
+        if not changed:
+            return
+        if self._replan:
+            self.log(step=step, replanned={key: list(values) for key, values in changed.items()})
+            return
+        told = ", ".join(f"{key} was {before!r} and is {now!r}" for key, (before, now) in changed.items())
+        raise InputError(
+            f"{self._state} is the state of a run with another plan, at step {step}: "
+            f"{told if began is not None else 'it does not say which'}; repeat the command that it began with, name "
+            "another folder (--out), or add --replan to go on with the new plan"
+        )
+
+    def save(self, state: Mapping[str, Any], *, now: bool = False) -> bool:
         """Write the state, if it is time to, such that a kill leaves the old one or the new one.
 
         Returns:
@@ -60,14 +158,14 @@ class Run:
         """
         if not now and time.monotonic() - self._saved < self._every:
             return False
-        unfinished = self._state.with_suffix(".unfinished")
-        torch.save({**state, "seconds": self.seconds}, unfinished)
-        unfinished.replace(self._state)
+        save_whole({**state, "plan": self._plan, "seconds": self.seconds}, self._state)
         self._saved = time.monotonic()
         return True
 
     def log(self, **values: Any) -> None:
         """Add a line to the log and print it."""
+        if not self._logs:
+            return
         line = json.dumps({**values, "seconds": round(self.seconds, 1)})
         with self._log.open("a", encoding="utf-8") as file:
             file.write(line + "\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.world.film import film_world
 from bench.world.questions import Question, choose_questions
-from bench.world.scenes import Split, World, make_world
+from bench.world.scenes import WORLD_VERSION, Split, World, make_world
 
 __all__ = ["Exam", "exam_video", "prepare_exam"]
 
@@ -37,5 +37,5 @@ def prepare_exam(
 
 
 def exam_video(folder: Path, world: World, *, seconds: float = 300.0, things: int = 24) -> Path:
-    """Where the video of an exam lies, or will lie."""
-    return folder / f"{world.name}-{seconds:g}s-{things}.mp4"
+    """Where the video of an exam lies, or will lie; its name tells what decides it, the world's version as well."""
+    return folder / f"{world.name}-{seconds:g}s-{things}-v{WORLD_VERSION}.mp4"

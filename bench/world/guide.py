@@ -71,6 +71,9 @@ class Guide:
 
     def _pointing(self, packed: Packed) -> Tensor:
         rows, places = (packed.points_to >= 0).nonzero(as_tuple=True)
+        if not len(rows):
+            # Replies that name no frame, all of them: the mean of nothing would be no number.
+            return self._seen["query"].sum() * 0.0
         query = self._turn(self._seen["query"][rows, places, : self._size], packed.positions[rows, places])
         key = self._turn(self._seen["key"][:, packed.frames, : self._size], packed.positions[:, packed.frames])
         logits = torch.einsum("pd,pnd->pn", query, key[rows]) / self._size**0.5

@@ -6,18 +6,21 @@ thing, so that every appearance of a thing is one scene.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 
 from bench.world.things import ALL_THINGS, COLOURS, SEEN_THINGS, Thing
+from hybrid.errors import InputError
 
 __all__ = [
     "FRAME_RATES",
     "VISIBLE_LEVEL",
+    "WORLD_VERSION",
     "Backdrop",
     "Placement",
     "Scene",
@@ -29,12 +32,18 @@ __all__ = [
 
 Split = Literal["train", "validation", "test"]
 
+WORLD_VERSION: Final = 1
+"""One more with every change of what a seed draws or how it is filmed; names of kept files hold it: none is stale."""
+
 FRAME_RATES: Final = (Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30))
 SHORTEST_SECONDS: Final = 2.0
 LONGEST_SECONDS: Final = 12.0
 VISIBLE_LEVEL: Final = 0.4
 """A thing counts as visible while its scene has at least this brightness in a fade."""
 
+FEWEST_THINGS: Final = 3
+"""Two may be shown at once, and the scene that follows needs another."""
+_MOST_SEEDS: Final = 1_000_000_000
 _FADE_SECONDS = 0.3
 # Far apart, so that no seed of one split can meet one of another.
 _SEED_BASE: Final[dict[Split, int]] = {"train": 0, "validation": 1_000_000_000, "test": 2_000_000_000}
@@ -167,9 +176,13 @@ def make_world(
         seconds: about how long it is; the last scene may end up to ``longest`` later.
         noise: largest camera noise of a scene.
         shortest, longest: limits of a scene's length.
-        things: how many kinds of things it shows at most.
+        things: how many kinds of things it shows at most, 3 to 48; a training video has 42 to choose from.
         frame_rate: by default one of :data:`FRAME_RATES`.
+
+    Raises:
+        InputError: a value is not legal.
     """
+    _check_world(split, seed, seconds, noise, shortest, longest, things, frame_rate)
     rng = np.random.default_rng(_SEED_BASE[split] + seed)
     known = SEEN_THINGS if split == "train" else ALL_THINGS
     chosen = [known[i] for i in rng.permutation(len(known))[:things]]
@@ -187,6 +200,33 @@ def make_world(
         now, fade_in = end, fade_out
     rate = frame_rate or FRAME_RATES[int(rng.integers(len(FRAME_RATES)))]
     return World(f"{split}-{seed:03d}", rate, 320, 240, tuple(scenes), _SEED_BASE[split] + seed)
+
+
+def _check_world(
+    split: str,
+    seed: int,
+    seconds: float,
+    noise: float,
+    shortest: float,
+    longest: float,
+    things: int,
+    frame_rate: Fraction | None,
+) -> None:
+    if split not in get_args(Split):
+        raise InputError(f"the split is {split!r}; legal are {', '.join(get_args(Split))}")
+    # A seed beyond would be one of the next split.
+    if not 0 <= seed < _MOST_SEEDS:
+        raise InputError(f"the seed is {seed}; it must be 0 to {_MOST_SEEDS - 1}")
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise InputError(f"the video is to last {seconds} s; it must be more than 0 s")
+    if not (math.isfinite(noise) and noise >= 0):
+        raise InputError(f"the noise is {noise}; it must be 0 or more")
+    if not (math.isfinite(longest) and 0 < shortest <= longest):
+        raise InputError(f"scenes are to last {shortest} to {longest} s; the first must be above 0, and not the longer")
+    if not FEWEST_THINGS <= things <= len(ALL_THINGS):
+        raise InputError(f"there are {things} kinds of things; legal are {FEWEST_THINGS} to {len(ALL_THINGS)}")
+    if frame_rate is not None and frame_rate <= 0:
+        raise InputError(f"the frame rate is {frame_rate}; it must be above 0")
 
 
 def _draw_things(rng: np.random.Generator, known: Sequence[Thing]) -> tuple[Thing, ...]:

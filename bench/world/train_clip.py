@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,11 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.world.checkpointing import Run, learning_rate
+from bench.world.checkpointing import Means, Run, learning_rate, stop_unless_finite
 from bench.world.pictures import NAMELESS, PICTURE_SIDE, Pictures, check_pictures, stream_pictures
 from bench.world.questions import KINDS, WORDINGS, word_question
 from bench.world.things import ALL_THINGS, Thing
 from bench.world.train_vision import Heads, label_loss
+from hybrid.errors import HybridError
 from hybrid.runtime import ensure_torchvision
 
 __all__ = ["MODEL_CONFIG", "PREPROCESSING", "name_picture"]
@@ -98,8 +100,23 @@ def named_first(model: Any, tokenizer: Any, batches: list[Pictures]) -> float:
     return right / total
 
 
-def train(folder: Path, *, steps: int, batch: int, peak: float, seed: int, device: torch.device, workers: int) -> None:
-    """Train the model, or go on with it; the result is written to ``folder/clip``."""
+def train(
+    folder: Path,
+    *,
+    steps: int,
+    batch: int,
+    peak: float,
+    seed: int,
+    device: torch.device,
+    workers: int,
+    replan: bool = False,
+) -> None:
+    """Train the model, or go on with it; the result is written to ``folder/clip``.
+
+    Raises:
+        InputError: the folder's run has another plan, and ``replan`` is off.
+        TrainingFailedError: a loss is no number.
+    """
     ensure_torchvision()
     import open_clip
 
@@ -111,7 +128,8 @@ def train(folder: Path, *, steps: int, batch: int, peak: float, seed: int, devic
     heads = Heads(MODEL_CONFIG["embed_dim"]).to(device)
     parameters = [*model.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.98), weight_decay=0.02)
-    run = Run(folder, "clip")
+    plan = {"steps": steps, "batch": batch, "peak": peak, "seed": seed}
+    run = Run(folder, "clip", plan=plan, replan=replan)
     first = 0
     state = run.resume()
     if state is not None:
@@ -120,7 +138,7 @@ def train(folder: Path, *, steps: int, batch: int, peak: float, seed: int, devic
         optimizer.load_state_dict(state["optimizer"])
         first = int(state["step"])
     known, every = check_pictures(seed)
-    total = torch.zeros((), device=device)
+    means = Means()
     drawn = stream_pictures(seed=seed, size=batch, first=first, last=steps, workers=workers)
     for step, pictures in enumerate(drawn, start=first):
         for group in optimizer.param_groups:
@@ -133,14 +151,13 @@ def train(folder: Path, *, steps: int, batch: int, peak: float, seed: int, devic
         loss = contrast + _HEADS_WEIGHT * label_loss(heads(seen), torch.from_numpy(pictures.labels).to(device))
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
+        stop_unless_finite(step, loss=loss, gradient=nn.utils.clip_grad_norm_(parameters, 1.0), peak=peak)
         optimizer.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, 4.6)
-        total += contrast.detach()
-        if (step + 1) % 100 == 0:
-            run.log(step=step + 1, loss=round(float(total) / 100, 4))
-            total.zero_()
+        means.add(loss=contrast)
+        if (step + 1) % 100 == 0 or step + 1 == steps:
+            run.log(step=step + 1, **means.take())
         if (step + 1) % 500 == 0 or step + 1 == steps:
             model.eval()
             run.log(
@@ -175,9 +192,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--device", type=torch.device, default="cpu", help="cpu or cuda")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw pictures ahead")
+    parser.add_argument("--replan", action="store_true", help="go on with another plan than the run began with")
     given = vars(parser.parse_args())
     train(given.pop("out"), **given)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except HybridError as exc:
+        sys.exit(f"bench.world.train_clip: {exc}")

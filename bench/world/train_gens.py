@@ -7,6 +7,8 @@ a few frames and short scenes up to windows of 256 frames.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,17 +22,19 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 
 from bench.world.bank import Bank, join_banks, make_bank
-from bench.world.checkpointing import Run, learning_rate
+from bench.world.checkpointing import Means, Run, learning_rate, save_whole, stop_unless_finite
 from bench.world.curriculum import CURRICULUM, BatchPlan, Chapter, draw_batch, stream_batches
 from bench.world.gens_model import make_model, make_tokenizer, name_what_is_seen, save_checkpoint
 from bench.world.guide import Guide
 from bench.world.packing import NOT_TAUGHT, Packed, WindowPacker
 from bench.world.pictures import stream_pictures
+from bench.world.scenes import WORLD_VERSION
 from bench.world.things import ALL_THINGS, HELD_OUT, SEEN_THINGS
 from bench.world.train_vision import Heads, frame_features
 from bench.world.windows import Window, draw_window
+from hybrid.errors import HybridError, InputError
 
-__all__ = ["exact_replies", "predict"]
+__all__ = ["Plan", "agree_on_steps", "exact_replies", "predict", "train"]
 
 _GUIDE_WEIGHT: Final = 0.3
 
@@ -122,6 +126,49 @@ class Plan:
     start: Path | None
     skip: float
     meeting_place: str
+    replan: bool = False
+
+    @property
+    def parts(self) -> int:
+        """How many processes draw the bank; each draws frames of its own."""
+        return max(self.processes, self.workers, 1)
+
+    def deciding(self) -> dict[str, Any]:
+        """What decides the result, as plain values; the folder, the machine and its speed are not among it."""
+        return {
+            "vision": _digest(self.vision),
+            "start": None if self.start is None else str(self.start),
+            "parts": self.parts,
+            **{name: getattr(self, name) for name in _DECIDING},
+        }
+
+
+_DECIDING: Final = (
+    "steps",
+    "minutes",
+    "peak",
+    "seed",
+    "scenes",
+    "processes",
+    "precision",
+    "larger",
+    "skip",
+)
+
+
+def _digest(file: Path) -> str:
+    """Sixteen hexadecimal digits of a file's content.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    except OSError as exc:
+        raise InputError(
+            f"--vision is {str(file)!r}, which cannot be read: {exc.strerror}; it is the vision.pt that "
+            "python -m bench.world.train_vision --out FOLDER leaves in its folder"
+        ) from exc
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,6 +197,10 @@ def train(rank: int, plan: Plan) -> None:
 
     Every process holds the same weights all the time; the first one writes. The checkpoint is
     written to ``folder/gens``.
+
+    Raises:
+        InputError: the folder's run has another plan, and ``replan`` is off.
+        TrainingFailedError: a loss is no number.
     """
     if plan.device == "cpu":
         torch.set_num_threads(1)
@@ -159,50 +210,54 @@ def train(rank: int, plan: Plan) -> None:
     tokenizer = make_tokenizer()
     model, heads = _make_model(plan, tokenizer)
     mean, scale = _even_scale(model, seed=plan.seed)
+    run = open_run(plan, logs=rank == 0)
+    # Before the banks are drawn, which takes minutes: a run of another plan is refused at once.
+    state = run.resume()
+    parts, checked = _bank_parts(plan)
     if rank == 0:
-        _make_banks(plan, model.model.visual)
+        _make_banks([*parts, checked], model.model.visual)
     if plan.processes > 1:
         distributed.barrier()
-    bank = join_banks([_read_bank(path) for path in sorted(plan.folder.glob(_BANK.format("*")))])
-    checks = _read_bank(plan.folder / _CHECKS)
+    bank = join_banks([_read_bank(part.path) for part in parts])
+    checks = _read_bank(checked.path)
     device = torch.device(plan.device)
     guide = Guide(model.to(device), heads.to(device), mean=mean.to(device), scale=scale)
     pupil = _Pupil(model, guide, WindowPacker(tokenizer), device, getattr(torch, plan.precision))
     optimizer = torch.optim.AdamW(_decayed(pupil.learning), lr=plan.peak, betas=(0.9, 0.98))
-    run = Run(plan.folder, "gens")
-    state = run.resume()
     first = 0
     if state is not None:
         pupil.model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        first, plan = int(state["step"]), replace(plan, steps=int(state["steps"]))
+        first = int(state["step"])
+        if plan.minutes is not None or not plan.replan:
+            plan = replace(plan, steps=int(state["steps"]))
     elif plan.start is not None:
         begun = type(model).from_pretrained(plan.start, dtype=torch.float32)
         pupil.model.load_state_dict(begun.state_dict())
     if state is None and plan.minutes is not None:
-        plan = replace(plan, steps=_steps_in(plan.minutes * 60, pupil, bank, plan))
+        own = _steps_in(plan.minutes * 60, pupil, bank, plan)
+        plan = replace(plan, steps=agree_on_steps(own, processes=plan.processes))
         run.log(steps=plan.steps)
     batches = BatchPlan(plan.steps, plan.seed, rank, plan.larger, plan.skip)
-    total: dict[str, Tensor] = {}
+    means = Means()
     for step, packed in enumerate(stream_batches(bank, batches, first=first, workers=plan.workers), start=first):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps=plan.steps, peak=plan.peak, warm_up=150)
-        parts = pupil.losses(packed)
-        loss = parts["text"] + _GUIDE_WEIGHT * (parts["pointing"] + parts["carrying"] + parts["knowing"])
+        losses = pupil.losses(packed)
+        loss = losses["text"] + _GUIDE_WEIGHT * (losses["pointing"] + losses["carrying"] + losses["knowing"])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         _share_gradients(pupil.learning, plan.processes)
-        nn.utils.clip_grad_norm_(pupil.learning, 1.0)
+        norm = nn.utils.clip_grad_norm_(pupil.learning, 1.0)
+        stop_unless_finite(step, loss=loss, gradient=norm, peak=plan.peak)
         optimizer.step()
-        total = {name: total.get(name, 0.0) + part.detach() for name, part in parts.items()}
         if rank > 0:
             continue
+        means.add(**losses)
         last = step + 1 == plan.steps
         chapter = batches.chapter(step)
         if (step + 1) % 50 == 0 or last:
-            means = {name: round(float(part) / 50, 4) for name, part in total.items()}
-            run.log(step=step + 1, **means, frames=list(chapter.lesson.frames))
-            total = {}
+            run.log(step=step + 1, **means.take(), frames=list(chapter.lesson.frames))
         if (step + 1) % 250 == 0 or last:
             run.log(step=step + 1, exact=_check(pupil, checks, chapter))
         done = {"model": pupil.model.state_dict(), "optimizer": optimizer.state_dict()}
@@ -211,6 +266,11 @@ def train(rank: int, plan: Plan) -> None:
     if plan.processes > 1:
         distributed.barrier()
         distributed.destroy_process_group()
+
+
+def open_run(plan: Plan, *, logs: bool) -> Run:
+    """The run of a plan, in its folder."""
+    return Run(plan.folder, "gens", plan=plan.deciding(), replan=plan.replan, logs=logs)
 
 
 def _make_model(plan: Plan, tokenizer: Any) -> tuple[Any, Heads]:
@@ -253,7 +313,16 @@ def _steps_in(seconds: float, pupil: _Pupil, bank: Bank, plan: Plan) -> int:
         begins = chapter.until
     pupil.model.zero_grad()
     # A twentieth for the optimizer's step and the checks.
-    return int(seconds / expected / 1.05)
+    return max(1, int(seconds / expected / 1.05))
+
+
+def agree_on_steps(steps: int, *, processes: int) -> int:
+    """The number of the first process, in all of them: each measured its own time, and all must end together."""
+    if processes == 1:
+        return steps
+    agreed = torch.tensor([steps])
+    distributed.broadcast(agreed, src=0)
+    return int(agreed)
 
 
 def _share_gradients(parameters: Sequence[nn.Parameter], processes: int) -> None:
@@ -284,10 +353,6 @@ def _check(pupil: _Pupil, checks: Bank, chapter: Chapter) -> dict[str, float]:
     return exact_replies(pupil.model, batches)
 
 
-_BANK: Final = "bank-{}.pt"
-_CHECKS: Final = "checks.pt"
-
-
 @dataclass(frozen=True, slots=True)
 class _Part:
     """A part of the frames that one process draws."""
@@ -298,14 +363,23 @@ class _Part:
     seed: int
 
 
-def _make_banks(plan: Plan, visual: Any) -> None:
-    """The frames to learn from and those to check with; made once in a run, by several processes."""
-    parts = max(plan.processes, plan.workers, 1)
-    wanted = [
-        _Part(plan.folder / _BANK.format(part), plan.scenes // parts, True, plan.seed * 10_000 + part)
-        for part in range(parts)
+def _bank_parts(plan: Plan) -> tuple[list[_Part], _Part]:
+    """The parts of the bank to learn from, and the bank to check with; a file's name tells what decides its content."""
+    made_of = f"{_digest(plan.vision)}-v{WORLD_VERSION}-seed{plan.seed}"
+    parts = [
+        _Part(
+            plan.folder / f"bank-{made_of}-{plan.scenes}-{part}of{plan.parts}.pt",
+            plan.scenes // plan.parts,
+            True,
+            plan.seed * 10_000 + part,
+        )
+        for part in range(plan.parts)
     ]
-    wanted.append(_Part(plan.folder / _CHECKS, 800, False, plan.seed * 10_000 + 1000))
+    return parts, _Part(plan.folder / f"checks-{made_of}.pt", 800, False, plan.seed * 10_000 + 1000)
+
+
+def _make_banks(wanted: Sequence[_Part], visual: Any) -> None:
+    """The frames to learn from and those to check with; made once in a run, by several processes."""
     missing = [part for part in wanted if not part.path.is_file()]
     if missing:
         spawn(_make_part, args=(missing, visual.state_dict()), nprocs=len(missing))  # type: ignore[no-untyped-call]
@@ -317,7 +391,7 @@ def _make_part(number: int, parts: Sequence[_Part], tower: dict[str, Tensor]) ->
     visual = make_model(make_tokenizer()).model.visual
     visual.load_state_dict(tower)
     bank = make_bank(visual, scenes=part.scenes, things=SEEN_THINGS if part.seen_only else ALL_THINGS, seed=part.seed)
-    torch.save(bank.state(), part.path)
+    save_whole(bank.state(), part.path)
 
 
 def _read_bank(path: Path) -> Bank:
@@ -367,11 +441,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the arithmetic")
     parser.add_argument("--larger", type=float, default=1.0, help="batches so many times as large; for a GPU, 20")
+    parser.add_argument("--replan", action="store_true", help="go on with another plan than the run began with")
     given = vars(parser.parse_args())
     given["out"].mkdir(parents=True, exist_ok=True)
     meeting = given["out"].resolve() / "meeting"
     meeting.unlink(missing_ok=True)
     plan = Plan(folder=given.pop("out"), meeting_place=f"file://{meeting}", **given)
+    # Here first: an error of another process comes with its traceback.
+    open_run(plan, logs=False).resume()
     if plan.processes == 1:
         train(0, plan)
     else:
@@ -379,4 +456,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except HybridError as exc:
+        sys.exit(f"bench.world.train_gens: {exc}")

@@ -7,6 +7,7 @@ away afterwards. Colour and shape are told apart, so that pairs that were never 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.world.checkpointing import Run, learning_rate
+from bench.world.checkpointing import Means, Run, learning_rate, stop_unless_finite
 from bench.world.gens_model import PATCH_RULE, make_model, make_tokenizer
 from bench.world.pictures import NO_COLOUR, NO_SHAPE, NOT_LABELLED, Pictures, check_pictures, label_of, stream_pictures
 from bench.world.things import HELD_OUT
+from hybrid.errors import HybridError
 from hybrid.gens.pixels import patchify
 from hybrid.gens.vision import encode_patches
 
@@ -59,7 +61,9 @@ def label_loss(read: list[Tensor], labels: Tensor) -> Tensor:
         no_colour, no_shape = no_colour & (shape >= 0)[:, None], no_shape & (colour >= 0)[:, None]
         for logits, label, none in ((read[place], colour, no_colour), (read[place + 1], shape, no_shape)):
             competing = logits.masked_fill(none, -1e4)
-            losses.append(functional.cross_entropy(competing, label, ignore_index=NOT_LABELLED))
+            total = functional.cross_entropy(competing, label, ignore_index=NOT_LABELLED, reduction="sum")
+            # A batch in which nothing has a name teaches nothing; its mean would be no number.
+            losses.append(total / (label != NOT_LABELLED).sum().clamp(min=1))
     return torch.stack(losses).sum()
 
 
@@ -81,14 +85,20 @@ def exact_share(visual: Any, heads: Heads, batches: list[Pictures]) -> float:
     return right / total
 
 
-def train(folder: Path, *, steps: int, batch: int, peak: float, seed: int) -> None:
-    """Train the tower, or go on with it; the result is ``vision.pt`` in the folder."""
+def train(folder: Path, *, steps: int, batch: int, peak: float, seed: int, replan: bool = False) -> None:
+    """Train the tower, or go on with it; the result is ``vision.pt`` in the folder.
+
+    Raises:
+        InputError: the folder's run has another plan, and ``replan`` is off.
+        TrainingFailedError: a loss is no number.
+    """
     torch.manual_seed(seed)
     tower = make_model(make_tokenizer()).model.visual
     heads = Heads(tower.config.out_hidden_size)
     parameters = [*tower.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.98), weight_decay=0.02)
-    run = Run(folder, "vision")
+    plan = {"steps": steps, "batch": batch, "peak": peak, "seed": seed}
+    run = Run(folder, "vision", plan=plan, replan=replan)
     first = 0
     state = run.resume()
     if state is not None:
@@ -97,7 +107,7 @@ def train(folder: Path, *, steps: int, batch: int, peak: float, seed: int) -> No
         optimizer.load_state_dict(state["optimizer"])
         first = int(state["step"])
     seen, unseen = check_pictures(seed)
-    total = 0.0
+    means = Means()
     for step, pictures in enumerate(stream_pictures(seed=seed, size=batch, first=first, last=steps), start=first):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps=steps, peak=peak, warm_up=200)
@@ -106,12 +116,11 @@ def train(folder: Path, *, steps: int, batch: int, peak: float, seed: int) -> No
         loss = label_loss(read, labels)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(parameters, 1.0)
+        stop_unless_finite(step, loss=loss, gradient=nn.utils.clip_grad_norm_(parameters, 1.0), peak=peak)
         optimizer.step()
-        total += float(loss.detach())
-        if (step + 1) % 100 == 0:
-            run.log(step=step + 1, loss=round(total / 100, 4))
-            total = 0.0
+        means.add(loss=loss)
+        if (step + 1) % 100 == 0 or step + 1 == steps:
+            run.log(step=step + 1, **means.take())
         if (step + 1) % 500 == 0 or step + 1 == steps:
             run.log(
                 step=step + 1,
@@ -130,9 +139,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--peak", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=3)
-    given = parser.parse_args()
-    train(given.out, steps=given.steps, batch=given.batch, peak=given.peak, seed=given.seed)
+    parser.add_argument("--replan", action="store_true", help="go on with another plan than the run began with")
+    given = vars(parser.parse_args())
+    train(given.pop("out"), **given)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except HybridError as exc:
+        sys.exit(f"bench.world.train_vision: {exc}")

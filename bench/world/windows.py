@@ -13,11 +13,13 @@ from torch import Tensor
 from bench.world.bank import FRAMES_PER_SCENE, Bank
 from bench.world.questions import ANCHOR_SCORE, ANSWER_SCORE, KINDS, WORDINGS, Kind, possible_questions, word_question
 from bench.world.things import Thing
+from hybrid.errors import InputError
 from hybrid.values import IntArray
 
 __all__ = ["Lesson", "TaughtQuestion", "Window", "draw_window", "write_reply"]
 
 _BLACK_SHARE: Final = 0.06
+_MOST_TRIES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,9 @@ def draw_window(
         frames: how many.
         questions: how many.
         about: if given, a thing that the window shows.
+
+    Raises:
+        InputError: the bank is too small for the lesson.
     """
     known = bank.known
     most = int(rng.integers(lesson.things[0], lesson.things[1] + 1))
@@ -158,12 +163,20 @@ def _draw_runs(
 
 
 def _draw_scene(rng: np.random.Generator, bank: Bank, known: Sequence[Thing]) -> tuple[Thing, ...]:
-    """One or two of the things, in an order that the bank has."""
-    while True:
+    """One or two of the things, in an order that the bank has.
+
+    Raises:
+        InputError: in thousands of tries the bank had none.
+    """
+    for _ in range(_MOST_TRIES):
         count = min(len(known), 2 if rng.random() < 0.5 else 1)
         things = tuple(known[i] for i in rng.permutation(len(known))[:count])
         if things in bank.by_things:
             return things
+    raise InputError(
+        f"in {_MOST_TRIES} tries no scene was found, in a bank of {len(bank.features)}, that shows nothing but "
+        f"{', '.join(map(str, known)) or 'nothing'}; draw a larger bank (--scenes)"
+    )
 
 
 def _draw_questions(
@@ -211,16 +224,25 @@ def _add_edges(by_kind: dict[Kind, list[_Asked]], runs: list[_Run]) -> None:
 
 
 def _draw_absent(rng: np.random.Generator, runs: list[_Run], known: Sequence[Thing], kind: Kind) -> tuple[Thing, ...]:
-    """Things that the window does not show; for a relation, at times a pair the other way round."""
+    """Things that the window does not show; for a relation, at times a pair the other way round.
+
+    Raises:
+        InputError: it shows all there are.
+    """
     shown = {thing for run in runs for thing in run.things}
     if kind == "relation":
         pairs = {run.things for run in runs if len(run.things) == 2}
         swapped = sorted({(b, a) for a, b in pairs} - pairs)
         if swapped and rng.random() < 0.7:
             return swapped[int(rng.integers(len(swapped)))]
-        while True:
+        for _ in range(_MOST_TRIES):
             first, second = (known[i] for i in rng.permutation(len(known))[:2])
             if (first, second) not in pairs:
                 return first, second
     absent = [thing for thing in known if thing not in shown]
+    if kind == "relation" or not absent:
+        raise InputError(
+            f"the window shows all that the bank knows ({len(known)} things), and nothing is left to ask for in vain; "
+            "draw a larger bank (--scenes)"
+        )
     return (absent[int(rng.integers(len(absent)))],)

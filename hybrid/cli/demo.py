@@ -21,7 +21,7 @@ def demo(
 ) -> None:
     """Index the bundled video with the tiny models, ask it some questions, and hold the answers against the truth.
 
-    Exit code 1 if an answer is wrong.
+    Exit code 1 if an answer is wrong, 2 if the results cannot be put where --out says.
     """
     import shlex
 
@@ -29,7 +29,7 @@ def demo(
     from hybrid.demo import demo_questions, demo_video
     from hybrid.engine import Engine
 
-    out.mkdir(parents=True, exist_ok=True)
+    _make_folder(out)
     archive = out / "archive"
     command = ["hybrid", "index", str(demo_video()), "--archive", str(archive), "--preset", "tiny"]
     typer.echo(f"$ {shlex.join(command)}")
@@ -44,6 +44,24 @@ def demo(
     )
     if right < len(questions):
         raise typer.Exit(1)
+
+
+def _make_folder(out: Path) -> None:
+    """Make the folder for the results, and those above it.
+
+    Raises:
+        InputError: a file is in the way, or the folder cannot be made.
+    """
+    from hybrid.errors import InputError
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        why = "that is a file" if out.exists() else exc.strerror or str(exc)
+        raise InputError(
+            f"--out is {str(out)!r}, and that folder cannot be made: {why}; "
+            "name a folder that is there or can be made, for instance --out demo-out"
+        ) from exc
 
 
 def _ask(engine: Engine, question: DemoQuestion, out: Path, place: int, archive: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.world.draw import draw_scene
+from bench.world.exam import exam_video
 from bench.world.film import film_world
 from bench.world.gens_model import make_tokenizer
 from bench.world.questions import KINDS, WORDINGS, ask_questions, choose_questions
-from bench.world.scenes import FRAME_RATES, VISIBLE_LEVEL, Split, World, make_scene, make_world
+from bench.world.scenes import FRAME_RATES, VISIBLE_LEVEL, WORLD_VERSION, Split, World, make_scene, make_world
 from bench.world.things import ALL_THINGS, COLOURS, HELD_OUT, NAMELESS_SHAPES, SEEN_THINGS, SHAPES, Thing
 from bench.world.windows import write_reply
+from hybrid.errors import InputError
 from hybrid.frames.source import open_source
 from hybrid.gens.reply import parse_reply
 from hybrid.values import ByteArray, Sampling
@@ -184,3 +187,48 @@ def test_a_film_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(KeyboardInterrupt):
         film_world(make_world("test", 5, seconds=3), tmp_path / "world.mp4")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"split": "exam"}, "the split is 'exam'"),
+        ({"seed": -1}, "the seed is -1"),
+        ({"seed": 1_000_000_000}, "the seed is 1000000000"),
+        ({"seconds": 0.0}, "0.0 s"),
+        ({"seconds": float("inf")}, "inf s"),
+        ({"noise": -1.0}, "the noise is -1.0"),
+        ({"shortest": 0.0}, "0.0 to 12.0 s"),
+        ({"shortest": 5.0, "longest": 4.0}, "5.0 to 4.0 s"),
+        ({"things": 2}, "2 kinds of things; legal are 3 to 48"),
+        ({"things": 49}, "49 kinds of things"),
+        ({"frame_rate": Fraction(0)}, "the frame rate is 0"),
+    ],
+)
+def test_worlds_that_cannot_be_are_refused(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=re.escape(told)):
+        make_world(**{"split": "test", "seed": 1, **options})
+
+
+def test_the_fewest_things_suffice() -> None:
+    world = make_world("train", 3, seconds=200.0, things=3)
+    assert all(scene.things for scene in world.scenes)
+    for before, after in pairwise(world.scenes):
+        assert not set(before.things) & set(after.things)
+
+
+def test_names_of_films_hold_the_version_of_the_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world("test", 5, seconds=3)
+    now = exam_video(tmp_path, world, seconds=3)
+    assert now.name == f"test-005-3s-24-v{WORLD_VERSION}.mp4"
+    monkeypatch.setattr("bench.world.exam.WORLD_VERSION", WORLD_VERSION + 1)
+    assert exam_video(tmp_path, world, seconds=3) != now
+
+
+def test_a_world_that_is_drawn_otherwise_has_another_version() -> None:
+    """Change these numbers only together with ``WORLD_VERSION``: films that are kept would be stale."""
+    world = make_world("test", 5, seconds=60.0)
+    scene = world.scenes[1]
+    picture = draw_scene(replace(scene, noise=0.0), scene.start_seconds + 1.0, width=320, height=240)
+    seen = [len(world.scenes), world.duration_seconds, scene.placements[0].x, *picture.mean(axis=(0, 1)).tolist()]
+    assert [WORLD_VERSION, *seen] == pytest.approx([1, 9, 67.33488, 0.636829, 97.266, 95.449, 90.548], rel=1e-3)
