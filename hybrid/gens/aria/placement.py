@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hybrid.errors import InputError, MissingDependencyError, OutOfMemoryError
+from hybrid.runtime import free_host_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -174,7 +175,7 @@ def place_weights(name: str, need: MemoryNeed, *, asked: str, device: torch.devi
 
 
 def _place_on_host(name: str, need: MemoryNeed, *, device: torch.device, loading: Loading) -> Placement:
-    free = _free_host_bytes()
+    free = free_host_bytes()
     if free is None or need.weights <= free:
         # bitsandbytes quantises only what is placed by a map.
         return Placement({"": str(device)} if loading.quantization else None)
@@ -198,7 +199,7 @@ def _place_on_gpus(name: str, need: MemoryNeed, *, asked: str, device: torch.dev
     cards = list(free) if asked in ("auto", "cuda") else [here]
     usable: dict[int | str, int] = {card: int(free[card] * _ROOM) for card in cards}
     there = ", ".join(f"cuda:{card} has {free[card] / 1e9:.1f} GB free" for card in cards)
-    host = _free_host_bytes() if loading.offload else None
+    host = free_host_bytes() if loading.offload else None
     if host is not None:
         usable["cpu"] = int(host * _ROOM)
         there += f", the host {host / 1e9:.1f} GB"
@@ -269,14 +270,3 @@ def _installed(package: str) -> bool:
 def _require(package: str, why: str) -> None:
     if not _installed(package):
         raise MissingDependencyError(f"{package} is needed {why} and is not installed: pip install 'hybrid[aria]'")
-
-
-def _free_host_bytes() -> int | None:
-    """Memory that programs can still get without swapping; None where the system does not tell."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        return None
-    return None

@@ -98,7 +98,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr("torch.cuda.empty_cache", lambda: None)
         monkeypatch.setattr("torch.cuda.device_count", lambda: len(free))
         monkeypatch.setattr("torch.cuda.mem_get_info", lambda number: (free[number], free[number]))
-        monkeypatch.setattr("hybrid.gens.aria.placement._free_host_bytes", lambda: int(host * GB))
+        monkeypatch.setattr("hybrid.gens.aria.placement.free_host_bytes", lambda: int(host * GB))
         monkeypatch.setattr("hybrid.gens.aria.placement._installed", lambda name: name in packages)
 
     return build
@@ -243,7 +243,7 @@ def test_weights_on_disk_give_the_same_reply(
         usual = make_aria_scorer(folder)
         size = sum(tensor.nbytes for tensor in usual._checkpoint.model.state_dict().values())
         with monkeypatch.context() as patched:
-            patched.setattr("hybrid.gens.aria.placement._free_host_bytes", lambda: int(size * 0.95))  # noqa: B023
+            patched.setattr("hybrid.gens.aria.placement.free_host_bytes", lambda: int(size * 0.95))  # noqa: B023
             spread = make_aria_scorer(folder, loading=f"offload:{tmp_path / str(norm)}")
         assert spread.device == "cpu,disk"
         for question in ("Who?", "What happens after the door opens?"):
