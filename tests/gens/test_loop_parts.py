@@ -210,6 +210,21 @@ def test_the_cache_never_mixes_up_or_exceeds(budgets: tuple[int, int], calls: li
     assert cache.used_bytes == (0, 0)
 
 
+def test_a_host_that_gives_no_memory_costs_the_prefix_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = PrefixCache(device_bytes=32, host_bytes=10**6)
+    cache.release(cache.take("a", 32, lambda: prefix_of(1))[0])
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("CUDA error: OS call failed or operation not supported on this OS")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "empty", refuse)
+        cache.release(cache.take("b", 32, lambda: prefix_of(1))[0])
+    assert "b" in cache
+    assert "a" not in cache
+    assert (cache.counts.to_host, cache.counts.dropped) == (0, 1)
+
+
 @pytest.mark.skipif(not Path("/proc/meminfo").is_file(), reason="the system does not tell")
 def test_the_budget_counts_cached_files_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a machine that has read its checkpoint from disk would keep hardly any window, without a word."""
