@@ -70,7 +70,7 @@ class ScoreUpdate:
 
 
 OnScores = Callable[[ScoreUpdate], None]
-"""Called in the thread that called the scorer, between two steps; what it raises ends the run."""
+"""Called in the thread that called the scorer, between two steps; what it raises ends the run. It cannot ask itself."""
 
 
 class FrameScorer(Protocol):

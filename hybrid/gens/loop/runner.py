@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hybrid.errors import OutOfMemoryError
+from hybrid.errors import InputError, OutOfMemoryError
 from hybrid.gens.grammar import GrammarTables
 from hybrid.gens.loop.attention import causal_attention
 from hybrid.gens.loop.choose import Choice
@@ -134,6 +134,7 @@ class Runner:
         self._batch = batch
         self._buffers = RowBuffers(stack, rows=batch)
         self._lock = threading.Lock()
+        self._running_in: int | None = None
         # Elsewhere than on a CPU, looking at the tokens makes the device wait for the host.
         self._count = 1 if stack.device.type == "cpu" else _STEPS_BETWEEN_LOOKS
         self._steps: Steps = PlainSteps(stack, self._buffers, choice)
@@ -148,10 +149,14 @@ class Runner:
         If memory runs out with several rows at work, fewer work at once from then on.
 
         Raises:
+            InputError: ``on_tokens`` of a run that is under way calls this.
             OutOfMemoryError: not even one row fits.
             ModelError: the model's output is not finite.
         """
+        if self._running_in == threading.get_ident():  # it would wait for itself
+            raise InputError("a listener cannot ask the model that it is listening to; ask when the call has returned")
         with self._lock, torch.inference_mode():
+            self._running_in = threading.get_ident()
             work = _Work(deque(_by_key(requests)), most_rows=self._batch, on_tokens=on_tokens)
             try:
                 while work.waiting or work.rows:
@@ -162,6 +167,7 @@ class Runner:
                             raise
                         _LOG.warning("%s; going on with %d questions at once", exc, work.most_rows)
             finally:
+                self._running_in = None
                 self._let_go(work.rows)
                 if self._stack.device.type == "cpu":
                     self._buffers.drop()
@@ -209,7 +215,11 @@ class Runner:
             except (torch.OutOfMemoryError, MemoryError):
                 self.cache.drop_idle()
                 prefix, reused = self.cache.take(request.key, nbytes, request.make_prefix)
-            self._wait()
+            try:
+                self._wait()
+            except BaseException:  # an interrupt most likely comes here, where a GPU is waited for
+                self.cache.release(prefix)
+                raise
         row = _Row(place, request, prefix, reused)
         row.seconds["prefix"] = time.perf_counter() - started
         return row
