@@ -5,6 +5,7 @@ Everything here is decided from ``config.json`` and the sizes of files, before w
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["Loading", "MemoryNeed", "Placement", "memory_need", "place_weights", "read_loading"]
+
+_LOG = logging.getLogger(__name__)
 
 Quantization = Literal["8bit", "4bit"]
 
@@ -177,12 +180,15 @@ def place_weights(name: str, need: MemoryNeed, *, asked: str, device: torch.devi
 def _place_on_host(name: str, need: MemoryNeed, *, device: torch.device, loading: Loading) -> Placement:
     free = free_host_bytes()
     if free is None or need.weights <= free:
+        if free is not None:
+            _warn_of_small_windows(name, need, free - need.weights, "this machine")
         # bitsandbytes quantises only what is placed by a map.
         return Placement({"": str(device)} if loading.quantization else None)
     usable = int(free * _ROOM)
     if loading.folder is None or need.besides > usable:
         raise _too_little(name, need, f"this machine has {free / 1e9:.1f} GB of memory free")
     _require("accelerate", "to offload weights")
+    _warn_of_small_windows(name, need, free - usable, "this machine")
     return Placement(_spread(need, {"cpu": usable}, rest="disk"), loading.folder)
 
 
@@ -194,6 +200,7 @@ def _place_on_gpus(name: str, need: MemoryNeed, *, asked: str, device: torch.dev
     free = {number: torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count())}
     here = device.index or 0
     if need.weights <= free[here]:
+        _warn_of_small_windows(name, need, free[here] - need.weights, f"cuda:{here}")
         mapped = loading.quantization is not None or _installed("accelerate")
         return Placement({"": here} if mapped else None)
     cards = list(free) if asked in ("auto", "cuda") else [here]
@@ -251,6 +258,20 @@ _STAYING = (
     "model.language_model.rotary_emb",
     "lm_head",
 )
+
+
+def _warn_of_small_windows(name: str, need: MemoryNeed, room: int, where: str) -> None:
+    """Weights alone are not enough: on a host, a window that does not fit gets the process killed."""
+    frames = room * STATED_WINDOW // max(1, need.window)
+    if frames < STATED_WINDOW:
+        _LOG.warning(
+            "%s needs %s; %s has room for windows of about %d frames beside the weights: use --window %d or less",
+            name,
+            need,
+            where,
+            frames,
+            max(1, frames),
+        )
 
 
 def _too_little(name: str, need: MemoryNeed, there: str) -> OutOfMemoryError:

@@ -198,6 +198,29 @@ def test_no_device_gets_more_than_it_has(cards: list[float], host: float, offloa
         assert held[device] * need.layer + (need.besides if device == 0 else 0) <= size
 
 
+@pytest.mark.parametrize(
+    ("there", "says"),
+    [
+        ({"host": 55}, "this machine has room for windows of about 112 frames"),
+        ({"host": 61}, None),
+        ({"cards": [55]}, "cuda:0 has room for windows of about 112 frames"),
+        ({"cards": [80]}, None),
+    ],
+)
+def test_weights_that_leave_no_room_for_a_window_are_said(
+    machine: Callable[..., None], caplog: pytest.LogCaptureFixture, there: dict[str, Any], says: str | None
+) -> None:
+    """A window that a host does not hold ends the process; a GPU cuts windows until they fit.
+
+    4.4 GB are left beside 50.6 GB; a frame takes 135 tokens of 28 layers times 2560 keys and values: 38.7 MB.
+    """
+    machine(**there)
+    place(device=CUDA if "cards" in there else CPU)
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == (says is not None)
+    assert says is None or says in warned[0]
+
+
 def test_quantization_needs_its_package(machine: Callable[..., None]) -> None:
     machine(cards=[80])
     with pytest.raises(MissingDependencyError, match="bitsandbytes"):
