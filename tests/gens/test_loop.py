@@ -424,16 +424,19 @@ def test_where_memory_is_short_fewer_rows_work_at_once(
 
     module = rows if part == "decode_step" else runner
     real = getattr(module, part)
+    at_once: list[int] = []
 
     def limited(*arguments: Any, **options: Any) -> Any:
         asked = options["rows"] if part == "decode_step" else options["first_row"] + len(arguments[3])
         if asked > room:
             raise torch.OutOfMemoryError("CUDA out of memory")
+        at_once.append(asked)
         return real(*arguments, **options)
 
     monkeypatch.setattr(module, part, limited)
     scorer = load()
     assert run(scorer, case, case.pairs()) == [case.replies[pair] for pair in case.pairs()]
+    assert max(at_once) >= (room + 1) // 2, "it went on with fewer rows than half of what there is room for"
 
 
 def test_a_window_that_fits_once_others_left_is_computed(

@@ -105,12 +105,13 @@ class _Row:
 
 @dataclass(slots=True, eq=False)
 class _Work:
-    """The state of one run."""
+    """The state of one run; ``tried``: how many rows were to be at work when memory was last asked for."""
 
     waiting: deque[tuple[int, Request]]
     most_rows: int
     on_tokens: OnTokens | None
     rows: list[_Row] = field(default_factory=list)
+    tried: int = 0
     replies: dict[int, Reply] = field(default_factory=dict)
 
 
@@ -200,6 +201,7 @@ class Runner:
                 work.waiting.popleft()
             first_tokens = self._read_suffixes(work, new) if new else []
         except BaseException:
+            work.tried = len(work.rows) + len(new)
             work.waiting.extendleft([(row.place, row.request) for row in reversed(new)])
             self._let_go(new)
             raise
@@ -253,6 +255,7 @@ class Runner:
         started = time.perf_counter()
         rows = work.rows
         longest = max(row.tail for row in rows)
+        work.tried = len(rows)
         with out_of_memory_as_error(_joint("a reply about", rows)):
             steps = self._steps([row.prefix for row in rows], longest=longest, count=self._count)
             chosen: list[list[int]] = steps.tolist()
@@ -302,12 +305,11 @@ class Runner:
 
     def _make_smaller(self, work: _Work) -> bool:
         """After a lack of memory: begin again with fewer rows, if there were several."""
-        were = max(len(work.rows), 1)
         if work.most_rows == 1 or len(work.rows) + len(work.waiting) == 1:
             return False
         work.waiting.extendleft([(row.place, row.request) for row in reversed(work.rows)])
         self._let_go(work.rows)
-        work.most_rows = min(work.most_rows // 2, max(were // 2, 1))
+        work.most_rows = min(work.most_rows // 2, max(work.tried // 2, 1))
         self.cache.drop_idle()
         self._buffers.drop()
         return True
