@@ -157,9 +157,9 @@ class Runner:
         if self._running_in == threading.get_ident():  # it would wait for itself
             raise InputError("a listener cannot ask the model that it is listening to; ask when the call has returned")
         with self._lock, torch.inference_mode():
-            self._running_in = threading.get_ident()
             work = _Work(deque(_by_key(requests)), most_rows=self._batch, on_tokens=on_tokens)
             try:
+                self._running_in = threading.get_ident()
                 while work.waiting or work.rows:
                     try:
                         self._turn(work)
