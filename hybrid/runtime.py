@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid.errors import InputError, OutOfMemoryError
@@ -23,6 +24,7 @@ __all__ = [
     "choose_dtype",
     "dtype_name",
     "ensure_torchvision",
+    "free_host_bytes",
     "out_of_memory_as_error",
     "settle_process",
 ]
@@ -31,6 +33,10 @@ DTYPE_NAMES = ("float32", "bfloat16", "float16")
 
 # How torch, the CUDA driver and cuBLAS say it when it is no OutOfMemoryError of theirs.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+
+# Of a control group: its limit, what it uses, and how its file cache is called in memory.stat. Versions 2 and 1.
+_GROUP_FILES = ("memory.max", "memory.current", ("active_file", "inactive_file"))
+_OLD_GROUP_FILES = ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file"))
 
 _kept_alive: list[object] = []
 
@@ -133,6 +139,60 @@ def out_of_memory_as_error(what: str) -> Iterator[None]:
 
 def _head(error: BaseException) -> str:
     return (str(error).splitlines() or ["out of memory"])[0]
+
+
+def free_host_bytes(*, root: Path = Path("/")) -> int | None:
+    """Memory that this process can still get without swapping; None where the system does not tell.
+
+    The least of what the machine has and of what the process's control groups leave it: in a
+    container, whose limit the machine's own numbers do not show, going beyond it gets the process
+    killed. Cached files count as free, because they give way.
+
+    Args:
+        root: where ``proc`` and ``sys`` lie.
+    """
+    bounds = [bound for bound in (_available(root), *_left_in_groups(root)) if bound is not None]
+    return max(0, min(bounds)) if bounds else None
+
+
+def _available(root: Path) -> int | None:
+    words = _table(root / "proc" / "meminfo").get("MemAvailable:")
+    return None if words is None else 1024 * words
+
+
+def _left_in_groups(root: Path) -> Iterator[int | None]:
+    """What the process's group and each group around it leave; None for one without a limit."""
+    for line in _lines(root / "proc" / "self" / "cgroup"):
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base = root / "sys" / "fs" / "cgroup" / ("memory" if controllers else "")
+        # A container may see the path that its group has outside, but only the groups from its own on.
+        folder = base / path.strip("/")
+        names = _OLD_GROUP_FILES if controllers else _GROUP_FILES
+        yield from (_left(place, *names) for place in (folder, *folder.parents) if place.is_relative_to(base))
+
+
+def _left(folder: Path, limit: str, used: str, cached: tuple[str, ...]) -> int | None:
+    try:
+        held = int("".join(_lines(folder / limit))) - int("".join(_lines(folder / used)))
+    except ValueError:  # "max", or no such file
+        return None
+    numbers = _table(folder / "memory.stat")
+    return held + sum(numbers.get(name, 0) for name in cached)
+
+
+def _table(path: Path) -> dict[str, int]:
+    """A file with a name and a number a line."""
+    pairs = [line.split()[:2] for line in _lines(path)]
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return []
 
 
 def settle_process() -> None:

@@ -16,7 +16,7 @@ def convert_gens(
     source: Annotated[str, typer.Argument(help="Folder with GenS's original files, or its hub name (yaolily/GenS).")],
     dest: Annotated[Path, typer.Argument(help="Folder for the result; made if it is not there.")],
     shard_gigabytes: Annotated[
-        float, typer.Option("--shard-gigabytes", min=0.001, help="The largest file of weights.")
+        float, typer.Option("--shard-gigabytes", min=0.001, max=1000, help="The largest file of weights.")
     ] = 4.0,
     as_json: JsonOption = False,
 ) -> None:

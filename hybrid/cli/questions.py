@@ -41,7 +41,8 @@ def read_questions(path: Path) -> list[Question]:
         InputError: the file cannot be read, holds no question, or a line is not one.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        # Python's splitlines also cuts at characters that a question may hold, such as U+2028 or U+0085.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as exc:
         raise InputError(f"{path}: cannot be read: {exc}") from exc
     found = [_question(line.strip(), f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
@@ -139,6 +140,7 @@ class AnswerFile:
             try:
                 document = json.loads(line)
                 question = Question(document["question"], document["id"])
+                hash(question)  # an id that is a list has none
                 answered = _is_answered(document["answer"])
                 same = document["configuration"] == self._configuration
             except (ValueError, KeyError, TypeError) as exc:

@@ -289,7 +289,8 @@ class Engine:
         Args:
             video: as in :meth:`ask`.
             questions: plain text.
-            on_answer: is given each answer as soon as it is final, with the place of its question.
+            on_answer: is given each answer with the place of its question, in order. Questions go to GenS in
+                groups of :data:`hybrid.engine.groups.QUESTIONS_AT_ONCE`; answers come when theirs is done.
             on_spans: is told of spans as GenS finds them; ``question`` is the place.
             progress: as in :meth:`ask`.
             options: as in :meth:`ask`.

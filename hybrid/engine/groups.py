@@ -40,7 +40,7 @@ def answer_in_groups(
         ready: the video.
         questions: at least one, none of them empty.
         options: how they are answered.
-        on_answer: is given each answer as soon as it is final, with the place of its question.
+        on_answer: is given each answer when its group is done, with the place of its question.
         on_spans: is told of spans as GenS finds them; what it raises ends the asking.
 
     Raises:

@@ -33,7 +33,10 @@ class SpanUpdate:
 
 
 OnSpans = Callable[[SpanUpdate], None]
-"""Called in the thread that asked, between two steps of decoding; what it raises ends the asking."""
+"""Called in the thread that asked, between two steps of decoding; what it raises ends the asking.
+
+It cannot ask GenS itself, which is busy (:class:`~hybrid.errors.InputError`).
+"""
 
 
 class ListenerError(Exception):

@@ -16,7 +16,14 @@ from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError, first_li
 from hybrid.gens.checkpoint import CheckpointFiles, find_checkpoint
 from hybrid.gens.pixels import PatchRule, read_patch_rule
 from hybrid.gens.prompt import GENS_QWEN, PromptSpec, read_prompt
-from hybrid.runtime import choose_device, choose_dtype, dtype_name, ensure_torchvision, out_of_memory_as_error
+from hybrid.runtime import (
+    choose_device,
+    choose_dtype,
+    dtype_name,
+    ensure_torchvision,
+    free_host_bytes,
+    out_of_memory_as_error,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -133,6 +140,13 @@ def _check_frame_size(spec: PromptSpec, rule: PatchRule, files: CheckpointFiles)
 def _check_memory(files: CheckpointFiles, needed: int, device: torch.device) -> None:
     import torch
 
+    if device.type == "cpu":
+        there = free_host_bytes()
+        if there is not None and needed > there:
+            raise OutOfMemoryError(
+                f"{files.name} needs {needed / 1e9:.1f} GB for its weights, this machine has {there / 1e9:.1f} GB of "
+                "memory free; free some, or use --dtype bfloat16 (half of float32)"
+            )
     if device.type != "cuda":
         return
     # What torch has cached for reuse, after encoding frames for instance, counts as taken.

@@ -27,7 +27,7 @@ from hybrid.gens.loop.recording import why_not_recorded
 from hybrid.gens.loop.runner import OnTokens, Reply, Request, Runner, read_prefix
 from hybrid.gens.loop.stack import TextStack
 from hybrid.gens.pixels import PatchRule, check_frames, pair_frames, patchify, resize_frame, target_size
-from hybrid.gens.positions import VisualGrid, rope_positions
+from hybrid.gens.positions import VisualGrid, check_positions, rope_positions
 from hybrid.gens.prompt import PromptSpec
 from hybrid.gens.reply import parse_reply
 from hybrid.gens.scorer import CUT_NOTE, OnScores, ScoreUpdate, WindowScores
@@ -248,7 +248,7 @@ class QwenScorer:
         """Score a window whose frames were encoded before; same result as :meth:`score`.
 
         Raises:
-            InputError: an empty question, or features of another prompt mode.
+            InputError: an empty question, features of another prompt mode, or more than the model has positions for.
             OutOfMemoryError: the window is too large for the device.
         """
         return self.score_many([features], [question])[0]
@@ -291,6 +291,13 @@ class QwenScorer:
 
     def _request(self, features: FrameFeatures, question: str) -> Request:
         layout = self._layout(features.grids)
+        suffix = self._checkpoint.tokens.suffix(question)
+        check_positions(
+            layout.next_position + len(suffix),
+            self._spec.max_new_tokens,
+            frames=features.frame_count,
+            limit=self._checkpoint.model.config.text_config.max_position_embeddings,
+        )
         tables: GrammarTables | None = None
         if self._grammar is not None:
             first = self._spec.first_index
@@ -299,7 +306,7 @@ class QwenScorer:
             key=f"{features.key}:{self._spec.digest}",
             prefix_tokens=len(layout.ids),
             make_prefix=partial(self._make_prefix, features, layout),
-            suffix=self._checkpoint.tokens.suffix(question),
+            suffix=suffix,
             limit=self._spec.max_new_tokens,
             tables=tables,
             what=f"a window of {features.frame_count} frames",

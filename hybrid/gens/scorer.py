@@ -61,7 +61,8 @@ class ScoreUpdate:
         scores: position -> 1..5 of all entries that are complete. An entry never goes away again;
             its score can only rise, where a later entry names the same position.
         finished: whether this is the reply's last update. The first entry that a question gets and
-            every further one gives an update, so the last may repeat the one before it.
+            every further one gives an update, so the last may repeat the one before it. (Aria gives the
+            last one only.)
     """
 
     place: int
@@ -70,7 +71,7 @@ class ScoreUpdate:
 
 
 OnScores = Callable[[ScoreUpdate], None]
-"""Called in the thread that called the scorer, between two steps; what it raises ends the run."""
+"""Called in the thread that called the scorer, between two steps; what it raises ends the run. It cannot ask itself."""
 
 
 class FrameScorer(Protocol):

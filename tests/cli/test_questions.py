@@ -107,7 +107,16 @@ def test_answers_without_the_sampler_that_was_asked_for_are_asked_again(
     assert len(lines(out.read_text())) == 2
 
 
-@pytest.mark.parametrize("content", ["my notes\n", '{"id": 1}\n', "my notes"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "my notes\n",
+        '{"id": 1}\n',
+        '{"id": [1], "question": "a?", "configuration": {}, '
+        '"answer": {"stages": [{"name": "gens", "ran": true, "fallback_reason": null}], "reply": "{}"}}\n',
+        "my notes",
+    ],
+)
 def test_a_file_that_holds_something_else_is_left_alone(
     clip: Path, options: list[str], tmp_path: Path, content: str
 ) -> None:
@@ -145,6 +154,15 @@ def test_what_a_line_can_be(tmp_path: Path) -> None:
     ]
     with pytest.raises(InputError, match="cannot be read"):
         read_questions(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c"])
+def test_only_line_feeds_end_a_line(tmp_path: Path, mark: str) -> None:
+    """JSON leaves U+2028 and the like as they are, and text that was copied from the web holds them."""
+    path, text = tmp_path / "q", f"où est{mark}中文?"
+    document = json.dumps({"question": text, "id": 1}, ensure_ascii=False)
+    path.write_bytes(f"{document}\r\n{text}\r\nlast?".encode())
+    assert read_questions(path) == [Question(text, 1), Question(text), Question("last?")]
 
 
 def an_answer(*, gens: Stage, reply: str | None) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -112,6 +113,25 @@ def test_what_a_listener_raises_ends_the_asking_as_it_is(
 
     with pytest.raises(EnoughError, match="seen enough"):
         open_engine(scorer=scorer).ask(demo_clip, QUESTIONS[0], on_spans=enough)
+
+
+def test_a_listener_that_asks_is_told_that_it_cannot(open_engine: OpenEngine, demo_clip: Path, scorer: Counted) -> None:
+    """In a thread of its own: it used to wait for itself for ever."""
+    engine = open_engine(scorer=scorer)
+    ended: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            engine.ask(demo_clip, QUESTIONS[0], on_spans=lambda update: engine.ask(demo_clip, QUESTIONS[1]) and None)
+        except BaseException as exc:
+            ended.append(exc)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert [type(exc) for exc in ended] == [InputError]
+    assert "cannot ask the model that it is listening to" in str(ended[0])
+    assert engine.ask(demo_clip, QUESTIONS[1]).reply
 
 
 def test_a_scorer_that_takes_frames_only_is_asked_one_by_one(open_engine: OpenEngine, demo_clip: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hybrid.errors import InputError, ModelLoadError
+from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError
 from hybrid.gens.checkpoint import find_checkpoint
 from hybrid.gens.load import load_scorer
 from hybrid.gens.prompt import GENS_QWEN
@@ -249,6 +249,13 @@ def test_bad_prompts(checkpoint_copy: Path) -> None:
     assert "multiples of 28" in refusal(checkpoint_copy)
     edit(checkpoint_copy / "hybrid_prompt.json", colour="red")
     assert "colour" in refusal(checkpoint_copy)
+
+
+def test_weights_that_no_memory_holds(gens_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before they are read: the system would end the process without a word."""
+    monkeypatch.setattr("hybrid.gens.load.free_host_bytes", lambda: 100_000)
+    with pytest.raises(OutOfMemoryError, match=r"this machine has 0\.0 GB of memory free.*--dtype bfloat16"):
+        load_scorer(gens_folder, device="cpu")
 
 
 def test_bad_device_and_dtype(gens_folder: Path) -> None:

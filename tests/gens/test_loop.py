@@ -381,6 +381,24 @@ def test_a_callback_that_raises_ends_the_run_cleanly(load: Callable[..., Any], c
     assert run(free, case, case.pairs()[:4]) == [case.replies[pair] for pair in case.pairs()[:4]]
 
 
+def test_an_interrupt_while_a_window_is_read_leaves_nothing_held(
+    load: Callable[..., Any], case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in a notebook, where the model lives on: a window that is held for ever is memory lost."""
+    scorer = load()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scorer._runner, "_wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(scorer, case, case.pairs()[:2])
+    scorer.prefix_cache.clear()
+    assert scorer.prefix_cache.used_bytes == (0, 0)
+    assert run(scorer, case, case.pairs()[:2]) == [case.replies[pair] for pair in case.pairs()[:2]]
+
+
 def test_several_threads_take_turns(load: Callable[..., Any], case: Case) -> None:
     scorer = load(batch=3)
     found: dict[int, list[list[int]]] = {}
@@ -406,16 +424,19 @@ def test_where_memory_is_short_fewer_rows_work_at_once(
 
     module = rows if part == "decode_step" else runner
     real = getattr(module, part)
+    at_once: list[int] = []
 
     def limited(*arguments: Any, **options: Any) -> Any:
         asked = options["rows"] if part == "decode_step" else options["first_row"] + len(arguments[3])
         if asked > room:
             raise torch.OutOfMemoryError("CUDA out of memory")
+        at_once.append(asked)
         return real(*arguments, **options)
 
     monkeypatch.setattr(module, part, limited)
     scorer = load()
     assert run(scorer, case, case.pairs()) == [case.replies[pair] for pair in case.pairs()]
+    assert max(at_once) >= (room + 1) // 2, "it went on with fewer rows than half of what there is room for"
 
 
 def test_a_window_that_fits_once_others_left_is_computed(

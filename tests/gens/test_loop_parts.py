@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ from hybrid.gens.loop.attention import (
     tail_part,
 )
 from hybrid.gens.loop.choose import FreeChoice, penalised
+from hybrid.gens.loop.options import LoopOptions, prefix_budgets
 from hybrid.gens.loop.prefixes import Prefix, PrefixCache
+from hybrid.runtime import free_host_bytes
 
 SHAPES = st.tuples(
     st.integers(1, 3), st.integers(1, 4), st.sampled_from([8, 16]), st.integers(1, 70), st.integers(1, 20)
@@ -205,3 +208,29 @@ def test_the_cache_never_mixes_up_or_exceeds(budgets: tuple[int, int], calls: li
     assert cache.used_bytes[0] <= budgets[0]
     cache.clear()
     assert cache.used_bytes == (0, 0)
+
+
+def test_a_host_that_gives_no_memory_costs_the_prefix_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = PrefixCache(device_bytes=32, host_bytes=10**6)
+    cache.release(cache.take("a", 32, lambda: prefix_of(1))[0])
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("CUDA error: OS call failed or operation not supported on this OS")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "empty", refuse)
+        cache.release(cache.take("b", 32, lambda: prefix_of(1))[0])
+    assert "b" in cache
+    assert "a" not in cache
+    assert (cache.counts.to_host, cache.counts.dropped) == (0, 1)
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").is_file(), reason="the system does not tell")
+def test_the_budget_counts_cached_files_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a machine that has read its checkpoint from disk would keep hardly any window, without a word."""
+    monkeypatch.setattr("hybrid.gens.loop.options.MOST_CPU_BYTES", 2**60)
+    told = dict(line.split()[:2] for line in Path("/proc/meminfo").read_text().splitlines())
+    expected = free_host_bytes()
+    assert expected is not None
+    assert expected <= 1.1 * 1024 * int(told["MemAvailable:"])
+    assert prefix_budgets(LoopOptions(), torch.device("cpu"))[0] == pytest.approx(expected / 4, rel=0.1)

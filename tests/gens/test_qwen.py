@@ -214,6 +214,25 @@ def test_bad_input_is_refused(scorer: Any, make_scorer: Callable[..., Any], make
         several.score([*make_frames(1, 640, 360), *make_frames(1, 320, 240)], "Who?")
 
 
+def test_what_is_longer_than_the_model_was_made_for_is_refused(checkpoint_copy: Path, make_frames: MakeFrames) -> None:
+    """Beyond its positions a model goes on without an error, and what it writes means nothing."""
+    from hybrid.gens.load import load_scorer
+    from hybrid.gens.prompt import PromptSpec
+
+    path = checkpoint_copy / "config.json"
+    document = json.loads(path.read_text())
+    document["text_config"]["max_position_embeddings"] = 420
+    path.write_text(json.dumps(document))
+    short: Any = load_scorer(checkpoint_copy, device="cpu", prompt=PromptSpec(max_new_tokens=8))
+    frames = make_frames(3)
+    before = short.score(frames, "Who?")
+    with pytest.raises(InputError, match="the model has 420; use a smaller --window or a shorter question"):
+        short.score(frames, "Who? " * 100)
+    with pytest.raises(InputError, match="window of 60 frames"):
+        short.score(frames * 20, "Who?")
+    assert short.score(frames, "Who?").text == before.text
+
+
 @pytest.mark.parametrize(
     "part", ["qwen.encode_patches", "qwen.read_prefix", "loop.runner.read_suffixes", "loop.rows.decode_step"]
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isqrt
+from math import inf, isqrt
 from typing import Any
 
 from hybrid.errors import ModelLoadError
@@ -199,7 +199,7 @@ def patch_to_query(config: Mapping[str, Any], sizes: AriaSizes) -> dict[str, int
     """
     rule = config.get("tokens_per_image", 128)
     numbers = rule if isinstance(rule, list) else [rule]
-    if not numbers or not all(isinstance(number, int) and number > 0 for number in numbers):
+    if not numbers or not all(type(number) is int and number > 0 for number in numbers):
         raise ModelLoadError(f"config.json has tokens_per_image {rule!r}; legal are a whole number, or a list of them")
     _agree("tokens_per_image", max(numbers), sizes.queries)
     positions = sizes.position_side**2
@@ -217,11 +217,11 @@ def native_config(config: Mapping[str, Any], sizes: AriaSizes) -> dict[str, Any]
         ModelLoadError: a setting is missing or not legal.
     """
     text, vision = _part(config, "text_config"), _part(config, "vision_config")
-    heads = _needed(text, "text_config", "num_attention_heads")
-    theta = _needed(text, "text_config", "rope_theta")
-    chosen = _needed(text, "text_config", "num_experts_per_tok")
-    vision_heads = _needed(vision, "vision_config", "num_attention_heads")
-    key_heads = text.get("num_key_value_heads") or heads
+    heads = _whole(text, "text_config", "num_attention_heads")
+    theta = _above_zero(text, "text_config", "rope_theta")
+    chosen = _whole(text, "text_config", "num_experts_per_tok")
+    vision_heads = _whole(vision, "vision_config", "num_attention_heads")
+    key_heads = _whole(text, "text_config", "num_key_value_heads", heads)
     fits = not sizes.hidden % heads and not sizes.vision_hidden % vision_heads and chosen <= sizes.experts
     if not fits or sizes.key_width != key_heads * (sizes.hidden // heads):
         raise ModelLoadError(
@@ -231,12 +231,21 @@ def native_config(config: Mapping[str, Any], sizes: AriaSizes) -> dict[str, Any]
         )
     ids = {key: config.get(key, text.get(key)) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     ids = {key: value for key, value in ids.items() if value is not None}
-    precision = config.get("torch_dtype", config.get("dtype", "bfloat16"))
+    for key, value in ids.items():
+        if not all(type(number) is int for number in (value if isinstance(value, list) else [value])):
+            raise ModelLoadError(f"config.json has {key} {value!r}; legal are a whole number, or a list of them")
+    precision = config.get("torch_dtype", config.get("dtype")) or "bfloat16"
+    _expect("torch_dtype", precision, ("bfloat16", "float16", "float32"))
+    image = config.get("image_token_index", 9)
+    if type(image) is not int or not 0 <= image < sizes.vocabulary:
+        raise ModelLoadError(
+            f"config.json has image_token_index {image!r}; it must be a token, from 0 to {sizes.vocabulary - 1}"
+        )
     return {
         "architectures": ["AriaForConditionalGeneration"],
         "model_type": "aria",
         "dtype": precision,
-        "image_token_index": config.get("image_token_index", 9),
+        "image_token_index": image,
         "projector_patch_to_query_dict": patch_to_query(config, sizes),
         "tie_word_embeddings": False,
         "vision_feature_layer": -1,
@@ -249,7 +258,7 @@ def native_config(config: Mapping[str, Any], sizes: AriaSizes) -> dict[str, Any]
             # Aria calls the width of one expert so; the published file's intermediate_size is of
             # dense layers, of which there are none.
             "intermediate_size": sizes.expert_width,
-            "max_position_embeddings": _needed(text, "text_config", "max_position_embeddings"),
+            "max_position_embeddings": _whole(text, "text_config", "max_position_embeddings"),
             "mlp_bias": False,
             "moe_num_experts": sizes.experts,
             "moe_num_shared_experts": sizes.shared_experts,
@@ -258,7 +267,7 @@ def native_config(config: Mapping[str, Any], sizes: AriaSizes) -> dict[str, Any]
             "num_attention_heads": heads,
             "num_hidden_layers": sizes.layers,
             "num_key_value_heads": key_heads,
-            "rms_norm_eps": text.get("rms_norm_eps", 1e-6),
+            "rms_norm_eps": _above_zero(text, "text_config", "rms_norm_eps", 1e-6),
             "rope_parameters": {"rope_theta": theta, "rope_type": "default"},
             "rope_theta": theta,
             "tie_word_embeddings": False,
@@ -271,7 +280,7 @@ def native_config(config: Mapping[str, Any], sizes: AriaSizes) -> dict[str, Any]
             "hidden_size": sizes.vision_hidden,
             "image_size": sizes.position_side * PATCH,
             "intermediate_size": sizes.vision_width,
-            "layer_norm_eps": vision.get("layer_norm_eps", 1e-6),
+            "layer_norm_eps": _above_zero(vision, "vision_config", "layer_norm_eps", 1e-6),
             "num_attention_heads": vision_heads,
             "num_channels": 3,
             "num_hidden_layers": sizes.vision_layers,
@@ -280,8 +289,15 @@ def native_config(config: Mapping[str, Any], sizes: AriaSizes) -> dict[str, Any]
     }
 
 
-def _needed(part: Mapping[str, Any], name: str, key: str) -> Any:
-    value = part.get(key)
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
+def _above_zero(part: Mapping[str, Any], name: str, key: str, default: float | None = None) -> Any:
+    value = default if part.get(key) is None else part[key]
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < inf:
         raise ModelLoadError(f"config.json has {name}.{key} {value!r}; it is needed, as a number above 0")
+    return value
+
+
+def _whole(part: Mapping[str, Any], name: str, key: str, default: int | None = None) -> int:
+    value = _above_zero(part, name, key, default)
+    if not isinstance(value, int):
+        raise ModelLoadError(f"config.json has {name}.{key} {value!r}; it must be a whole number")
     return value

@@ -13,7 +13,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -107,7 +107,7 @@ def convert_gens(
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> Conversion:
-    """Convert a checkpoint; go on with a conversion that was stopped; do nothing if it is complete.
+    """Convert a checkpoint; go on with a conversion that was stopped; make what is lost of a complete one.
 
     Args:
         source: a folder with GenS's original files (model type ``yi_vl``; safetensors, or ``.bin``
@@ -144,11 +144,13 @@ def convert_gens(
     with _writing(dest):
         complete = _begin(dest, mark)
         kept = [shard for shard in shards if shard.is_in(dest)]
-        if not complete or len(kept) < len(shards):
+        if len(kept) < len(shards):
             _write_weights(shards, kept, tensors, dest, tell)
-            for name, content in small_files.items():
+        for name, content in small_files.items():
+            # Of a complete conversion only what is lost is made again: the rest may have been edited.
+            if not complete or not (dest / name).is_file():
                 write_atomically(dest / name, content)
-            remove_file(dest / UNFINISHED)
+        remove_file(dest / UNFINISHED)
     written = [tensor for shard in shards for tensor in shard.tensors]
     parameters, size = sum(prod(tensor.shape) for tensor in written), sum(tensor.size for tensor in written)
     itemsize = -(-size // parameters)
@@ -182,7 +184,7 @@ def _mark(folder: Path, config: Mapping[str, Any], tensors: TensorSource, shard_
         if (folder / name).is_file():
             digest.update(f"{name}\0".encode() + (folder / name).read_bytes())
     return {
-        "format": 1,
+        "format": 2,
         "source": digest.hexdigest(),
         "source_files": dict(tensors.files),
         "shard_bytes": shard_bytes,
@@ -206,8 +208,12 @@ def _writing(dest: Path) -> Iterator[None]:
             raise InputError(f"{dest} is a file; name a folder")
         make_folder(dest)
         with FileLock(dest / _LOCK, timeout=0):
-            yield
-        (dest / _LOCK).unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                # Also where the folder was refused: it may hold something of the user's.
+                with suppress(OSError):
+                    (dest / _LOCK).unlink(missing_ok=True)
     except Timeout as exc:
         raise SaveError(f"another process converts into {dest}; let it finish") from exc
     except OSError as exc:

@@ -5,17 +5,21 @@ Everything here is decided from ``config.json`` and the sizes of files, before w
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hybrid.errors import InputError, MissingDependencyError, OutOfMemoryError
+from hybrid.runtime import free_host_bytes
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["Loading", "MemoryNeed", "Placement", "memory_need", "place_weights", "read_loading"]
+
+_LOG = logging.getLogger(__name__)
 
 Quantization = Literal["8bit", "4bit"]
 
@@ -174,14 +178,17 @@ def place_weights(name: str, need: MemoryNeed, *, asked: str, device: torch.devi
 
 
 def _place_on_host(name: str, need: MemoryNeed, *, device: torch.device, loading: Loading) -> Placement:
-    free = _free_host_bytes()
+    free = free_host_bytes()
     if free is None or need.weights <= free:
+        if free is not None:
+            _warn_of_small_windows(name, need, free - need.weights, "this machine")
         # bitsandbytes quantises only what is placed by a map.
         return Placement({"": str(device)} if loading.quantization else None)
     usable = int(free * _ROOM)
     if loading.folder is None or need.besides > usable:
         raise _too_little(name, need, f"this machine has {free / 1e9:.1f} GB of memory free")
     _require("accelerate", "to offload weights")
+    _warn_of_small_windows(name, need, free - usable, "this machine")
     return Placement(_spread(need, {"cpu": usable}, rest="disk"), loading.folder)
 
 
@@ -193,12 +200,13 @@ def _place_on_gpus(name: str, need: MemoryNeed, *, asked: str, device: torch.dev
     free = {number: torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count())}
     here = device.index or 0
     if need.weights <= free[here]:
+        _warn_of_small_windows(name, need, free[here] - need.weights, f"cuda:{here}")
         mapped = loading.quantization is not None or _installed("accelerate")
         return Placement({"": here} if mapped else None)
     cards = list(free) if asked in ("auto", "cuda") else [here]
     usable: dict[int | str, int] = {card: int(free[card] * _ROOM) for card in cards}
     there = ", ".join(f"cuda:{card} has {free[card] / 1e9:.1f} GB free" for card in cards)
-    host = _free_host_bytes() if loading.offload else None
+    host = free_host_bytes() if loading.offload else None
     if host is not None:
         usable["cpu"] = int(host * _ROOM)
         there += f", the host {host / 1e9:.1f} GB"
@@ -252,6 +260,20 @@ _STAYING = (
 )
 
 
+def _warn_of_small_windows(name: str, need: MemoryNeed, room: int, where: str) -> None:
+    """Weights alone are not enough: on a host, a window that does not fit gets the process killed."""
+    frames = room * STATED_WINDOW // max(1, need.window)
+    if frames < STATED_WINDOW:
+        _LOG.warning(
+            "%s needs %s; %s has room for windows of about %d frames beside the weights: use --window %d or less",
+            name,
+            need,
+            where,
+            frames,
+            max(1, frames),
+        )
+
+
 def _too_little(name: str, need: MemoryNeed, there: str) -> OutOfMemoryError:
     return OutOfMemoryError(
         f"{name} needs {need}; {there}. What may help: --dtype bfloat16 (half of float32), more GPUs, "
@@ -269,14 +291,3 @@ def _installed(package: str) -> bool:
 def _require(package: str, why: str) -> None:
     if not _installed(package):
         raise MissingDependencyError(f"{package} is needed {why} and is not installed: pip install 'hybrid[aria]'")
-
-
-def _free_host_bytes() -> int | None:
-    """Memory that programs can still get without swapping; None where the system does not tell."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        return None
-    return None

@@ -21,6 +21,7 @@ from hybrid.gens.aria.pixels import normalise, prepare_frame
 from hybrid.gens.aria.vision import FRAMES_PER_PASS, encode_pixels
 from hybrid.gens.frame_features import FrameFeatures, content_key
 from hybrid.gens.pixels import check_frames
+from hybrid.gens.positions import check_positions
 from hybrid.gens.prompt import PromptSpec
 from hybrid.gens.reply import parse_reply
 from hybrid.gens.scorer import CUT_NOTE, OnScores, ScoreUpdate, WindowScores
@@ -285,18 +286,19 @@ class AriaScorer:
 
     def _take(self, features: FrameFeatures, suffix_length: int) -> tuple[_Read, bool]:
         """The window, read, and whether it is the one that was kept. Nobody else has it meanwhile."""
+        prefix = self._checkpoint.tokens.prefix([len(item) for item in features.items])
+        # Also for a window that is kept: this question may be longer than the last.
+        check_positions(
+            len(prefix.ids) + suffix_length,
+            self._spec.max_new_tokens,
+            frames=features.frame_count,
+            limit=int(self._checkpoint.model.config.text_config.max_position_embeddings),
+        )
         with self._lock:
             kept, self._kept = self._kept, None
         if kept is not None and kept.key == features.key:
             return kept, True
         del kept  # its memory is needed for the next one
-        prefix = self._checkpoint.tokens.prefix([len(item) for item in features.items])
-        limit = int(self._checkpoint.model.config.text_config.max_position_embeddings)
-        if len(prefix.ids) + suffix_length + self._spec.max_new_tokens > limit:
-            raise InputError(
-                f"a window of {features.frame_count} frames takes {len(prefix.ids) + suffix_length} tokens and the "
-                f"reply up to {self._spec.max_new_tokens}, the model has positions for {limit}; use a smaller --window"
-            )
         reader = Reader(self._checkpoint.model)
         reader.read(self._embed(prefix, features))
         return _Read(features.key, prefix, reader), False

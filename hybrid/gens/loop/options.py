@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hybrid.errors import InputError
+from hybrid.runtime import free_host_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +15,8 @@ __all__ = ["LoopOptions", "fits_tiles", "prefix_budgets"]
 
 MOST_CPU_BYTES = 4 * 2**30
 MOST_HOST_BYTES = 16 * 2**30
+UNKNOWN_HOST_BYTES = 4 * 2**30
+"""Taken as free where the system does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ def prefix_budgets(options: LoopOptions, device: torch.device) -> tuple[int, int
     """Bytes for prefixes on the device and in host memory, with the defaults filled in."""
     import torch
 
-    free = _free_host_bytes()
+    told = free_host_bytes()
+    free = UNKNOWN_HOST_BYTES if told is None else told
     if device.type == "cuda":
         on_device = int(0.6 * torch.cuda.mem_get_info(device)[0])
         on_host = min(MOST_HOST_BYTES, free // 4)
@@ -73,11 +76,3 @@ def prefix_budgets(options: LoopOptions, device: torch.device) -> tuple[int, int
         on_device if options.prefix_bytes is None else options.prefix_bytes,
         on_host if options.host_bytes is None else options.host_bytes,
     )
-
-
-def _free_host_bytes() -> int:
-    """Host memory that is free now; 4 GiB where the system does not tell."""
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return 4 * 2**30

@@ -148,7 +148,11 @@ class PrefixCache:
         while _total(self._far) + prefix.nbytes > self.host_bytes:
             self._far.popitem(last=False)
             self.counts.dropped += 1
-        self._far[key] = _on_host(prefix)
+        try:
+            self._far[key] = _on_host(prefix)
+        except (RuntimeError, MemoryError):  # page-locked memory ends before memory does
+            self.counts.dropped += 1
+            return
         self.counts.to_host += 1
 
 

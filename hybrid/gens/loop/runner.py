@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hybrid.errors import OutOfMemoryError
+from hybrid.errors import InputError, OutOfMemoryError
 from hybrid.gens.grammar import GrammarTables
 from hybrid.gens.loop.attention import causal_attention
 from hybrid.gens.loop.choose import Choice
@@ -105,12 +105,13 @@ class _Row:
 
 @dataclass(slots=True, eq=False)
 class _Work:
-    """The state of one run."""
+    """The state of one run; ``tried``: how many rows were to be at work when memory was last asked for."""
 
     waiting: deque[tuple[int, Request]]
     most_rows: int
     on_tokens: OnTokens | None
     rows: list[_Row] = field(default_factory=list)
+    tried: int = 0
     replies: dict[int, Reply] = field(default_factory=dict)
 
 
@@ -134,6 +135,7 @@ class Runner:
         self._batch = batch
         self._buffers = RowBuffers(stack, rows=batch)
         self._lock = threading.Lock()
+        self._running_in: int | None = None
         # Elsewhere than on a CPU, looking at the tokens makes the device wait for the host.
         self._count = 1 if stack.device.type == "cpu" else _STEPS_BETWEEN_LOOKS
         self._steps: Steps = PlainSteps(stack, self._buffers, choice)
@@ -148,12 +150,16 @@ class Runner:
         If memory runs out with several rows at work, fewer work at once from then on.
 
         Raises:
+            InputError: ``on_tokens`` of a run that is under way calls this.
             OutOfMemoryError: not even one row fits.
             ModelError: the model's output is not finite.
         """
+        if self._running_in == threading.get_ident():  # it would wait for itself
+            raise InputError("a listener cannot ask the model that it is listening to; ask when the call has returned")
         with self._lock, torch.inference_mode():
             work = _Work(deque(_by_key(requests)), most_rows=self._batch, on_tokens=on_tokens)
             try:
+                self._running_in = threading.get_ident()
                 while work.waiting or work.rows:
                     try:
                         self._turn(work)
@@ -162,6 +168,7 @@ class Runner:
                             raise
                         _LOG.warning("%s; going on with %d questions at once", exc, work.most_rows)
             finally:
+                self._running_in = None
                 self._let_go(work.rows)
                 if self._stack.device.type == "cpu":
                     self._buffers.drop()
@@ -194,6 +201,7 @@ class Runner:
                 work.waiting.popleft()
             first_tokens = self._read_suffixes(work, new) if new else []
         except BaseException:
+            work.tried = len(work.rows) + len(new)
             work.waiting.extendleft([(row.place, row.request) for row in reversed(new)])
             self._let_go(new)
             raise
@@ -209,7 +217,11 @@ class Runner:
             except (torch.OutOfMemoryError, MemoryError):
                 self.cache.drop_idle()
                 prefix, reused = self.cache.take(request.key, nbytes, request.make_prefix)
-            self._wait()
+            try:
+                self._wait()
+            except BaseException:  # an interrupt most likely comes here, where a GPU is waited for
+                self.cache.release(prefix)
+                raise
         row = _Row(place, request, prefix, reused)
         row.seconds["prefix"] = time.perf_counter() - started
         return row
@@ -243,6 +255,7 @@ class Runner:
         started = time.perf_counter()
         rows = work.rows
         longest = max(row.tail for row in rows)
+        work.tried = len(rows)
         with out_of_memory_as_error(_joint("a reply about", rows)):
             steps = self._steps([row.prefix for row in rows], longest=longest, count=self._count)
             chosen: list[list[int]] = steps.tolist()
@@ -292,12 +305,11 @@ class Runner:
 
     def _make_smaller(self, work: _Work) -> bool:
         """After a lack of memory: begin again with fewer rows, if there were several."""
-        were = max(len(work.rows), 1)
         if work.most_rows == 1 or len(work.rows) + len(work.waiting) == 1:
             return False
         work.waiting.extendleft([(row.place, row.request) for row in reversed(work.rows)])
         self._let_go(work.rows)
-        work.most_rows = min(work.most_rows // 2, max(were // 2, 1))
+        work.most_rows = min(work.most_rows // 2, max(work.tried // 2, 1))
         self.cache.drop_idle()
         self._buffers.drop()
         return True

@@ -91,6 +91,7 @@ def test_convert_then_ask(speaking_source: Path, images: Path, clip_folder: Path
     again = run("convert-gens", speaking_source, dest, "--shard-gigabytes", "0.001")
     assert f"--preset gens-aria --sampler {dest}" in again.stdout
     assert "of them there before" in again.stdout
+    assert run("convert-gens", speaking_source, tmp_path / "other", "--shard-gigabytes", "inf").exit_code == 2
 
     common = options(tmp_path / "archive", clip_folder, dest)
     for extra in (["--window", "4", "--strict"], ["--no-coarse", "--window", "3", "--strict"]):

@@ -232,6 +232,31 @@ def test_a_lost_file_of_a_complete_conversion_is_made_again(source_copy: Path, t
     again = convert_gens(source_copy, dest, shard_bytes=SHARD)
     assert again.files_kept == again.files - 1
     assert contents(dest) == before
+    for name in ("config.json", "tokenizer.json"):
+        (dest / name).unlink()
+    (dest / "README.md").write_text("mine")
+    assert convert_gens(source_copy, dest, shard_bytes=SHARD).files_kept == again.files
+    assert contents(dest) == {**before, "README.md": b"mine"}
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_weights_that_were_trained_further_are_another_source(source_copy: Path, tmp_path: Path, pickled: bool) -> None:
+    """Same names, shapes and sizes; to call the folder complete would leave the old weights in use."""
+
+    def train(found: dict[str, torch.Tensor]) -> None:
+        found.update({name: tensor + 1e-3 for name, tensor in found.items()})
+
+    change_weights(source_copy, lambda found: None)
+    further = Path(shutil.copytree(source_copy, tmp_path / "further"))
+    change_weights(further, train)
+    if pickled:
+        pickle_source(source_copy, files=1)
+        pickle_source(further, files=1)
+    copy = Path(shutil.copytree(source_copy, tmp_path / "copy"))
+    convert_gens(source_copy, tmp_path / "native")
+    assert "another source" in refusal(further, tmp_path / "native", InputError)
+    again = convert_gens(copy, tmp_path / "native")
+    assert again.files_kept == again.files
 
 
 def test_a_source_that_changed_meanwhile_is_noticed(source_copy: Path, tmp_path: Path) -> None:
@@ -252,6 +277,9 @@ def test_a_folder_with_something_else_is_not_touched(source_copy: Path, tmp_path
     dest.mkdir()
     (dest / "mine.txt").touch()
     assert "mine.txt" in refusal(source_copy, dest, InputError)
+    assert "is not empty" in refusal(source_copy, source_copy, InputError)
+    for folder in (dest, source_copy):
+        assert not list(folder.glob(".*")), "a lock was left in a folder that is not ours"
     assert "is a file" in refusal(source_copy, dest / "mine.txt", InputError)
     (dest / "mine.txt").unlink()
     convert_gens(source_copy, dest)

@@ -98,7 +98,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr("torch.cuda.empty_cache", lambda: None)
         monkeypatch.setattr("torch.cuda.device_count", lambda: len(free))
         monkeypatch.setattr("torch.cuda.mem_get_info", lambda number: (free[number], free[number]))
-        monkeypatch.setattr("hybrid.gens.aria.placement._free_host_bytes", lambda: int(host * GB))
+        monkeypatch.setattr("hybrid.gens.aria.placement.free_host_bytes", lambda: int(host * GB))
         monkeypatch.setattr("hybrid.gens.aria.placement._installed", lambda name: name in packages)
 
     return build
@@ -198,6 +198,29 @@ def test_no_device_gets_more_than_it_has(cards: list[float], host: float, offloa
         assert held[device] * need.layer + (need.besides if device == 0 else 0) <= size
 
 
+@pytest.mark.parametrize(
+    ("there", "says"),
+    [
+        ({"host": 55}, "this machine has room for windows of about 112 frames"),
+        ({"host": 61}, None),
+        ({"cards": [55]}, "cuda:0 has room for windows of about 112 frames"),
+        ({"cards": [80]}, None),
+    ],
+)
+def test_weights_that_leave_no_room_for_a_window_are_said(
+    machine: Callable[..., None], caplog: pytest.LogCaptureFixture, there: dict[str, Any], says: str | None
+) -> None:
+    """A window that a host does not hold ends the process; a GPU cuts windows until they fit.
+
+    4.4 GB are left beside 50.6 GB; a frame takes 135 tokens of 28 layers times 2560 keys and values: 38.7 MB.
+    """
+    machine(**there)
+    place(device=CUDA if "cards" in there else CPU)
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == (says is not None)
+    assert says is None or says in warned[0]
+
+
 def test_quantization_needs_its_package(machine: Callable[..., None]) -> None:
     machine(cards=[80])
     with pytest.raises(MissingDependencyError, match="bitsandbytes"):
@@ -243,7 +266,7 @@ def test_weights_on_disk_give_the_same_reply(
         usual = make_aria_scorer(folder)
         size = sum(tensor.nbytes for tensor in usual._checkpoint.model.state_dict().values())
         with monkeypatch.context() as patched:
-            patched.setattr("hybrid.gens.aria.placement._free_host_bytes", lambda: int(size * 0.95))  # noqa: B023
+            patched.setattr("hybrid.gens.aria.placement.free_host_bytes", lambda: int(size * 0.95))  # noqa: B023
             spread = make_aria_scorer(folder, loading=f"offload:{tmp_path / str(norm)}")
         assert spread.device == "cpu,disk"
         for question in ("Who?", "What happens after the door opens?"):

@@ -239,9 +239,15 @@ def test_a_window_beyond_the_positions_is_refused(
 ) -> None:
     edit_json(aria_copy / "config.json", "text_config.max_position_embeddings", 400)
     scorer = make_aria_scorer(aria_copy)
-    scorer.score(frames[:3], "Who?")
+    short = scorer.score(frames[:3], "Who?")
     with pytest.raises(InputError, match="use a smaller --window"):
         scorer.score(frames, "Who?")
+    # A window that is kept is no excuse for a question that does not fit behind it.
+    with pytest.raises(InputError, match="shorter question"):
+        scorer.score(frames[:3], "Who? " * 80)
+    again = scorer.score(frames[:3], "Who?")
+    assert again.text == short.text
+    assert again.reused_tokens > 0
 
 
 def test_running_out_of_memory_is_one_error(
