@@ -42,12 +42,21 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     what.add_argument("--world-seconds", type=float, default=300.0)
     what.add_argument("--per-kind", type=int, default=5, help="of the world: most questions of a kind about a video")
     how = parsed.add_argument_group("how frames are chosen")
-    how.add_argument("--method", action="append", required=True, help="hybrid, gens, clip, a selector, hybrid+SELECTOR")
+    how.add_argument(
+        "--method",
+        action="append",
+        required=True,
+        help="hybrid, gens, clip, a selector (aks, aks:depth=3,faithful), hybrid+SELECTOR, SELECTOR@SCORES",
+    )
     how.add_argument("--frames", type=int, default=64, help="budget (default 64)")
     how.add_argument("--window", type=int, default=DEFAULT_WINDOW, help="how many frames GenS reads at once")
     how.add_argument("--window-mode", default="scattered", choices=get_args(WindowMode))
     how.add_argument("--with-options", action="store_true", help="choose frames by question and options")
-    how.add_argument("--seed", type=int, default=0, help="of the subset, of selectors that draw, of the VideoQA model")
+    how.add_argument(
+        "--seed",
+        type=int,
+        help="of the subset and the VideoQA model (0 if not said), and of selectors that draw (their own if not said)",
+    )
     how.add_argument("--archive", required=True, help="folder of the indexes, or s3://BUCKET/PREFIX")
     how.add_argument("--preset", default=DEFAULT_PRESET, choices=tuple(PRESETS))
     how.add_argument("--encoder", help="a CLIP encoder instead of the preset's")
@@ -111,7 +120,7 @@ def chosen_questions(given: argparse.Namespace) -> list[Question]:
         questions, missing = with_videos(questions, given.videos)
         if missing:
             print(f"{len(missing)} videos are not in {given.videos}; their questions are left out", file=sys.stderr)
-    questions = subset(questions, limit=given.subset, seed=given.seed)
+    questions = subset(questions, limit=given.subset, seed=given.seed or 0)
     if not questions:
         raise InputError(f"no question is left: none has these labels, or none of the videos lies in {given.videos}")
     return questions
@@ -137,7 +146,7 @@ def answerer_options(given: argparse.Namespace) -> AnswererOptions:
         side=given.side,
         times=given.times,
         max_new_tokens=given.max_new_tokens,
-        seed=given.seed,
+        seed=given.seed or 0,
         timeout_seconds=given.timeout,
         retries=given.retries,
         device=given.device,

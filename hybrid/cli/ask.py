@@ -81,7 +81,10 @@ def ask(
         float | None, typer.Option("--gap", help="Seconds between two stretches that are still one span.")
     ] = None,
     select: Annotated[
-        str | None, typer.Option("--select", help="Selector that chooses the frames; see: hybrid selectors.")
+        str | None,
+        typer.Option(
+            "--select", help="Selector that chooses the frames: aks, aks:depth=3,faithful; see: hybrid selectors."
+        ),
     ] = None,
     scores: Annotated[
         str | None,

@@ -26,6 +26,7 @@ from hybrid.gens.scorer import FrameScorer
 from hybrid.gens.windows import FineScores, consecutive_windows
 from hybrid.scorers.interface import VideoScorer
 from hybrid.selectors.best_first import best_first
+from hybrid.selectors.wanted import read_selector
 from hybrid.values import Answer, AnswerFrame, Float32Array, FloatArray, Hits, IntArray, Span, Stage, Timeline, Window
 
 __all__ = ["Models", "answer_questions", "check_questions"]
@@ -126,10 +127,10 @@ def _select(
 ) -> tuple[IntArray, tuple[Span, ...]]:
     """The rows of the answer's frames, and its spans: from GenS's scores, or from CLIP's if there are none."""
     started = time.perf_counter()
-    name = work.options.select
+    wanted = None if work.options.select is None else read_selector(work.options.select)
     went_by = "gens" if fine is not None else "clip"
-    if name is not None:
-        rows, went_by = choose_rows(work, name, fine, hits, models.encoder, named)
+    if wanted is not None:
+        rows, went_by = choose_rows(work, wanted, fine, hits, models.encoder, named)
     elif fine is not None:
         rows = best_first(fine.scores, work.options.frames)
     else:
@@ -224,6 +225,8 @@ def _select_stage(
     seconds: float,
     went_by: str,
 ) -> Stage:
+    own = "best_first" if fine is not None else "top_k"
+    rule = read_selector(options.select or own).record(seed=options.seed)
     notes: tuple[str, ...] = ()
     if fine is not None and not spans:
         notes = (f"no frame scored {options.min_score} or more (best: {int(fine.scores.max())}), so there is no span",)
@@ -231,10 +234,10 @@ def _select_stage(
         name="select",
         ran=True,
         seconds=seconds,
-        model=options.select or ("best_first" if fine is not None else "top_k"),
+        model=rule["selector"],
         device="cpu",
         candidates_in=int(np.count_nonzero(fine.scores)) if fine is not None else len(hits or ()),
         candidates_out=frames,
         notes=notes,
-        details={"spans": len(spans), "scores": went_by},
+        details={"spans": len(spans), "scores": went_by, **rule},
     )

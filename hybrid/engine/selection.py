@@ -10,8 +10,8 @@ from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine.work import Work
 from hybrid.gens.windows import FineScores
 from hybrid.selectors.candidates import Candidates
-from hybrid.selectors.registry import find_selector, select
 from hybrid.selectors.selector import Selector
+from hybrid.selectors.wanted import WantedSelector
 from hybrid.values import FloatArray, Hits, IntArray
 
 __all__ = ["choose_rows"]
@@ -19,7 +19,7 @@ __all__ = ["choose_rows"]
 
 def choose_rows(
     work: Work,
-    name: str,
+    wanted: WantedSelector,
     fine: FineScores | None,
     hits: Hits | None,
     encoder: Callable[[], FrameEncoder],
@@ -29,7 +29,7 @@ def choose_rows(
 
     Args:
         work: the question.
-        name: of the selector.
+        wanted: the selector with its options.
         fine: GenS's scores; frames that it did not name have 0. They are what the selector goes by.
         hits: all frames of the video by similarity; what the selector goes by without GenS.
         encoder: is called if the selector compares frames with the question itself.
@@ -40,7 +40,7 @@ def choose_rows(
         int64, increasing rows, of which a frame that is held over several samples counts once; and whose
         scores the selector went by.
     """
-    selector = find_selector(name)
+    selector = wanted.selector
     needs = selector.needs
     rows = work.timeline.distinct_rows()
     if named is not None:
@@ -62,7 +62,7 @@ def choose_rows(
         query=encoder().encode_text(work.question).vector if "query" in needs else None,
         score_frames=None if scores is None else scores.__getitem__,
     )
-    chosen = select(name, candidates, work.options.frames, seed=work.options.seed)
+    chosen = wanted.choose(candidates, work.options.frames, seed=work.options.seed)
     selected: IntArray = rows[np.unique(chosen)]
     return selected, _went_by(work, selector, source, alone, gens is not None)
 

@@ -8,7 +8,7 @@ from typing import Literal, TypedDict, get_args
 
 from hybrid.errors import InputError, StageFailedError
 from hybrid.scorers.registry import read_scores
-from hybrid.selectors.registry import find_selector
+from hybrid.selectors.wanted import WantedSelector, read_selector
 from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW, Stage, Timeline
 from indexes.archive import Archive
@@ -38,11 +38,11 @@ class AskOptions:
         window_mode: which frames GenS reads together; see :data:`WindowMode`.
         segments: how many segments it reads, in that mode.
         features: whether GenS's features of frames are taken from the archive and kept there.
-        select: name of the selector that chooses the frames (see :mod:`hybrid.selectors.registry`); by
+        select: the selector that chooses the frames, with its options (see :mod:`hybrid.selectors.wanted`); by
             default the best by GenS's score, or by similarity where GenS did not run.
         scores: what the selector goes by (see :mod:`hybrid.scorers.registry`); by default GenS's scores, or
             the similarities where GenS did not run.
-        seed: for selectors that draw.
+        seed: for selectors that draw; by default the one that ``select`` says, or the selector's own.
     """
 
     frames: int = DEFAULT_FRAMES
@@ -57,7 +57,7 @@ class AskOptions:
     features: bool = True
     select: str | None = None
     scores: str | None = None
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.frames < 1:
@@ -76,19 +76,19 @@ class AskOptions:
         if self.window_mode == "segments" and not self.coarse:
             raise InputError("the coarse stage chooses the segments; without it GenS reads the whole video anyway")
         if self.select is not None:
-            _check_selector(self.select)
+            _check_selector(read_selector(self.select))
         if self.scores is not None:
             _check_scores(self.scores, self)
         if not self.coarse and not self.fine:
             raise InputError("neither the coarse nor the fine stage is asked for; leave out --no-coarse or --no-fine")
 
 
-def _check_selector(name: str) -> None:
+def _check_selector(wanted: WantedSelector) -> None:
     """Refuse a selector that cannot work from one question, before any work is done."""
-    if "prompts" in find_selector(name).needs:
+    if "prompts" in wanted.selector.needs:
         raise InputError(
-            f"the selector {name!r} compares frames with several texts made from a question, which is not done here; "
-            "call it from Python (hybrid.selectors), or take another: hybrid selectors"
+            f"the selector {wanted.selector.name!r} compares frames with several texts made from a question, which is "
+            "not done here; call it from Python (hybrid.selectors), or take another: hybrid selectors"
         )
 
 
@@ -97,7 +97,7 @@ def _check_scores(text: str, options: AskOptions) -> None:
     wanted = read_scores(text)
     if options.select is None:
         raise InputError(f"scores are {text!r}, which are for a selector; name one with --select (hybrid selectors)")
-    if not find_selector(options.select).uses_scores:
+    if not read_selector(options.select).selector.uses_scores:
         raise InputError(f"scores are {text!r}, but the selector {options.select!r} does not look at scores")
     if wanted.checkpoint is None and not (options.fine if wanted.kind == "gens" else options.coarse):
         stage, option = ("fine", "--no-fine") if wanted.kind == "gens" else ("coarse", "--no-coarse")
@@ -119,7 +119,7 @@ class AskKeywords(TypedDict, total=False):
     features: bool
     select: str | None
     scores: str | None
-    seed: int
+    seed: int | None
 
 
 @dataclass(slots=True)

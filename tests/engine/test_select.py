@@ -48,8 +48,29 @@ def test_with_gens_a_selector_goes_by_its_scores(open_engine: OpenEngine, demo_c
     assert [frame.gens_score for frame in answer.frames] == [5, 5, 4]
 
 
+def test_options_decide_and_are_on_record(open_engine: OpenEngine, demo_clip: Path) -> None:
+    engine = open_engine()
+    texts = ("aks", "aks:depth=0", "aks:faithful", "bolt:power=8", "focus", "focus:seed=3")
+    answers = {t: engine.ask(demo_clip, "a red circle", frames=4, fine=False, select=t) for t in texts}
+    ordinals = {text: [frame.ordinal for frame in answer.frames] for text, answer in answers.items()}
+    best = engine.ask(demo_clip, "a red circle", frames=4, fine=False)
+    # Without halves the whole video is one part; and with less than 2^5 frames the released code gives none.
+    assert ordinals["aks:depth=0"] == [frame.ordinal for frame in best.frames] != ordinals["aks"]
+    assert ordinals["aks:faithful"] == []
+    record = answers["aks:depth=0"].stages[-1].details
+    assert record["options"] == {"depth": 0, "threshold": 0.8, "least_std": -100.0}
+    assert (record["selector"], record["faithful"]) == ("aks", False)
+    assert [answers[t].stages[-1].details["seed"] for t in ("focus", "focus:seed=3")] == [42, 3]
+    again = engine.ask_many(demo_clip, ["a red circle"], frames=4, fine=False, select="focus", seed=3)[0]
+    assert [frame.ordinal for frame in again.frames] == ordinals["focus:seed=3"]
+    assert again.stages[-1].details["seed"] == 3
+    assert best.stages[-1].details["selector"] == "top_k"
+
+
 def test_what_cannot_be_is_refused_before_any_work(open_engine: OpenEngine, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no selector 'best'; legal are uniform"):
         open_engine().ask(tmp_path / "none.mp4", "a red circle", select="best")
+    with pytest.raises(InputError, match="aks has no option 'deep'; its options are: depth=5"):
+        open_engine().ask(tmp_path / "none.mp4", "a red circle", select="aks:deep=3")
     with pytest.raises(InputError, match="several texts"):
         open_engine().ask(tmp_path / "none.mp4", "a red circle", select="tifre")

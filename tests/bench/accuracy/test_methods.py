@@ -26,6 +26,11 @@ from hybrid.values import Answer, AnswerFrame, Sampling, Timeline
         ("mdp3", Method("mdp3", "clip", "mdp3")),
         ("hybrid+aks", Method("hybrid+aks", "hybrid", "aks")),
         ("aks@clip", Method("aks@clip", "clip", "aks", "clip")),
+        ("aks:depth=3,faithful", Method("aks:depth=3,faithful", "clip", "aks:depth=3,faithful")),
+        ("aks:threshold=1e+3", Method("aks:threshold=1e+3", "clip", "aks:threshold=1e+3")),
+        ("uniform:centred", Method("uniform:centred", "none", "uniform:centred")),
+        ("gens+bolt:power=2", Method("gens+bolt:power=2", "gens", "bolt:power=2")),
+        ("aks:depth=3@clip", Method("aks:depth=3@clip", "clip", "aks:depth=3", "clip")),
     ],
 )
 def test_a_name_says_who_scores_and_who_chooses(name: str, method: Method) -> None:
