@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from bench.accuracy.answerers import Answerer, open_answerer
 from bench.accuracy.arguments import answerer_options, ask_options, chosen_questions, digest, parser, template_of
+from bench.accuracy.grid import grid_text, one_grid
 from bench.accuracy.measures import tolerances_for
 from bench.accuracy.methods import Method, parse_method
 from bench.accuracy.plot import save_plot
@@ -83,7 +84,7 @@ def _run(given: argparse.Namespace) -> int:
     settings = {
         "dataset": _dataset(given, questions),
         "options": {**asdict(options), "with_options": given.with_options, "within_seconds": within},
-        "sampling": {"rate": given.rate},
+        "sampling": {"rate": given.rate, "policy": given.sampling, "decoder": given.decoder},
         "encoder": dict(models.encoder.identity),
         "device": models.encoder.device,
         "sampler": models.sampler_identity,
@@ -142,6 +143,8 @@ class _Models:
             encoder=given.encoder,
             sampler=given.sampler,
             rate=given.rate,
+            policy=given.sampling,
+            decoder=given.decoder,
             device=given.device,
             dtype=given.dtype,
             prompt=prompt,
@@ -193,6 +196,7 @@ def _report(
     methods: Sequence[Method],
     settings: Mapping[str, Any],
 ) -> int:
+    grid = one_grid(samples.values())
     report = build_report(
         samples, questions, [method.name for method in methods], by=given.by, resamples=given.resamples
     )
@@ -201,7 +205,7 @@ def _report(
         for title, header, rows in report_lines(report):
             print(f"\n{title}")
             print_table(header, rows)
-        for note in report_notes(report):
+        for note in (grid_text(grid), *report_notes(report)):
             print(f"\n{note}")
     for method, state in report["methods"].items():
         for reason, count in state["failures"].items():
@@ -209,7 +213,7 @@ def _report(
     shown = text.getvalue().strip()
     print(shown)
     write_text(given.out / "report.txt", shown.encode("ascii", "backslashreplace").decode("ascii") + "\n")
-    result = {"benchmark": "accuracy", **_circumstances(), "settings": settings, "report": report}
+    result = {"benchmark": "accuracy", **_circumstances(), "settings": settings, "index": grid, "report": report}
     write_text(given.out / "report.json", json.dumps(result, indent=2) + "\n")
     title = f"{given.dataset}, {given.frames} frames, {report['questions']} questions to {report['videos']} videos"
     save_plot(report, given.out / "latency.png", title=title)

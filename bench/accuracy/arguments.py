@@ -19,8 +19,9 @@ from bench.datasets.world import load_world
 from bench.metrics.bootstrap import RESAMPLES
 from hybrid.engine.work import AskKeywords, WindowMode
 from hybrid.errors import InputError
+from hybrid.frames.source import DECODERS
 from hybrid.presets import DEFAULT_PRESET, PRESETS
-from hybrid.values import DEFAULT_WINDOW
+from hybrid.values import DEFAULT_WINDOW, SamplingPolicy
 
 __all__ = ["answerer_options", "ask_options", "chosen_questions", "digest", "parser", "template_of"]
 
@@ -62,7 +63,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     how.add_argument("--encoder", help="a CLIP encoder instead of the preset's")
     how.add_argument("--sampler", help="a GenS checkpoint instead of the preset's")
     how.add_argument("--prompt", type=Path, help="file with GenS's prompt")
-    how.add_argument("--rate", type=float, help="samples per second (default 1)")
+    how.add_argument("--rate", type=float, help="samples per second; if not said, as indexed, or 1")
+    how.add_argument("--sampling", choices=get_args(SamplingPolicy), help="if not said, as indexed, or exact")
+    how.add_argument("--decoder", choices=DECODERS, help="if not said, as indexed, or pyav")
     how.add_argument("--constrained", action="store_true", help="GenS can only write replies of its form")
     how.add_argument("--device", default="auto")
     how.add_argument("--dtype", default="auto")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.accuracy.answerers import Answerer, AnswererUnusableError, AnswerRefusedError, Reply
+from bench.accuracy.grid import Grid, grid_of, one_grid, same_grid
 from bench.accuracy.letters import extract_letter, without_thoughts
 from bench.accuracy.measures import measure_reply, measure_selection
 from bench.accuracy.methods import Method, select_frames
@@ -70,6 +71,14 @@ class Progress:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Indexed:
+    """A video's index: how it was made, or why there is none."""
+
+    grid: Grid | None = None
+    reason: str | None = None
+
+
 @dataclass(slots=True)
 class _Step:
     """Which step a sample is in, and how long the steps took."""
@@ -101,6 +110,7 @@ def run_samples(
 
     Raises:
         AnswererUnusableError: the VideoQA model refuses all requests, or the first request of the run.
+        GridsDifferError: a video is indexed with another rate, policy, decoder or encoder than the run's others.
         SaveError: the disk is full.
         HybridError: what would meet every further video.
     """
@@ -108,15 +118,19 @@ def run_samples(
     started, done, failed = time.perf_counter(), 0, 0
     left = sum(len(pairs) for pairs in todo.values())
     asked = any(map(_was_asked, folder.samples.values()))
+    known = one_grid(folder.samples.values())
     _warm_up(plan, engine, todo)
     for video, pairs in todo.items():
-        reason = _index(plan, engine, video)
+        indexed = _index(plan, engine, video)
+        if indexed.grid is not None:
+            known = same_grid(known, indexed.grid, video=video)
         for question, method in pairs:
-            if reason is None:
+            if indexed.reason is None:
                 sample = _sample(plan, engine, folder.session, question, method, first=not asked)
+                sample = replace(sample, index=indexed.grid)
                 asked = asked or _was_asked(sample)
             else:
-                failure = Failure("index", reason)
+                failure = Failure("index", indexed.reason)
                 sample = Sample(method.name, question.id, video, folder.session, failure=failure)
             folder.add(sample)
             done, left, failed = done + 1, left - 1, failed + (sample.failure is not None)
@@ -141,25 +155,25 @@ def _todo(plan: Plan, folder: RunFolder) -> dict[str, list[tuple[Question, Metho
     return todo
 
 
-def _index(plan: Plan, engine: Engine, video: str) -> str | None:
-    """Make the video's index, with GenS's features if a method needs them; why that failed, or None."""
+def _index(plan: Plan, engine: Engine, video: str) -> _Indexed:
+    """Make the video's index, with GenS's features if a method needs them."""
     features = None if any(method.needs_gens for method in plan.methods) else False
     try:
-        engine.index(plan.folder / video, features=features, progress=NullProgress())
+        made = engine.index(plan.folder / video, features=features, progress=NullProgress())
+        return _Indexed(grid=grid_of(engine.archive.require(made.video_id)))
     except (HybridError, OSError, MemoryError) as exc:
         if is_hopeless(exc):
             raise
-        return str(exc) or first_line(exc)
+        return _Indexed(reason=str(exc) or first_line(exc))
     except Exception as exc:
         _LOG.error("%s: unexpected error", video, exc_info=exc)
-        return f"unexpected error: {first_line(exc)}"
-    return None
+        return _Indexed(reason=f"unexpected error: {first_line(exc)}")
 
 
 def _warm_up(plan: Plan, engine: Engine, todo: Mapping[str, Sequence[tuple[Question, Method]]]) -> None:
     """One question that is not measured: the first call of a model is slower than all others."""
     video = next(iter(todo), None)
-    if video is None or _index(plan, engine, video) is not None:
+    if video is None or _index(plan, engine, video).reason is not None:
         return
     for method in plan.methods:
         try:

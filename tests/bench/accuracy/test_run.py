@@ -107,6 +107,53 @@ def test_other_settings_are_refused(run: Run, tmp_path: Path, capsys: pytest.Cap
     assert len(read_run(tmp_path)[1]) == 8
 
 
+def test_a_run_is_of_one_grid_and_says_of_which(
+    run: Run, tmp_path: Path, archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, other = tmp_path / "run", tmp_path / "other"
+    mixed = ("--archive", str(tmp_path / "archive"))
+    one = ("--skip-missing", *mixed, "--only", "category=S2O")
+    methods = ("--method", "uniform")
+    assert run(out, *one, "--rate", "1", methods=methods) == 0
+    _, samples = read_run(out)
+    index = samples["uniform", "one_0"].index or {}
+    assert (index["rate"], index["policy"], index["decoder"]) == (1.0, "exact", "pyav")
+    assert len(index["encoder"]["weights"]) == 32
+    assert report_of(out)["index"] == index
+    assert "candidates: 1 a second, exact, pyav, compared by " in (out / "report.txt").read_text()
+    # Another run makes the index of one of the videos anew.
+    assert run(other, *one, "--subset", "1", "--rate", "2", methods=methods) == 0
+    assert (report_of(other)["index"]["rate"], report_of(other)["report"]["videos"]) == (2.0, 1)
+    assert run(tmp_path / "third", *one, methods=methods) == 2
+    said = capsys.readouterr().err
+    assert "is not made like those of the run's other videos (rate: " in said
+    assert "say --rate, --sampling and --decoder" in said
+    # What is said is made so, whatever the archive holds.
+    assert run(tmp_path / "fourth", *one, "--sampling", "exact", "--rate", "2", methods=methods) == 0
+    # Resumed on indexes that were made anew meanwhile, and reported from samples of two grids.
+    assert run(out, *one, "--rate", "1", "--method", "clip", methods=methods) == 0
+    line = json.loads((tmp_path / "fourth" / "samples.jsonl").read_text().splitlines()[0])
+    with (out / "samples.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    assert run(out, *one, "--rate", "1", "--report-only", methods=methods) == 2
+    assert "rate: " in capsys.readouterr().err
+    assert run(out, *one, "--rate", "1", "--method", "aks", methods=methods) == 2
+    assert "rate: " in capsys.readouterr().err
+
+
+def test_a_resumed_run_does_not_go_on_with_indexes_of_another_grid(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    methods, archives = ("--method", "uniform"), [("--archive", str(tmp_path / name)) for name in ("a", "b")]
+    for given, rate in zip(archives, ("1", "2"), strict=True):
+        assert run(tmp_path / rate, "--skip-missing", *given, "--rate", rate, methods=methods) == 0
+    assert run(tmp_path / "run", "--skip-missing", *archives[0], methods=methods) == 0
+    before = (tmp_path / "run" / "samples.jsonl").read_bytes()
+    assert run(tmp_path / "run", "--skip-missing", *archives[1], methods=("--method", "clip")) == 2
+    assert "rate: 1.0 there, 2.0 now" in capsys.readouterr().err
+    assert (tmp_path / "run" / "samples.jsonl").read_bytes() == before
+
+
 def test_each_setting_of_a_selector_is_a_method_of_its_own(run: Run, tmp_path: Path) -> None:
     names = ("uniform", "uniform:centred", "aks", "aks:depth=0", "focus", "focus:seed=9")
     assert run(tmp_path, "--skip-missing", methods=tuple(part for name in names for part in ("--method", name))) == 0
