@@ -24,7 +24,16 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from bench.accuracy.answerers import Answerer, open_answerer
-from bench.accuracy.arguments import answerer_options, ask_options, chosen_questions, digest, parser, template_of
+from bench.accuracy.arguments import (
+    answerer_options,
+    ask_options,
+    check_arguments,
+    check_labels,
+    chosen_questions,
+    digest,
+    parser,
+    template_of,
+)
 from bench.accuracy.grid import grid_text, one_grid
 from bench.accuracy.measures import tolerances_for
 from bench.accuracy.methods import Method, parse_method
@@ -72,15 +81,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace) -> int:
     methods = [parse_method(name) for name in dict.fromkeys(given.method)]
     options = AskOptions(**ask_options(given))  # refuses what is not legal, before any work
+    check_arguments(given)
     template = template_of(given)
+    prompt = None if given.prompt is None else read_prompt_file(given.prompt)
+    wanted = _settings(given, prompt)
     questions = chosen_questions(given)
+    check_labels(given.by, questions)
     if given.report_only:
         settings, samples = read_run(given.out)
         if settings["dataset"] != _dataset(given, questions):
             raise InputError(f"{given.out} holds a run over other questions: {settings['dataset']}")
+        _check_reported(given, samples, methods)
         return _report(given, samples, questions, methods, settings)
     within = tuple(given.within) if given.within else tolerances_for(questions)
-    models = _Models(given, methods)
+    models = _Models(given, methods, wanted)
     settings = {
         "dataset": _dataset(given, questions),
         "options": {**asdict(options), "with_options": given.with_options, "within_seconds": within},
@@ -119,6 +133,33 @@ def _run(given: argparse.Namespace) -> int:
         return _report(given, folder.samples, questions, methods, settings)
 
 
+def _settings(given: argparse.Namespace, prompt: PromptSpec | None) -> Settings:
+    """What the engine works with; checked."""
+    settings = Settings(
+        preset=given.preset,
+        encoder=given.encoder,
+        sampler=given.sampler,
+        rate=given.rate,
+        policy=given.sampling,
+        decoder=given.decoder,
+        device=given.device,
+        dtype=given.dtype,
+        prompt=prompt,
+        constrained=given.constrained,
+    )
+    settings.check()
+    return settings
+
+
+def _check_reported(given: argparse.Namespace, samples: Samples, methods: Sequence[Method]) -> None:
+    """Refuse to report a method that the run did not have: its row would be empty, and the plot without it."""
+    there = {method for method, _ in samples}
+    for method in methods:
+        if method.name not in there:
+            listed = ", ".join(sorted(there)) or "none"
+            raise InputError(f"{given.out} holds no sample of {method.name!r}; its methods are: {listed}")
+
+
 def _circumstances() -> dict[str, Any]:
     """Command, commit, machine and versions; a name and password in a URL of the command are no one's business."""
     known = circumstances()
@@ -136,21 +177,8 @@ class _Models:
     be run by a command of their own with the same ``--out``.
     """
 
-    def __init__(self, given: argparse.Namespace, methods: Sequence[Method]) -> None:
-        prompt: PromptSpec | None = None if given.prompt is None else read_prompt_file(given.prompt)
-        self.settings = Settings(
-            preset=given.preset,
-            encoder=given.encoder,
-            sampler=given.sampler,
-            rate=given.rate,
-            policy=given.sampling,
-            decoder=given.decoder,
-            device=given.device,
-            dtype=given.dtype,
-            prompt=prompt,
-            constrained=given.constrained,
-        )
-        self.settings.check()
+    def __init__(self, given: argparse.Namespace, methods: Sequence[Method], settings: Settings) -> None:
+        self.settings = settings
         self.answerer: Answerer | None = None
         if given.answer is not None:
             self.answerer = open_answerer(given.answer, answerer_options(given))
@@ -160,7 +188,7 @@ class _Models:
         self.scorer: FrameScorer | None = None
         self.sampler_identity: Mapping[str, Any] | None = None
         if any(method.needs_gens for method in methods):
-            self.scorer = _scorer(given, prompt)
+            self.scorer = _scorer(given, settings.prompt)
             self.sampler_identity = {**self.scorer.identity, "constrained": given.constrained}
         names = dict.fromkeys(method.scores for method in methods if method.scores and wants_model(method.scores))
         self.video_scorers: dict[str, VideoScorer] = {
@@ -215,7 +243,8 @@ def _report(
     write_text(given.out / "report.txt", shown.encode("ascii", "backslashreplace").decode("ascii") + "\n")
     result = {"benchmark": "accuracy", **_circumstances(), "settings": settings, "index": grid, "report": report}
     write_text(given.out / "report.json", json.dumps(result, indent=2) + "\n")
-    title = f"{given.dataset}, {given.frames} frames, {report['questions']} questions to {report['videos']} videos"
+    frames = settings["options"]["frames"]  # of the run: --report-only need not say them
+    title = f"{given.dataset}, {frames} frames, {report['questions']} questions to {report['videos']} videos"
     save_plot(report, given.out / "latency.png", title=title)
     print(json.dumps(result))
     return FAILED if any(state["failed"] for state in report["methods"].values()) else 0

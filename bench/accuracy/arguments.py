@@ -5,25 +5,36 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from bench.accuracy.answerers import DEFAULT_NEW_TOKENS, DEFAULT_SIDE, AnswererOptions
+from bench.accuracy.answerers import DEFAULT_NEW_TOKENS, DEFAULT_SIDE, AnswererOptions, read_answerer
 from bench.accuracy.prompts import DEFAULT_TEMPLATE, check_template
 from bench.datasets.question import Question, subset, with_videos
 from bench.datasets.registry import LOADERS, load_questions
+from bench.datasets.world import LABELS as WORLD_LABELS
 from bench.datasets.world import load_world
-from bench.metrics.bootstrap import RESAMPLES
+from bench.metrics.bootstrap import RESAMPLES, check_resamples
 from hybrid.engine.work import AskKeywords, WindowMode
 from hybrid.errors import InputError
 from hybrid.frames.source import DECODERS
 from hybrid.presets import DEFAULT_PRESET, PRESETS
 from hybrid.values import DEFAULT_WINDOW, SamplingPolicy
 
-__all__ = ["answerer_options", "ask_options", "chosen_questions", "digest", "parser", "template_of"]
+__all__ = [
+    "answerer_options",
+    "ask_options",
+    "check_arguments",
+    "check_labels",
+    "chosen_questions",
+    "digest",
+    "parser",
+    "template_of",
+]
 
 WORLD: Final = "world"
 
@@ -89,16 +100,63 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return parsed
 
 
-def chosen_questions(given: argparse.Namespace) -> list[Question]:
-    """The questions of the data set that are asked for.
+def check_arguments(given: argparse.Namespace) -> None:
+    """Refuse what is not legal before a video is filmed, a file is read or a model is loaded.
 
     Raises:
-        InputError: an option does not fit the data set, or nothing is left.
-        DatasetError: the annotation file is missing or damaged.
+        InputError: a number out of its range, or options that do not go together.
     """
+    check_resamples(given.resamples)
+    for seconds in given.within or ():
+        if not 0 <= seconds < math.inf:
+            raise InputError(f"--within is {seconds:g}; tolerances are seconds, 0 or more")
+    for option in ("subset", "world_videos", "per_kind"):
+        value = getattr(given, option)
+        if value is not None and value < 1:
+            raise InputError(f"--{option.replace('_', '-')} is {value}; it must be at least 1")
+    if not 0 < given.world_seconds < math.inf:
+        raise InputError(f"--world-seconds is {given.world_seconds:g}; it must be above 0")
+    if given.seed is not None and given.seed < 0:
+        raise InputError(f"--seed is {given.seed}; it must be 0 or more")
     if given.dataset == WORLD:
         if given.data is not None:
             raise InputError("the world makes its own questions; leave out --data")
+        _check_known("--by", given.by, WORLD_LABELS)
+    else:
+        if given.split is not None:
+            raise InputError(f"--split is for the world; of {given.dataset} the annotation file (--data) is the split")
+        if given.data is None:
+            raise InputError(f"{given.dataset} needs --data, the annotation file or its folder")
+    if given.answer is not None:
+        read_answerer(given.answer)
+        answerer_options(given)
+    if given.report_only and given.retry_failed:
+        raise InputError("--report-only asks nothing, so that --retry-failed has nothing to do; leave out one of them")
+
+
+def check_labels(by: Sequence[str], questions: Sequence[Question]) -> None:
+    """Refuse groups of a report that no question is in.
+
+    Raises:
+        InputError: no question has one of these labels.
+    """
+    _check_known("--by", by, sorted({label for question in questions for label in question.labels}))
+
+
+def _check_known(option: str, labels: Sequence[str], known: Sequence[str]) -> None:
+    for label in labels:
+        if label not in known:
+            raise InputError(f"{option} is {label!r}, but no question has this label; legal are {', '.join(known)}")
+
+
+def chosen_questions(given: argparse.Namespace) -> list[Question]:
+    """The questions of the data set that are asked for; the options were checked.
+
+    Raises:
+        InputError: a label that no question has, or nothing is left.
+        DatasetError: the annotation file is missing or damaged.
+    """
+    if given.dataset == WORLD:
         questions = load_world(
             given.videos,
             split=given.split or "test",
@@ -107,10 +165,6 @@ def chosen_questions(given: argparse.Namespace) -> list[Question]:
             per_kind=given.per_kind,
         )
     else:
-        if given.split is not None:
-            raise InputError(f"--split is for the world; of {given.dataset} the annotation file (--data) is the split")
-        if given.data is None:
-            raise InputError(f"{given.dataset} needs --data, the annotation file or its folder")
         questions = load_questions(given.dataset, given.data)
     labels: dict[str, list[str]] = {}
     for pair in given.only:

@@ -14,14 +14,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.accuracy.answerers import Answerer, AnswererUnusableError, AnswerRefusedError, Reply
+from bench.accuracy.answerers import (
+    Answerer,
+    AnswererSilentError,
+    AnswererUnusableError,
+    AnswerFailedError,
+    AnswerRefusedError,
+    Reply,
+)
 from bench.accuracy.grid import Grid, grid_of, one_grid, same_grid
 from bench.accuracy.letters import extract_letter, without_thoughts
 from bench.accuracy.measures import measure_reply, measure_selection
 from bench.accuracy.methods import Method, select_frames
 from bench.accuracy.prompts import DEFAULT_TEMPLATE, Picture, letters_of, write_prompt
 from bench.accuracy.record import Failure, RunFolder, Sample
-from bench.datasets.question import Question
+from bench.datasets.question import Question, check_ids
 from hybrid.engine import Engine
 from hybrid.engine.run import is_hopeless
 from hybrid.engine.work import AskKeywords
@@ -32,6 +39,9 @@ from hybrid.values import Answer
 __all__ = ["Plan", "Progress", "run_samples"]
 
 _LOG = logging.getLogger(__name__)
+
+SILENT_IN_A_ROW = 3
+"""So many requests without a sound, each of them sent several times, and the server is taken for dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,9 @@ class Plan:
         answerer: the VideoQA model; None for none.
         template: what it is asked.
         retry_failed: whether samples that failed in an earlier session are done again.
+
+    Raises:
+        InputError: two questions have the same id.
     """
 
     questions: Sequence[Question]
@@ -59,6 +72,9 @@ class Plan:
     answerer: Answerer | None = None
     template: str = DEFAULT_TEMPLATE
     retry_failed: bool = False
+
+    def __post_init__(self) -> None:
+        check_ids(self.questions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +93,45 @@ class _Indexed:
 
     grid: Grid | None = None
     reason: str | None = None
+
+
+@dataclass(slots=True)
+class _Server:
+    """What is known of the VideoQA model: whether it was asked in this run before, and for how long it was silent."""
+
+    asked: bool
+    silent: int = 0
+
+    def heard(self) -> None:
+        """It said something, be it that it refuses."""
+        self.asked, self.silent = True, 0
+
+    def refused(self, exc: AnswerRefusedError) -> None:
+        """It does not take a request.
+
+        Raises:
+            AnswererUnusableError: it was the first of the run, so that one that is refused would be all there is.
+        """
+        if not self.asked:
+            raise AnswererUnusableError(
+                f"the first request of the run was refused: {exc}; see whether the model takes pictures, "
+                "and so many and so large ones (--frames, --side)"
+            ) from exc
+        self.heard()
+
+    def kept_silent(self, exc: AnswererSilentError) -> None:
+        """It said nothing.
+
+        Raises:
+            AnswererUnusableError: to the first request of the run, or to several in a row.
+        """
+        self.silent += 1
+        if not self.asked or self.silent >= SILENT_IN_A_ROW:
+            times = "the first request of the run" if not self.asked else f"{self.silent} requests in a row"
+            raise AnswererUnusableError(
+                f"{times} got no reply: {exc}; see whether the server runs, and what its log says. The same command "
+                "goes on, with --retry-failed it does again what failed"
+            ) from exc
 
 
 @dataclass(slots=True)
@@ -109,7 +164,8 @@ def run_samples(
         How many samples were done now.
 
     Raises:
-        AnswererUnusableError: the VideoQA model refuses all requests, or the first request of the run.
+        AnswererUnusableError: the VideoQA model refuses all requests, or the first request of the run; or it is
+            silent, at once or several times in a row.
         GridsDifferError: a video is indexed with another rate, policy, decoder or encoder than the run's others.
         SaveError: the disk is full.
         HybridError: what would meet every further video.
@@ -117,7 +173,7 @@ def run_samples(
     todo = _todo(plan, folder)
     started, done, failed = time.perf_counter(), 0, 0
     left = sum(len(pairs) for pairs in todo.values())
-    asked = any(map(_was_asked, folder.samples.values()))
+    server = _Server(asked=any(map(_was_asked, folder.samples.values())))
     known = one_grid(folder.samples.values())
     _warm_up(plan, engine, todo)
     for video, pairs in todo.items():
@@ -126,9 +182,8 @@ def run_samples(
             known = same_grid(known, indexed.grid, video=video)
         for question, method in pairs:
             if indexed.reason is None:
-                sample = _sample(plan, engine, folder.session, question, method, first=not asked)
+                sample = _sample(plan, engine, folder.session, question, method, server)
                 sample = replace(sample, index=indexed.grid)
-                asked = asked or _was_asked(sample)
             else:
                 failure = Failure("index", indexed.reason)
                 sample = Sample(method.name, question.id, video, folder.session, failure=failure)
@@ -182,15 +237,8 @@ def _warm_up(plan: Plan, engine: Engine, todo: Mapping[str, Sequence[tuple[Quest
             return  # the sample itself will say so
 
 
-def _sample(
-    plan: Plan, engine: Engine, session: int, question: Question, method: Method, *, first: bool = False
-) -> Sample:
-    """One question under one method, with the reason where something fails.
-
-    Args:
-        plan, engine, session, question, method: what is asked of what.
-        first: no request of the run was sent yet, so that one that is refused would be all there is.
-    """
+def _sample(plan: Plan, engine: Engine, session: int, question: Question, method: Method, server: _Server) -> Sample:
+    """One question under one method, with the reason where something fails."""
     step = _Step()
     sample = Sample(method.name, question.id, question.video, session)
     try:
@@ -202,18 +250,20 @@ def _sample(
         sample = _measured(sample, plan, engine, question, answer, step)
         if plan.answerer is not None:
             sample = _answered(sample, plan, plan.answerer, engine, question, answer, step)
+            server.heard()
     except (AnswererUnusableError, SaveError):
         raise
     except AnswerRefusedError as exc:
-        if first:
-            raise AnswererUnusableError(
-                f"the first request of the run was refused: {exc}; see whether the model takes pictures, "
-                "and so many and so large ones (--frames, --side)"
-            ) from exc
+        server.refused(exc)
+        return replace(sample, seconds=step.seconds, failure=_failure(step, str(exc)))
+    except AnswererSilentError as exc:
+        server.kept_silent(exc)
         return replace(sample, seconds=step.seconds, failure=_failure(step, str(exc)))
     except (HybridError, OSError, MemoryError) as exc:
         if is_hopeless(exc) and step.name != "answer":
             raise
+        if isinstance(exc, AnswerFailedError):
+            server.heard()
         return replace(sample, seconds=step.seconds, failure=_failure(step, str(exc) or first_line(exc)))
     except Exception as exc:
         # A mistake of ours that one question brings out must not cost the others; it is not hushed up.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hybrid.errors import InputError
 
-__all__ = ["Question", "needed_videos", "subset", "with_videos"]
+__all__ = ["Question", "check_ids", "needed_videos", "subset", "with_videos"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,22 @@ class Question:
     def __post_init__(self) -> None:
         if self.answer is not None and not 0 <= self.answer < len(self.options):
             raise InputError(f"question {self.id}: the answer is option {self.answer} of {len(self.options)}")
+
+
+def check_ids(questions: Iterable[Question]) -> None:
+    """Refuse questions that samples could not be told apart by.
+
+    Raises:
+        InputError: two of them have the same id.
+    """
+    seen: dict[str, Question] = {}
+    for question in questions:
+        before = seen.setdefault(question.id, question)
+        if before is not question:
+            raise InputError(
+                f"two questions have the id {question.id!r}: {before.question!r} about {before.video} and "
+                f"{question.question!r} about {question.video}; each needs an id of its own"
+            )
 
 
 def subset(

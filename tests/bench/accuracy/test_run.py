@@ -263,13 +263,30 @@ def test_a_report_is_made_without_a_model(run: Run, tmp_path: Path, monkeypatch:
         (("--method", "uniform", "--frames", "0"), "frames is 0"),
         (("--method", "uniform", "--only", "level=L9"), "no question has level=L9"),
         (("--method", "uniform", "--split", "test"), "--split is for the world"),
+        (("--method", "uniform", "--resamples", "0"), "resamples is 0; it must be at least 1"),
+        (("--method", "uniform", "--within", "2", "-1"), "--within is -1; tolerances are seconds, 0 or more"),
+        (("--method", "uniform", "--within", "nan"), "--within is nan"),
+        (("--method", "uniform", "--by", "colour"), "--by is 'colour', but no question has this label; legal are cat"),
+        (("--method", "uniform", "--subset", "0"), "--subset is 0"),
+        (("--method", "uniform", "--per-kind", "0"), "--per-kind is 0"),
+        (("--method", "uniform", "--rate", "0"), "rate is 0"),
+        (("--method", "uniform", "--seed", "-1"), "--seed is -1"),
+        (("--method", "uniform", "--prompt", "no/such/file"), "no/such/file"),
+        (("--method", "uniform", "--report-only"), "is not the record of a run"),
+        (("--method", "uniform", "--report-only", "--retry-failed"), "--retry-failed has nothing to do"),
         (("--method", "uniform", "--answer", "claude"), "legal are openai:URL#MODEL"),
         (("--method", "uniform", "--side", "0", "--answer", "openai:http://h/v1#m"), "side is 0"),
     ],
 )
 def test_what_cannot_be_run_is_said_before_any_work(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], said: str
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    more: tuple[str, ...],
+    said: str,
 ) -> None:
+    monkeypatch.setattr(runner, "load_encoder", None)  # loading it would be work
     assert run(tmp_path, *more, methods=()) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "samples.jsonl").exists()
@@ -291,6 +308,57 @@ def test_a_first_request_that_is_refused_ends_the_run(
     assert len(failed) == 3
     # Refused again, but this is not the first request of the run any more.
     assert run(tmp_path, *answer, "--retry-failed", methods=("--method", "uniform")) == 1
+
+
+@pytest.mark.parametrize("more", [("--by", "colour"), ("--world-videos", "0"), ("--rate", "0"), ("--within", "-1")])
+def test_the_world_is_not_filmed_for_what_cannot_be_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
+) -> None:
+    given = ["--dataset", "world", "--videos", str(tmp_path / "videos"), "--archive", str(tmp_path / "archive")]
+    assert runner.main([*given, "--method", "uniform", "--out", str(tmp_path / "run"), *more]) == 2
+    assert more[0].rpartition("-")[2] in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_is_not_there_ends_the_run(
+    run: Run, tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    methods = ("--method", "uniform", "--method", "clip")
+    answer = ("--skip-missing", "--answer", f"openai:{server.url}#vlm", "--side", "64", "--retries", "1")
+    server.replies = lambda body: 503
+    assert run(tmp_path, *answer, methods=methods) == 2
+    assert (
+        "the first request of the run got no reply: no reply from vlm: InternalServerError" in capsys.readouterr().err
+    )
+    assert (len(server.requests), read_run(tmp_path)[1]) == (2, {})
+    # One that dies on the way, after two of eight samples.
+    server.requests.clear()
+    server.replies = lambda body: "B" if len(server.requests) <= 2 else 503
+    assert run(tmp_path, *answer, methods=methods) == 2
+    said = capsys.readouterr().err
+    assert "3 requests in a row got no reply: no reply from vlm: InternalServerError: Error code: 503" in said
+    assert server.url in said
+    assert "with --retry-failed it does again what failed" in said
+    samples = read_run(tmp_path)[1]
+    assert [sample.failure is None for sample in samples.values()] == [True, True, False, False]
+    assert len(server.requests) == 2 + 3 * 2
+    # A passing silence ends nothing.
+    server.requests.clear()
+    server.replies = lambda body: 503 if len(server.requests) <= 4 else "B"
+    assert run(tmp_path, *answer, "--retry-failed", methods=methods) == 1
+    assert run(tmp_path, *answer, "--retry-failed", methods=methods) == 0
+
+
+def test_a_report_is_of_the_run_and_not_of_the_command(
+    whole_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(runner, "save_plot", lambda *_, title: titles.append(title) or True)
+    assert whole_run(tmp_path, "--skip-missing", methods=("--method", "uniform")) == 0
+    assert whole_run(tmp_path, "--skip-missing", "--report-only", "--frames", "9", methods=("--method", "uniform")) == 0
+    assert titles == ["longvideobench, 5 frames, 4 questions to 2 videos"] * 2
+    assert whole_run(tmp_path, "--skip-missing", "--report-only", methods=("--method", "aks:depth=3")) == 2
+    assert "holds no sample of 'aks:depth=3'; its methods are: uniform" in capsys.readouterr().err
 
 
 def test_an_archive_may_lie_in_a_bucket(
