@@ -173,13 +173,21 @@ def chosen_questions(given: argparse.Namespace) -> list[Question]:
             raise InputError(f"--only is {pair!r}; it must be LABEL=VALUE")
         labels.setdefault(label, []).append(value)
     questions = subset(questions, labels=labels)
+    future = sum(question.until_seconds is not None for question in questions)
+    if future:
+        # Whoever selects frames of the whole video would look up the answer.
+        questions = [question for question in questions if question.until_seconds is None]
+        print(f"{future} questions ask what comes next, for which videos must be cut; left out", file=sys.stderr)
     if given.skip_missing:
         questions, missing = with_videos(questions, given.videos)
         if missing:
             print(f"{len(missing)} videos are not in {given.videos}; their questions are left out", file=sys.stderr)
     questions = subset(questions, limit=given.subset, seed=given.seed or 0)
     if not questions:
-        raise InputError(f"no question is left: none has these labels, or none of the videos lies in {given.videos}")
+        raise InputError(
+            f"no question is left: none has these labels, all ask what comes next, or none of the videos lies in "
+            f"{given.videos}"
+        )
     return questions
 
 
@@ -227,5 +235,12 @@ def template_of(given: argparse.Namespace) -> str:
 
 def digest(questions: Sequence[Question]) -> str:
     """Sixteen hexadecimal digits over everything that is known of the questions, in their order."""
-    documents: list[Mapping[str, Any]] = [asdict(question) for question in questions]
+    documents: list[Mapping[str, Any]] = [_known(question) for question in questions]
     return hashlib.sha256(json.dumps(documents, sort_keys=True).encode("ascii")).hexdigest()[:16]
+
+
+def _known(question: Question) -> dict[str, Any]:
+    known = asdict(question)
+    if question.until_seconds is None:  # digests of before there was such a thing stay what they were
+        del known["until_seconds"]
+    return known

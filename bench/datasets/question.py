@@ -26,6 +26,7 @@ class Question:
         duration_seconds: length of the video, as far as the annotation says it.
         moments_seconds: when the evidence is shown, if annotated.
         spans_seconds: from when to when the evidence is shown, if annotated so.
+        until_seconds: what is shown from then on must not be seen, as the question asks for it; None if all may.
         labels: the data set's own groups (``duration_group``, ``category`` ...), as text.
     """
 
@@ -38,6 +39,7 @@ class Question:
     duration_seconds: float | None = None
     moments_seconds: tuple[float, ...] = ()
     spans_seconds: tuple[tuple[float, float], ...] = ()
+    until_seconds: float | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from typing import Literal, TypedDict, get_args
 
 from hybrid.errors import InputError, StageFailedError
 from hybrid.scorers.registry import read_scores
+from hybrid.selectors.ranking import check_budget
 from hybrid.selectors.wanted import WantedSelector, read_selector
 from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW, Stage, Timeline
@@ -60,8 +61,8 @@ class AskOptions:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        if self.frames < 1:
-            raise InputError(f"frames is {self.frames}; it must be at least 1")
+        # As a plain int, which goes into records that are JSON.
+        object.__setattr__(self, "frames", check_budget(self.frames))
         if self.window < 1:
             raise InputError(f"window is {self.window}; it must be at least 1 frame")
         if not 1 <= self.min_score <= 5:

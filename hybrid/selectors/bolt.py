@@ -42,7 +42,7 @@ def bolt(scores: npt.ArrayLike, frames: int, *, power: float = 3.0, faithful: bo
     Raises:
         InputError: a budget below 1, a power that is not legal, or scores that are not finite.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
     if not (power > 0 or power == -1):
         raise InputError(f"power is {power}; it must be above 0, or -1 for none")
     values = min_max(as_scores(scores))

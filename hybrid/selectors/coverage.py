@@ -74,7 +74,7 @@ def coverage(
     Raises:
         InputError: a budget below 1, an option out of its range, or scores that are not finite.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
     if not (reach > 0 and sharpness > 0 and trust >= 0 and floor >= 0):
         raise InputError(
             f"reach, sharpness, trust and floor are {reach}, {sharpness}, {trust} and {floor}; "

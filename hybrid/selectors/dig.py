@@ -58,7 +58,7 @@ def dig(
     Raises:
         InputError: a budget below 1, a negative prominence, or shapes that do not fit.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
     if not prominence >= 0:
         raise InputError(f"prominence is {prominence}; it must be 0 or more")
     values, vectors = as_scores(scores), np.asarray(embeddings)
@@ -116,7 +116,7 @@ def dig_spans(rewards: npt.ArrayLike, boundaries: npt.ArrayLike, *, faithful: bo
 
 def dig_frames(spans: list[tuple[int, int]], frames: int) -> IntArray:
     """``frames`` evenly spaced places of the spans laid end to end, truncated to whole ones: int64, not decreasing."""
-    check_budget(frames)
+    frames = check_budget(frames)
     places = np.concatenate([np.arange(first, last + 1) for first, last in spans]).astype(np.int64)
     chosen: IntArray = places[np.linspace(0, len(places) - 1, frames).astype(np.int64)]
     return chosen

@@ -106,7 +106,7 @@ def focus(
     Raises:
         InputError: a budget below 1, a negative distance, or a scorer that does not give one finite score a row.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
     if gap_seconds is not None and not gap_seconds >= 0:
         raise InputError(f"gap_seconds is {gap_seconds}; it must be 0 or more")
     count = len(seconds)

@@ -56,7 +56,7 @@ def q_frame(
     Raises:
         InputError: a budget below 1, a temperature or spread that is not above 0, or scores that are not finite.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
     if not spread > 0:
         raise InputError(f"spread is {spread}; it must be above 0")
     values = as_scores(scores)

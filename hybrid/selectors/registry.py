@@ -97,7 +97,7 @@ def select(
             something that the selector needs.
     """
     selector = find_selector(name)
-    check_budget(frames)
+    frames = check_budget(frames)
     lacking = [need for need in selector.needs if getattr(candidates, need) is None]
     if lacking:
         raise InputError(

@@ -67,7 +67,7 @@ def tass_order(scores: npt.ArrayLike, seconds: npt.ArrayLike, frames: int, *, ga
         InputError: a budget below 1, a distance that is not above 0 and finite, scores or times that are not
             finite, or as many times as there are scores are not given.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
     if not 0 < gap_seconds < math.inf:
         raise InputError(f"gap_seconds is {gap_seconds}; it must be above 0 and finite")
     values, times = as_scores(scores), np.asarray(seconds, dtype=np.float64)

@@ -38,7 +38,7 @@ def tifre(embeddings: npt.ArrayLike, prompts: npt.ArrayLike, frames: int) -> Int
     Raises:
         InputError: a budget below 1, or shapes that do not fit.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
     vectors, texts = np.asarray(embeddings), np.asarray(prompts)
     if vectors.ndim != 2 or texts.ndim != 2 or len(texts) == 0 or texts.shape[1] != vectors.shape[1]:
         raise InputError(f"embeddings {list(vectors.shape)} and prompts {list(texts.shape)} must be [N, D] and [P, D]")
