@@ -97,7 +97,7 @@ def _run(given: argparse.Namespace) -> int:
     models = _Models(given, methods, wanted)
     settings = {
         "dataset": _dataset(given, questions),
-        "options": {**asdict(options), "with_options": given.with_options, "within_seconds": within},
+        "options": {**_said(options), "with_options": given.with_options, "within_seconds": within},
         "sampling": {"rate": given.rate, "policy": given.sampling, "decoder": given.decoder},
         "encoder": dict(models.encoder.identity),
         "device": models.encoder.device,
@@ -131,6 +131,11 @@ def _run(given: argparse.Namespace) -> int:
         )
         run_samples(plan, engine, folder, tell=_tell)
         return _report(given, folder.samples, questions, methods, settings)
+
+
+def _said(options: AskOptions) -> dict[str, Any]:
+    """The options of all methods; texts to look for are none of them, so that runs of before there were any go on."""
+    return {name: value for name, value in asdict(options).items() if name != "look_for"}
 
 
 def _settings(given: argparse.Namespace, prompt: PromptSpec | None) -> Settings:

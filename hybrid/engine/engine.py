@@ -210,6 +210,7 @@ class Engine:
         select: str | None = None,
         scores: str | None = None,
         seed: int | None = None,
+        look_for: Sequence[str] = (),
         on_spans: OnSpans | None = None,
         progress: Progress | None = None,
     ) -> Answer:
@@ -238,6 +239,8 @@ class Engine:
                 ``blip-itm:CHECKPOINT``, which then sees every frame of the video (see
                 :mod:`hybrid.scorers.registry`).
             seed: for selectors that draw; by default the one that ``select`` says, or the selector's own.
+            look_for: texts that frames are compared with by a selector that needs several (``tifre``): "a photo of a
+                dog"; by default they are made of the question's words.
             on_spans: is told of spans as GenS finds them; what it raises ends the asking.
             progress: is told how far it is, if the video has to be indexed.
 
@@ -265,6 +268,7 @@ class Engine:
             select=select,
             scores=scores,
             seed=seed,
+            look_for=look_for,
         )[0]
 
     def ask_many(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypedDict, get_args
@@ -9,7 +10,7 @@ from typing import Literal, TypedDict, get_args
 from hybrid.errors import InputError, StageFailedError
 from hybrid.scorers.registry import read_scores
 from hybrid.selectors.ranking import check_budget
-from hybrid.selectors.wanted import WantedSelector, read_selector
+from hybrid.selectors.wanted import read_selector
 from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW, Stage, Timeline
 from indexes.archive import Archive
@@ -44,6 +45,8 @@ class AskOptions:
         scores: what the selector goes by (see :mod:`hybrid.scorers.registry`); by default GenS's scores, or
             the similarities where GenS did not run.
         seed: for selectors that draw; by default the one that ``select`` says, or the selector's own.
+        look_for: texts that a selector compares frames with which needs several (tifre): "a photo of a dog"; by
+            default they are made of the question's words.
     """
 
     frames: int = DEFAULT_FRAMES
@@ -59,6 +62,7 @@ class AskOptions:
     select: str | None = None
     scores: str | None = None
     seed: int | None = None
+    look_for: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         # As a plain int, which goes into records that are JSON.
@@ -77,19 +81,25 @@ class AskOptions:
         if self.window_mode == "segments" and not self.coarse:
             raise InputError("the coarse stage chooses the segments; without it GenS reads the whole video anyway")
         if self.select is not None:
-            _check_selector(read_selector(self.select))
+            read_selector(self.select)  # refuses what is not known
+        _check_texts(self)
         if self.scores is not None:
             _check_scores(self.scores, self)
         if not self.coarse and not self.fine:
             raise InputError("neither the coarse nor the fine stage is asked for; leave out --no-coarse or --no-fine")
 
 
-def _check_selector(wanted: WantedSelector) -> None:
-    """Refuse a selector that cannot work from one question, before any work is done."""
-    if "prompts" in wanted.selector.needs:
+def _check_texts(options: AskOptions) -> None:
+    """Refuse texts to look for that are none, or that nothing would look for, before any work is done."""
+    # A text is a sequence too: of letters.
+    texts = (options.look_for,) if isinstance(options.look_for, str) else tuple(options.look_for)
+    object.__setattr__(options, "look_for", texts)
+    if not all(isinstance(text, str) and text.strip() for text in texts):
+        raise InputError(f"look_for is {list(texts)}; each must be a text that names what can be seen")
+    if texts and (options.select is None or "prompts" not in read_selector(options.select).selector.needs):
         raise InputError(
-            f"the selector {wanted.selector.name!r} compares frames with several texts made from a question, which is "
-            "not done here; call it from Python (hybrid.selectors), or take another: hybrid selectors"
+            f"look_for is {list(texts)}, but the selector {options.select!r} compares frames with no texts of its own; "
+            "take --select tifre, or leave out --look-for"
         )
 
 
@@ -121,6 +131,7 @@ class AskKeywords(TypedDict, total=False):
     select: str | None
     scores: str | None
     seed: int | None
+    look_for: Sequence[str]
 
 
 @dataclass(slots=True)

@@ -155,14 +155,14 @@ def test_a_resumed_run_does_not_go_on_with_indexes_of_another_grid(
 
 
 def test_each_setting_of_a_selector_is_a_method_of_its_own(run: Run, tmp_path: Path) -> None:
-    names = ("uniform", "uniform:centred", "aks", "aks:depth=0", "focus", "focus:seed=9")
+    names = ("uniform", "uniform:centred", "aks", "aks:depth=0", "focus", "focus:seed=9", "tifre")
     assert run(tmp_path, "--skip-missing", methods=tuple(part for name in names for part in ("--method", name))) == 0
     _, samples = read_run(tmp_path)
     assert list(report_of(tmp_path)["report"]["methods"]) == list(names)
     details = {name: (samples[name, "two_0"].selection or {})["stages"][-1]["details"] for name in names}
-    assert [details[name]["options"].get("depth") for name in names] == [None, None, 5, 0, None, None]
+    assert [details[name]["options"].get("depth") for name in names] == [None, None, 5, 0, None, None, None]
     assert [details[name]["options"].get("centred") for name in names[:2]] == [False, True]
-    assert [details[name].get("seed") for name in names] == [None, None, None, None, 42, 9]
+    assert [details[name].get("seed") for name in names] == [None, None, None, None, 42, 9, None]
     ordinals = {n: [f["ordinal"] for f in (samples[n, "two_0"].selection or {})["frames"]] for n in names}
     assert ordinals["uniform"] != ordinals["uniform:centred"]
     assert ordinals["aks"] != ordinals["aks:depth=0"]
@@ -259,7 +259,6 @@ def test_a_report_is_made_without_a_model(run: Run, tmp_path: Path, monkeypatch:
         (("--method", "aks:dept=3"), "aks has no option 'dept'; its options are: depth=5"),
         (("--method", "hybrid+bolt:power=x"), "power is 'x'; it must be a number"),
         (("--method", "llm+aks"), "before the plus sign clip, gens, hybrid are legal"),
-        (("--method", "tifre"), "compares frames with several texts"),
         (("--method", "uniform", "--frames", "0"), "frames is 0"),
         (("--method", "uniform", "--only", "level=L9"), "no question has level=L9"),
         (("--method", "uniform", "--split", "test"), "--split is for the world"),
