@@ -97,7 +97,7 @@ def _run(given: argparse.Namespace) -> int:
     models = _Models(given, methods, wanted)
     settings = {
         "dataset": _dataset(given, questions),
-        "options": {**_said(options), "with_options": given.with_options, "within_seconds": within},
+        "options": {**_said(options), "with_options": given.with_options, "within_seconds": within, **_visual(given)},
         "sampling": {"rate": given.rate, "policy": given.sampling, "decoder": given.decoder},
         "encoder": dict(models.encoder.identity),
         "device": models.encoder.device,
@@ -115,6 +115,7 @@ def _run(given: argparse.Namespace) -> int:
         answerer=models.answerer,
         template=template,
         retry_failed=given.retry_failed,
+        visual=given.visual,
     )
     session = {**_circumstances(), "methods": [method.name for method in methods]}
     with ExitStack() as stack:
@@ -131,6 +132,11 @@ def _run(given: argparse.Namespace) -> int:
         )
         run_samples(plan, engine, folder, tell=_tell)
         return _report(given, folder.samples, questions, methods, settings)
+
+
+def _visual(given: argparse.Namespace) -> dict[str, bool]:
+    """On record where it was asked for: samples with and without a measure do not belong in one run."""
+    return {"visual": True} if given.visual else {}
 
 
 def _said(options: AskOptions) -> dict[str, Any]:

@@ -60,6 +60,11 @@ class Method:
         """Whether GenS has to be loaded."""
         return self.source in ("gens", "hybrid")
 
+    @property
+    def gives_spans(self) -> bool:
+        """Whether its answers hold spans: where something scored the frames."""
+        return self.source != "none"
+
     def keywords(self, common: AskKeywords) -> AskKeywords:
         """The options of :meth:`hybrid.engine.Engine.ask`."""
         merged: AskKeywords = {**common, **_SCORED[self.source], "select": self.rule, "scores": self.scores}

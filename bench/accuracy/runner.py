@@ -22,9 +22,10 @@ from bench.accuracy.answerers import (
     AnswerRefusedError,
     Reply,
 )
+from bench.accuracy.evidence import frames_at
 from bench.accuracy.grid import Grid, grid_of, one_grid, same_grid
 from bench.accuracy.letters import extract_letter, without_thoughts
-from bench.accuracy.measures import measure_reply, measure_selection
+from bench.accuracy.measures import measure_pictures, measure_reply, measure_selection, measure_spans
 from bench.accuracy.methods import Method, select_frames
 from bench.accuracy.prompts import DEFAULT_TEMPLATE, Picture, letters_of, write_prompt
 from bench.accuracy.record import Failure, RunFolder, Sample
@@ -58,6 +59,7 @@ class Plan:
         answerer: the VideoQA model; None for none.
         template: what it is asked.
         retry_failed: whether samples that failed in an earlier session are done again.
+        visual: whether LV-Haystack's visual measures are computed, for which all pictures are decoded and compared.
 
     Raises:
         InputError: two questions have the same id.
@@ -72,6 +74,7 @@ class Plan:
     answerer: Answerer | None = None
     template: str = DEFAULT_TEMPLATE
     retry_failed: bool = False
+    visual: bool = False
 
     def __post_init__(self) -> None:
         check_ids(self.questions)
@@ -247,7 +250,7 @@ def _sample(plan: Plan, engine: Engine, session: int, question: Question, method
         with step.timed("select"):
             answer = select_frames(engine, method, video, text, plan.options)
         _check_scored(method, answer)
-        sample = _measured(sample, plan, engine, question, answer, step)
+        sample = _measured(sample, plan, engine, question, method, answer, step)
         if plan.answerer is not None:
             sample = _answered(sample, plan, plan.answerer, engine, question, answer, step)
             server.heard()
@@ -273,7 +276,7 @@ def _sample(plan: Plan, engine: Engine, session: int, question: Question, method
 
 
 def _failure(step: _Step, reason: str) -> Failure:
-    if step.name == "frames":
+    if step.name in ("frames", "visual"):
         return Failure("frames", reason)
     return Failure("answer" if step.name == "answer" else "select", reason)
 
@@ -299,14 +302,24 @@ def _check_scored(method: Method, answer: Answer) -> None:
         raise StageFailedError(f"the stage {lost[0].name!r} did not run: {lost[0].fallback_reason}")
 
 
-def _measured(sample: Sample, plan: Plan, engine: Engine, question: Question, answer: Answer, step: _Step) -> Sample:
+def _measured(
+    sample: Sample, plan: Plan, engine: Engine, question: Question, method: Method, answer: Answer, step: _Step
+) -> Sample:
     archive = engine.archive
     timeline = archive.timeline(archive.require(answer.video_id))
+    measures = measure_selection(question, answer, timeline, plan.within)
+    if method.gives_spans:
+        measures |= measure_spans(question, answer.spans)
+    if plan.visual and question.moments_seconds:
+        with step.timed("visual"):
+            video = plan.folder / question.video
+            shown = [picture.rgb for picture in _pictures(engine, video, answer)]
+            measures |= measure_pictures(shown, frames_at(video, question.moments_seconds))
     return replace(
         sample,
         selection=answer.to_dict(),
         seconds=step.seconds,
-        measures=measure_selection(question, answer, timeline, plan.within),
+        measures=measures,
         degraded=tuple(f"{stage.name}: {stage.fallback_reason}" for stage in answer.stages if stage.fallback_reason),
     )
 

@@ -168,6 +168,21 @@ def test_each_setting_of_a_selector_is_a_method_of_its_own(run: Run, tmp_path: P
     assert ordinals["aks"] != ordinals["aks:depth=0"]
 
 
+def test_visual_measures_are_computed_where_they_are_asked_for(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    methods = ("--method", "uniform", "--method", "clip")
+    assert run(tmp_path, "--skip-missing", "--subset", "2", "--visual", methods=methods) == 0
+    _, samples = read_run(tmp_path)
+    for sample in samples.values():
+        assert 0 < sample.measures["visual_precision"] <= 1
+        assert sample.measures["temporal_recall"] == sample.measures["recall@5"]
+        assert sample.seconds["visual"] > 0
+    assert "LV-Haystack" in (tmp_path / "report.txt").read_text()
+    assert run(tmp_path, "--skip-missing", "--subset", "2", methods=methods) == 2
+    assert "options.visual: True there, None now" in capsys.readouterr().err
+
+
 def test_what_fails_is_recorded_and_ends_nothing(
     run: Run, tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
