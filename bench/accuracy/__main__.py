@@ -43,17 +43,16 @@ from bench.accuracy.report import Samples, build_report, report_lines, report_no
 from bench.accuracy.runner import Plan, Progress, run_samples
 from bench.datasets.question import Question
 from bench.report import circumstances, print_table
-from hybrid.clip.encoder import FrameEncoder, load_encoder
+from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine import Engine
+from hybrid.engine.models import HeldModels
 from hybrid.engine.scoring import wants_model
 from hybrid.engine.settings import Settings
 from hybrid.engine.work import AskOptions
 from hybrid.errors import HybridError, InputError
 from hybrid.exports.json_file import write_text
-from hybrid.gens.load import load_scorer
 from hybrid.gens.prompt import PromptSpec, read_prompt_file
 from hybrid.gens.scorer import FrameScorer
-from hybrid.presets import encoder_of, sampler_of
 from hybrid.runtime import settle_process
 from hybrid.scorers.interface import VideoScorer
 from hybrid.scorers.registry import load_video_scorer
@@ -193,30 +192,17 @@ class _Models:
         self.answerer: Answerer | None = None
         if given.answer is not None:
             self.answerer = open_answerer(given.answer, answerer_options(given))
-        self.encoder: FrameEncoder = load_encoder(
-            given.encoder or encoder_of(given.preset), device=given.device, dtype=given.dtype
-        )
+        held = HeldModels(settings)
+        self.encoder: FrameEncoder = held.encoder_for(None)
         self.scorer: FrameScorer | None = None
         self.sampler_identity: Mapping[str, Any] | None = None
         if any(method.needs_gens for method in methods):
-            self.scorer = _scorer(given, settings.prompt)
-            self.sampler_identity = {**self.scorer.identity, "constrained": given.constrained}
+            self.scorer = held.scorer()
+            self.sampler_identity = {**self.scorer.identity, "constrained": settings.constrained}
         names = dict.fromkeys(method.scores for method in methods if method.scores and wants_model(method.scores))
         self.video_scorers: dict[str, VideoScorer] = {
             name: load_video_scorer(name, device=given.device, dtype=given.dtype) for name in names
         }
-
-
-def _scorer(given: argparse.Namespace, prompt: PromptSpec | None) -> FrameScorer:
-    from hybrid.gens.loop.options import LoopOptions
-
-    return load_scorer(
-        given.sampler or sampler_of(given.preset),
-        device=given.device,
-        dtype=given.dtype,
-        prompt=prompt,
-        loop=LoopOptions(constrained=True) if given.constrained else None,
-    )
 
 
 def _tell(progress: Progress) -> None:

@@ -136,16 +136,7 @@ def _without_models(engine: Engine, method: Method, video: Path, question: str, 
         candidates_out=len(chosen),
         details=wanted.record(seed=options.seed),
     )
-    frames = tuple(
-        AnswerFrame(
-            seconds=float(timeline.pts_seconds[row]),
-            ordinal=int(timeline.ordinals[row]),
-            frame_number=int(timeline.frame_numbers[row]),
-            clip_similarity=None,
-            gens_score=None,
-        )
-        for row in chosen
-    )
+    frames = tuple(AnswerFrame.of_row(timeline, row) for row in chosen.tolist())
     return Answer(question, str(video), manifest.video_id, timeline.duration_seconds, (), frames, (stage,))
 
 

@@ -44,7 +44,7 @@ from hybrid.runtime import settle_process
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.ranking import check_budget
 from hybrid.selectors.registry import select, selectors
-from hybrid.values import DEFAULT_WINDOW, Answer, AnswerFrame, Timeline
+from hybrid.values import DEFAULT_WINDOW, Answer, AnswerFrame
 from indexes.archive import Archive
 
 __all__ = ["main"]
@@ -82,7 +82,7 @@ def _sample(
         video_id=video.video_id,
         duration_seconds=video.timeline.duration_seconds,
         spans=(),
-        frames=tuple(_frame(video.timeline, int(row)) for row in rows),
+        frames=tuple(AnswerFrame.of_row(video.timeline, row) for row in rows.tolist()),
         stages=(),
     )
     return Sample(
@@ -94,16 +94,6 @@ def _sample(
         seconds={"select": seconds + (scores.seconds_of(source) if source else 0.0), "rule": seconds},
         measures=measure_selection(question, answer, video.timeline, WITHIN),
         degraded=(scores.note,) if source == "gens" and scores.note else (),
-    )
-
-
-def _frame(timeline: Timeline, row: int) -> AnswerFrame:
-    return AnswerFrame(
-        seconds=float(timeline.pts_seconds[row]),
-        ordinal=int(timeline.ordinals[row]),
-        frame_number=int(timeline.frame_numbers[row]),
-        clip_similarity=None,
-        gens_score=None,
     )
 
 

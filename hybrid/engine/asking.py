@@ -186,10 +186,9 @@ def _answer_frames(
     if hits is not None:
         similarity = dict(zip(hits.rows.tolist(), hits.similarities.tolist(), strict=True))
     return tuple(
-        AnswerFrame(
-            seconds=float(timeline.pts_seconds[row]),
-            ordinal=int(timeline.ordinals[row]),
-            frame_number=int(timeline.frame_numbers[row]),
+        AnswerFrame.of_row(
+            timeline,
+            int(row),
             clip_similarity=similarity.get(int(row)),
             gens_score=int(fine.scores[row]) if fine is not None else None,
         )

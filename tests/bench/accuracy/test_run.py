@@ -12,7 +12,7 @@ from PIL import Image
 
 from bench.accuracy import __main__ as runner
 from bench.accuracy.record import read_run
-from hybrid.engine import Engine
+from hybrid.engine import Engine, models
 from hybrid.errors import InputError
 from indexes.archive import Archive
 from tests.bench.accuracy.conftest import Run, Server
@@ -262,7 +262,7 @@ def test_a_password_in_the_command_is_not_kept(run: Run, tmp_path: Path, monkeyp
 def test_a_report_is_made_without_a_model(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(tmp_path, "--skip-missing", methods=("--method", "uniform")) == 0
     before = report_of(tmp_path)["report"]["measures"]
-    monkeypatch.setattr(runner, "load_encoder", None)
+    monkeypatch.setattr(models, "load_encoder", None)
     assert run(tmp_path, "--skip-missing", "--report-only", methods=("--method", "uniform")) == 0
     assert report_of(tmp_path)["report"]["measures"] == before
 
@@ -300,7 +300,7 @@ def test_what_cannot_be_run_is_said_before_any_work(
     more: tuple[str, ...],
     said: str,
 ) -> None:
-    monkeypatch.setattr(runner, "load_encoder", None)  # loading it would be work
+    monkeypatch.setattr(models, "load_encoder", None)  # loading it would be work
     assert run(tmp_path, *more, methods=()) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "samples.jsonl").exists()
