@@ -9,7 +9,7 @@ simulated as well. Every selector that goes by scores gets ``both``: GenS's scor
 so that GenS comes first and the similarity decides among equals; the most used ones also ``clip`` alone. `coverage`
 gets the two apart. Evidence recall: the share of the scenes that answer of which a frame was selected; all-hit: the
 share of questions of which no such scene is missing. Intervals and tests resample videos
-(:mod:`bench.metrics.bootstrap`).
+(:mod:`bench.metrics.bootstrap`); p values are of each comparison alone, not corrected for how many there are.
 """
 
 from __future__ import annotations
@@ -230,10 +230,12 @@ def _print(title: str, summary: Mapping[str, Any]) -> None:
     for name, figures in methods.items():
         cells = [f"{100 * figures[g]['recall'][0]:5.1f} / {100 * figures[g]['all_hit'][0]:5.1f}" for g in groups]
         versus = summary["coverage_minus"].get(name, {}).get("3+ moments", {}).get("all_hit")
-        against = "" if versus is None else "{:+.1f} [{:.1f}, {:.1f}]".format(*(100 * part for part in versus[:3]))
+        against = ""
+        if versus is not None:
+            against = "{:+.1f} [{:.1f}, {:.1f}], p {:.4f}".format(*(100 * part for part in versus[:3]), versus[3])
         rows.append([name, *cells, against, f"{figures['median_milliseconds']:.1f}"])
     print(f"\n{title}: recall / all-hit in %")
-    print_table(["method", *groups, "coverage both - it, all-hit 3+", "ms"], rows)
+    print_table(["method", *groups, "coverage both - it, all-hit 3+, p", "ms"], rows)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
