@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from inspect import Parameter, signature
 from typing import Any, get_type_hints
 
@@ -89,4 +90,10 @@ class Selector:
 
     @property
     def _parameters(self) -> Mapping[str, Parameter]:
-        return signature(self.choose).parameters
+        return _parameters_of(self.choose)
+
+
+@cache
+def _parameters_of(choose: Callable[..., IntArray]) -> Mapping[str, Parameter]:
+    """Read once: every call asks what a selector needs, and reading takes longer than some of them."""
+    return signature(choose).parameters
