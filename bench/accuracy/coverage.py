@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -30,9 +31,10 @@ from bench.accuracy.coverage_cases import Case, Length, make_cases, noisy_simila
 from bench.metrics.bootstrap import bootstrap_difference, bootstrap_mean
 from bench.report import circumstances, print_table, write_result
 from hybrid.clip.encoder import load_encoder
+from hybrid.errors import HybridError, InputError
 from hybrid.models.tiny import tiny_encoder
 from hybrid.selectors.candidates import Candidates
-from hybrid.selectors.ranking import min_max
+from hybrid.selectors.ranking import check_budget, min_max
 from hybrid.selectors.registry import NAMES, find_selector, select
 from hybrid.values import FloatArray, IntArray
 
@@ -250,6 +252,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--encoder", help="by default the tiny preset's")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(argv)
+    for option, number in (("--per-kind", given.per_kind), *(("--videos", count) for count in given.videos or ())):
+        if number < 1:
+            raise InputError(f"{option} is {number}; it must be at least 1")
+    budgets = [check_budget(frames) for frames in given.budget or (8, 16, 32)]
     encoder = load_encoder(given.encoder or tiny_encoder(), device="auto")
     lengths = [replace(LENGTHS[place], videos=count) for place, count in enumerate(given.videos or ())] or LENGTHS
     make = partial(make_cases, per_kind=given.per_kind, first_seed=given.first_seed)
@@ -257,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results: dict[str, Any] = {}
     for condition in CONDITIONS:
         scored = score_cases(cases, condition)
-        for frames in given.budget or [8, 16, 32]:
+        for frames in budgets:
             summary = _summary(cases, run_methods(scored, methods_for(condition), frames))
             results.setdefault(condition.name, {})[str(frames)] = summary
             _print(f"{condition.name}, {frames} frames", summary)
@@ -278,4 +284,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except HybridError as exc:
+        sys.exit(f"bench.accuracy.coverage: {exc}")

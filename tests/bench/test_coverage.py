@@ -13,6 +13,7 @@ from bench.accuracy.coverage import (
     OURS,
     Condition,
     _print,
+    main,
     methods_for,
     moment_group,
     run_methods,
@@ -20,6 +21,7 @@ from bench.accuracy.coverage import (
 )
 from bench.accuracy.coverage_cases import WINDOW, Case, Length, make_cases, noisy_similarities, simulated_gens
 from hybrid.clip.encoder import load_encoder
+from hybrid.errors import InputError
 from hybrid.models.tiny import tiny_encoder
 
 
@@ -102,3 +104,10 @@ def test_the_table_holds_the_p_values_of_rivals(capsys: pytest.CaptureFixture[st
     ours, tass = capsys.readouterr().out.splitlines()[-2:]
     assert "+6.7 [1.1, 11.9], p 0.0460" in tass
     assert " p " not in ours
+
+
+@pytest.mark.parametrize("wrong", [("--budget", "0"), ("--per-kind", "0"), ("--videos", "1", "0", "1")])
+def test_what_cannot_be_run_is_said_before_any_work(tmp_path: Path, wrong: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match="is 0; it must be at least 1"):
+        main(["--folder", str(tmp_path / "embeddings"), *wrong])
+    assert list(tmp_path.iterdir()) == []
