@@ -121,10 +121,14 @@ def check_arguments(given: argparse.Namespace) -> None:
         raise InputError(f"--world-seconds is {given.world_seconds:g}; it must be above 0")
     if given.seed is not None and given.seed < 0:
         raise InputError(f"--seed is {given.seed}; it must be 0 or more")
+    for pair in given.only:
+        if "=" not in pair:
+            raise InputError(f"--only is {pair!r}; it must be LABEL=VALUE")
     if given.dataset == WORLD:
         if given.data is not None:
             raise InputError("the world makes its own questions; leave out --data")
         _check_known("--by", given.by, WORLD_LABELS)
+        _check_known("--only", [pair.partition("=")[0] for pair in given.only], WORLD_LABELS)
     else:
         if given.split is not None:
             raise InputError(f"--split is for the world; of {given.dataset} the annotation file (--data) is the split")
@@ -171,9 +175,7 @@ def chosen_questions(given: argparse.Namespace) -> list[Question]:
         questions = load_questions(given.dataset, given.data)
     labels: dict[str, list[str]] = {}
     for pair in given.only:
-        label, equals, value = pair.partition("=")
-        if not equals:
-            raise InputError(f"--only is {pair!r}; it must be LABEL=VALUE")
+        label, _, value = pair.partition("=")
         labels.setdefault(label, []).append(value)
     questions = subset(questions, labels=labels)
     future = sum(question.until_seconds is not None for question in questions)

@@ -43,8 +43,8 @@ def same_grid(known: Grid | None, found: Grid, *, video: str) -> Grid:
     if changes:
         raise GridsDifferError(
             f"the index of {video} is not made like those of the run's other videos ({'; '.join(changes)}), so that "
-            "their numbers are not comparable; say --rate, --sampling and --decoder and choose another --out (indexes "
-            "that differ are made anew), or take an archive whose videos are indexed alike"
+            "their numbers are not comparable; say --rate, --sampling, --decoder and --dtype and choose another --out "
+            "(indexes that differ are made anew), or take an archive whose videos are indexed alike"
         )
     return found
 

@@ -127,7 +127,7 @@ def test_a_run_is_of_one_grid_and_says_of_which(
     assert run(tmp_path / "third", *one, methods=methods) == 2
     said = capsys.readouterr().err
     assert "is not made like those of the run's other videos (rate: " in said
-    assert "say --rate, --sampling and --decoder" in said
+    assert "say --rate, --sampling, --decoder and --dtype" in said
     # What is said is made so, whatever the archive holds.
     assert run(tmp_path / "fourth", *one, "--sampling", "exact", "--rate", "2", methods=methods) == 0
     # Resumed on indexes that were made anew meanwhile, and reported from samples of two grids.
@@ -281,6 +281,7 @@ def test_a_report_is_made_without_a_model(run: Run, tmp_path: Path, monkeypatch:
         (("--method", "uniform", "--within", "2", "-1"), "--within is -1; tolerances are seconds, 0 or more"),
         (("--method", "uniform", "--within", "nan"), "--within is nan"),
         (("--method", "uniform", "--by", "colour"), "--by is 'colour', but no question has this label; legal are cat"),
+        (("--method", "uniform", "--only", "category"), "--only is 'category'; it must be LABEL=VALUE"),
         (("--method", "uniform", "--subset", "0"), "--subset is 0"),
         (("--method", "uniform", "--per-kind", "0"), "--per-kind is 0"),
         (("--method", "uniform", "--rate", "0"), "rate is 0"),
@@ -324,7 +325,7 @@ def test_a_first_request_that_is_refused_ends_the_run(
     assert run(tmp_path, *answer, "--retry-failed", methods=("--method", "uniform")) == 1
 
 
-@pytest.mark.parametrize("more", [("--by", "colour"), ("--world-videos", "0"), ("--rate", "0"), ("--within", "-1")])
+@pytest.mark.parametrize("more", [("--by", "colour"), ("--world-videos", "0"), ("--only", "a=b"), ("--within", "-1")])
 def test_the_world_is_not_filmed_for_what_cannot_be_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
 ) -> None:
