@@ -299,6 +299,19 @@ class AnswerFrame:
     clip_similarity: float | None
     gens_score: int | None
 
+    @classmethod
+    def of_row(
+        cls, timeline: Timeline, row: int, *, clip_similarity: float | None = None, gens_score: int | None = None
+    ) -> AnswerFrame:
+        """The frame of one row of an index's timeline, with the scores that it has."""
+        return cls(
+            seconds=float(timeline.pts_seconds[row]),
+            ordinal=int(timeline.ordinals[row]),
+            frame_number=int(timeline.frame_numbers[row]),
+            clip_similarity=clip_similarity,
+            gens_score=gens_score,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:

@@ -24,7 +24,17 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from bench.accuracy.answerers import Answerer, open_answerer
-from bench.accuracy.arguments import answerer_options, ask_options, chosen_questions, digest, parser, template_of
+from bench.accuracy.arguments import (
+    answerer_options,
+    ask_options,
+    check_arguments,
+    check_labels,
+    chosen_questions,
+    digest,
+    parser,
+    template_of,
+)
+from bench.accuracy.grid import grid_text, one_grid
 from bench.accuracy.measures import tolerances_for
 from bench.accuracy.methods import Method, parse_method
 from bench.accuracy.plot import save_plot
@@ -33,17 +43,16 @@ from bench.accuracy.report import Samples, build_report, report_lines, report_no
 from bench.accuracy.runner import Plan, Progress, run_samples
 from bench.datasets.question import Question
 from bench.report import circumstances, print_table
-from hybrid.clip.encoder import FrameEncoder, load_encoder
+from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine import Engine
+from hybrid.engine.models import HeldModels
 from hybrid.engine.scoring import wants_model
 from hybrid.engine.settings import Settings
 from hybrid.engine.work import AskOptions
 from hybrid.errors import HybridError, InputError
 from hybrid.exports.json_file import write_text
-from hybrid.gens.load import load_scorer
 from hybrid.gens.prompt import PromptSpec, read_prompt_file
 from hybrid.gens.scorer import FrameScorer
-from hybrid.presets import encoder_of, sampler_of
 from hybrid.runtime import settle_process
 from hybrid.scorers.interface import VideoScorer
 from hybrid.scorers.registry import load_video_scorer
@@ -71,19 +80,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace) -> int:
     methods = [parse_method(name) for name in dict.fromkeys(given.method)]
     options = AskOptions(**ask_options(given))  # refuses what is not legal, before any work
+    check_arguments(given)
     template = template_of(given)
+    prompt = None if given.prompt is None else read_prompt_file(given.prompt)
+    wanted = _settings(given, prompt)
     questions = chosen_questions(given)
+    check_labels(given.by, questions)
     if given.report_only:
         settings, samples = read_run(given.out)
         if settings["dataset"] != _dataset(given, questions):
             raise InputError(f"{given.out} holds a run over other questions: {settings['dataset']}")
+        _check_reported(given, samples, methods)
         return _report(given, samples, questions, methods, settings)
     within = tuple(given.within) if given.within else tolerances_for(questions)
-    models = _Models(given, methods)
+    models = _Models(given, methods, wanted)
     settings = {
         "dataset": _dataset(given, questions),
-        "options": {**asdict(options), "with_options": given.with_options, "within_seconds": within},
-        "sampling": {"rate": given.rate},
+        "options": {**_said(options), "with_options": given.with_options, "within_seconds": within, **_visual(given)},
+        "sampling": {"rate": given.rate, "policy": given.sampling, "decoder": given.decoder},
         "encoder": dict(models.encoder.identity),
         "device": models.encoder.device,
         "sampler": models.sampler_identity,
@@ -100,6 +114,7 @@ def _run(given: argparse.Namespace) -> int:
         answerer=models.answerer,
         template=template,
         retry_failed=given.retry_failed,
+        visual=given.visual,
     )
     session = {**_circumstances(), "methods": [method.name for method in methods]}
     with ExitStack() as stack:
@@ -116,6 +131,43 @@ def _run(given: argparse.Namespace) -> int:
         )
         run_samples(plan, engine, folder, tell=_tell)
         return _report(given, folder.samples, questions, methods, settings)
+
+
+def _visual(given: argparse.Namespace) -> dict[str, bool]:
+    """On record where it was asked for: samples with and without a measure do not belong in one run."""
+    return {"visual": True} if given.visual else {}
+
+
+def _said(options: AskOptions) -> dict[str, Any]:
+    """The options of all methods; texts to look for are none of them, so that runs of before there were any go on."""
+    return {name: value for name, value in asdict(options).items() if name != "look_for"}
+
+
+def _settings(given: argparse.Namespace, prompt: PromptSpec | None) -> Settings:
+    """What the engine works with; checked."""
+    settings = Settings(
+        preset=given.preset,
+        encoder=given.encoder,
+        sampler=given.sampler,
+        rate=given.rate,
+        policy=given.sampling,
+        decoder=given.decoder,
+        device=given.device,
+        dtype=given.dtype,
+        prompt=prompt,
+        constrained=given.constrained,
+    )
+    settings.check()
+    return settings
+
+
+def _check_reported(given: argparse.Namespace, samples: Samples, methods: Sequence[Method]) -> None:
+    """Refuse to report a method that the run did not have: its row would be empty, and the plot without it."""
+    there = {method for method, _ in samples}
+    for method in methods:
+        if method.name not in there:
+            listed = ", ".join(sorted(there)) or "none"
+            raise InputError(f"{given.out} holds no sample of {method.name!r}; its methods are: {listed}")
 
 
 def _circumstances() -> dict[str, Any]:
@@ -135,46 +187,22 @@ class _Models:
     be run by a command of their own with the same ``--out``.
     """
 
-    def __init__(self, given: argparse.Namespace, methods: Sequence[Method]) -> None:
-        prompt: PromptSpec | None = None if given.prompt is None else read_prompt_file(given.prompt)
-        self.settings = Settings(
-            preset=given.preset,
-            encoder=given.encoder,
-            sampler=given.sampler,
-            rate=given.rate,
-            device=given.device,
-            dtype=given.dtype,
-            prompt=prompt,
-            constrained=given.constrained,
-        )
-        self.settings.check()
+    def __init__(self, given: argparse.Namespace, methods: Sequence[Method], settings: Settings) -> None:
+        self.settings = settings
         self.answerer: Answerer | None = None
         if given.answer is not None:
             self.answerer = open_answerer(given.answer, answerer_options(given))
-        self.encoder: FrameEncoder = load_encoder(
-            given.encoder or encoder_of(given.preset), device=given.device, dtype=given.dtype
-        )
+        held = HeldModels(settings)
+        self.encoder: FrameEncoder = held.encoder_for(None)
         self.scorer: FrameScorer | None = None
         self.sampler_identity: Mapping[str, Any] | None = None
         if any(method.needs_gens for method in methods):
-            self.scorer = _scorer(given, prompt)
-            self.sampler_identity = {**self.scorer.identity, "constrained": given.constrained}
+            self.scorer = held.scorer()
+            self.sampler_identity = {**self.scorer.identity, "constrained": settings.constrained}
         names = dict.fromkeys(method.scores for method in methods if method.scores and wants_model(method.scores))
         self.video_scorers: dict[str, VideoScorer] = {
             name: load_video_scorer(name, device=given.device, dtype=given.dtype) for name in names
         }
-
-
-def _scorer(given: argparse.Namespace, prompt: PromptSpec | None) -> FrameScorer:
-    from hybrid.gens.loop.options import LoopOptions
-
-    return load_scorer(
-        given.sampler or sampler_of(given.preset),
-        device=given.device,
-        dtype=given.dtype,
-        prompt=prompt,
-        loop=LoopOptions(constrained=True) if given.constrained else None,
-    )
 
 
 def _tell(progress: Progress) -> None:
@@ -193,6 +221,7 @@ def _report(
     methods: Sequence[Method],
     settings: Mapping[str, Any],
 ) -> int:
+    grid = one_grid(samples.values())
     report = build_report(
         samples, questions, [method.name for method in methods], by=given.by, resamples=given.resamples
     )
@@ -201,7 +230,7 @@ def _report(
         for title, header, rows in report_lines(report):
             print(f"\n{title}")
             print_table(header, rows)
-        for note in report_notes(report):
+        for note in (grid_text(grid), *report_notes(report)):
             print(f"\n{note}")
     for method, state in report["methods"].items():
         for reason, count in state["failures"].items():
@@ -209,9 +238,10 @@ def _report(
     shown = text.getvalue().strip()
     print(shown)
     write_text(given.out / "report.txt", shown.encode("ascii", "backslashreplace").decode("ascii") + "\n")
-    result = {"benchmark": "accuracy", **_circumstances(), "settings": settings, "report": report}
+    result = {"benchmark": "accuracy", **_circumstances(), "settings": settings, "index": grid, "report": report}
     write_text(given.out / "report.json", json.dumps(result, indent=2) + "\n")
-    title = f"{given.dataset}, {given.frames} frames, {report['questions']} questions to {report['videos']} videos"
+    frames = settings["options"]["frames"]  # of the run: --report-only need not say them
+    title = f"{given.dataset}, {frames} frames, {report['questions']} questions to {report['videos']} videos"
     save_plot(report, given.out / "latency.png", title=title)
     print(json.dumps(result))
     return FAILED if any(state["failed"] for state in report["methods"].values()) else 0

@@ -21,9 +21,11 @@ __all__ = [
     "AnswerRefusedError",
     "Answerer",
     "AnswererOptions",
+    "AnswererSilentError",
     "AnswererUnusableError",
     "Reply",
     "open_answerer",
+    "read_answerer",
 ]
 
 DEFAULT_SIDE: Final = 768
@@ -36,6 +38,10 @@ class AnswerFailedError(HybridError):
 
 class AnswerRefusedError(AnswerFailedError):
     """A server refused the request itself (400): too long, or a form that it does not know."""
+
+
+class AnswererSilentError(AnswerFailedError):
+    """A server is not there, gives no reply in time, is overloaded or broken: others will likely fare no better now."""
 
 
 class AnswererUnusableError(HybridError):
@@ -111,10 +117,28 @@ class Answerer(Protocol):
             prompt: what is asked.
 
         Raises:
-            AnswerFailedError: there is no reply to this one; AnswerRefusedError if the server refused it.
+            AnswerFailedError: there is no reply to this one; AnswerRefusedError if the server refused it,
+                AnswererSilentError if it said nothing.
             AnswererUnusableError: there will be none to others either.
         """
         ...
+
+
+def read_answerer(spec: str) -> tuple[str, str, str]:
+    """The parts of a name: kind, URL or folder, and the model's name (empty for a folder); see the module.
+
+    Raises:
+        InputError: the name has another form.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind == "openai" and rest:
+        url, _, model = rest.partition("#")
+        if not model:
+            raise InputError(f"the answerer is {spec!r}; it lacks the model's name: openai:URL#MODEL")
+        return kind, url, model
+    if kind == "transformers" and rest:
+        return kind, rest, ""
+    raise InputError(f"the answerer is {spec!r}; legal are openai:URL#MODEL and transformers:FOLDER")
 
 
 def open_answerer(spec: str, options: AnswererOptions | None = None) -> Answerer:
@@ -126,16 +150,11 @@ def open_answerer(spec: str, options: AnswererOptions | None = None) -> Answerer
         MissingDependencyError: the client library is not installed.
     """
     options = options or AnswererOptions()
-    kind, _, rest = spec.partition(":")
-    if kind == "openai" and rest:
-        url, _, model = rest.partition("#")
-        if not model:
-            raise InputError(f"the answerer is {spec!r}; it lacks the model's name: openai:URL#MODEL")
+    kind, place, model = read_answerer(spec)
+    if kind == "openai":
         from bench.accuracy.openai_answerer import OpenAIAnswerer
 
-        return OpenAIAnswerer(url, model, options)
-    if kind == "transformers" and rest:
-        from bench.accuracy.transformers_answerer import load_transformers_answerer
+        return OpenAIAnswerer(place, model, options)
+    from bench.accuracy.transformers_answerer import load_transformers_answerer
 
-        return load_transformers_answerer(rest, options)
-    raise InputError(f"the answerer is {spec!r}; legal are openai:URL#MODEL and transformers:FOLDER")
+    return load_transformers_answerer(place, options)

@@ -9,13 +9,14 @@ simulated as well. Every selector that goes by scores gets ``both``: GenS's scor
 so that GenS comes first and the similarity decides among equals; the most used ones also ``clip`` alone. `coverage`
 gets the two apart. Evidence recall: the share of the scenes that answer of which a frame was selected; all-hit: the
 share of questions of which no such scene is missing. Intervals and tests resample videos
-(:mod:`bench.metrics.bootstrap`).
+(:mod:`bench.metrics.bootstrap`); p values are of each comparison alone, not corrected for how many there are.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -30,9 +31,10 @@ from bench.accuracy.coverage_cases import Case, Length, make_cases, noisy_simila
 from bench.metrics.bootstrap import bootstrap_difference, bootstrap_mean
 from bench.report import circumstances, print_table, write_result
 from hybrid.clip.encoder import load_encoder
+from hybrid.errors import HybridError, InputError
 from hybrid.models.tiny import tiny_encoder
 from hybrid.selectors.candidates import Candidates
-from hybrid.selectors.ranking import min_max
+from hybrid.selectors.ranking import check_budget, min_max
 from hybrid.selectors.registry import NAMES, find_selector, select
 from hybrid.values import FloatArray, IntArray
 
@@ -230,10 +232,12 @@ def _print(title: str, summary: Mapping[str, Any]) -> None:
     for name, figures in methods.items():
         cells = [f"{100 * figures[g]['recall'][0]:5.1f} / {100 * figures[g]['all_hit'][0]:5.1f}" for g in groups]
         versus = summary["coverage_minus"].get(name, {}).get("3+ moments", {}).get("all_hit")
-        against = "" if versus is None else "{:+.1f} [{:.1f}, {:.1f}]".format(*(100 * part for part in versus[:3]))
+        against = ""
+        if versus is not None:
+            against = "{:+.1f} [{:.1f}, {:.1f}], p {:.4f}".format(*(100 * part for part in versus[:3]), versus[3])
         rows.append([name, *cells, against, f"{figures['median_milliseconds']:.1f}"])
     print(f"\n{title}: recall / all-hit in %")
-    print_table(["method", *groups, "coverage both - it, all-hit 3+", "ms"], rows)
+    print_table(["method", *groups, "coverage both - it, all-hit 3+, p", "ms"], rows)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -248,6 +252,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--encoder", help="by default the tiny preset's")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(argv)
+    for option, number in (("--per-kind", given.per_kind), *(("--videos", count) for count in given.videos or ())):
+        if number < 1:
+            raise InputError(f"{option} is {number}; it must be at least 1")
+    budgets = [check_budget(frames) for frames in given.budget or (8, 16, 32)]
     encoder = load_encoder(given.encoder or tiny_encoder(), device="auto")
     lengths = [replace(LENGTHS[place], videos=count) for place, count in enumerate(given.videos or ())] or LENGTHS
     make = partial(make_cases, per_kind=given.per_kind, first_seed=given.first_seed)
@@ -255,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results: dict[str, Any] = {}
     for condition in CONDITIONS:
         scored = score_cases(cases, condition)
-        for frames in given.budget or [8, 16, 32]:
+        for frames in budgets:
             summary = _summary(cases, run_methods(scored, methods_for(condition), frames))
             results.setdefault(condition.name, {})[str(frames)] = summary
             _print(f"{condition.name}, {frames} frames", summary)
@@ -276,4 +284,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except HybridError as exc:
+        sys.exit(f"bench.accuracy.coverage: {exc}")

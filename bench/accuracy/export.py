@@ -2,6 +2,7 @@
 
     python -m bench.accuracy.export RUN --method hybrid --to lmms-eval --out FOLDER [--clips]
     python -m bench.accuracy.export RUN --method hybrid --to rag --out FILE.json --frames 64 [--consumer qwen2_vl]
+    python -m bench.accuracy.export RUN --method hybrid --to aks --out FOLDER --frames 64 --data lvb_val.json [--repeat]
 
 ``RUN`` is the folder of ``python -m bench.accuracy``. See :mod:`hybrid.exports` for the forms and their traps.
 """
@@ -10,17 +11,24 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bench.accuracy.record import read_run
+from bench.datasets.files import read_records
 from hybrid.engine import Engine
 from hybrid.errors import HybridError, InputError
+from hybrid.exports.aks_frames import save_aks_frames
 from hybrid.exports.gens_rag import save_rag_file
 from hybrid.exports.lmms_eval import Images, save_selection
 from hybrid.values import Answer
 
-__all__ = ["answers_of", "main"]
+__all__ = ["answers_of", "export_aks", "main"]
+
+ID_KEYS = ("id", "question_id", "qid")
+"""Under which data sets publish the id of a question."""
 
 
 def answers_of(run: Path, method: str, *, allow_degraded: bool = False) -> dict[str, Answer]:
@@ -58,26 +66,76 @@ def answers_of(run: Path, method: str, *, allow_degraded: bool = False) -> dict[
     return {name: Answer.from_dict(sample.selection) for name, sample in own.items() if sample.selection is not None}
 
 
+def export_aks(
+    answers: Mapping[str, Answer], annotations: Path, folder: Path, *, frames: int, repeat: bool = False
+) -> tuple[int, ...]:
+    """Write the frame lists of AKS's authors, in the order of the benchmark's own file.
+
+    Args:
+        answers: by the benchmark's id of the question.
+        annotations: the file that the run's questions came from. Of a run over some of them, both files that are
+            written hold these alone.
+        folder, frames, repeat: as in :func:`hybrid.exports.aks_frames.save_aks_frames`.
+
+    Returns:
+        The places of the lists that are shorter than ``frames``.
+
+    Raises:
+        InputError: the annotations have no ids, or lack one of the run's; or as ``save_aks_frames``.
+        DatasetError: the annotations cannot be read.
+        SaveError: a file cannot be written.
+    """
+    records = read_records(annotations)
+    key = next((key for key in ID_KEYS if records and key in records[0]), None)
+    if key is None:
+        raise InputError(
+            f"the annotations of {annotations} have none of the keys {', '.join(ID_KEYS)}, so that it is not known "
+            "which answer is to which of them; call hybrid.exports.aks_frames.save_aks_frames with both in order"
+        )
+    asked = [record for record in records if str(record.get(key)) in answers]
+    if len(asked) != len(answers):
+        lacking = next(name for name in answers if name not in {str(record.get(key)) for record in records})
+        raise InputError(f"{annotations} has no annotation for question {lacking}; take the file that the run was over")
+    ordered = [_as_published(answers[str(record[key])], record) for record in asked]
+    return save_aks_frames(ordered, asked, folder, frames=frames, repeat=repeat)
+
+
+def _as_published(answer: Answer, annotation: Mapping[str, Any]) -> Answer:
+    """The answer to the question as it is published: a run with --with-options asked it together with the options."""
+    question = str(annotation.get("question", ""))
+    return replace(answer, question=question) if answer.question.startswith(f"{question}\n") else answer
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("run", type=Path)
     parser.add_argument("--method", required=True)
-    parser.add_argument("--to", choices=("lmms-eval", "rag"), required=True)
+    parser.add_argument("--to", choices=("lmms-eval", "rag", "aks"), required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--archive", help="folder of the indexes, or s3://BUCKET/PREFIX; needed for lmms-eval")
     parser.add_argument("--allow-degraded", action="store_true", help="export samples that fell back as well")
     parser.add_argument("--clips", action="store_true", help="for lmms-eval: a clip of the frames besides")
-    parser.add_argument("--frames", type=int, default=64, help="for rag: how many the model is shown at most")
+    parser.add_argument("--frames", type=int, default=64, help="for rag and aks: how many are shown at most")
     parser.add_argument("--consumer", choices=("llava", "qwen2_vl"), default="llava", help="for rag")
+    parser.add_argument("--data", type=Path, help="for aks: the benchmark's annotation file")
+    parser.add_argument("--repeat", action="store_true", help="for aks: fill short lists by repeating their frames")
     given = parser.parse_args(argv)
+    if given.to == "aks" and given.data is None:
+        raise InputError("AKS's files hold the benchmark's annotations: name its file with --data")
+    if given.to == "lmms-eval" and given.archive is None:
+        raise InputError("lmms-eval is given pictures: name the folder of the indexes (--archive) to decode them")
     answers = answers_of(given.run, given.method, allow_degraded=given.allow_degraded)
     if given.to == "rag":
         short = save_rag_file(answers, given.out, frames=given.frames, consumer=given.consumer)
         print(f"{len(answers)} lines, {len(short)} with fewer than {given.frames} frames: {given.out}")
         return
-    if given.archive is None:
-        raise InputError("lmms-eval is given pictures: name the folder of the indexes (--archive) to decode them")
+    if given.to == "aks":
+        few = export_aks(answers, given.data, given.out, frames=given.frames, repeat=given.repeat)
+        print(f"{len(answers)} lists, {len(few)} with fewer than {given.frames} frames: {given.out}")
+        if few:
+            print("AKS's loader shows uniform frames in the place of those; --repeat fills them with their own")
+        return
     with Engine.open(given.archive) as engine:
 
         def images(answer: Answer) -> Images:

@@ -5,6 +5,8 @@
 * ``uniform``: evenly spaced frames of the video's timeline; no model;
 * ``aks``, ``bolt`` ... (``hybrid selectors``): that rule over CLIP's similarities; ``hybrid+aks``, ``gens+aks``: over
   GenS's scores, where a frame that GenS did not name has 0;
+* rules have options: ``aks:depth=3,threshold=0.2,faithful``, ``hybrid+bolt:power=2.5`` (see
+  :mod:`hybrid.selectors.wanted`). Each way of writing one is a method of its own;
 * ``RULE@SCORES``: over the scores of another model (``aks@blip-itm:FOLDER``, see :mod:`hybrid.scorers.registry`).
 """
 
@@ -20,7 +22,8 @@ from hybrid.engine import Engine
 from hybrid.engine.work import AskKeywords, AskOptions
 from hybrid.errors import InputError
 from hybrid.selectors.candidates import Candidates
-from hybrid.selectors.registry import find_selector, select
+from hybrid.selectors.registry import NAMES
+from hybrid.selectors.wanted import read_selector
 from hybrid.values import Answer, AnswerFrame, Stage
 
 __all__ = ["Method", "parse_method", "select_frames"]
@@ -43,7 +46,7 @@ class Method:
     Attributes:
         name: as it was given.
         source: who scores the frames.
-        rule: the selector that chooses; None for the best scores.
+        rule: the selector that chooses, with its options; None for the best scores.
         scores: scores of another model, by name; None for those of the source.
     """
 
@@ -56,6 +59,11 @@ class Method:
     def needs_gens(self) -> bool:
         """Whether GenS has to be loaded."""
         return self.source in ("gens", "hybrid")
+
+    @property
+    def gives_spans(self) -> bool:
+        """Whether its answers hold spans: where something scored the frames."""
+        return self.source != "none"
 
     def keywords(self, common: AskKeywords) -> AskKeywords:
         """The options of :meth:`hybrid.engine.Engine.ask`."""
@@ -71,6 +79,8 @@ def parse_method(name: str) -> Method:
     """
     base, at, scores = name.partition("@")
     source, plus, rule = base.partition("+")
+    if ":" in source:  # the plus sign of a number: aks:threshold=1e+3
+        source, plus, rule = base, "", ""
     if not plus and not at and source in _SCORED:
         return Method(name, _as_source(source))
     if not plus:
@@ -78,9 +88,10 @@ def parse_method(name: str) -> Method:
     elif source not in _SCORED:
         raise InputError(f"the method is {name!r}; before the plus sign {', '.join(_SCORED)} are legal")
     try:
-        needs = set(find_selector(rule).needs)
+        needs = set(read_selector(rule).selector.needs)
     except InputError as exc:
-        raise InputError(f"the method is {name!r}: {exc}; or one of {', '.join(_SCORED)}") from exc
+        hint = "" if rule.partition(":")[0] in NAMES else f"; or one of {', '.join(_SCORED)}"
+        raise InputError(f"the method is {name!r}: {exc}{hint}") from exc
     if not plus and not at and needs <= _NEED_NO_MODEL:
         return Method(name, "none", rule)
     method = Method(name, _as_source(source), rule, scores if at else None)
@@ -109,30 +120,23 @@ def select_frames(engine: Engine, method: Method, video: Path, question: str, co
 def _without_models(engine: Engine, method: Method, video: Path, question: str, options: AskOptions) -> Answer:
     started = time.perf_counter()
     assert method.rule is not None  # only rules go without a model
+    wanted = read_selector(method.rule)
     archive = engine.archive
     manifest = archive.require(archive.identify(video))
     timeline = archive.timeline(manifest)
     rows = timeline.distinct_rows()
-    chosen = rows[select(method.rule, Candidates(timeline.pts_seconds[rows]), options.frames, seed=options.seed)]
+    chosen = rows[wanted.choose(Candidates(timeline.pts_seconds[rows]), options.frames, seed=options.seed)]
     stage = Stage(
         name="select",
         ran=True,
         seconds=time.perf_counter() - started,
-        model=method.rule,
+        model=wanted.selector.name,
         device="cpu",
         candidates_in=len(rows),
         candidates_out=len(chosen),
+        details=wanted.record(seed=options.seed),
     )
-    frames = tuple(
-        AnswerFrame(
-            seconds=float(timeline.pts_seconds[row]),
-            ordinal=int(timeline.ordinals[row]),
-            frame_number=int(timeline.frame_numbers[row]),
-            clip_similarity=None,
-            gens_score=None,
-        )
-        for row in chosen
-    )
+    frames = tuple(AnswerFrame.of_row(timeline, row) for row in chosen.tolist())
     return Answer(question, str(video), manifest.video_id, timeline.duration_seconds, (), frames, (stage,))
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from bench.datasets.longvideobench import load_longvideobench
 from bench.datasets.lvb_selections import PublishedSelections, load_published_selections
 from bench.datasets.question import Question
-from bench.metrics.bootstrap import RESAMPLES, Estimate, bootstrap_difference, bootstrap_mean
+from bench.metrics.bootstrap import RESAMPLES, Estimate, bootstrap_difference, bootstrap_mean, check_resamples
 from bench.metrics.nearest import evidence_distances
 from bench.report import circumstances, print_table, write_result
 from hybrid.values import FloatArray
@@ -128,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
+    check_resamples(arguments.resamples)
     cases = load_cases(arguments.data)
     resamples = arguments.resamples
     table = {

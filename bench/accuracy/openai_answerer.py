@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from bench.accuracy.answerers import (
     AnswererOptions,
+    AnswererSilentError,
     AnswererUnusableError,
     AnswerFailedError,
     AnswerRefusedError,
@@ -83,6 +84,9 @@ class OpenAIAnswerer:
         except openai.BadRequestError as exc:
             raise AnswerRefusedError(f"no reply from {self._model}: {first_line(exc)}") from exc
         except openai.OpenAIError as exc:
+            if isinstance(exc, openai.APIConnectionError | openai.InternalServerError | openai.RateLimitError):
+                place = self.identity["url"] or "OpenAI"
+                raise AnswererSilentError(f"no reply from {self._model}: {first_line(exc)} ({place})") from exc
             raise AnswerFailedError(f"no reply from {self._model}: {first_line(exc)}") from exc
         if not completion.choices:
             raise AnswerFailedError(f"{self._model} sent a completion without a choice")

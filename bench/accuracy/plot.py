@@ -51,7 +51,8 @@ def save_plot(report: Mapping[str, Any], place: Path, *, title: str) -> bool:
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     for number, (method, seconds, estimate) in enumerate(points):
-        low, high = estimate["value"] - estimate["low"], estimate["high"] - estimate["value"]
+        # Of equal values, rounding can put an end of the interval on the wrong side of the mean.
+        low, high = (max(0.0, e) for e in (estimate["value"] - estimate["low"], estimate["high"] - estimate["value"]))
         colour = f"C{number % 10}"
         axes.errorbar(seconds, estimate["value"], yerr=[[low], [high]], fmt="o", capsize=3, color=colour, label=method)
         axes.annotate(method, (seconds, estimate["value"]), xytext=(7, 5), textcoords="offset points", color=colour)

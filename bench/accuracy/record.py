@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from hybrid.errors import HybridError, InputError, SaveError
 
-__all__ = ["Failure", "Line", "LineFile", "RunFolder", "Sample", "SettingsDifferError", "read_run"]
+__all__ = ["Failure", "Line", "LineFile", "RunFolder", "Sample", "SettingsDifferError", "differences", "read_run"]
 
 RUN_FILE: Final = "run.json"
 SAMPLES_FILE: Final = "samples.jsonl"
@@ -62,6 +62,7 @@ class Sample:
         degraded: what stages did not do as asked (their fallback reasons).
         reply: of the VideoQA model, with ``option``, the place of what it chose; None if none was asked.
         failure: why something is missing; None if nothing is.
+        index: how the index of its video was made (:func:`bench.accuracy.grid.grid_of`); None if there is none.
     """
 
     method: str
@@ -74,6 +75,7 @@ class Sample:
     degraded: tuple[str, ...] = ()
     reply: Mapping[str, Any] | None = None
     failure: Failure | None = None
+    index: Mapping[str, Any] | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -243,7 +245,7 @@ class RunFolder:
                     {**settings[merged], **known[merged]},
                     {**known[merged], **settings[merged]},
                 )
-            changes = _differences(known, settings)
+            changes = differences(known, settings)
             if changes:
                 raise SettingsDifferError(
                     f"{self.folder} holds a run with other settings ({'; '.join(changes)}); repeat it with the ones it "
@@ -298,14 +300,14 @@ def _replace(place: Path, text: str) -> None:
         raise SaveError(f"{place}: cannot be written: {exc.strerror or exc}") from exc
 
 
-def _differences(before: Any, now: Any, name: str = "") -> list[str]:
+def differences(before: Any, now: Any, name: str = "") -> list[str]:
     """What differs, one line each: ``frames: 64 there, 32 now``."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = [*before, *(key for key in now if key not in before)]
         return [
             change
             for key in keys
-            for change in _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+            for change in differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
         ]
     return [] if before == now else [f"{name}: {before!r} there, {now!r} now"]
 

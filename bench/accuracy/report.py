@@ -12,10 +12,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from bench.accuracy.measures import ACCURACY
+from bench.accuracy.measures import ACCURACY, TEMPORAL, VISUAL
 from bench.accuracy.record import Sample
 from bench.datasets.question import Question
 from bench.metrics.bootstrap import RESAMPLES, Difference, Estimate, bootstrap_difference, bootstrap_mean
+from bench.metrics.lv_haystack_temporal import TemporalScore, temporal_means
+from bench.metrics.lv_haystack_visual import VisualScore, visual_means
+from bench.metrics.qa_accuracy import Accuracy, qa_accuracy
 
 __all__ = [
     "Samples",
@@ -90,11 +93,32 @@ def build_report(
     }
 
 
+_LEFT_OUT: Final = ("precision", *TEMPORAL, *VISUAL)
+"""Measures that have no column: precision follows from the budget, the others have a table of their own."""
+_HAYSTACK: Final = ("method", "temporal P", "R", "F1", "questions", "left out", "visual P", "R", "F1")
+
+
+def _haystack_lines(haystack: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    lines = []
+    for method, found in haystack.items():
+        temporal, visual = found["temporal"], found["visual"]
+        lines.append(
+            [
+                method,
+                *(_figure(temporal[name], ".3f") for name in ("precision", "recall", "f1")),
+                str(temporal["questions"]),
+                str(temporal["left_out"]),
+                *(_figure(None if visual is None else visual[name], ".3f") for name in ("precision", "recall", "f1")),
+            ]
+        )
+    return lines
+
+
 def report_lines(report: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
     """The report as tables for people: title, header, rows. :func:`report_notes` says what they leave out."""
     tables = []
     for group, rows in report["measures"].items():
-        names = [name for name in _order(rows) if not name.startswith("precision")]
+        names = [name for name in _order(rows) if not name.startswith(_LEFT_OUT)]
         header = [
             "method",
             *(_STATE * (group == ALL)),
@@ -114,6 +138,9 @@ def report_lines(report: Mapping[str, Any]) -> list[tuple[str, list[str], list[l
             ]
             lines.append([method, *(general * (group == ALL)), *(interval_text(row.get(name)) for name in names)])
         tables.append((group, header, lines))
+    haystack = {method: state["lv_haystack"] for method, state in report["methods"].items() if state["lv_haystack"]}
+    if haystack:
+        tables.append(("LV-Haystack, as its authors' code computes it", list(_HAYSTACK), _haystack_lines(haystack)))
     first, to = report["differences"]["first"], report["differences"]["to"]
     lines = [
         [f"{first} - {other}", name, difference_text(difference), p_value_text(difference), *_counts(difference)]
@@ -184,6 +211,7 @@ def _state(samples: Samples, questions: Sequence[Question], method: str, steps: 
     """How many samples a method has, what became of them, and how long they took."""
     done = [sample for q in questions if (sample := samples.get((method, q.id))) is not None]
     chosen = [sample for sample in done if sample.selection is not None]
+    accuracy = _accuracy(done, questions)
     reasons: dict[str, int] = {}
     for sample in done:
         if sample.failure is not None:
@@ -194,14 +222,44 @@ def _state(samples: Samples, questions: Sequence[Question], method: str, steps: 
         "videos": len({sample.video for sample in done}),
         "failed": sum(sample.failure is not None for sample in done),
         "degraded": sum(bool(sample.degraded) for sample in done),
-        "unreadable": sum(
-            sample.reply is not None and sample.reply["option"] is None and ACCURACY in sample.measures
-            for sample in done
-        ),
+        "unreadable": 0 if accuracy is None else accuracy.unreadable,
+        "qa_accuracy": None if accuracy is None else asdict(accuracy),
+        "lv_haystack": _haystack(chosen),
         "mean_frames": _or_none(np.mean, [len(sample.selection["frames"]) for sample in chosen if sample.selection]),
         **{f"{step}_seconds": _spread(done, step) for step in steps},
         "failures": dict(sorted(reasons.items(), key=lambda item: -item[1])[:20]),
     }
+
+
+def _accuracy(done: Sequence[Sample], questions: Sequence[Question]) -> Accuracy | None:
+    """Of all questions that were answered and whose right option is known; None if there are none."""
+    right = {question.id: question.answer for question in questions}
+    pairs = [
+        (sample.reply["option"], answer)
+        for sample in done
+        if sample.reply is not None and ACCURACY in sample.measures and (answer := right[sample.id]) is not None
+    ]
+    return qa_accuracy([option for option, _ in pairs], [answer for _, answer in pairs]) if pairs else None
+
+
+def _haystack(chosen: Sequence[Sample]) -> dict[str, Any] | None:
+    """LV-Haystack's numbers of a data set, with how many questions count in none of them; None if none has any."""
+    temporal = [_temporal(sample.measures) for sample in chosen]
+    if not any(temporal):
+        return None
+    pictures = [VisualScore(*(s.measures[n] for n in VISUAL)) for s in chosen if VISUAL[0] in s.measures]
+    visual = visual_means(pictures)
+    return {
+        "temporal": asdict(temporal_means(temporal)),
+        "visual": {**asdict(visual), "f1": visual.f1, "questions": len(pictures)} if pictures else None,
+    }
+
+
+def _temporal(measures: Mapping[str, float]) -> TemporalScore | None:
+    if TEMPORAL[0] not in measures:
+        return None
+    share, found, f1 = (measures[name] for name in TEMPORAL)
+    return TemporalScore(precision=share, recall=found, f1=f1)
 
 
 def _spread(samples: Sequence[Sample], step: str) -> dict[str, float | None]:

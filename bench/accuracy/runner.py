@@ -14,13 +14,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.accuracy.answerers import Answerer, AnswererUnusableError, AnswerRefusedError, Reply
+from bench.accuracy.answerers import (
+    Answerer,
+    AnswererSilentError,
+    AnswererUnusableError,
+    AnswerFailedError,
+    AnswerRefusedError,
+    Reply,
+)
+from bench.accuracy.evidence import frames_at
+from bench.accuracy.grid import Grid, grid_of, one_grid, same_grid
 from bench.accuracy.letters import extract_letter, without_thoughts
-from bench.accuracy.measures import measure_reply, measure_selection
+from bench.accuracy.measures import measure_pictures, measure_reply, measure_selection, measure_spans
 from bench.accuracy.methods import Method, select_frames
 from bench.accuracy.prompts import DEFAULT_TEMPLATE, Picture, letters_of, write_prompt
 from bench.accuracy.record import Failure, RunFolder, Sample
-from bench.datasets.question import Question
+from bench.datasets.question import Question, check_ids
 from hybrid.engine import Engine
 from hybrid.engine.run import is_hopeless
 from hybrid.engine.work import AskKeywords
@@ -31,6 +40,9 @@ from hybrid.values import Answer
 __all__ = ["Plan", "Progress", "run_samples"]
 
 _LOG = logging.getLogger(__name__)
+
+SILENT_IN_A_ROW = 3
+"""So many requests without a sound, each of them sent several times, and the server is taken for dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,10 @@ class Plan:
         answerer: the VideoQA model; None for none.
         template: what it is asked.
         retry_failed: whether samples that failed in an earlier session are done again.
+        visual: whether LV-Haystack's visual measures are computed, for which all pictures are decoded and compared.
+
+    Raises:
+        InputError: two questions have the same id.
     """
 
     questions: Sequence[Question]
@@ -58,6 +74,10 @@ class Plan:
     answerer: Answerer | None = None
     template: str = DEFAULT_TEMPLATE
     retry_failed: bool = False
+    visual: bool = False
+
+    def __post_init__(self) -> None:
+        check_ids(self.questions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +88,53 @@ class Progress:
     left: int
     failed: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Indexed:
+    """A video's index: how it was made, or why there is none."""
+
+    grid: Grid | None = None
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class _Server:
+    """What is known of the VideoQA model: whether it was asked in this run before, and for how long it was silent."""
+
+    asked: bool
+    silent: int = 0
+
+    def heard(self) -> None:
+        """It said something, be it that it refuses."""
+        self.asked, self.silent = True, 0
+
+    def refused(self, exc: AnswerRefusedError) -> None:
+        """It does not take a request.
+
+        Raises:
+            AnswererUnusableError: it was the first of the run, so that one that is refused would be all there is.
+        """
+        if not self.asked:
+            raise AnswererUnusableError(
+                f"the first request of the run was refused: {exc}; see whether the model takes pictures, "
+                "and so many and so large ones (--frames, --side)"
+            ) from exc
+        self.heard()
+
+    def kept_silent(self, exc: AnswererSilentError) -> None:
+        """It said nothing.
+
+        Raises:
+            AnswererUnusableError: to the first request of the run, or to several in a row.
+        """
+        self.silent += 1
+        if not self.asked or self.silent >= SILENT_IN_A_ROW:
+            times = "the first request of the run" if not self.asked else f"{self.silent} requests in a row"
+            raise AnswererUnusableError(
+                f"{times} got no reply: {exc}; see whether the server runs, and what its log says. The same command "
+                "goes on, with --retry-failed it does again what failed"
+            ) from exc
 
 
 @dataclass(slots=True)
@@ -100,23 +167,28 @@ def run_samples(
         How many samples were done now.
 
     Raises:
-        AnswererUnusableError: the VideoQA model refuses all requests, or the first request of the run.
+        AnswererUnusableError: the VideoQA model refuses all requests, or the first request of the run; or it is
+            silent, at once or several times in a row.
+        GridsDifferError: a video is indexed with another rate, policy, decoder or encoder than the run's others.
         SaveError: the disk is full.
         HybridError: what would meet every further video.
     """
     todo = _todo(plan, folder)
     started, done, failed = time.perf_counter(), 0, 0
     left = sum(len(pairs) for pairs in todo.values())
-    asked = any(map(_was_asked, folder.samples.values()))
+    server = _Server(asked=any(map(_was_asked, folder.samples.values())))
+    known = one_grid(folder.samples.values())
     _warm_up(plan, engine, todo)
     for video, pairs in todo.items():
-        reason = _index(plan, engine, video)
+        indexed = _index(plan, engine, video)
+        if indexed.grid is not None:
+            known = same_grid(known, indexed.grid, video=video)
         for question, method in pairs:
-            if reason is None:
-                sample = _sample(plan, engine, folder.session, question, method, first=not asked)
-                asked = asked or _was_asked(sample)
+            if indexed.reason is None:
+                sample = _sample(plan, engine, folder.session, question, method, server)
+                sample = replace(sample, index=indexed.grid)
             else:
-                failure = Failure("index", reason)
+                failure = Failure("index", indexed.reason)
                 sample = Sample(method.name, question.id, video, folder.session, failure=failure)
             folder.add(sample)
             done, left, failed = done + 1, left - 1, failed + (sample.failure is not None)
@@ -141,25 +213,25 @@ def _todo(plan: Plan, folder: RunFolder) -> dict[str, list[tuple[Question, Metho
     return todo
 
 
-def _index(plan: Plan, engine: Engine, video: str) -> str | None:
-    """Make the video's index, with GenS's features if a method needs them; why that failed, or None."""
+def _index(plan: Plan, engine: Engine, video: str) -> _Indexed:
+    """Make the video's index, with GenS's features if a method needs them."""
     features = None if any(method.needs_gens for method in plan.methods) else False
     try:
-        engine.index(plan.folder / video, features=features, progress=NullProgress())
+        made = engine.index(plan.folder / video, features=features, progress=NullProgress())
+        return _Indexed(grid=grid_of(engine.archive.require(made.video_id)))
     except (HybridError, OSError, MemoryError) as exc:
         if is_hopeless(exc):
             raise
-        return str(exc) or first_line(exc)
+        return _Indexed(reason=str(exc) or first_line(exc))
     except Exception as exc:
         _LOG.error("%s: unexpected error", video, exc_info=exc)
-        return f"unexpected error: {first_line(exc)}"
-    return None
+        return _Indexed(reason=f"unexpected error: {first_line(exc)}")
 
 
 def _warm_up(plan: Plan, engine: Engine, todo: Mapping[str, Sequence[tuple[Question, Method]]]) -> None:
     """One question that is not measured: the first call of a model is slower than all others."""
     video = next(iter(todo), None)
-    if video is None or _index(plan, engine, video) is not None:
+    if video is None or _index(plan, engine, video).reason is not None:
         return
     for method in plan.methods:
         try:
@@ -168,15 +240,8 @@ def _warm_up(plan: Plan, engine: Engine, todo: Mapping[str, Sequence[tuple[Quest
             return  # the sample itself will say so
 
 
-def _sample(
-    plan: Plan, engine: Engine, session: int, question: Question, method: Method, *, first: bool = False
-) -> Sample:
-    """One question under one method, with the reason where something fails.
-
-    Args:
-        plan, engine, session, question, method: what is asked of what.
-        first: no request of the run was sent yet, so that one that is refused would be all there is.
-    """
+def _sample(plan: Plan, engine: Engine, session: int, question: Question, method: Method, server: _Server) -> Sample:
+    """One question under one method, with the reason where something fails."""
     step = _Step()
     sample = Sample(method.name, question.id, question.video, session)
     try:
@@ -185,21 +250,23 @@ def _sample(
         with step.timed("select"):
             answer = select_frames(engine, method, video, text, plan.options)
         _check_scored(method, answer)
-        sample = _measured(sample, plan, engine, question, answer, step)
+        sample = _measured(sample, plan, engine, question, method, answer, step)
         if plan.answerer is not None:
             sample = _answered(sample, plan, plan.answerer, engine, question, answer, step)
+            server.heard()
     except (AnswererUnusableError, SaveError):
         raise
     except AnswerRefusedError as exc:
-        if first:
-            raise AnswererUnusableError(
-                f"the first request of the run was refused: {exc}; see whether the model takes pictures, "
-                "and so many and so large ones (--frames, --side)"
-            ) from exc
+        server.refused(exc)
+        return replace(sample, seconds=step.seconds, failure=_failure(step, str(exc)))
+    except AnswererSilentError as exc:
+        server.kept_silent(exc)
         return replace(sample, seconds=step.seconds, failure=_failure(step, str(exc)))
     except (HybridError, OSError, MemoryError) as exc:
         if is_hopeless(exc) and step.name != "answer":
             raise
+        if isinstance(exc, AnswerFailedError):
+            server.heard()
         return replace(sample, seconds=step.seconds, failure=_failure(step, str(exc) or first_line(exc)))
     except Exception as exc:
         # A mistake of ours that one question brings out must not cost the others; it is not hushed up.
@@ -209,7 +276,7 @@ def _sample(
 
 
 def _failure(step: _Step, reason: str) -> Failure:
-    if step.name == "frames":
+    if step.name in ("frames", "visual"):
         return Failure("frames", reason)
     return Failure("answer" if step.name == "answer" else "select", reason)
 
@@ -235,14 +302,24 @@ def _check_scored(method: Method, answer: Answer) -> None:
         raise StageFailedError(f"the stage {lost[0].name!r} did not run: {lost[0].fallback_reason}")
 
 
-def _measured(sample: Sample, plan: Plan, engine: Engine, question: Question, answer: Answer, step: _Step) -> Sample:
+def _measured(
+    sample: Sample, plan: Plan, engine: Engine, question: Question, method: Method, answer: Answer, step: _Step
+) -> Sample:
     archive = engine.archive
     timeline = archive.timeline(archive.require(answer.video_id))
+    measures = measure_selection(question, answer, timeline, plan.within)
+    if method.gives_spans:
+        measures |= measure_spans(question, answer.spans)
+    if plan.visual and question.moments_seconds:
+        with step.timed("visual"):
+            video = plan.folder / question.video
+            shown = [picture.rgb for picture in _pictures(engine, video, answer)]
+            measures |= measure_pictures(shown, frames_at(video, question.moments_seconds))
     return replace(
         sample,
         selection=answer.to_dict(),
         seconds=step.seconds,
-        measures=measure_selection(question, answer, timeline, plan.within),
+        measures=measures,
         degraded=tuple(f"{stage.name}: {stage.fallback_reason}" for stage in answer.stages if stage.fallback_reason),
     )
 

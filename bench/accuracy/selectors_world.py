@@ -32,7 +32,7 @@ from bench.accuracy.selector_tables import Way, print_tables, slim, ways_of
 from bench.accuracy.world_scores import OpenedVideo, Scores, candidates_of, open_video, score_questions
 from bench.datasets.question import Question, needed_videos
 from bench.datasets.world import SPLITS, load_world
-from bench.metrics.bootstrap import RESAMPLES
+from bench.metrics.bootstrap import RESAMPLES, check_resamples
 from bench.report import circumstances, write_result
 from hybrid.clip.encoder import FrameEncoder, load_encoder
 from hybrid.engine import Engine
@@ -42,8 +42,9 @@ from hybrid.gens.load import load_scorer
 from hybrid.models.tiny import tiny_encoder, tiny_sampler
 from hybrid.runtime import settle_process
 from hybrid.selectors.candidates import Candidates
+from hybrid.selectors.ranking import check_budget
 from hybrid.selectors.registry import select, selectors
-from hybrid.values import DEFAULT_WINDOW, Answer, AnswerFrame, Timeline
+from hybrid.values import DEFAULT_WINDOW, Answer, AnswerFrame
 from indexes.archive import Archive
 
 __all__ = ["main"]
@@ -81,7 +82,7 @@ def _sample(
         video_id=video.video_id,
         duration_seconds=video.timeline.duration_seconds,
         spans=(),
-        frames=tuple(_frame(video.timeline, int(row)) for row in rows),
+        frames=tuple(AnswerFrame.of_row(video.timeline, row) for row in rows.tolist()),
         stages=(),
     )
     return Sample(
@@ -93,16 +94,6 @@ def _sample(
         seconds={"select": seconds + (scores.seconds_of(source) if source else 0.0), "rule": seconds},
         measures=measure_selection(question, answer, video.timeline, WITHIN),
         degraded=(scores.note,) if source == "gens" and scores.note else (),
-    )
-
-
-def _frame(timeline: Timeline, row: int) -> AnswerFrame:
-    return AnswerFrame(
-        seconds=float(timeline.pts_seconds[row]),
-        ordinal=int(timeline.ordinals[row]),
-        frame_number=int(timeline.frame_numbers[row]),
-        clip_similarity=None,
-        gens_score=None,
     )
 
 
@@ -155,6 +146,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     ways = ways_of(selectors())
     _check_against(ways, given.against)
+    check_resamples(given.resamples)
+    for frames in given.frames:
+        check_budget(frames)
     questions = load_world(
         given.videos, split=given.split, videos=given.count, seconds=given.seconds, per_kind=given.per_kind
     )

@@ -15,19 +15,26 @@ from bench.datasets.files import DatasetError, read_records
 
 __all__ = ["load_gens_video_150k"]
 
+KINDS = ("*.json", "*.jsonl", "*.parquet")
+SOURCE = "from the data set yaolily/GenS-Video-150K on Hugging Face"
+
 
 def load_gens_video_150k(place: Path) -> NoReturn:
-    """Say what is missing, and which keys the caller's file has, if there is one.
+    """Say what is missing: the file, or what its keys mean, which are listed.
 
     Raises:
         DatasetError: always.
     """
-    keys = ""
-    if place.is_file():
-        records = read_records(place)
-        keys = f" The keys of {place} are: {', '.join(records[0]) if records else 'none, it is empty'}."
+    found = [place] if place.is_file() else sorted(file for kind in KINDS for file in place.glob(kind))
+    if not found:
+        raise DatasetError(
+            f"GenS-Video-150K: there is no annotation file at {place}; put one there ({SOURCE}). Its keys, which are "
+            "not documented, are listed then; without them it cannot be read"
+        )
+    records = read_records(found[0])
+    keys = ", ".join(records[0]) if records else "none, it is empty"
     raise DatasetError(
         "GenS-Video-150K cannot be read: the keys of its files are not documented and were not known when this was "
-        f"written.{keys} To add it, state in bench/datasets/gens_video_150k.py how video, question, answer and scored "
-        "frames are named, and in which unit the frames are given"
+        f"written. The keys of {found[0]} are: {keys}. To add it, state in bench/datasets/gens_video_150k.py how "
+        "video, question, answer and scored frames are named, and in which unit the frames are given"
     )

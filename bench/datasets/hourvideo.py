@@ -11,6 +11,9 @@ that begin with a letter A to E are taken as options, and where there are not fi
 rather than guess. Only the first stretch of ``relevant_timestamps`` is certain; where the rest does not read as
 "start-end", it is left out. Questions with pictures as options are left out, as no text can be asked.
 
+Questions of the task ``reasoning/predictive`` ask what comes next: the authors' code shows the video up to the
+beginning of ``relevant_timestamps`` only (``until_seconds``), and what lies there is the answer, no evidence.
+
 Label: ``task``. Videos are ``<uid>.mp4``.
 """
 
@@ -29,7 +32,10 @@ __all__ = ["FILES", "load_hourvideo"]
 FILES = ("dev_v1.0_annotations.json", "v1.0_release/json/dev_v1.0_annotations.json")
 SOURCE = "from the data set HourVideo/HourVideo on Hugging Face"
 OPTION = re.compile(r"^\s*[(]?([A-E])[).:]\s*(.*\S)\s*$", re.MULTILINE)
-STRETCH = re.compile(r"(\d+):(\d\d):(\d\d)\s*-\s*(\d+):(\d\d):(\d\d)")
+_TIME = r"(\d+):(\d{1,2}):(\d{1,2})"
+STRETCH = re.compile(rf"{_TIME}\s*-\s*{_TIME}")
+BEGINNING = re.compile(rf"\s*{_TIME}")
+PREDICTIVE = "reasoning/predictive"
 LETTERS = "ABCDE"
 
 
@@ -92,7 +98,8 @@ def _question(uid: str, entry: HourVideoEntry, row: HourVideoRow, file: Path) ->
             f"{file}, question {row.qid}: mcq_test must hold five lines that begin with A to E; found {letters}. "
             "If the published file separates options in another way, bench/datasets/hourvideo.py has to learn it"
         )
-    stretches = STRETCH.findall(row.relevant_timestamps or "")
+    until = _beginning(row, file) if row.task == PREDICTIVE else None
+    stretches = STRETCH.findall(row.relevant_timestamps or "") if until is None else []
     return Question(
         id=str(row.qid),
         video=f"{uid}.mp4",
@@ -103,8 +110,19 @@ def _question(uid: str, entry: HourVideoEntry, row: HourVideoRow, file: Path) ->
         spans_seconds=tuple(
             (_seconds(*s[:3]), _seconds(*s[3:])) for s in stretches if _seconds(*s[:3]) <= _seconds(*s[3:])
         ),
+        until_seconds=until,
         labels={"task": row.task},
     )
+
+
+def _beginning(row: HourVideoRow, file: Path) -> float:
+    found = BEGINNING.match(row.relevant_timestamps or "")
+    if found is None:
+        raise DatasetError(
+            f"{file}, question {row.qid}: relevant_timestamps is {row.relevant_timestamps!r}; what is asked of the "
+            f"task {PREDICTIVE} is what comes after its beginning, which must be H:M:S"
+        )
+    return _seconds(*found.groups())
 
 
 def _seconds(hours: str, minutes: str, seconds: str) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hybrid.errors import InputError
 
-__all__ = ["Question", "needed_videos", "subset", "with_videos"]
+__all__ = ["Question", "check_ids", "needed_videos", "subset", "with_videos"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Question:
         duration_seconds: length of the video, as far as the annotation says it.
         moments_seconds: when the evidence is shown, if annotated.
         spans_seconds: from when to when the evidence is shown, if annotated so.
+        until_seconds: what is shown from then on must not be seen, as the question asks for it; None if all may.
         labels: the data set's own groups (``duration_group``, ``category`` ...), as text.
     """
 
@@ -38,11 +39,28 @@ class Question:
     duration_seconds: float | None = None
     moments_seconds: tuple[float, ...] = ()
     spans_seconds: tuple[tuple[float, float], ...] = ()
+    until_seconds: float | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.answer is not None and not 0 <= self.answer < len(self.options):
             raise InputError(f"question {self.id}: the answer is option {self.answer} of {len(self.options)}")
+
+
+def check_ids(questions: Iterable[Question]) -> None:
+    """Refuse questions that samples could not be told apart by.
+
+    Raises:
+        InputError: two of them have the same id.
+    """
+    seen: dict[str, Question] = {}
+    for question in questions:
+        before = seen.setdefault(question.id, question)
+        if before is not question:
+            raise InputError(
+                f"two questions have the id {question.id!r}: {before.question!r} about {before.video} and "
+                f"{question.question!r} about {question.video}; each needs an id of its own"
+            )
 
 
 def subset(

@@ -10,7 +10,7 @@ from bench.datasets.hourvideo import load_hourvideo
 from bench.datasets.longvideobench import load_longvideobench
 from bench.datasets.lv_haystack import load_lv_haystack
 from bench.datasets.mlvu import load_mlvu
-from bench.datasets.question import Question
+from bench.datasets.question import Question, check_ids
 from bench.datasets.videomme import load_videomme
 from hybrid.errors import InputError
 
@@ -34,9 +34,11 @@ def load_questions(name: str, place: Path) -> list[Question]:
         place: its annotation file, or the folder that holds it.
 
     Raises:
-        InputError: there is no data set of that name.
+        InputError: there is no data set of that name, or two of its questions have the same id.
         DatasetError: its file is missing, damaged, or of a form that is not known.
     """
     if name not in LOADERS:
         raise InputError(f"there is no data set {name!r}; legal are {', '.join(LOADERS)}")
-    return LOADERS[name](place)
+    questions = LOADERS[name](place)
+    check_ids(questions)
+    return questions

@@ -18,8 +18,9 @@ from bench.world.film import film_world
 from bench.world.scenes import Split, make_world
 from hybrid.errors import InputError
 
-__all__ = ["SPLITS", "load_world", "moments_label"]
+__all__ = ["LABELS", "SPLITS", "load_world", "moments_label"]
 
+LABELS = ("kind", "moments", "unseen_pair")
 SPLITS: tuple[Split, ...] = ("validation", "test")
 """The training split is for training."""
 

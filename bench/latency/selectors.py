@@ -1,20 +1,24 @@
 """How long each selector takes to choose, once scores and embeddings are there.
 
-``python -m bench.latency.selectors [--frames 3600] [--budget 64] [--dimension 512] [--repeat 9] [--out FILE]``
+``python -m bench.latency.selectors [--frames 3600] [--budget 64] [--dimension 512] [--repeat 31] [--out FILE]``
 
 Scores and embeddings are synthetic: scenes of five seconds with drift, scores that rise around a few moments. Each
-figure is the median CPU time of the repetitions after one for warming up (with one thread that is the time an idle
-machine takes, and a busy one does not change it). FOCUS asks for its scores; asking costs nothing here.
+figure is the median CPU time of the repetitions after one for warming up, with one thread of numpy's linear algebra:
+with several, waiting threads would count as well. Neighbours on a shared machine, whose caches are shared too, can
+double it. FOCUS asks for its scores; asking costs nothing here.
 
 AKS is also measured against a straightforward port of its published procedure: Python lists halved level by level,
-and ``heapq.nlargest`` over each, which is how its authors' script does it. Both must choose the same frames.
+and ``heapq.nlargest`` over each, which is how its authors' script does it. Both must choose the same frames. They take
+turns, and the ratio is the median of those of the turns, so that what slows the machine down slows both.
 """
 
 from __future__ import annotations
 
 import argparse
 import heapq
+import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -29,6 +33,8 @@ from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.registry import NAMES, select
 
 TARGET_MS = 50.0
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""Read by the libraries that numpy is built with, when it is imported."""
 AKS_SETTINGS = ({"depth": 5, "threshold": 0.8}, {"depth": 3, "threshold": 0.2})
 
 
@@ -38,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, default=3600)
     parser.add_argument("--budget", type=int, default=64)
     parser.add_argument("--dimension", type=int, default=512)
-    parser.add_argument("--repeat", type=int, default=9)
+    parser.add_argument("--repeat", type=int, default=31)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     candidates = made_candidates(arguments.frames, arguments.dimension)
@@ -64,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "dimension": arguments.dimension,
                 "repeat": repeat,
                 "target_ms": TARGET_MS,
+                "environment": {name: os.environ.get(name) for name in ONE_THREAD},
             },
             "milliseconds": selectors,
             "aks_against_port": comparison,
@@ -104,8 +111,13 @@ def compare_aks(candidates: Candidates, budget: int, repeat: int, settings: dict
     ours = partial(aks, scores, budget, faithful=True, **settings)
     port = partial(ported_aks, as_list, budget, **settings)
     assert ours().tolist() == port(), "AKS and the port choose different frames"
-    ours_ms, port_ms = milliseconds(ours, repeat), milliseconds(port, repeat)
-    return {**settings, "ours_ms": ours_ms, "port_ms": port_ms, "ratio": port_ms / ours_ms}
+    turns = [(_once(ours), _once(port)) for _ in range(repeat)]
+    return {
+        **settings,
+        "ours_ms": statistics.median(own for own, _ in turns),
+        "port_ms": statistics.median(other for _, other in turns),
+        "ratio": statistics.median(other / own for own, other in turns),
+    }
 
 
 def ported_aks(scores: list[float], budget: int, *, depth: int, threshold: float) -> list[int]:
@@ -129,13 +141,23 @@ def ported_aks(scores: list[float], budget: int, *, depth: int, threshold: float
 def milliseconds(action: Callable[[], object], repeat: int) -> float:
     """CPU time: the median of some runs after one that does not count."""
     action()
-    times = []
-    for _ in range(repeat):
-        started = time.process_time()
-        action()
-        times.append(time.process_time() - started)
-    return 1000 * statistics.median(times)
+    return statistics.median(_once(action) for _ in range(repeat))
+
+
+def _once(action: Callable[[], object]) -> float:
+    """CPU time of one run in milliseconds."""
+    started = time.process_time()
+    action()
+    return 1000 * (time.process_time() - started)
+
+
+def _with_one_thread() -> None:
+    """Begin anew with one thread, unless this process was: numpy is imported by now."""
+    if any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
+        command = [sys.executable, "-m", "bench.latency.selectors", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, **ONE_THREAD})
 
 
 if __name__ == "__main__":
+    _with_one_thread()
     main()

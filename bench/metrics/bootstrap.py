@@ -26,7 +26,7 @@ import numpy.typing as npt
 from hybrid.errors import InputError
 from hybrid.values import FloatArray, IntArray
 
-__all__ = ["Difference", "Estimate", "bootstrap_difference", "bootstrap_mean"]
+__all__ = ["Difference", "Estimate", "bootstrap_difference", "bootstrap_mean", "check_resamples"]
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -145,6 +145,16 @@ def bootstrap_difference(
     )
 
 
+def check_resamples(resamples: int) -> None:
+    """Refuse a number of draws that gives no interval, before any work is done for it.
+
+    Raises:
+        InputError: it is below 1.
+    """
+    if resamples < 1:
+        raise InputError(f"resamples is {resamples}; it must be at least 1")
+
+
 def _by_video(
     values: npt.ArrayLike, videos: Sequence[Hashable], weights: npt.ArrayLike | None
 ) -> tuple[FloatArray, FloatArray]:
@@ -171,8 +181,7 @@ def _by_video(
 
 def _video_counts(videos: int, resamples: int, seed: int) -> Iterator[IntArray]:
     """How often each video is drawn, in batches of draws: int64 [B, V]."""
-    if resamples < 1:
-        raise InputError(f"resamples is {resamples}; it must be at least 1")
+    check_resamples(resamples)
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, BATCH):
         yield rng.multinomial(videos, np.full(videos, 1 / videos), size=min(BATCH, resamples - start))

@@ -84,11 +84,18 @@ def ask(
         float | None, typer.Option("--gap", help="Seconds between two stretches that are still one span.")
     ] = None,
     select: Annotated[
-        str | None, typer.Option("--select", help="Selector that chooses the frames; see: hybrid selectors.")
+        str | None,
+        typer.Option(
+            "--select", help="Selector that chooses the frames: aks, aks:depth=3,faithful; see: hybrid selectors."
+        ),
     ] = None,
     scores: Annotated[
         str | None,
         typer.Option("--scores", help="What the selector goes by: clip, gens, blip-itm:CHECKPOINT ..."),
+    ] = None,
+    look_for: Annotated[
+        list[str] | None,
+        typer.Option("--look-for", help="For --select tifre: a text to find, 'a photo of a dog'; may come many times."),
     ] = None,
     frames_dir: Annotated[Path | None, typer.Option("--frames-dir", help="Save the frames here as PNG.")] = None,
     sheet: Annotated[Path | None, typer.Option("--sheet", help="Save a contact sheet (PNG) here.")] = None,
@@ -137,6 +144,7 @@ def ask(
         "gap_seconds": gap,
         "select": select,
         "scores": scores,
+        "look_for": look_for or (),
     }
     AskOptions(**options)  # before an archive is made
     check_questions([one.text for one in asked])

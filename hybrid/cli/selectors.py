@@ -15,9 +15,10 @@ __all__ = ["list_selectors"]
 
 
 def list_selectors(as_json: JsonOption = False) -> None:
-    """List the selectors (--select) and the scores (--scores) with what they need.
+    """List the selectors (--select) and the scores (--scores) with what they need and their options.
 
-    --json prints one line for each selector ("name") and for each kind of scores ("scores"), with its options.
+    Options follow the name: --select aks:depth=3,threshold=0.2,faithful. A needed thing in brackets is used if it is
+    there. --json prints one line for each selector ("name") and for each kind of scores ("scores").
     """
     from rich.table import Column, Table
 
@@ -29,6 +30,7 @@ def list_selectors(as_json: JsonOption = False) -> None:
         Column("name", no_wrap=True),
         Column("needs", overflow="fold"),
         Column("what it does", overflow="fold"),
+        Column("options", no_wrap=True),
         Column("source", overflow="fold"),
         title="selectors",
     )
@@ -39,6 +41,7 @@ def list_selectors(as_json: JsonOption = False) -> None:
                 needs=list(selector.needs),
                 takes=list(selector.takes),
                 options=dict(selector.options),
+                seed=selector.default_seed if selector.draws else None,
                 draws=selector.draws,
                 has_quirks=selector.has_quirks,
                 summary=selector.summary,
@@ -48,10 +51,13 @@ def list_selectors(as_json: JsonOption = False) -> None:
             continue
         does = selector.summary + (f". Partial: {selector.partial}" if selector.partial else "")
         taken = [f"({name})" for name in selector.takes]
-        table.add_row(selector.name, ", ".join([*selector.needs, *taken]), plain(does), plain(selector.source))
+        needs = ", ".join([*selector.needs, *taken])
+        options = "\n".join(selector.option_texts)
+        table.add_row(selector.name, needs, plain(does), plain(options), plain(selector.source))
     _list_scores(as_json=as_json, above=table)
     if not as_json:
         typer.echo("A seed decides those that draw: " + ", ".join(s.name for s in selectors() if s.draws) + ".")
+        typer.echo("faithful: what the authors' code does, quirks included. Options: NAME:OPTION=VALUE,faithful")
 
 
 def _list_scores(*, as_json: bool, above: Table) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,36 +16,19 @@ from hybrid.coarse.context import window_with_context
 from hybrid.coarse.search import window_of_hits
 from hybrid.coarse.segments import best_segments, cut_segments
 from hybrid.engine.fine import run_fine
-from hybrid.engine.scoring import run_scorer, wants_model
-from hybrid.engine.selection import choose_rows
+from hybrid.engine.models import Models
+from hybrid.engine.scoring import run_scorer, scores_on_demand, wants_model
+from hybrid.engine.selection import Chosen, choose_rows
 from hybrid.engine.spans import gens_spans, spans_of
 from hybrid.engine.streaming import OnSpans
 from hybrid.engine.work import AskOptions, Work
 from hybrid.errors import InputError
-from hybrid.gens.scorer import FrameScorer
 from hybrid.gens.windows import FineScores, consecutive_windows
-from hybrid.scorers.interface import VideoScorer
 from hybrid.selectors.best_first import best_first
+from hybrid.selectors.wanted import read_selector
 from hybrid.values import Answer, AnswerFrame, Float32Array, FloatArray, Hits, IntArray, Span, Stage, Timeline, Window
 
-__all__ = ["Models", "answer_questions", "check_questions"]
-
-
-@dataclass(frozen=True, slots=True)
-class Models:
-    """What answers questions; loaded when it is needed.
-
-    Attributes:
-        encoder: gives the encoder of the index; is called if a coarse stage runs.
-        scorer: gives GenS; is called if a fine stage runs.
-        video_scorer: gives the scorer of ``scores``; is called if it has a model of its own.
-        sampler_name: its name, for the record where it cannot be loaded.
-    """
-
-    encoder: Callable[[], FrameEncoder]
-    scorer: Callable[[], FrameScorer]
-    video_scorer: Callable[[], VideoScorer]
-    sampler_name: str
+__all__ = ["answer_questions", "check_questions"]
 
 
 def check_questions(questions: Sequence[str]) -> None:
@@ -87,7 +69,7 @@ def answer_questions(works: Sequence[Work], models: Models, *, on_spans: OnSpans
         for work in works:
             work.record(Stage(name="gens", ran=False, seconds=0.0, notes=("not asked for",)))
     named: list[FloatArray | None] = [None] * len(works)
-    if wants_model(options.scores):
+    if wants_model(options.scores) and not scores_on_demand(options):
         named = run_scorer(works, models.video_scorer)
     return [_answer(*four, models) for four in zip(works, hits, heard, named, strict=True)]
 
@@ -139,18 +121,18 @@ def _select(
 ) -> tuple[IntArray, tuple[Span, ...]]:
     """The rows of the answer's frames, and its spans: from GenS's scores, or from CLIP's if there are none."""
     started = time.perf_counter()
-    name = work.options.select
-    went_by = "gens" if fine is not None else "clip"
-    if name is not None:
-        rows, went_by = choose_rows(work, name, fine, hits, models.encoder, named)
+    wanted = None if work.options.select is None else read_selector(work.options.select)
+    if wanted is not None:
+        chosen = choose_rows(work, wanted, fine, hits, models, named)
     elif fine is not None:
-        rows = best_first(fine.scores, work.options.frames)
+        chosen = Chosen(best_first(fine.scores, work.options.frames), "gens")
     else:
         assert hits is not None  # where GenS has nothing to say, the coarse stage was asked
-        rows = window_of_hits(hits, work.options.frames).rows
-    spans = gens_spans(work, fine.scores) if fine is not None else _coarse_spans(work, hits, rows)
-    work.record(_select_stage(fine, hits, len(rows), spans, work.options, time.perf_counter() - started, went_by))
-    return rows, spans
+        chosen = Chosen(window_of_hits(hits, work.options.frames).rows, "clip")
+    spans = gens_spans(work, fine.scores) if fine is not None else _coarse_spans(work, hits, chosen.rows)
+    seconds = time.perf_counter() - started - chosen.scoring_seconds
+    work.record(_select_stage(fine, hits, chosen, spans, work.options, seconds))
+    return chosen.rows, spans
 
 
 def _search(work: Work, load: Callable[[], FrameEncoder]) -> Hits:
@@ -217,10 +199,9 @@ def _answer_frames(
     if hits is not None:
         similarity = dict(zip(hits.rows.tolist(), hits.similarities.tolist(), strict=True))
     return tuple(
-        AnswerFrame(
-            seconds=float(timeline.pts_seconds[row]),
-            ordinal=int(timeline.ordinals[row]),
-            frame_number=int(timeline.frame_numbers[row]),
+        AnswerFrame.of_row(
+            timeline,
+            int(row),
             clip_similarity=similarity.get(int(row)),
             gens_score=int(fine.scores[row]) if fine is not None else None,
         )
@@ -231,12 +212,13 @@ def _answer_frames(
 def _select_stage(
     fine: FineScores | None,
     hits: Hits | None,
-    frames: int,
+    chosen: Chosen,
     spans: tuple[Span, ...],
     options: AskOptions,
     seconds: float,
-    went_by: str,
 ) -> Stage:
+    own = "best_first" if fine is not None else "top_k"
+    rule = read_selector(options.select or own).record(seed=options.seed)
     notes: tuple[str, ...] = ()
     if fine is not None and not spans:
         notes = (f"no frame scored {options.min_score} or more (best: {int(fine.scores.max())}), so there is no span",)
@@ -244,10 +226,15 @@ def _select_stage(
         name="select",
         ran=True,
         seconds=seconds,
-        model=options.select or ("best_first" if fine is not None else "top_k"),
+        model=rule["selector"],
         device="cpu",
         candidates_in=int(np.count_nonzero(fine.scores)) if fine is not None else len(hits or ()),
-        candidates_out=frames,
+        candidates_out=len(chosen.rows),
         notes=notes,
-        details={"spans": len(spans), "scores": went_by},
+        details={
+            "spans": len(spans),
+            "scores": chosen.went_by,
+            **rule,
+            **({"prompts": list(chosen.prompts)} if chosen.prompts else {}),
+        },
     )

@@ -211,7 +211,8 @@ class Engine:
         gap_seconds: float | None = None,
         select: str | None = None,
         scores: str | None = None,
-        seed: int = 0,
+        seed: int | None = None,
+        look_for: Sequence[str] = (),
         on_spans: OnSpans | None = None,
         progress: Progress | None = None,
     ) -> Answer:
@@ -235,12 +236,15 @@ class Engine:
             min_score: least GenS score (1 to 5) of a frame that belongs to a span.
             gap_seconds: how far apart two stretches may lie and still be one span; by default one
                 sampling interval.
-            select: name of a selector (``hybrid selectors``) that chooses the frames, by GenS's scores, or
-                without GenS by similarity; by default those with the best scores.
+            select: a selector that chooses the frames, by GenS's scores, or without GenS by similarity, with
+                its options: ``aks``, ``aks:depth=3,threshold=0.2,faithful`` (``hybrid selectors`` lists them);
+                by default those with the best scores.
             scores: what the selector goes by instead: ``clip``, ``gens``, or a model of its own such as
                 ``blip-itm:CHECKPOINT``, which then sees every frame of the video (see
                 :mod:`hybrid.scorers.registry`).
-            seed: for selectors that draw.
+            seed: for selectors that draw; by default the one that ``select`` says, or the selector's own.
+            look_for: texts that frames are compared with by a selector that needs several (``tifre``): "a photo of a
+                dog"; by default they are made of the question's words.
             on_spans: is told of spans as GenS finds them; what it raises ends the asking.
             progress: is told how far it is, if the video has to be indexed.
 
@@ -269,6 +273,7 @@ class Engine:
             select=select,
             scores=scores,
             seed=seed,
+            look_for=look_for,
         )[0]
 
     def ask_many(

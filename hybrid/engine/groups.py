@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from hybrid.clip.encoder import FrameEncoder
-from hybrid.engine.asking import Models, answer_questions
+from hybrid.engine.asking import answer_questions
 from hybrid.engine.checking import check_encoder_name, check_index
-from hybrid.engine.models import HeldModels
+from hybrid.engine.models import HeldModels, Models
 from hybrid.engine.ready import Ready, found_before
 from hybrid.engine.streaming import ListenerError, OnSpans
 from hybrid.engine.work import AskOptions, Work

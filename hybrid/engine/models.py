@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hybrid.clip.encoder import FrameEncoder, load_encoder
@@ -16,7 +17,24 @@ from indexes.manifest import Manifest
 if TYPE_CHECKING:
     from hybrid.scorers.interface import VideoScorer
 
-__all__ = ["HeldModels"]
+__all__ = ["HeldModels", "Models"]
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What answers questions; loaded when it is needed.
+
+    Attributes:
+        encoder: gives the encoder of the index; is called if a coarse stage runs.
+        scorer: gives GenS; is called if a fine stage runs.
+        video_scorer: gives the scorer of ``scores``; is called if it has a model of its own.
+        sampler_name: its name, for the record where it cannot be loaded.
+    """
+
+    encoder: Callable[[], FrameEncoder]
+    scorer: Callable[[], FrameScorer]
+    video_scorer: Callable[[], VideoScorer]
+    sampler_name: str
 
 
 class HeldModels:

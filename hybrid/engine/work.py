@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypedDict, get_args
 
 from hybrid.errors import InputError, StageFailedError
 from hybrid.scorers.registry import read_scores
-from hybrid.selectors.registry import find_selector
+from hybrid.selectors.ranking import check_budget
+from hybrid.selectors.wanted import read_selector
 from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW, Stage, Timeline
 from indexes.archive import Archive
@@ -40,11 +42,13 @@ class AskOptions:
         segments: how many segments it reads, in that mode.
         context_seconds: how far the frames around one of the best reach, in that mode.
         features: whether GenS's features of frames are taken from the archive and kept there.
-        select: name of the selector that chooses the frames (see :mod:`hybrid.selectors.registry`); by
+        select: the selector that chooses the frames, with its options (see :mod:`hybrid.selectors.wanted`); by
             default the best by GenS's score, or by similarity where GenS did not run.
         scores: what the selector goes by (see :mod:`hybrid.scorers.registry`); by default GenS's scores, or
             the similarities where GenS did not run.
-        seed: for selectors that draw.
+        seed: for selectors that draw; by default the one that ``select`` says, or the selector's own.
+        look_for: texts that a selector compares frames with which needs several (tifre): "a photo of a dog"; by
+            default they are made of the question's words.
     """
 
     frames: int = DEFAULT_FRAMES
@@ -60,11 +64,12 @@ class AskOptions:
     features: bool = True
     select: str | None = None
     scores: str | None = None
-    seed: int = 0
+    seed: int | None = None
+    look_for: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if self.frames < 1:
-            raise InputError(f"frames is {self.frames}; it must be at least 1")
+        # As a plain int, which goes into records that are JSON.
+        object.__setattr__(self, "frames", check_budget(self.frames))
         if self.window < 1:
             raise InputError(f"window is {self.window}; it must be at least 1 frame")
         if not 1 <= self.min_score <= 5:
@@ -84,19 +89,25 @@ class AskOptions:
                 "the whole video anyway"
             )
         if self.select is not None:
-            _check_selector(self.select)
+            read_selector(self.select)  # refuses what is not known
+        _check_texts(self)
         if self.scores is not None:
             _check_scores(self.scores, self)
         if not self.coarse and not self.fine:
             raise InputError("neither the coarse nor the fine stage is asked for; leave out --no-coarse or --no-fine")
 
 
-def _check_selector(name: str) -> None:
-    """Refuse a selector that cannot work from one question, before any work is done."""
-    if "prompts" in find_selector(name).needs:
+def _check_texts(options: AskOptions) -> None:
+    """Refuse texts to look for that are none, or that nothing would look for, before any work is done."""
+    # A text is a sequence too: of letters.
+    texts = (options.look_for,) if isinstance(options.look_for, str) else tuple(options.look_for)
+    object.__setattr__(options, "look_for", texts)
+    if not all(isinstance(text, str) and text.strip() for text in texts):
+        raise InputError(f"look_for is {list(texts)}; each must be a text that names what can be seen")
+    if texts and (options.select is None or "prompts" not in read_selector(options.select).selector.needs):
         raise InputError(
-            f"the selector {name!r} compares frames with several texts made from a question, which is not done here; "
-            "call it from Python (hybrid.selectors), or take another: hybrid selectors"
+            f"look_for is {list(texts)}, but the selector {options.select!r} compares frames with no texts of its own; "
+            "take --select tifre, or leave out --look-for"
         )
 
 
@@ -105,7 +116,7 @@ def _check_scores(text: str, options: AskOptions) -> None:
     wanted = read_scores(text)
     if options.select is None:
         raise InputError(f"scores are {text!r}, which are for a selector; name one with --select (hybrid selectors)")
-    if not find_selector(options.select).uses_scores:
+    if not read_selector(options.select).selector.uses_scores:
         raise InputError(f"scores are {text!r}, but the selector {options.select!r} does not look at scores")
     if wanted.checkpoint is None and not (options.fine if wanted.kind == "gens" else options.coarse):
         stage, option = ("fine", "--no-fine") if wanted.kind == "gens" else ("coarse", "--no-coarse")
@@ -128,7 +139,8 @@ class AskKeywords(TypedDict, total=False):
     features: bool
     select: str | None
     scores: str | None
-    seed: int
+    seed: int | None
+    look_for: Sequence[str]
 
 
 @dataclass(slots=True)

@@ -163,4 +163,5 @@ SCORER = ScorerKind(
     needs="a checkpoint of BlipForImageTextRetrieval (Salesforce/blip-itm-large-coco)",
     source="BLIP (arXiv 2201.12086), as AKS and FOCUS use it",
     options={"first": "enc (as published) or cls (as transformers' processor has it)"},
+    framewise=True,
 )

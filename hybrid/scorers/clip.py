@@ -64,4 +64,5 @@ SCORER = ScorerKind(
     source="CLIP (arXiv 2103.00020)",
     options={},
     in_engine=True,
+    framewise=True,
 )

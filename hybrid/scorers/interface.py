@@ -120,6 +120,7 @@ class ScorerKind:
         source: where it comes from.
         options: the names of its options, each with its meaning.
         in_engine: the score is one that answering a question makes anyway, so that it can do without a checkpoint.
+        framewise: the score of a frame does not depend on the other frames, so that some can be scored alone.
     """
 
     name: str
@@ -129,6 +130,7 @@ class ScorerKind:
     source: str
     options: Mapping[str, str]
     in_engine: bool = False
+    framewise: bool = False
 
 
 def check_questions(questions: Sequence[str]) -> None:

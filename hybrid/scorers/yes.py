@@ -199,4 +199,5 @@ SCORER = ScorerKind(
     needs="a checkpoint that transformers opens for images and text, with a chat template",
     source="of the kind of SeViLA (arXiv 2305.06988) and FRAG (arXiv 2504.17447)",
     options={"of": "pair (share of yes and no) or vocabulary (share of all tokens)"},
+    framewise=True,
 )

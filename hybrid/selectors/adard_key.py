@@ -48,7 +48,7 @@ def adard_key(
     Raises:
         InputError: a budget below 1, a balance that is not above 0, or shapes that do not fit.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
     if not balance > 0:
         raise InputError(f"balance is {balance}; it must be above 0")
     values, vectors = as_scores(scores), np.asarray(embeddings)

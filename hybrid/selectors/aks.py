@@ -59,7 +59,7 @@ def aks(
     Raises:
         InputError: a budget below 1, a negative depth, or scores that are not finite.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
     if depth < 0:
         raise InputError(f"depth is {depth}; it must be 0 or more")
     values = as_scores(scores)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.errors import InputError
+from hybrid.selectors.ranking import check_budget
 from hybrid.selectors.selector import Selector
 from hybrid.values import IntArray
 
@@ -34,8 +34,7 @@ def best_first(scores: npt.NDArray[Any], frames: int) -> IntArray:
     Raises:
         InputError: a budget below 1.
     """
-    if frames < 1:
-        raise InputError(f"frames is {frames}; it must be at least 1")
+    frames = check_budget(frames)
     chosen: list[int] = []
     for score in sorted({float(score) for score in scores if score > 0}, reverse=True):
         rows = np.flatnonzero(scores == score)

@@ -32,7 +32,7 @@ def bin_max(scores: npt.ArrayLike, frames: int) -> IntArray:
     Raises:
         InputError: a budget below 1, or scores that are not finite.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
     values = as_scores(scores)
     count = len(values)
     if count <= frames:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from hybrid.errors import InputError
 from hybrid.selectors.ranking import as_scores, check_budget, fill, min_max
 from hybrid.selectors.selector import Selector
 from hybrid.values import FloatArray, IntArray
@@ -32,16 +33,18 @@ def bolt(scores: npt.ArrayLike, frames: int, *, power: float = 3.0, faithful: bo
     Args:
         scores: [N], more is better; moving or stretching them changes nothing.
         frames: the budget, at least 1.
-        power: sharpens the scores; -1 leaves them as they are.
+        power: sharpens the scores, above 0; -1 leaves them as they are.
         faithful: see above.
 
     Returns:
         int64, not decreasing; by default increasing, ``min(N, frames)`` of them.
 
     Raises:
-        InputError: a budget below 1, or scores that are not finite.
+        InputError: a budget below 1, a power that is not legal, or scores that are not finite.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
+    if not (power > 0 or power == -1):
+        raise InputError(f"power is {power}; it must be above 0, or -1 for none")
     values = min_max(as_scores(scores))
     flat = not values.any()
     if flat and faithful:

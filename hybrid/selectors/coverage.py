@@ -22,6 +22,11 @@ three or more moments for 15.6 % of the questions and AKS-64 for 11.2 %; the 95 
 to 4.1 points, so that this is a reason to look and no proof. Here the first frame of a stretch takes most of what the
 stretch has to give, so that the next one goes elsewhere. Where nothing stands out all stretches are alike, the last
 term decides, and the choice is nearly uniform.
+
+What was found on the world's test videos (bench/results, ``coverage.json``): of questions with three or more moments
+it shows all about as often as TASS does over CLIP's similarities alone (84.9 % against 78.1 at K = 8, p = .046 in one
+of many comparisons; equal at K = 16; 95.8 against 92.4 at K = 32, p = .37), while it finds single moments about as
+often as the best rules over GenS's scores. Without GenS's scores it is not better than TASS.
 """
 
 from __future__ import annotations
@@ -74,7 +79,7 @@ def coverage(
     Raises:
         InputError: a budget below 1, an option out of its range, or scores that are not finite.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
     if not (reach > 0 and sharpness > 0 and trust >= 0 and floor >= 0):
         raise InputError(
             f"reach, sharpness, trust and floor are {reach}, {sharpness}, {trust} and {floor}; "

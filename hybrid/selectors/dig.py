@@ -49,16 +49,18 @@ def dig(
         scores: [N], more is better; only those of the parts' middle frames count.
         embeddings: [N, D], unit vectors; they decide where parts begin.
         frames: the budget, at least 1.
-        prominence: how far a dip of the cosine of neighbours must stand out to be a cut.
+        prominence: how far a dip of the cosine of neighbours must stand out to be a cut, 0 or more.
         faithful: see above.
 
     Returns:
         int64, increasing; by default none twice. If the parts hold fewer rows than the budget, those.
 
     Raises:
-        InputError: a budget below 1, or shapes that do not fit.
+        InputError: a budget below 1, a negative prominence, or shapes that do not fit.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
+    if not prominence >= 0:
+        raise InputError(f"prominence is {prominence}; it must be 0 or more")
     values, vectors = as_scores(scores), np.asarray(embeddings)
     if vectors.ndim != 2 or len(vectors) != len(values):
         raise InputError(f"{len(values)} scores need embeddings [{len(values)}, D], not {list(vectors.shape)}")
@@ -114,7 +116,7 @@ def dig_spans(rewards: npt.ArrayLike, boundaries: npt.ArrayLike, *, faithful: bo
 
 def dig_frames(spans: list[tuple[int, int]], frames: int) -> IntArray:
     """``frames`` evenly spaced places of the spans laid end to end, truncated to whole ones: int64, not decreasing."""
-    check_budget(frames)
+    frames = check_budget(frames)
     places = np.concatenate([np.arange(first, last + 1) for first, last in spans]).astype(np.int64)
     chosen: IntArray = places[np.linspace(0, len(places) - 1, frames).astype(np.int64)]
     return chosen

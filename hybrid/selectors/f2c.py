@@ -75,7 +75,7 @@ def f2c(
     Raises:
         InputError: a budget below 1, or shapes that do not fit.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
     values = as_scores(scores)
     if not faithful and len(values) <= frames:
         return np.arange(len(values), dtype=np.int64)
@@ -105,7 +105,7 @@ def f2c_clips(
     Raises:
         InputError: no candidate, a budget or number of anchors below 1, or shapes that do not fit.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
     if anchors < 1 or side < 1:
         raise InputError(f"anchors is {anchors} and side {side}; both must be at least 1")
     values, vectors = as_scores(scores), np.asarray(embeddings)

@@ -96,7 +96,7 @@ def focus(
         seconds: [N], times of the candidates; their mean distance is taken for all.
         score_frames: gives the scores of some rows; it is called twice.
         frames: the budget, at least 1.
-        gap_seconds: least distance of chosen frames; by the rule above if None.
+        gap_seconds: least distance of chosen frames, 0 or more; by the rule above if None.
         seed: of the draws.
         faithful: see above.
 
@@ -104,9 +104,11 @@ def focus(
         int64, increasing; at most ``frames``.
 
     Raises:
-        InputError: a budget below 1, or a scorer that does not give one finite score a row.
+        InputError: a budget below 1, a negative distance, or a scorer that does not give one finite score a row.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
+    if gap_seconds is not None and not gap_seconds >= 0:
+        raise InputError(f"gap_seconds is {gap_seconds}; it must be 0 or more")
     count = len(seconds)
     if count == 0 or (count <= frames and not faithful):
         return np.arange(count, dtype=np.int64)

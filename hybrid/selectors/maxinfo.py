@@ -17,6 +17,8 @@ up to signs and order of equal values, to which the volume does not react. Ties 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -57,15 +59,20 @@ def maxinfo(
         int64, increasing; at most ``frames``.
 
     Raises:
-        InputError: a budget, pool or rank below 1, a tolerance that is not above 0, or embeddings of another shape.
+        InputError: a budget, pool or rank below 1, a tolerance that is not above 0 and finite, or embeddings of
+            another shape or with a number that is not finite.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
     for name, value in (("pool", pool), ("rank", rank), ("tolerance", tolerance)):
-        if value <= 0:
-            raise InputError(f"{name} is {value}; it must be above 0")
+        if not 0 < value < math.inf:
+            raise InputError(f"{name} is {value}; it must be above 0 and finite")
     vectors = np.asarray(embeddings, dtype=np.float32)
-    if vectors.ndim != 2:
-        raise InputError(f"embeddings have the shape {list(vectors.shape)}; they must be [N, D]")
+    if vectors.ndim != 2 or vectors.shape[1] == 0:
+        raise InputError(f"embeddings have the shape {list(vectors.shape)}; they must be [N, D], D at least 1")
+    if not np.isfinite(vectors).all():
+        raise InputError("embeddings hold a number that is not finite; nothing can be spanned by it")
+    if len(vectors) == 0:
+        return np.zeros(0, dtype=np.int64)
     rows = evenly(len(vectors), pool if faithful else max(pool, frames))
     left, strengths, _ = np.linalg.svd(vectors[rows].astype(np.float64), full_matrices=False)
     # Pictures that are all alike have fewer directions than asked for; those of no strength are noise.
@@ -88,7 +95,17 @@ def rect_maxvol(matrix: FloatArray, *, tolerance: float, most: int | None = None
 
     Returns:
         int64, at least r unless ``most`` is less.
+
+    Raises:
+        InputError: fewer rows than columns, columns that depend on each other, or numbers that are not finite.
     """
+    if matrix.ndim != 2 or not 1 <= matrix.shape[1] <= len(matrix):
+        raise InputError(f"the matrix has the shape {list(matrix.shape)}; it must be [N, r] with N >= r >= 1")
+    if not np.isfinite(matrix).all() or np.linalg.matrix_rank(matrix) < matrix.shape[1]:
+        raise InputError(
+            f"the {matrix.shape[1]} columns of the matrix depend on each other or are not finite, so that no rows span "
+            "them; give fewer columns"
+        )
     most = len(matrix) if most is None else min(most, len(matrix))
     chosen = _square_maxvol(matrix)
     coefficients = np.linalg.solve(matrix[chosen].T, matrix.T).T

@@ -56,7 +56,7 @@ def mdp3_order(embeddings: npt.ArrayLike, query: npt.ArrayLike, frames: int, *, 
     Raises:
         InputError: a budget below 1, a balance that is not above 0, or shapes that do not fit.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
     if not balance > 0:
         raise InputError(f"balance is {balance}; it must be above 0")
     # float32 is what the index holds; sums over D in it are exact enough for distances of unit vectors,

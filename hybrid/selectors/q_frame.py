@@ -46,7 +46,7 @@ def q_frame(
         scores: [N], more is better.
         frames: the budget in frames of full size, at least 1.
         temperature: of the softmax, above 0.
-        spread: standard deviation that the scores are given; not with ``faithful``.
+        spread: standard deviation that the scores are given, above 0; not with ``faithful``.
         seed: of the draw.
         faithful: see above.
 
@@ -54,9 +54,11 @@ def q_frame(
         int64, increasing; by default ``min(N, frames)`` of them.
 
     Raises:
-        InputError: a budget below 1, a temperature that is not above 0, or scores that are not finite.
+        InputError: a budget below 1, a temperature or spread that is not above 0, or scores that are not finite.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
+    if not spread > 0:
+        raise InputError(f"spread is {spread}; it must be above 0")
     values = as_scores(scores)
     drawn = np.random.default_rng(seed).random(len(values))
     if faithful:

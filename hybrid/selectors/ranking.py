@@ -7,7 +7,8 @@ Ties everywhere go to the earlier row, which is what numpy's stable sort and ``h
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -43,14 +44,18 @@ def best_of_parts(values: FloatArray, ends: IntArray) -> IntArray:
     return np.array(rows, dtype=np.int64)
 
 
-def check_budget(frames: int) -> None:
-    """Refuse a budget below one frame.
+def check_budget(frames: SupportsIndex) -> int:
+    """The budget as a plain int (numpy's whole numbers lack some of its methods, and overflow).
 
     Raises:
-        InputError: ``frames`` is below 1.
+        InputError: ``frames`` is below 1, or no whole number.
     """
-    if frames < 1:
-        raise InputError(f"frames is {frames}; it must be at least 1")
+    if isinstance(frames, bool | np.bool_) or not hasattr(frames, "__index__"):
+        raise InputError(f"frames is {frames!r}; it must be a whole number, at least 1")
+    budget = index(frames)
+    if budget < 1:
+        raise InputError(f"frames is {budget}; it must be at least 1")
+    return budget
 
 
 def ranked(scores: npt.NDArray[Any]) -> IntArray:

@@ -8,7 +8,7 @@ A selector is a plain function in a file of its own. The names of its parameters
 * ``frames``: the budget, always there;
 * ``faithful``: True reproduces the authors' code with its quirks, False (the default) mends them;
 * ``seed``: there if the method draws at random;
-* what else it has, with a default, is an option of the method.
+* what else it has, with a default, is an option of the method: an int, float or bool, or ``float | None``.
 
 A new one is a file that ends in ``SELECTOR = Selector(...)``, and its line in ``NAMES``.
 """
@@ -73,7 +73,7 @@ def select(
     frames: int,
     *,
     faithful: bool = False,
-    seed: int = 0,
+    seed: int | None = None,
     **options: Any,
 ) -> IntArray:
     """Choose frames with the selector of that name.
@@ -84,7 +84,8 @@ def select(
         frames: the budget, at least 1.
         faithful: reproduce the authors' code with its quirks. By default what is broken in it is
             mended, as the selector's docstring says.
-        seed: of the methods that draw at random; the others do not look at it.
+        seed: of the methods that draw at random, if it is not the one that they have themselves; the others do
+            not look at it.
         options: of that selector.
 
     Returns:
@@ -96,7 +97,7 @@ def select(
             something that the selector needs.
     """
     selector = find_selector(name)
-    check_budget(frames)
+    frames = check_budget(frames)
     lacking = [need for need in selector.needs if getattr(candidates, need) is None]
     if lacking:
         raise InputError(
@@ -112,7 +113,7 @@ def select(
     arguments: dict[str, Any] = {need: getattr(candidates, need) for need in (*selector.needs, *selector.takes)}
     if selector.has_quirks:
         arguments["faithful"] = faithful
-    if selector.draws:
+    if selector.draws and seed is not None:
         arguments["seed"] = seed
     rows: IntArray = np.sort(selector.choose(frames=frames, **arguments, **options))
     return rows

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from inspect import Parameter, signature
-from typing import Any
+from typing import Any, get_type_hints
 
 from hybrid.values import IntArray
 
@@ -59,6 +60,25 @@ class Selector:
         return {name: p.default for name, p in self._parameters.items() if name not in known}
 
     @property
+    def option_types(self) -> Mapping[str, Any]:
+        """The types of its options, as they are annotated."""
+        types = get_type_hints(self.choose)
+        return {name: types[name] for name in self.options}
+
+    @property
+    def option_texts(self) -> tuple[str, ...]:
+        """Its options as they are written, with their defaults; ``faithful`` and ``seed`` where it has them."""
+        written = [f"{name}={str(default).lower()}" for name, default in self.options.items()]
+        if self.draws:
+            written.append(f"seed={self.default_seed}")
+        return (*written, *(["faithful"] if self.has_quirks else []))
+
+    @property
+    def default_seed(self) -> int:
+        """The seed of its draws if nobody says one; 0 if it draws nothing."""
+        return int(self._parameters["seed"].default) if self.draws else 0
+
+    @property
     def draws(self) -> bool:
         """Whether it draws at random, from a seed."""
         return "seed" in self._parameters
@@ -70,4 +90,10 @@ class Selector:
 
     @property
     def _parameters(self) -> Mapping[str, Parameter]:
-        return signature(self.choose).parameters
+        return _parameters_of(self.choose)
+
+
+@cache
+def _parameters_of(choose: Callable[..., IntArray]) -> Mapping[str, Parameter]:
+    """Read once: every call asks what a selector needs, and reading takes longer than some of them."""
+    return signature(choose).parameters

@@ -30,7 +30,7 @@ def stratified(scores: npt.ArrayLike, frames: int) -> IntArray:
     Raises:
         InputError: a budget below 1, or scores that are not finite.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
     values = as_scores(scores)
     parts = min(len(values), frames)
     ends = np.arange(parts + 1) * len(values) // max(parts, 1)

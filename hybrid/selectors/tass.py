@@ -15,6 +15,8 @@ stops with a TypeError if it is not; what its text intends is done here. Equal s
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -43,7 +45,7 @@ def tass(
         scores: [N], more is better.
         seconds: [N], times of the candidates.
         frames: the budget, at least 1.
-        gap_seconds: distance at the beginning, above 0.
+        gap_seconds: distance at the beginning, above 0 and finite (half of infinity is infinity).
         faithful: see above.
 
     Returns:
@@ -62,15 +64,17 @@ def tass_order(scores: npt.ArrayLike, seconds: npt.ArrayLike, frames: int, *, ga
     """The same rows in the order in which they are taken; none if no score exceeds the mean.
 
     Raises:
-        InputError: a budget below 1, a distance that is not above 0, scores that are not finite, or
-            as many times as there are scores are not given.
+        InputError: a budget below 1, a distance that is not above 0 and finite, scores or times that are not
+            finite, or as many times as there are scores are not given.
     """
-    check_budget(frames)
-    if not gap_seconds > 0:
-        raise InputError(f"gap_seconds is {gap_seconds}; it must be above 0")
+    frames = check_budget(frames)
+    if not 0 < gap_seconds < math.inf:
+        raise InputError(f"gap_seconds is {gap_seconds}; it must be above 0 and finite")
     values, times = as_scores(scores), np.asarray(seconds, dtype=np.float64)
     if times.shape != values.shape:
         raise InputError(f"{len(values)} scores need as many times, not {list(times.shape)}")
+    if not np.isfinite(times).all():
+        raise InputError("a time is not a finite number; nothing can keep a distance from it")
     if len(values) == 0:
         return np.zeros(0, dtype=np.int64)
     above = int(np.count_nonzero(values > values.mean()))

@@ -6,12 +6,14 @@ such as "a photo of a <object>", and
     S_j = max over prompts i of cos(text_i, frame_j)
 
 The frames with the highest S are kept; how many is not known for every setting, here it is the budget.
-Left out: the language model (the prompts come with the candidates), and the merging of the other frames'
-features into the kept ones, which is no choice of frames and whose formula is not known. Ties go to the
-earlier frame.
+Left out: the language model (the prompts come with the candidates: the caller's, or a photo of each word of the
+question that may name a thing, :func:`object_prompts`), and the merging of the other frames' features into the kept
+ones, which is no choice of frames and whose formula is not known. Ties go to the earlier frame.
 """
 
 from __future__ import annotations
+
+import re
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +23,33 @@ from hybrid.selectors.ranking import best_rows, check_budget
 from hybrid.selectors.selector import Selector
 from hybrid.values import IntArray
 
-__all__ = ["tifre"]
+__all__ = ["object_prompts", "tifre"]
+
+_WORD = re.compile(r"\w+(?:['\u2019-]\w+)*")
+_FUNCTION_WORDS = """
+    a about after again all also am an and another any are as at be because been before being below between both but
+    by can could did do does doing down during each either else ever every few first following for from had happen
+    happened happens has have he her here him his how i if in into is it its just last many may me might more most much
+    must my near next no none nor not now of off on once one only or other our out over own right s same she should
+    show showed shown shows so some still such t take taken takes than that the their them then there these they thing
+    things this those through time times to too under until up use used uses using very video was we were what when
+    where whether which while who whom whose why will with within without would you your frame frames scene scenes see
+    seen visible appear appears appeared come comes came go goes went get gets make makes made moment
+"""
+_NAMES_NOTHING = frozenset(_FUNCTION_WORDS.split())
+"""Words of English questions that name no object."""
+
+
+def object_prompts(question: str) -> tuple[str, ...]:
+    """A text for each word of a question that may name a thing, once, in order; the question itself if none does.
+
+    A rule in place of the language model that writes them in TiFRe.
+
+    >>> object_prompts("Where is the red bag when the man comes?")
+    ('a photo of a red', 'a photo of a bag', 'a photo of a man')
+    """
+    words = dict.fromkeys(word for word in _WORD.findall(question.lower()) if word not in _NAMES_NOTHING)
+    return tuple(f"a photo of a {word}" for word in words) or (question,)
 
 
 def tifre(embeddings: npt.ArrayLike, prompts: npt.ArrayLike, frames: int) -> IntArray:
@@ -38,7 +66,7 @@ def tifre(embeddings: npt.ArrayLike, prompts: npt.ArrayLike, frames: int) -> Int
     Raises:
         InputError: a budget below 1, or shapes that do not fit.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
     vectors, texts = np.asarray(embeddings), np.asarray(prompts)
     if vectors.ndim != 2 or texts.ndim != 2 or len(texts) == 0 or texts.shape[1] != vectors.shape[1]:
         raise InputError(f"embeddings {list(vectors.shape)} and prompts {list(texts.shape)} must be [N, D] and [P, D]")
@@ -50,5 +78,5 @@ SELECTOR = Selector(
     choose=tifre,
     summary="the best similarity to any of several prompts",
     source="TiFRe (arXiv 2602.08861)",
-    partial="selection only: no writing of prompts, no merging of features",
+    partial="selection only: prompts from the caller or by a rule, not by a language model; no merging of features",
 )

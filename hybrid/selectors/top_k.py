@@ -28,7 +28,7 @@ def top_k(scores: npt.ArrayLike, frames: int) -> IntArray:
     Raises:
         InputError: a budget below 1, or scores that are not finite.
     """
-    check_budget(frames)
+    frames = check_budget(frames)
     return best_rows(as_scores(scores), frames)
 
 

@@ -37,7 +37,7 @@ def uniform(seconds: FloatArray, frames: int, *, centred: bool = False) -> IntAr
 
 def evenly(count: int, frames: int, *, centred: bool = False) -> IntArray:
     """``min(count, frames)`` of ``count`` rows; see :func:`uniform`."""
-    check_budget(frames)
+    frames = check_budget(frames)
     if count <= frames:
         return np.arange(count, dtype=np.int64)
     if centred:

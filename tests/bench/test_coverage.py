@@ -7,9 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.accuracy.coverage import CONDITIONS, OURS, Condition, methods_for, moment_group, run_methods, score_cases
+from bench.accuracy.coverage import (
+    CONDITIONS,
+    METHODS,
+    OURS,
+    Condition,
+    _print,
+    main,
+    methods_for,
+    moment_group,
+    run_methods,
+    score_cases,
+)
 from bench.accuracy.coverage_cases import WINDOW, Case, Length, make_cases, noisy_similarities, simulated_gens
 from hybrid.clip.encoder import load_encoder
+from hybrid.errors import InputError
 from hybrid.models.tiny import tiny_encoder
 
 
@@ -82,3 +94,20 @@ def test_every_method_is_run_on_every_question(cases: list[Case]) -> None:
     exact = outcomes[OURS].recalls  # of a GenS without errors
     assert min(exact) == 1.0
     assert np.mean(outcomes["uniform"].recalls) < 1.0
+
+
+def test_the_table_holds_the_p_values_of_rivals(capsys: pytest.CaptureFixture[str]) -> None:
+    assert {"tass clip", "tass both", "coverage clip", "mdp3"} <= METHODS.keys()
+    figures = {"median_milliseconds": 0.5, "3+ moments": {"recall": [0.9, 0.8, 1.0], "all_hit": [0.8, 0.7, 0.9]}}
+    versus = {"tass clip": {"3+ moments": {"all_hit": [0.067, 0.011, 0.119, 0.046]}}}
+    _print("title", {"methods": {OURS: figures, "tass clip": figures}, "coverage_minus": versus})
+    ours, tass = capsys.readouterr().out.splitlines()[-2:]
+    assert "+6.7 [1.1, 11.9], p 0.0460" in tass
+    assert " p " not in ours
+
+
+@pytest.mark.parametrize("wrong", [("--budget", "0"), ("--per-kind", "0"), ("--videos", "1", "0", "1")])
+def test_what_cannot_be_run_is_said_before_any_work(tmp_path: Path, wrong: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match="is 0; it must be at least 1"):
+        main(["--folder", str(tmp_path / "embeddings"), *wrong])
+    assert list(tmp_path.iterdir()) == []

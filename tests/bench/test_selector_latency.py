@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,3 +31,25 @@ def test_every_selector_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
     assert tuple(document["milliseconds"]) == NAMES
     assert all(ms > 0 for ms in document["milliseconds"].values())
     assert len(document["aks_against_port"]) == 2
+    assert document["settings"]["environment"].keys() == selectors.ONE_THREAD.keys()
+
+
+def test_the_command_runs_with_one_thread_whatever_the_caller_has(tmp_path: Path) -> None:
+    few = [
+        "--frames",
+        "200",
+        "--budget",
+        "16",
+        "--dimension",
+        "16",
+        "--repeat",
+        "1",
+        "--out",
+        str(tmp_path / "out.json"),
+    ]
+    root = Path(selectors.__file__).parents[2]
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, "-m", "bench.latency.selectors", *few], env=environment, cwd=root, check=True)
+    document = json.loads((tmp_path / "out.json").read_text())
+    assert document["settings"]["environment"] == selectors.ONE_THREAD
+    assert "bench.latency.selectors --frames 200" in document["command"]

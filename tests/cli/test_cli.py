@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,28 @@ def run(*arguments: str | Path) -> Result:
 
 def json_lines(result: Result) -> list[dict[str, object]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_a_selector_is_asked_for_with_its_options(clip: Path, models: dict[str, list[str]], tmp_path: Path) -> None:
+    given = ["ask", clip, "a red circle", "--archive", tmp_path / "archive", "--frames", "4", "--no-fine", "--json"]
+    for wrong, said in (
+        (["--select", "aks:dept=3"], "its options are: depth=5, threshold=0.8, least_std=-100.0, faithful"),
+        (["--select", "aks:depth=many"], "depth is 'many'; it must be a whole number"),
+        (["--select", "aks", "--look-for", "a dog"], "take --select tifre, or leave out --look-for"),
+    ):
+        with pytest.raises(InputError, match=re.escape(said)):
+            run(*given, *wrong, *models["ask"])
+    assert not (tmp_path / "archive").exists()
+    chosen = {}
+    for text in ("aks:depth=0,threshold=0.2", "aks:depth=2", "aks:depth=2,faithful", "focus:seed=5"):
+        answer = Answer.from_dict(json.loads(run(*given, "--select", text, *models["ask"]).stdout))
+        chosen[text] = ([frame.ordinal for frame in answer.frames], answer.stages[-1].details)
+    assert chosen["aks:depth=0,threshold=0.2"][0] != chosen["aks:depth=2"][0] == chosen["aks:depth=2,faithful"][0]
+    assert chosen["aks:depth=0,threshold=0.2"][1]["options"] == {"depth": 0, "threshold": 0.2, "least_std": -100.0}
+    assert [details["faithful"] for _, details in list(chosen.values())[1:3]] == [False, True]
+    assert chosen["focus:seed=5"][1]["seed"] == 5
+    looked = run(*given, "--select", "tifre", "--look-for", "a red circle", "--look-for", "a dog", *models["ask"])
+    assert json.loads(looked.stdout)["stages"][-1]["details"]["prompts"] == ["a red circle", "a dog"]
 
 
 def test_index_then_ask(clip: Path, models: dict[str, list[str]], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def test_every_selector_is_listed_with_what_it_needs() -> None:
     assert lines["aks"]["needs"] == ["scores"]
     assert lines["aks"]["options"] == {"depth": 5, "threshold": 0.8, "least_std": -100.0}
     assert lines["mdp3"]["needs"] == ["embeddings", "query"]
-    assert lines["focus"]["draws"]
+    assert (lines["focus"]["draws"], lines["focus"]["seed"], lines["aks"]["seed"]) == (True, 42, None)
     assert lines["adard_key"]["partial"]
     assert lines["coverage"]["takes"] == ["similarities", "gens_scores"]
 
@@ -40,3 +40,5 @@ def test_people_get_a_table() -> None:
     for name in (*NAMES, *SCORES):
         assert name in result.stdout
     assert "q_frame, focus" in result.stdout
+    for option in ("depth=5", "threshold=0.8", "power=3.0", "seed=42", "faithful"):
+        assert option in result.stdout

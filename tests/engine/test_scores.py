@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from hybrid.engine import Engine
 from hybrid.engine.work import AskKeywords
 from hybrid.errors import InputError, StageFailedError
 from hybrid.scorers.gens import GensScorer
-from hybrid.scorers.interface import Loading
+from hybrid.scorers.interface import Loading, VideoScorer
 from hybrid.scorers.registry import load_video_scorer
 from hybrid.selectors.candidates import Candidates
+from hybrid.selectors.focus import focus
 from hybrid.selectors.registry import select
-from hybrid.values import Answer, Stage
+from hybrid.values import Answer, ByteArray, FloatArray, Stage
 from tests.engine.conftest import Recorded
 
 OpenEngine = Callable[..., Engine]
@@ -56,6 +57,66 @@ def test_a_selector_goes_by_a_model_of_its_own(open_engine: OpenEngine, demo_cli
     assert ran.details["identity"]["scorer"] == "blip-itm"
     assert stage(answer, "select").details["scores"] == blip
     assert not answer.degraded
+
+
+class Counting:
+    """A scorer that counts the frames which it is given."""
+
+    def __init__(self, inner: VideoScorer) -> None:
+        self.inner = inner
+        self.name, self.identity, self.device = inner.name, inner.identity, inner.device
+        self.counts: list[int] = []
+
+    def score(self, frames: Iterable[ByteArray], questions: Sequence[str]) -> FloatArray:
+        scores = self.inner.score(frames, questions)
+        self.counts.append(scores.shape[1])
+        return scores
+
+
+def test_focus_has_only_those_frames_scored_that_it_asks_for(
+    open_engine: OpenEngine, demo_clip: Path, blip: str
+) -> None:
+    plain = open_engine()
+    counting = Counting(load_video_scorer(blip, device="cpu"))
+    engine = Engine(plain.archive, plain.settings, video_scorers={blip: counting})
+    answer = engine.ask(demo_clip, QUESTION, frames=6, fine=False, select="focus", scores=blip)
+    timeline = engine.archive.timeline(engine.archive.require(engine.archive.identify(demo_clip)))
+    rows = timeline.distinct_rows()
+    seconds = timeline.pts_seconds[rows]
+    every = (rgb for _, rgb in engine.read_frames(demo_clip, timeline.ordinals[rows].tolist()))
+    scores = counting.inner.score(every, [QUESTION])[0]
+    asked: list[int] = []
+
+    def score_frames(places: np.ndarray) -> np.ndarray:
+        asked.extend(places.tolist())
+        return np.asarray(scores[places])
+
+    expected = focus(seconds, score_frames, 6)
+    assert [frame.ordinal for frame in answer.frames] == timeline.ordinals[rows[expected]].tolist()
+    assert len(counting.counts) == 2  # every stretch a little, then the promising ones
+    assert sum(counting.counts) == len(asked) == len(set(asked)) < len(rows)
+    ran = stage(answer, "scores")
+    assert (ran.ran, ran.model, ran.candidates_in, ran.candidates_out) == (True, blip, len(asked), len(asked))
+    assert (ran.details["on_demand"], ran.details["candidates"]) == (True, len(rows))
+    assert stage(answer, "select").details["scores"] == blip
+    assert stage(answer, "select").seconds < ran.seconds
+    assert not answer.degraded
+
+
+def test_focus_goes_by_other_scores_where_its_own_cannot_be_had(
+    open_engine: OpenEngine, demo_clip: Path, tmp_path: Path
+) -> None:
+    engine = open_engine()
+    nowhere = f"blip-itm:{tmp_path / 'nowhere'}"
+    answer = engine.ask(demo_clip, QUESTION, frames=6, fine=False, select="focus", scores=nowhere)
+    by_clip = engine.ask(demo_clip, QUESTION, frames=6, fine=False, select="focus")
+    assert answer.frames == by_clip.frames
+    failed = stage(answer, "scores")
+    assert not failed.ran
+    assert "goes by the scores of the other stages instead" in (failed.fallback_reason or "")
+    assert (stage(answer, "select").details["scores"], answer.degraded) == ("clip", True)
+    with pytest.raises(StageFailedError, match="'scores' failed"):
+        engine.ask(demo_clip, QUESTION, frames=6, fine=False, select="focus", scores=nowhere, strict=True)
 
 
 def test_many_questions_share_one_reading(open_engine: OpenEngine, demo_clip: Path, blip: str) -> None:
@@ -207,25 +268,34 @@ def test_what_cannot_run_is_replaced_and_said(
     assert len(answer.frames) == 3
 
 
+@pytest.mark.parametrize("select", ["top_k", "focus"])
 def test_frames_that_cannot_be_decoded_are_not_chosen(
-    open_engine: OpenEngine, demo_clip: Path, blip: str, monkeypatch: pytest.MonkeyPatch
+    open_engine: OpenEngine, demo_clip: Path, blip: str, monkeypatch: pytest.MonkeyPatch, select: str
 ) -> None:
     import hybrid.engine.scoring as scoring
 
     engine = open_engine()
-    best = engine.ask(demo_clip, QUESTION, frames=1, fine=False, select="top_k", scores=blip).frames[0].ordinal
-    whole = scoring._frames
+    whole, scored = scoring._frames, set[int]()
 
-    def without_the_best(work: object, video: object, reading: scoring._Decoding) -> object:
-        for frame in whole(work, video, reading):  # type: ignore[arg-type]
+    def noted(work: object, video: object, reading: scoring._Decoding, rows: np.ndarray) -> object:
+        scored.update(rows.tolist())
+        return whole(work, video, reading, rows)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scoring, "_frames", noted)
+    options: AskKeywords = {"frames": 10, "fine": False, "select": select, "scores": blip}
+    before = engine.ask_many(demo_clip, [QUESTION], **options)[0]
+    best = next(frame.ordinal for frame in before.frames if frame.ordinal in scored)
+
+    def without_the_best(work: object, video: object, reading: scoring._Decoding, rows: np.ndarray) -> object:
+        for frame in whole(work, video, reading, rows):  # type: ignore[arg-type]
             if reading.rows[-1] == best:
                 reading.rows.pop()
                 continue
             yield frame
 
     monkeypatch.setattr(scoring, "_frames", without_the_best)
-    answer = engine.ask(demo_clip, QUESTION, frames=1, fine=False, select="top_k", scores=blip)
-    assert answer.frames[0].ordinal != best
+    answer = engine.ask_many(demo_clip, [QUESTION], **options)[0]
+    assert best not in [frame.ordinal for frame in answer.frames]
     assert "1 frames of the index cannot be decoded" in (stage(answer, "scores").fallback_reason or "")
 
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 import hybrid.selectors.registry as registry
 from hybrid.errors import InputError
 from hybrid.selectors.candidates import Candidates
+from hybrid.selectors.maxinfo import maxinfo, rect_maxvol
 from hybrid.selectors.registry import NAMES, find_selector, select, selectors
+from hybrid.selectors.tass import tass
 
 FILLS_THE_BUDGET = (
     "uniform", "top_k", "stratified", "bin_max", "aks", "bolt", "q_frame", "f2c", "mdp3", "adard_key", "tifre",
@@ -92,7 +94,7 @@ def test_moving_and_stretching_the_scores_changes_nothing(name: str) -> None:
 
 def test_there_is_one_file_for_each_name_and_one_name_for_each_rule() -> None:
     folder = Path(registry.__file__).parent
-    shared = {"__init__", "candidates", "greedy_determinant", "ranking", "registry", "selector"}
+    shared = {"__init__", "candidates", "greedy_determinant", "ranking", "registry", "selector", "wanted"}
     assert {file.stem for file in folder.glob("*.py")} - shared == set(NAMES)
     assert [selector.name for selector in selectors()] == list(NAMES)
 
@@ -127,6 +129,62 @@ def test_an_unknown_option_is_answered_with_the_known_ones() -> None:
 def test_a_budget_of_nothing_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="at least 1"):
         select(name, candidates_of(np.arange(9.0)), 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("faithful", [False, True])
+def test_a_budget_may_be_a_whole_number_of_numpy_and_nothing_else(name: str, faithful: bool) -> None:
+    candidates = candidates_of(np.random.default_rng(4).random(60))
+    wanted = select(name, candidates, 9, faithful=faithful).tolist()
+    for budget in (np.int64(9), np.int32(9), np.uint8(9)):
+        assert select(name, candidates, budget, faithful=faithful).tolist() == wanted
+    for odd in (2.5, np.float64(9), True, "9", None):
+        with pytest.raises(InputError, match="must be a whole number, at least 1"):
+            select(name, candidates, odd, faithful=faithful)
+
+
+def test_tass_ends_whatever_it_is_given() -> None:
+    scores, seconds = np.array([0.1, 0.9, 0.8, 0.7, 0.2, 0.3]), np.arange(6.0)
+    for odd in (np.nan, np.inf, -np.inf):
+        bad = scores.copy()
+        bad[1] = odd
+        with pytest.raises(InputError, match="score is not a finite number"):
+            tass(bad, seconds, 2)
+        late = seconds.copy()
+        late[2] = odd
+        with pytest.raises(InputError, match="time is not a finite number"):
+            tass(scores, late, 2)
+        with pytest.raises(InputError, match="gap_seconds is"):
+            tass(scores, seconds, 2, gap_seconds=odd)
+    assert tass(scores, np.zeros(6), 2).tolist() == [1]  # no distance lets in two of one time
+    assert len(tass(scores, seconds, 2, gap_seconds=1e300)) == 2
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "options", "said"),
+    [
+        (np.full((20, 8), np.nan), {}, "not finite"),
+        (np.full((20, 8), np.inf), {}, "not finite"),
+        (np.zeros((5, 0)), {}, r"shape \[5, 0\]; they must be \[N, D\]"),
+        (np.zeros(5), {}, r"shape \[5\]"),
+        (np.ones((20, 8)), {"tolerance": np.nan}, "tolerance is nan"),
+        (np.ones((20, 8)), {"tolerance": np.inf}, "tolerance is inf"),
+        (np.ones((20, 8)), {"rank": 0}, "rank is 0"),
+        (np.ones((20, 8)), {"pool": 0}, "pool is 0"),
+    ],
+)
+def test_maxinfo_says_what_it_cannot_work_with(embeddings: np.ndarray, options: dict[str, float], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        maxinfo(embeddings, 4, **options)  # type: ignore[arg-type]
+
+
+def test_maxinfo_takes_pictures_that_are_all_alike_and_none_at_all() -> None:
+    assert len(maxinfo(np.zeros((20, 8)), 4)) == len(maxinfo(np.ones((1, 8)), 4)) == 1
+    assert maxinfo(np.zeros((0, 8)), 4).tolist() == []
+    with pytest.raises(InputError, match=r"\[3, 8\]; it must be \[N, r\] with N >= r"):
+        rect_maxvol(np.random.default_rng(0).normal(size=(3, 8)), tolerance=0.3)
+    with pytest.raises(InputError, match="3 columns of the matrix depend on each other"):
+        rect_maxvol(np.ones((10, 3)), tolerance=0.3)
 
 
 def test_candidates_must_fit_together() -> None:

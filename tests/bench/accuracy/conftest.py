@@ -18,6 +18,7 @@ from PIL import Image
 
 from bench.accuracy import __main__ as runner
 from hybrid.clip.encoder import ClipEncoder, load_encoder
+from hybrid.engine import models
 from hybrid.values import ByteArray
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 
@@ -168,5 +169,5 @@ def encoder(clip_folder: Path) -> ClipEncoder:
 def run(whole_run: Run, encoder: ClipEncoder, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The same without the picture, and with CLIP loaded once for all tests."""
     monkeypatch.setattr(runner, "save_plot", lambda *_, **__: False)
-    monkeypatch.setattr(runner, "load_encoder", lambda *_, **__: encoder)
+    monkeypatch.setattr(models, "load_encoder", lambda *_, **__: encoder)
     return whole_run

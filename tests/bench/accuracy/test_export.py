@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from bench.accuracy import export
 from bench.accuracy.export import answers_of
-from bench.accuracy.record import RunFolder, Sample
+from bench.accuracy.record import RunFolder, Sample, read_run
 from hybrid.engine import Engine
 from hybrid.errors import InputError
 from hybrid.exports.lmms_eval import read_selection
@@ -39,6 +40,42 @@ def test_what_was_selected_goes_to_other_evaluations(run: Run, tmp_path: Path, a
     assert [path.name for path in line.images][:2] == ["0000_0.000s.jpg", "0001_4.972s.jpg"]
     export.main([*given, "--to", "rag", "--out", str(tmp_path / "rag.json")])
     assert len((tmp_path / "rag.json").read_text().splitlines()) == 4
+
+
+def test_a_run_goes_to_akss_evaluation(
+    run: Run, tmp_path: Path, annotations: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "run", "--skip-missing", "--with-options", methods=("--method", "uniform")) == 0
+    out = tmp_path / "aks"
+    given = [str(tmp_path / "run"), "--method", "uniform", "--to", "aks", "--out", str(out)]
+    with pytest.raises(InputError, match="name its file with --data"):
+        export.main(given)
+    capsys.readouterr()
+    export.main([*given, "--data", str(annotations), "--frames", "5"])
+    assert "4 lists, 0 with fewer than 5 frames" in capsys.readouterr().out
+    lists = json.loads((out / "selected_frames.json").read_text())
+    joined = json.loads((out / "include_frame_idx.json").read_text())
+    assert [annotation["id"] for annotation in joined] == ["one_0", "one_1", "one_2", "two_0"]
+    assert [annotation["frame_idx"] for annotation in joined] == lists
+    assert joined[0]["candidates"] == ["at once", "later", "never"]  # all of the benchmark's own fields
+    samples = read_run(tmp_path / "run")[1]
+    native = [frame["frame_number"] for frame in (samples["uniform", "two_0"].selection or {})["frames"]]
+    assert lists[3] == native == sorted(native)
+    export.main([*given, "--data", str(annotations), "--frames", "8"])
+    assert "--repeat fills them with their own" in capsys.readouterr().out
+    export.main([*given, "--data", str(annotations), "--frames", "8", "--repeat"])
+    repeated = json.loads((out / "selected_frames.json").read_text())
+    assert [len(numbers) for numbers in repeated] == [8] * 4
+    assert set(repeated[3]) == set(native)
+    with pytest.raises(InputError, match="the loader would take the first 3 only"):
+        export.main([*given, "--data", str(annotations), "--frames", "3"])
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(json.loads(annotations.read_text())[1:]))
+    with pytest.raises(InputError, match="has no annotation for question one_0"):
+        export.main([*given, "--data", str(other), "--frames", "5"])
+    other.write_text(json.dumps([{"question": "?"}]))
+    with pytest.raises(InputError, match="have none of the keys id, question_id, qid"):
+        export.main([*given, "--data", str(other), "--frames", "5"])
 
 
 def test_a_run_that_is_not_finished_is_refused(tmp_path: Path) -> None:

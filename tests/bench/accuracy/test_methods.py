@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from bench.accuracy.measures import measure_reply, measure_selection, tolerances_for
 from bench.accuracy.methods import Method, parse_method
-from bench.accuracy.plot import main_measure
+from bench.accuracy.plot import main_measure, save_plot
 from bench.accuracy.record import Sample
 from bench.accuracy.report import build_report, report_lines, report_notes
 from bench.datasets.question import Question
@@ -26,6 +28,11 @@ from hybrid.values import Answer, AnswerFrame, Sampling, Timeline
         ("mdp3", Method("mdp3", "clip", "mdp3")),
         ("hybrid+aks", Method("hybrid+aks", "hybrid", "aks")),
         ("aks@clip", Method("aks@clip", "clip", "aks", "clip")),
+        ("aks:depth=3,faithful", Method("aks:depth=3,faithful", "clip", "aks:depth=3,faithful")),
+        ("aks:threshold=1e+3", Method("aks:threshold=1e+3", "clip", "aks:threshold=1e+3")),
+        ("uniform:centred", Method("uniform:centred", "none", "uniform:centred")),
+        ("gens+bolt:power=2", Method("gens+bolt:power=2", "gens", "bolt:power=2")),
+        ("aks:depth=3@clip", Method("aks:depth=3@clip", "clip", "aks:depth=3", "clip")),
     ],
 )
 def test_a_name_says_who_scores_and_who_chooses(name: str, method: Method) -> None:
@@ -115,6 +122,15 @@ def test_so_few_videos_have_no_interval(videos: int, shown: bool) -> None:
     assert ("[" in difference[names.index("[95 %]")]) == shown
     assert (difference[names.index("p")] != "-") == shown
     assert len(report_notes(report)) == (0 if shown else 1)
+
+
+def test_a_mean_outside_of_its_interval_by_rounding_is_drawn(tmp_path: Path) -> None:
+    question = Question("q", "v.mp4", "?")
+    samples = {("x", "q"): Sample("x", "q", "v.mp4", 0, {"frames": [1]}, {"select": 0.1}, {"recall@1": 0.3})}
+    report = build_report(samples, [question], ["x"], resamples=10)
+    report["measures"]["all"]["x"]["recall@1"].update(low=np.nextafter(0.3, 1), high=np.nextafter(0.3, 0))
+    assert save_plot(report, tmp_path / "plot.png", title="t")
+    assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
 def test_a_report_of_nothing_is_empty_and_no_error() -> None:

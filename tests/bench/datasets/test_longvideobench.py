@@ -12,6 +12,7 @@ from bench.datasets.files import DatasetError
 from bench.datasets.longvideobench import load_longvideobench
 from bench.datasets.lvb_selections import load_published_selections
 from bench.datasets.question import needed_videos, subset, with_videos
+from bench.datasets.registry import load_questions
 from hybrid.errors import InputError
 
 ROW: dict[str, Any] = {
@@ -61,6 +62,12 @@ def test_the_published_file(shared_data: Path) -> None:
     assert len(load_published_selections(shared_data / "longvideobench", questions)) == 1337
     with pytest.raises(DatasetError, match="one line for each of the 564 questions"):
         load_published_selections(shared_data / "longvideobench", hour)
+
+
+def test_two_questions_of_one_id_are_refused(tmp_path: Path) -> None:
+    rows = [ROW, {**ROW, "id": "v_1"}, {**ROW, "question": "Who sits there?"}]
+    with pytest.raises(InputError, match=r"two questions have the id 'v_0': 'What is on the table\?' about v.mp4 and"):
+        load_questions("longvideobench", write(tmp_path, rows))
 
 
 def test_only_the_videos_that_are_needed_are_asked_for(tmp_path: Path) -> None:

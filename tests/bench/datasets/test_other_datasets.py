@@ -10,6 +10,7 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 
+from bench.accuracy.arguments import chosen_questions, parser
 from bench.datasets.files import DatasetError, read_records
 from bench.datasets.hourvideo import load_hourvideo
 from bench.datasets.lv_haystack import load_lv_haystack
@@ -59,6 +60,14 @@ HOUR = {
                 "mcq_test": "A. one\nB. two\nC) three\n(D) four\nE: five",
                 "correct_answer_label": "D",
                 "relevant_timestamps": "0:01:05 - 0:02:00",
+            },
+            {
+                "qid": "q3",
+                "task": "reasoning/predictive",
+                "question": "What will be done next?",
+                "mcq_test": "A. one\nB. two\nC. three\nD. four\nE. five",
+                "correct_answer_label": "A",
+                "relevant_timestamps": "0:5:10-0:06:00",
             },
             {
                 "qid": "q2",
@@ -121,20 +130,38 @@ def test_lv_haystack_refuses_frames_of_a_clip(tmp_path: Path) -> None:
 def test_hourvideo_reads_text_options_and_refuses_to_guess(tmp_path: Path) -> None:
     file = tmp_path / "dev_v1.0_annotations.json"
     file.write_text(json.dumps(HOUR))
-    (question,) = load_hourvideo(tmp_path)
+    question, future = load_hourvideo(tmp_path)
     assert question.options == ("one", "two", "three", "four", "five")
-    assert (question.answer, question.spans_seconds) == (3, ((65.0, 120.0),))
+    assert (question.answer, question.spans_seconds, question.until_seconds) == (3, ((65.0, 120.0),), None)
+    # What comes next is the answer, and no evidence that a method is to find.
+    assert (future.id, future.spans_seconds, future.until_seconds) == ("q3", (), 310.0)
     video: Any = json.loads(json.dumps(HOUR))
     video["u-2"]["benchmark_dataset"][0]["mcq_test"] = "one / two / three / four / five"
     file.write_text(json.dumps(video))
     with pytest.raises(DatasetError, match="found none"):
         load_hourvideo(tmp_path)
+    video = json.loads(json.dumps(HOUR))
+    video["u-2"]["benchmark_dataset"][1]["relevant_timestamps"] = "at the end"
+    file.write_text(json.dumps(video))
+    with pytest.raises(DatasetError, match=r"q3: relevant_timestamps is 'at the end'; .* must be H:M:S"):
+        load_hourvideo(tmp_path)
+
+
+def test_what_comes_next_is_not_asked_of_a_whole_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "dev_v1.0_annotations.json").write_text(json.dumps(HOUR))
+    given = ["--dataset", "hourvideo", "--data", str(tmp_path), "--videos", str(tmp_path), "--archive", "a"]
+    parsed = parser(None).parse_args([*given, "--method", "uniform", "--out", "o"])
+    assert [question.id for question in chosen_questions(parsed)] == ["q1"]
+    assert "1 questions ask what comes next" in capsys.readouterr().err
 
 
 def test_gens_video_150k_says_what_is_not_known(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps([{"video": "x", "scores": []}]))
-    with pytest.raises(DatasetError, match=r"not documented.* are: video, scores\."):
-        load_questions("gens-video-150k", tmp_path / "a.json")
+    for place in (tmp_path, tmp_path / "a.json"):
+        with pytest.raises(DatasetError, match=r"not documented.* of \S*a\.json are: video, scores\."):
+            load_questions("gens-video-150k", place)
+    with pytest.raises(DatasetError, match=r"no annotation file at \S*gone; put .* yaolily/GenS-Video-150K"):
+        load_questions("gens-video-150k", tmp_path / "gone")
 
 
 def test_an_unknown_data_set_is_answered_with_the_known_ones(tmp_path: Path) -> None:
@@ -144,7 +171,7 @@ def test_an_unknown_data_set_is_answered_with_the_known_ones(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", LOADERS)
 def test_nothing_at_the_place_is_an_error_with_advice(name: str, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"put |keys"):
+    with pytest.raises(DatasetError, match=r"put "):
         load_questions(name, tmp_path)
 
 
