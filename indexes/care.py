@@ -136,13 +136,13 @@ def gone_videos(archive: ArchiveReader, manifests: list[Manifest]) -> list[tuple
 
     A file is only read where its size is another than the video's.
     """
-    claims = Counter(manifest.source.path for manifest in manifests)
+    claims = Counter(manifest.source.place for manifest in manifests)
     found = []
     for manifest in manifests:
-        place = Path(manifest.source.path)
+        place = Path(manifest.source.place)
         if not place.exists():
             found.append((manifest, "it is not there any more"))
-        elif claims[manifest.source.path] > 1 or _other_size(place, manifest):
+        elif claims[manifest.source.place] > 1 or _other_size(place, manifest):
             with contextlib.suppress(VideoError):
                 if archive.identify(place) != manifest.video_id:
                     found.append((manifest, "another video lies there now"))

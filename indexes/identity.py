@@ -11,6 +11,7 @@ from pathlib import Path
 import blake3
 
 from hybrid.errors import VideoOpenError
+from hybrid.places import absolute_path
 from hybrid.values import IMAGE_SUFFIXES
 from indexes.atomic import write_atomically
 
@@ -36,7 +37,7 @@ def identify(path: str | Path, *, cache: Path | None = None) -> str:
     Raises:
         VideoOpenError: there is no such path, it cannot be read, or it is a folder without images.
     """
-    place = Path(os.path.abspath(path))
+    place = Path(absolute_path(path))
     try:
         if cache is None:
             return content_id(place)
@@ -56,7 +57,7 @@ def identify(path: str | Path, *, cache: Path | None = None) -> str:
 
 def remembered(path: str | Path, *, cache: Path) -> str | None:
     """The content id of a video that was read before and is unchanged; None if that is not known. Nothing is read."""
-    place = Path(os.path.abspath(path))
+    place = Path(absolute_path(path))
     try:
         return _recall(_entry(cache, place), place, _signature(place))
     except (OSError, VideoOpenError):

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from hybrid.errors import InputError, VideoError, VideoNotIndexedError
+from hybrid.places import absolute_path
 from indexes.manifest import Manifest
 from indexes.paths import Layout
 from indexes.reader import ArchiveReader
@@ -33,9 +34,9 @@ def find_indexed(archive: ArchiveReader, video: str) -> Manifest:
             return archive.require(archive.identify(path))
         except VideoError as exc:
             raise VideoNotIndexedError(f"archive {archive.place} does not know {video}: {exc}") from exc
-    place = os.path.abspath(path)
+    place = absolute_path(path)
     for manifest in archive.manifests():
-        if video == manifest.video_id or place == manifest.source.path:
+        if video == manifest.video_id or place == manifest.source.place:
             return manifest
     raise VideoNotIndexedError(
         f"archive {archive.place} holds no video {video}; "
@@ -65,11 +66,11 @@ def choose(
         under: folders; none stands for everywhere.
         since: with a time zone.
     """
-    folders = [os.path.abspath(Path(folder).expanduser()) for folder in under]
+    folders = [absolute_path(Path(folder).expanduser()) for folder in under]
     return [
         manifest
         for manifest in manifests
-        if (not folders or any(lies_under(manifest.source.path, folder) for folder in folders))
+        if (not folders or any(lies_under(manifest.source.place, folder) for folder in folders))
         and (since is None or datetime.fromisoformat(manifest.created_at) >= since)
     ]
 
@@ -103,7 +104,7 @@ def replaced_since(archive: ArchiveReader, manifests: Sequence[Manifest]) -> set
     Only places that several indexes name are looked at, and a file that is unchanged since it was
     last looked at is not read.
     """
-    claims = Counter(manifest.source.path for manifest in manifests)
+    claims = Counter(manifest.source.place for manifest in manifests)
     lying: dict[str, str | None] = {}
     for place, count in claims.items():
         if count > 1:
@@ -112,5 +113,5 @@ def replaced_since(archive: ArchiveReader, manifests: Sequence[Manifest]) -> set
             except VideoError:
                 lying[place] = None  # gone: nothing lies there that they could be mistaken for
     return {
-        manifest.video_id for manifest in manifests if lying.get(manifest.source.path) not in (None, manifest.video_id)
+        manifest.video_id for manifest in manifests if lying.get(manifest.source.place) not in (None, manifest.video_id)
     }

@@ -13,6 +13,7 @@ import blake3
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hybrid.errors import IndexDamagedError
+from hybrid.places import absolute_path
 from hybrid.values import SamplingPolicy
 from indexes.base import VectorKey
 
@@ -71,6 +72,11 @@ class Source(_Value):
 
     path: str
     size_bytes: int = Field(ge=0)
+
+    @property
+    def place(self) -> str:
+        """The path by the one name that its place has; earlier versions wrote paths with ``..`` in them, too."""
+        return absolute_path(self.path) if ".." in self.path else self.path
 
 
 class IndexedVideo(_Value):

@@ -131,6 +131,7 @@ def remove(
     from pathlib import Path
 
     from hybrid.cli.progress import print_json_line
+    from hybrid.places import absolute_path
     from indexes.archive import Archive
     from indexes.care import gone_videos
     from indexes.failures import failures, forget_failure
@@ -147,9 +148,9 @@ def remove(
     failed = 0
     with Archive.open(archive, create=False) as opened:
         chosen: dict[str, str] = {}
-        recorded = {failure.path: failure for failure in failures(opened.folder)}
+        recorded = {absolute_path(failure.path): failure for failure in failures(opened.folder)}
         for video in videos or ():
-            record = recorded.get(str(Path(video).expanduser().absolute()))
+            record = recorded.get(absolute_path(Path(video).expanduser()))
             if record is not None:
                 forget_failure(opened.folder, record.video_id, record.path, drop=opened.drop_file)
             try:
@@ -163,7 +164,7 @@ def remove(
             chosen.update({manifest.video_id: manifest.source.path for manifest, _ in lost})
         for video_id, name in chosen.items():
             opened.remove(video_id)
-            place = str(Path(name).expanduser().absolute())
+            place = absolute_path(Path(name).expanduser())
             forget_failure(opened.folder, video_id, place, drop=opened.drop_file)
             if as_json:
                 print_json_line(event="removed", video=name, video_id=video_id)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hybrid.errors import InputError
+from hybrid.places import absolute_path
 from hybrid.values import IMAGE_SUFFIXES
 
 __all__ = ["VIDEO_ENDINGS", "find_videos", "is_image_folder"]
@@ -27,7 +28,7 @@ def find_videos(arguments: Iterable[str]) -> list[Path]:
     Raises:
         InputError: an argument matches nothing, or a folder holds no video.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}
     for argument in arguments:
         place = Path(argument).expanduser()
         if place.is_dir():
@@ -43,8 +44,9 @@ def find_videos(arguments: Iterable[str]) -> list[Path]:
             videos = [Path(name) for name in sorted(glob.glob(str(place), recursive=True)) if not Path(name).is_dir()]
             if not videos:
                 raise InputError(f"{argument}: there is no such file or folder, and as a pattern it matches nothing")
-        found.update(dict.fromkeys(videos))
-    return list(found)
+        for video in videos:
+            found.setdefault(absolute_path(video), video)
+    return list(found.values())
 
 
 def is_image_folder(folder: Path) -> bool:

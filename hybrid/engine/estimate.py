@@ -10,6 +10,7 @@ from typing import Any
 
 from hybrid.errors import VideoOpenError
 from hybrid.frames.probe import probe_seconds
+from hybrid.places import absolute_path
 from hybrid.values import DEFAULT_RATE
 from indexes.identity import remembered
 from indexes.manifest import Manifest
@@ -62,7 +63,7 @@ def estimate_run(archive: ArchiveReader | None, videos: Sequence[Path], *, rate:
     """
     manifests = [] if archive is None else list(archive.manifests())
     ids = {manifest.video_id for manifest in manifests}
-    places = {manifest.source.path: manifest for manifest in manifests}
+    places = {manifest.source.place: manifest for manifest in manifests}
     indexed, hours, frames = 0, 0.0, 0
     unopenable: list[str] = []
     samples_a_second = rate or DEFAULT_RATE
@@ -101,7 +102,7 @@ def _is_indexed(archive: ArchiveReader, video: Path, ids: set[str], places: dict
     known = remembered(video, cache=Layout(archive.folder).known_paths)
     if known is not None:
         return known in ids
-    manifest = places.get(str(video.absolute()))
+    manifest = places.get(absolute_path(video))
     if manifest is None or not video.is_file():
         return False
     # Not remembered by the last reading: the same place and the same length will do for an estimate.

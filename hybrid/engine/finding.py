@@ -9,6 +9,7 @@ from pathlib import Path
 from hybrid.engine.settings import file_decoder
 from hybrid.errors import IndexDamagedError, VideoOpenError
 from hybrid.frames.source import open_source
+from hybrid.places import absolute_path
 from hybrid.values import ByteArray
 from indexes.archive import Archive
 from indexes.manifest import Manifest
@@ -61,9 +62,10 @@ def find_video(archive: Archive, path: Path) -> Found:
     """
     if path.exists():
         return Found(stored_manifest(archive, identify(archive, path)), path, None)
+    named = absolute_path(path)
     for manifest in archive.manifests():
-        if str(path) == manifest.video_id or str(path.absolute()) == manifest.source.path:
-            place = Path(manifest.source.path)
+        if str(path) == manifest.video_id or named == manifest.source.place:
+            place = Path(manifest.source.place)
             gone = None
             if not place.exists():
                 gone = f"{place} does not exist any more"

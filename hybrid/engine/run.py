@@ -29,6 +29,7 @@ from hybrid.errors import (
     VideoOpenError,
     first_line,
 )
+from hybrid.places import absolute_path
 from hybrid.progress import Progress
 from indexes.failures import Attempt, Failure, forget_failure, known_failure, remember_failure
 
@@ -190,7 +191,7 @@ def index_one(
         HybridError: what would fail every further video too.
     """
     started = time.perf_counter()
-    folder, path = engine.archive.folder, str(video.absolute())
+    folder, path = engine.archive.folder, absolute_path(video)
     try:
         before = _failed_before(engine, video)
         if before is not None and not retry_failed:
@@ -258,7 +259,7 @@ def note_failure(engine: Engine, video: Path, exc: BaseException | str, *, lasti
         exc: why, or an error that says so.
         lasting: whether trying again is in vain; by default as the error says.
     """
-    path = str(video.absolute())
+    path = absolute_path(video)
     video_id = _identity(engine, video)
     before = known_failure(engine.archive.folder, video_id, path)
     record = Failure(
@@ -284,7 +285,7 @@ def _failed_before(engine: Engine, video: Path) -> Failure | None:
     video_id = _identity(engine, video)
     if video_id is None:
         return None
-    record = known_failure(engine.archive.folder, video_id, str(video.absolute()))
+    record = known_failure(engine.archive.folder, video_id, absolute_path(video))
     if record is None or not record.lasting or record.attempt != attempt_of(engine.settings):
         return None
     return record
