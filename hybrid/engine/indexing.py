@@ -160,6 +160,7 @@ def index_video(
     sampling = Sampling(rate=config.rate, policy=config.policy)
     started = time.perf_counter()
     decoder = file_decoder(config)
+    progress.stage("open")
     with ahead.decode(path, video_id, sampling, decoder, following=following) as decoding:
         opened = time.perf_counter()
         info = decoding.source.info

@@ -250,7 +250,9 @@ def attempt_of(settings: Settings) -> Attempt:
     return Attempt(rate=settings.rate, policy=settings.policy, decoder=settings.decoder)
 
 
-def note_failure(engine: Engine, video: Path, exc: BaseException | str, *, lasting: bool | None = None) -> None:
+def note_failure(
+    engine: Engine, video: Path, exc: BaseException | str, *, lasting: bool | None = None, read: bool = True
+) -> None:
     """Keep a record of a failed video in the archive; where that cannot be written, the run's report is all there is.
 
     Args:
@@ -258,9 +260,10 @@ def note_failure(engine: Engine, video: Path, exc: BaseException | str, *, lasti
         video: which.
         exc: why, or an error that says so.
         lasting: whether trying again is in vain; by default as the error says.
+        read: whether it may be read, to know it by its content.
     """
     path = absolute_path(video)
-    video_id = _identity(engine, video)
+    video_id = _identity(engine, video) if read else None
     before = known_failure(engine.archive.folder, video_id, path)
     record = Failure(
         path=path,

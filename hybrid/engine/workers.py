@@ -43,6 +43,14 @@ __all__ = ["EngineRecipe", "choose_workers", "index_in_workers"]
 STALL_SECONDS = 600.0
 """A worker that decodes and embeds nothing for so long is taken for stuck."""
 
+_WATCHED = {"embed": 1.0, "hash": 6.0, "open": 6.0}
+"""The stages in which a worker may get stuck in its video, and how many times as long each may be silent. The whole
+file is read when it is hashed, and may be when it is opened, without a word in between."""
+
+_SLOWEST_READ = 10e6
+"""Bytes a second: for reading the whole file so much more time is given, so that a large one on a slow disk is not
+taken for stuck."""
+
 _CORES_EACH = 4
 _MOST_WORKERS = 8
 _TELL_SECONDS = 0.25
@@ -141,13 +149,19 @@ class _Task:
 
 @dataclass(slots=True)
 class _Worker:
-    """One process, as the parent sees it. It may decode the next ``following`` ones while it does its ``task``."""
+    """One process, as the parent sees it. It may decode the next ``following`` ones while it does its ``task``.
+
+    Attributes:
+        size_bytes: of the file that it reads, once it has said so.
+        stage: of its work; the file is read first.
+    """
 
     place: int
     process: SpawnProcess
     connection: Connection
     task: _Task | None = None
     following: int = 0
+    size_bytes: int = 0
     stage: str = ""
     began: float = 0.0
     last_sign: float = 0.0
@@ -211,6 +225,8 @@ class _Crew:
             if name == "stage":
                 worker.stage = arguments[0]
             getattr(self._listener.progress(worker.place), name)(*arguments)
+        elif kind == "size":
+            worker.size_bytes = content
         elif kind == "stop":
             raise content
         elif kind == "ready":
@@ -233,6 +249,7 @@ class _Crew:
                 task = worker.task = self._todo.popleft()
                 following = self._following(task)
                 worker.following = len(following)
+                worker.stage, worker.size_bytes = "hash", 0
                 worker.began = worker.last_sign = time.monotonic()
                 worker.connection.send((str(task.video), following, task.wait_seconds))
                 return
@@ -250,10 +267,18 @@ class _Crew:
         return [str(each.video) for each in itertools.takewhile(lambda each: not each.alone, ahead)]
 
     def _look_at(self, worker: _Worker) -> None:
-        silent = time.monotonic() - worker.last_sign
-        if worker.task is not None and worker.stage == "embed" and silent > self._stall_seconds:
+        patience = self._patience(worker)
+        if patience is not None and time.monotonic() - worker.last_sign > patience:
+            done = "decoded" if worker.stage == "embed" else "read"
             worker.process.kill()
-            self._lost(worker, f"nothing of it could be decoded for {self._stall_seconds:.0f} s, so it was given up")
+            self._lost(worker, f"nothing of it could be {done} for {patience:.0f} s, so it was given up")
+
+    def _patience(self, worker: _Worker) -> float | None:
+        """For how many seconds a worker may be silent; None where it does not show whether it is stuck."""
+        times = _WATCHED.get(worker.stage)
+        if worker.task is None or times is None:
+            return None
+        return self._stall_seconds * times + (worker.size_bytes / _SLOWEST_READ if times > 1 else 0.0)
 
     def _lost(self, worker: _Worker, reason: str | None) -> None:
         """A worker has ended that should not have: its video has failed, and another worker takes its place."""
@@ -273,17 +298,18 @@ class _Crew:
             video, why = worker.task.video, reason or f"the process that indexed it ended ({_describe(code)})"
             outcome = failed_outcome(video, f"{video}: {why}", time.monotonic() - worker.began)
             # A process that the system ended (9) may have been the largest only by chance.
-            self._note(video, outcome, lasting=code != -9 and reason is None)
+            # One that could not be read here would not be read by this process either: it is noted by its path.
+            self._note(video, outcome, lasting=code != -9 and reason is None, read=worker.stage != "hash")
             self._ended(worker, outcome)
             self._listener.progress(worker.place).finish("failed")
         if self._todo:
             self._start(worker.place)
 
-    def _note(self, video: Path, outcome: VideoOutcome, *, lasting: bool) -> None:
+    def _note(self, video: Path, outcome: VideoOutcome, *, lasting: bool, read: bool) -> None:
         from hybrid.engine.engine import Engine
 
         with Engine.open(self._recipe.archive, **self._recipe.options) as engine:
-            note_failure(engine, video, outcome.reason or "", lasting=lasting)
+            note_failure(engine, video, outcome.reason or "", lasting=lasting, read=read)
 
 
 def _describe(code: int | None) -> str:
@@ -314,6 +340,7 @@ def _work(recipe: EngineRecipe, connection: Connection, threads: int | None) -> 
         connection.send(("ready", None))
         while (task := connection.recv()) is not None:
             video, following, wait_seconds = task
+            connection.send(("size", _size_of(Path(video))))
             try:
                 outcome = index_one(
                     engine,
@@ -329,6 +356,14 @@ def _work(recipe: EngineRecipe, connection: Connection, threads: int | None) -> 
                 connection.send(("stop", exc))
                 return
             connection.send(("outcome", outcome))
+
+
+def _size_of(video: Path) -> int:
+    """How many bytes a file has; 0 for a folder, and where it cannot be looked at."""
+    with contextlib.suppress(OSError):
+        if video.is_file():
+            return video.stat().st_size
+    return 0
 
 
 def _end_with_parent() -> None:

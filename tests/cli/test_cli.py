@@ -84,7 +84,7 @@ def test_index_as_json_lines(clip: Path, models: dict[str, list[str]], tmp_path:
     names = [event["event"] for event in events if event["event"] not in ("progress", "stage")]
     assert names == ["start", "done", "summary"]
     stages = [event for event in events if event["event"] == "stage"]
-    assert [event["stage"] for event in stages] == ["hash", "load", "embed", "write"]
+    assert [event["stage"] for event in stages] == ["hash", "load", "open", "embed", "write"]
     done = next(event for event in events if event["event"] == "done")
     assert done["outcome"] == "indexed"
     assert done["frames"] == stages[-1]["frames_total"]

@@ -18,14 +18,14 @@ import psutil
 import pytest
 
 from hybrid.engine.run import VideoOutcome
-from hybrid.engine.workers import EngineRecipe, choose_workers, index_in_workers
+from hybrid.engine.workers import _WATCHED, EngineRecipe, _Crew, _Task, _Worker, choose_workers, index_in_workers
 from hybrid.errors import InputError, ModelLoadError
 from hybrid.progress import NullProgress
 from indexes.archive import Archive
 from indexes.failures import failures
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.deadly_worker import work_and_die
-from tests.engine.held_worker import work_and_hold
+from tests.engine.held_worker import work_and_hold, work_and_read_for_ever
 from tests.forked import fork_server
 
 
@@ -187,6 +187,33 @@ def test_a_video_that_gets_stuck_is_given_up(
     assert [outcome.status for outcome in summary.outcomes] == ["failed"]
     assert "given up" in (summary.failed[0].reason or "")
     assert no_worker_is_left()
+
+
+def test_a_video_whose_reading_gets_stuck_is_given_up(
+    clips: list[Path], recipe: EngineRecipe, monkeypatch: pytest.MonkeyPatch, forked: None
+) -> None:
+    monkeypatch.setattr("hybrid.engine.workers._work", partial(work_and_read_for_ever, "1.mp4"))
+    monkeypatch.setitem(_WATCHED, "hash", 0.02)
+    good = [clip for clip in clips if clip.name != "bad.mp4"]
+    summary = index_in_workers(recipe, good, Listener(), workers=2, stall_seconds=200.0)
+    assert {Path(outcome.video).name: outcome.status for outcome in summary.outcomes} == {
+        "0.mp4": "done",
+        "1.mp4": "failed",
+        "2.mp4": "done",
+    }
+    assert "nothing of it could be read for 4 s" in (summary.failed[0].reason or "")
+    (record,) = failures(Path(recipe.archive))
+    assert (record.video_id, record.lasting) == (None, False)  # it was not read to note it
+    assert no_worker_is_left()
+
+
+def test_a_large_file_may_be_read_for_long() -> None:
+    crew = _Crew(EngineRecipe("a", {}), [], Listener(), 1, 600.0)
+    worker = _Worker(0, None, None, task=_Task(Path("a.mp4")), size_bytes=10**12)  # type: ignore[arg-type]
+    patience = {}
+    for worker.stage in ("hash", "load", "open", "embed", "write"):
+        patience[worker.stage] = crew._patience(worker)
+    assert patience == {"hash": 103600.0, "load": None, "open": 103600.0, "embed": 600.0, "write": None}
 
 
 def test_the_user_stops_it_and_goes_on(clips: list[Path], recipe: EngineRecipe, hold: Callable[[str], None]) -> None:
