@@ -55,7 +55,10 @@ _CORES_EACH = 4
 _MOST_WORKERS = 8
 _TELL_SECONDS = 0.25
 _MOST_STARTS = 3
-"""So many workers may end before they have begun a video; then starting more is in vain."""
+"""So many workers may end one after another before they have begun a video; then starting more is in vain."""
+
+_FROM_OUTSIDE = frozenset({-signal.SIGTERM, -signal.SIGINT, -1, -9})  # the last two have no names on every system
+"""Exit codes of a process that somebody else ended: an administrator, a batch system, the kernel for want of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +143,13 @@ class _Task:
         video: which.
         wait_seconds: how long to wait for another process that writes it.
         alone: no other video may be decoded beside it, so that it is clear which one ends a process.
+        again: a process that indexed it was ended from outside.
     """
 
     video: Path
     wait_seconds: float = 0.0
     alone: bool = False
+    again: bool = False
 
 
 @dataclass(slots=True)
@@ -152,6 +157,7 @@ class _Worker:
     """One process, as the parent sees it. It may decode the next ``following`` ones while it does its ``task``.
 
     Attributes:
+        begun: whether it has begun with its task.
         size_bytes: of the file that it reads, once it has said so.
         stage: of its work; the file is read first.
     """
@@ -161,6 +167,7 @@ class _Worker:
     connection: Connection
     task: _Task | None = None
     following: int = 0
+    begun: bool = False
     size_bytes: int = 0
     stage: str = ""
     began: float = 0.0
@@ -225,6 +232,8 @@ class _Crew:
             if name == "stage":
                 worker.stage = arguments[0]
             getattr(self._listener.progress(worker.place), name)(*arguments)
+        elif kind == "begun":
+            worker.begun = True
         elif kind == "size":
             worker.size_bytes = content
         elif kind == "stop":
@@ -240,6 +249,7 @@ class _Crew:
         if outcome is None and task is not None:
             self._todo.append(replace(task, wait_seconds=WAIT_SECONDS))
         elif outcome is not None:
+            self._idle_deaths = 0
             self.outcomes.append(outcome)
             self._listener.outcome(outcome)
 
@@ -249,7 +259,7 @@ class _Crew:
                 task = worker.task = self._todo.popleft()
                 following = self._following(task)
                 worker.following = len(following)
-                worker.stage, worker.size_bytes = "hash", 0
+                worker.begun, worker.stage, worker.size_bytes = False, "hash", 0
                 worker.began = worker.last_sign = time.monotonic()
                 worker.connection.send((str(task.video), following, task.wait_seconds))
                 return
@@ -285,21 +295,28 @@ class _Crew:
         worker.process.join()
         worker.connection.close()
         self._workers.pop(worker.place, None)
-        code = worker.process.exitcode
-        if worker.task is None:
+        code, task = worker.process.exitcode, worker.task
+        if task is None or not worker.begun:
             self._idle_deaths += 1
             if self._idle_deaths >= _MOST_STARTS:
                 raise ModelError(f"the processes that index end before they begin a video ({_describe(code)})")
-        elif worker.following and reason is None:
-            suspects = [worker.task, *(self._todo.popleft() for _ in range(worker.following))]
-            self._todo.extendleft(replace(task, alone=True) for task in reversed(suspects))
+        if task is None:
+            pass
+        elif not worker.begun or (worker.following and reason is None):
+            # What it decoded ahead may have ended it, also before it came to its task.
+            suspects = [task, *(self._todo.popleft() for _ in range(worker.following))]
+            self._todo.extendleft(replace(each, alone=True) for each in reversed(suspects))
+            self._listener.progress(worker.place).finish("failed")
+        elif code == -signal.SIGTERM and reason is None and not task.again:
+            # Whoever ended it did not mean the video, and would have ended the run if that was meant.
+            self._todo.appendleft(replace(task, again=True))
             self._listener.progress(worker.place).finish("failed")
         else:
-            video, why = worker.task.video, reason or f"the process that indexed it ended ({_describe(code)})"
-            outcome = failed_outcome(video, f"{video}: {why}", time.monotonic() - worker.began)
-            # A process that the system ended (9) may have been the largest only by chance.
+            why = reason or f"the process that indexed it ended ({_describe(code)})"
+            outcome = failed_outcome(task.video, f"{task.video}: {why}", time.monotonic() - worker.began)
             # One that could not be read here would not be read by this process either: it is noted by its path.
-            self._note(video, outcome, lasting=code != -9 and reason is None, read=worker.stage != "hash")
+            lasting = code not in _FROM_OUTSIDE and reason is None
+            self._note(task.video, outcome, lasting=lasting, read=worker.stage != "hash")
             self._ended(worker, outcome)
             self._listener.progress(worker.place).finish("failed")
         if self._todo:
@@ -340,6 +357,7 @@ def _work(recipe: EngineRecipe, connection: Connection, threads: int | None) -> 
         connection.send(("ready", None))
         while (task := connection.recv()) is not None:
             video, following, wait_seconds = task
+            connection.send(("begun", None))
             connection.send(("size", _size_of(Path(video))))
             try:
                 outcome = index_one(

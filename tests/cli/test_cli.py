@@ -259,8 +259,11 @@ def test_paths_on_the_command_line(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="nothing"):
             find_videos([str(tmp_path / nothing)])
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "._a.mp4").write_bytes(b"macOS keeps the file's own colours here")
     with pytest.raises(InputError, match="no video below"):
         find_videos([str(tmp_path / "empty")])
+    (tmp_path / "frames" / "._clip.mp4").touch()
+    assert find_videos([str(tmp_path / "frames")]) == [tmp_path / "frames"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from hybrid.progress import NullProgress
 from indexes.archive import Archive
 from indexes.failures import failures
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
-from tests.engine.deadly_worker import work_and_die
+from tests.engine.deadly_worker import work_and_die, work_and_die_between
 from tests.engine.held_worker import work_and_hold, work_and_read_for_ever
 from tests.forked import fork_server
 
@@ -91,9 +92,13 @@ def hold(forked: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]
 
 
 def kill_workers() -> None:
+    end_workers(signal.SIGKILL)
+
+
+def end_workers(how: signal.Signals) -> None:
     for process in multiprocessing.active_children():
         if process.name.startswith("hybrid-index-") and process.pid is not None:
-            os.kill(process.pid, signal.SIGKILL)
+            os.kill(process.pid, how)
 
 
 def no_worker_is_left() -> bool:
@@ -166,6 +171,58 @@ def test_a_video_that_ends_the_process_while_it_is_decoded_ahead(
         outcome.reason for outcome in index_in_workers(recipe, good, Listener(), workers=1).outcomes
     ]
     assert no_worker_is_left()
+
+
+@pytest.mark.usefixtures("forked")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_ends_between_two_videos_costs_none(
+    clips: list[Path], recipe: EngineRecipe, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr("hybrid.engine.workers._work", work_and_die_between)
+    good = [clip for clip in clips if clip.name != "bad.mp4"]
+    good += [Path(shutil.copy(clip, Path(recipe.archive).parent / f"copy-{clip.name}")) for clip in good]
+    summary = index_in_workers(recipe, good, Listener(), workers=workers)
+    assert summary.stopped_by is None
+    assert {Path(outcome.video) for outcome in summary.outcomes} == set(good)
+    assert summary.counts()["failed"] == 0
+    assert list(failures(Path(recipe.archive))) == []
+
+
+def test_a_worker_that_is_ended_from_outside_does_its_video_again(
+    clips: list[Path], recipe: EngineRecipe, hold: Callable[[str], None]
+) -> None:
+    hold("0.mp4")
+    ended: list[str] = []
+
+    def at(video: str, stage: str) -> None:
+        if stage == "embed" and not ended:
+            ended.append(video)
+            hold("no video")  # the next worker goes through
+            end_workers(signal.SIGTERM)
+
+    summary = index_in_workers(recipe, clips[:1], Listener(at), workers=1)
+    assert ended
+    assert [outcome.status for outcome in summary.outcomes] == ["done"]
+    assert list(failures(Path(recipe.archive))) == []
+
+
+def test_a_video_whose_workers_are_ended_from_outside_is_not_to_blame(
+    clips: list[Path], recipe: EngineRecipe, hold: Callable[[str], None]
+) -> None:
+    hold("0.mp4")
+    ended: list[str] = []
+
+    def at(video: str, stage: str) -> None:
+        if stage == "embed":
+            ended.append(video)
+            end_workers(signal.SIGTERM)
+
+    summary = index_in_workers(recipe, clips[:1], Listener(at), workers=1)
+    assert len(ended) == 2
+    assert [outcome.status for outcome in summary.outcomes] == ["failed"]
+    assert "signal SIGTERM" in (summary.failed[0].reason or "")
+    (record,) = failures(Path(recipe.archive))
+    assert not record.lasting  # the next run tries it again
 
 
 def test_a_video_that_gets_stuck_is_given_up(
