@@ -340,18 +340,25 @@ class Archive(ArchiveReader):
         nested = self._locks.held(video_id)  # then what is there may be this thread's own, and unfinished
         with self._locks.take(video_id, what=f"video {video_id} in archive {self.place}", timeout=timeout):
             if not nested and (self._layout.pending / video_id).exists():
-                self._clean(video_id)
+                with self._written(video_id):
+                    self._clean(video_id)
             yield
 
     @contextmanager
     def _writing(self, video_id: str) -> Iterator[None]:
         """Mark a video while it is written, and clean up behind success and failure alike."""
-        try:
+        with self._written(video_id):
             self._mark(video_id)
             try:
                 yield
             finally:
                 self._clean(video_id)
+
+    @contextmanager
+    def _written(self, video_id: str) -> Iterator[None]:
+        """Say of which archive and video it is that something could not be written."""
+        try:
+            yield
         except OSError as exc:
             raise ArchiveError(
                 f"archive {self.place}: video {video_id} could not be written: {exc.strerror or exc}"
