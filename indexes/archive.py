@@ -18,8 +18,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 
-import blake3
-
 from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError, InputError
 from hybrid.values import Float32Array, Timeline
 from hybrid.version import __version__
@@ -30,14 +28,14 @@ from indexes.features_file import FeatureSpool, append_features
 from indexes.features_list import FeatureItem, FeatureList, FeatureSpec, frames_key, read_list
 from indexes.header import open_header
 from indexes.locks import Locks
-from indexes.manifest import FORMAT_VERSION, IndexConfig, IndexedVideo, IndexStatus, Manifest, Source
+from indexes.manifest import FORMAT_VERSION, IndexConfig, IndexedVideo, IndexStatus, Manifest, Source, generation_of
 from indexes.paths import Layout, feature_values_name
 from indexes.place import is_remote, local_folder
 from indexes.reader import ArchiveReader
-from indexes.timeline_file import timeline_hash, timeline_to_bytes
+from indexes.timeline_file import timeline_from_bytes, timeline_hash, timeline_to_bytes
 from indexes.vectors import hash_vectors, round_vectors
 
-__all__ = ["Archive"]
+__all__ = ["Archive", "check_parts"]
 
 
 class Archive(ArchiveReader):
@@ -141,7 +139,7 @@ class Archive(ArchiveReader):
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             video_id=check_video_id(video_id),
-            generation=blake3.blake3(f"{vectors_digest} {timeline_digest}".encode()).hexdigest(length=8),
+            generation=generation_of(vectors_digest, timeline_digest),
             fingerprint=config.fingerprint,
             config=config,
             source=source,
@@ -176,15 +174,11 @@ class Archive(ArchiveReader):
             vectors: float32 [N, D], as :meth:`read` gives them.
 
         Raises:
-            InputError: timeline or vectors are not those of the manifest.
+            InputError: timeline or vectors are not those of the manifest, or it contradicts itself.
             ArchiveLockedError: another process writes this video.
             ArchiveError: the disk is full or cannot be written.
         """
-        rounded = round_vectors(vectors)
-        if hash_vectors(rounded) != manifest.vectors_hash or rounded.shape != (manifest.frames, manifest.dimension):
-            raise InputError(f"the vectors are not those of the manifest of video {manifest.video_id}")
-        if timeline_hash(timeline) != manifest.timeline_hash:
-            raise InputError(f"the timeline is not that of the manifest of video {manifest.video_id}")
+        check_parts(manifest, timeline=timeline, vectors=vectors)
         with self.lock(manifest.video_id), self._writing(manifest.video_id):
             self.store.write(manifest.key, vectors)
             self.put_file(self._layout.timeline(manifest.key), timeline)
@@ -418,3 +412,19 @@ class Archive(ArchiveReader):
         for path in self._layout.feature_values(video_id):
             if path.name not in kept:
                 remove_file(path)
+
+
+def check_parts(manifest: Manifest, *, timeline: bytes, vectors: Float32Array) -> None:
+    """Refuse a manifest, the content of a timeline file and vectors that are not one index.
+
+    Raises:
+        InputError: timeline or vectors are not those of the manifest, or it contradicts itself.
+    """
+    rounded = round_vectors(vectors)
+    if hash_vectors(rounded) != manifest.vectors_hash or rounded.shape != (manifest.frames, manifest.dimension):
+        raise InputError(f"the vectors are not those of the manifest of video {manifest.video_id}")
+    if timeline_hash(timeline) != manifest.timeline_hash:
+        raise InputError(f"the timeline is not that of the manifest of video {manifest.video_id}")
+    fault = manifest.fault(timeline_from_bytes(timeline, where=f"video {manifest.video_id}"))
+    if fault is not None:
+        raise InputError(f"the index of video {manifest.video_id} contradicts itself: {fault}")

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import blake3
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hybrid.errors import IndexDamagedError
 from hybrid.places import absolute_path
-from hybrid.values import SamplingPolicy
+from hybrid.values import SamplingPolicy, Timeline
 from indexes.base import VectorKey
 
 __all__ = [
@@ -24,7 +24,9 @@ __all__ = [
     "IndexedVideo",
     "Manifest",
     "Source",
+    "check_digest",
     "differences",
+    "generation_of",
     "parse_manifest",
 ]
 
@@ -136,8 +138,24 @@ class Manifest(_Value):
         return VectorKey(self.video_id, self.generation)
 
     def to_bytes(self) -> bytes:
-        """The content of the manifest file: JSON, UTF-8."""
-        return (json.dumps(self.model_dump(mode="json"), indent=2) + "\n").encode()
+        """The content of the manifest file: JSON, UTF-8, with a digest of all the rest."""
+        document = self.model_dump(mode="json")
+        return (json.dumps({**document, "digest": _digest_of(document)}, indent=2) + "\n").encode()
+
+    def fault(self, timeline: Timeline) -> str | None:
+        """What of it does not follow from its configuration, its hashes and its timeline; None if all does."""
+        if self.fingerprint != self.config.fingerprint:
+            return "fingerprint and configuration do not fit"
+        if self.generation != generation_of(self.vectors_hash, self.timeline_hash):
+            return "generation and hashes do not fit"
+        if len(timeline) != self.frames or len(timeline.missing) != self.missing:
+            return "manifest and timeline disagree on the number of frames"
+        return None
+
+
+def generation_of(vectors_hash: str, timeline_hash: str) -> str:
+    """The name of vectors and a timeline with these hashes: 16 hexadecimal digits."""
+    return blake3.blake3(f"{vectors_hash} {timeline_hash}".encode()).hexdigest(length=8)
 
 
 def parse_manifest(data: bytes, *, video_id: str, where: str) -> Manifest:
@@ -165,6 +183,27 @@ def parse_manifest(data: bytes, *, video_id: str, where: str) -> Manifest:
     if manifest.video_id != video_id:
         raise IndexDamagedError(f"{where}: this manifest is of video {manifest.video_id}")
     return manifest
+
+
+def check_digest(data: bytes, *, where: str) -> None:
+    """Compare a manifest file with the digest that stands in it, if one does; early versions wrote none.
+
+    Args:
+        data: the bytes of a file that :func:`parse_manifest` takes.
+        where: its path, for the error.
+
+    Raises:
+        IndexDamagedError: something in it was changed.
+    """
+    document = json.loads(data)
+    digest = document.pop("digest", None)
+    if digest is not None and digest != _digest_of(document):
+        raise IndexDamagedError(f"{where}: the manifest is not what was written")
+
+
+def _digest_of(document: Mapping[str, Any]) -> str:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return blake3.blake3(text.encode()).hexdigest(length=16)
 
 
 def differences(stored: IndexConfig, wanted: IndexConfig) -> list[str]:
