@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 
-from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError, InputError
+from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError, InputError, VideoError
 from hybrid.values import Float32Array, Timeline
 from hybrid.version import __version__
 from indexes.atomic import make_folder, remove_file, remove_temporaries, write_atomically
@@ -34,6 +34,7 @@ from indexes.place import is_remote, local_folder
 from indexes.reader import ArchiveReader
 from indexes.timeline_file import timeline_from_bytes, timeline_hash, timeline_to_bytes
 from indexes.vectors import hash_vectors, round_vectors
+from indexes.whereabouts import is_there
 
 __all__ = ["Archive", "check_parts"]
 
@@ -156,6 +157,7 @@ class Archive(ArchiveReader):
             seconds=dict(seconds or {}),
         )
         with self.lock(video_id), self._writing(video_id):
+            manifest = self._with_places(manifest)
             self.store.write(manifest.key, vectors)
             self.put_file(self._layout.timeline(manifest.key), times)
             if features is not None:
@@ -267,6 +269,9 @@ class Archive(ArchiveReader):
     def note_source(self, video_id: str, source: Source) -> None:
         """Remember where an indexed video lies now; its index stays as it is.
 
+        A path that is stored stays the first one as long as the video lies there: copies at several
+        places would else take turns. The others are kept beside it.
+
         Raises:
             VideoNotIndexedError: it is not indexed.
             ArchiveLockedError: another process writes this video.
@@ -274,9 +279,10 @@ class Archive(ArchiveReader):
         """
         with self.lock(video_id):
             manifest = self.require(video_id)
-            if manifest.source == source:
+            joined = self._joined(manifest, source)
+            if manifest.source == joined:
                 return
-            moved = manifest.model_copy(update={"source": source})
+            moved = manifest.model_copy(update={"source": joined})
             with self._writing(video_id):
                 self.put_file(self._layout.manifest(video_id), moved.to_bytes())
 
@@ -357,6 +363,31 @@ class Archive(ArchiveReader):
             raise ArchiveError(
                 f"archive {self.place}: video {video_id} could not be written: {exc.strerror or exc}"
             ) from exc
+
+    def _with_places(self, manifest: Manifest) -> Manifest:
+        """A manifest that also knows the places that the one it is to replace knows."""
+        try:
+            before = self.manifest(manifest.video_id)
+        except IndexDamagedError:
+            return manifest
+        if before is None:
+            return manifest
+        return manifest.model_copy(update={"source": self._joined(before, manifest.source)})
+
+    def _joined(self, manifest: Manifest, source: Source) -> Source:
+        """The places of a video, with the one where it was found now; further ones that are gone are left out."""
+        stored = manifest.source
+        first, rest = source, stored.places[1:]
+        if source.place != stored.place and self._lies_at(stored.place, manifest.video_id):
+            first, rest = stored, (*stored.places[1:], source.place)
+        also = tuple(place for place in dict.fromkeys(rest) if place != first.place and is_there(place))
+        return Source(path=first.place, size_bytes=first.size_bytes, also=also)
+
+    def _lies_at(self, place: str, video_id: str) -> bool:
+        try:
+            return self.identify(place) == video_id
+        except VideoError:
+            return False
 
     def _mark(self, video_id: str) -> None:
         marker = self._layout.pending / video_id

@@ -6,7 +6,7 @@ It is written last, so a video without a manifest has no index. Validated where 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 import blake3
@@ -70,15 +70,35 @@ class IndexConfig(_Value):
 
 
 class Source(_Value):
-    """Where the video lay when it was indexed. For people: it is found by its content, not by this."""
+    """Where the video lay when it was last given to ``index``. It is known by its content, not by this.
+
+    Attributes:
+        path: from the root on.
+        size_bytes: of the file, or of the folder's files.
+        also: further paths where the same content was met.
+    """
 
     path: str
     size_bytes: int = Field(ge=0)
+    also: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
         """The path by the one name that its place has; earlier versions wrote paths with ``..`` in them, too."""
-        return absolute_path(self.path) if ".." in self.path else self.path
+        return _one_name(self.path)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """All paths, each once, by the one name of its place; :attr:`place` first."""
+        return tuple(dict.fromkeys(map(_one_name, (self.path, *self.also))))
+
+    def only_at(self, places: Sequence[str]) -> Source:
+        """The same, with some of its places only, at least one."""
+        return Source(path=places[0], size_bytes=self.size_bytes, also=tuple(places[1:]))
+
+
+def _one_name(path: str) -> str:
+    return absolute_path(path) if ".." in path else path
 
 
 class IndexedVideo(_Value):

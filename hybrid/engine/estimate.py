@@ -63,7 +63,7 @@ def estimate_run(archive: ArchiveReader | None, videos: Sequence[Path], *, rate:
     """
     manifests = [] if archive is None else list(archive.manifests())
     ids = {manifest.video_id for manifest in manifests}
-    places = {manifest.source.place: manifest for manifest in manifests}
+    places = {place: manifest for manifest in manifests for place in manifest.source.places}
     indexed, hours, frames = 0, 0.0, 0
     unopenable: list[str] = []
     samples_a_second = rate or DEFAULT_RATE

@@ -214,7 +214,7 @@ def test_list(clip: Path, models: dict[str, list[str]], tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     run("index", clip, "--archive", archive, *models["index"])
     (line,) = json_lines(run("list", "--archive", archive, "--json"))
-    assert line["source"] == {"path": str(clip), "size_bytes": clip.stat().st_size}
+    assert line["source"] == {"path": str(clip), "size_bytes": clip.stat().st_size, "also": []}
     assert "1/s" in run("list", "--archive", archive).stdout
     (manifest,) = archive.rglob("manifest.json")
     manifest.write_text("{")

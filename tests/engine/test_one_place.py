@@ -93,3 +93,75 @@ def test_a_failure_is_recorded_by_the_one_name(engine: Engine, clip: Path) -> No
 
 def test_a_video_that_is_named_twice_is_one(clip: Path) -> None:
     assert find_videos([str(other_name(clip)), str(clip), str(clip.parent)]) == [other_name(clip)]
+
+
+@pytest.fixture
+def copy(engine: Engine, clip: Path) -> Path:
+    """The same content at another place; both are indexed."""
+    (clip.parent.parent / "backup").mkdir()
+    place = Path(shutil.copy(clip, clip.parent.parent / "backup" / "b.mp4"))
+    for each in (clip, place):
+        engine.index(each)
+    return place
+
+
+def test_copies_do_not_take_turns(engine: Engine, clip: Path, copy: Path) -> None:
+    (manifest,) = engine.archive.manifests()
+    assert manifest.source.places == (str(clip), str(copy))
+    file = engine.archive.folder / "videos" / manifest.video_id / "manifest.json"
+    before = file.stat().st_mtime_ns
+    for place in (copy, clip, copy):
+        assert engine.index(place).outcome == "unchanged"
+    assert file.stat().st_mtime_ns == before
+    assert estimate_run(engine.archive, [clip, copy], rate=None).indexed == 2
+
+
+def test_either_place_is_found_and_named(engine: Engine, clip: Path, copy: Path) -> None:
+    for place in (clip, copy):
+        (found,) = engine.search("a?", under=[place.parent]).videos
+        assert found.video == str(place)
+    (found,) = engine.search("a?", under=[copy.parent.parent]).videos
+    assert found.video == str(clip)
+    assert find_indexed(engine.archive, str(copy)).source.path == str(clip)
+
+
+def test_a_place_that_is_left_is_forgotten_when_the_other_is_indexed(engine: Engine, clip: Path, copy: Path) -> None:
+    clip.unlink()
+    manifests = list(engine.archive.manifests())
+    assert gone_videos(engine.archive, manifests) == []  # it still lies at the other place
+    ready = engine.search("a?").videos[0]
+    assert (ready.video, ready.gone) == (str(copy), None)
+    engine.index(copy)
+    (manifest,) = engine.archive.manifests()
+    assert manifest.source.places == (str(copy),)
+    copy.unlink()
+    assert len(gone_videos(engine.archive, list(engine.archive.manifests()))) == 1
+
+
+def test_another_index_keeps_the_places(engine: Engine, clip: Path, copy: Path) -> None:
+    with Engine(engine.archive, Settings(device="cpu", rate=2.0), encoder=ColourEncoder()) as other:
+        assert other.index(copy).outcome == "indexed"
+        (manifest,) = other.archive.manifests()
+    assert manifest.source.places == (str(clip), str(copy))
+    assert manifest.config.rate == 2.0
+
+
+def test_a_copy_keeps_a_video_whose_first_place_was_taken(engine: Engine, clip: Path, copy: Path) -> None:
+    write_demo_clip(clip, [replace(DEMO_SCENES[1], seconds=2)])
+    new = engine.index(clip).video_id
+    manifests = {manifest.video_id: manifest for manifest in engine.archive.manifests()}
+    assert len(manifests) == 2
+    assert replaced_since(engine.archive, list(manifests.values())) == set()
+    copied = next(video for video in manifests if video != new)
+    assert engine.configuration(copied)["video_id"] == copied
+    engine.index(copy)
+    assert engine.archive.require(copied).source.places == (str(copy),)
+
+
+def test_a_manifest_of_an_early_version_has_one_place(engine: Engine, clip: Path) -> None:
+    video_id = engine.index(clip).video_id
+    file = engine.archive.folder / "videos" / video_id / "manifest.json"
+    document = json.loads(file.read_text())
+    del document["source"]["also"], document["digest"]
+    file.write_text(json.dumps(document))
+    assert engine.archive.verify(video_id).source.places == (str(clip),)
