@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hybrid.cli.app import app
 from hybrid.errors import ArchiveFormatError, HybridError, InputError, VideoNotIndexedError
 from indexes.archive import Archive
 from indexes.manifest import Source
+from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.indexes.archive_samples import some_index, video_id
 
 VIDEOS = 3
@@ -214,16 +216,69 @@ def test_dry_run_estimates_and_changes_nothing(archive: Path, videos: list[Path]
     for number in range(7):
         (pictures / f"sec{number:03d}.png").write_bytes(b"not looked at")
     before = sorted(path for path in archive.rglob("*"))
-    shown = run("index", *videos, pictures, "--archive", archive, "--dry-run", "--json", "--rate", "2")
+    shown = run("index", *videos, pictures, "--archive", archive, "--dry-run", "--json")
     (estimate,) = lines(shown)
-    assert (estimate["videos"], estimate["indexed"]) == (4, 3)
-    assert estimate["frames"] == 14
+    assert (estimate["videos"], estimate["indexed"], estimate["replaced"]) == (4, 3, 0)
+    assert estimate["frames"] == 7
     assert estimate["hours"] == pytest.approx(7 / 3600)
     assert sorted(path for path in archive.rglob("*")) == before
     absent = run("index", pictures, videos[0], "--archive", tmp_path / "new", "--dry-run")
     assert absent.exit_code == 0
     assert "1 of 2 videos are to be indexed" in absent.stdout
     assert "time not known" in absent.stdout
+    assert not (tmp_path / "new").exists()
+
+
+def test_dry_run_knows_indexes_of_another_configuration(archive: Path, videos: list[Path], tmp_path: Path) -> None:
+    clip = write_demo_clip(tmp_path / "clip.mp4", [replace(DEMO_SCENES[0], seconds=4)])
+    with Archive.open(archive) as opened:
+        index = some_index(8)
+        encoder = {
+            "encoder": "open_clip",
+            "model": "ViT-B-32",
+            "pretrained": "laion2b_s34b_b79k",
+            "precision": "float32",
+        }
+        config = index["config"].model_copy(update={"encoder": encoder})
+        source = Source(path=str(clip), size_bytes=clip.stat().st_size)
+        opened.commit(opened.identify(clip), **{**index, "config": config, "source": source})
+
+    def estimate(*options: str) -> tuple[object, object, object, object]:
+        (line,) = lines(run("index", clip, "--archive", archive, "--dry-run", "--json", *options))
+        return line["indexed"], line["replaced"], line["frames"], line["changes"]
+
+    same = ("--encoder", "ViT-B-32/laion2b_s34b_b79k")
+    assert estimate(*same) == (1, 0, 0, [])
+    assert estimate(*same, "--rate", "1", "--sampling", "exact", "--dtype", "float32") == (1, 0, 0, [])
+    assert estimate(*same, "--rate", "2") == (0, 1, 9, ["rate: 1.0 -> 2.0"])  # 120 frames of 29.97 a second: 4.004 s
+    assert estimate(*same, "--sampling", "keyframes")[3] == ["policy: exact -> keyframes"]
+    assert estimate(*same, "--dtype", "bfloat16")[3] == ["encoder.precision: float32 -> bfloat16"]
+    assert estimate("--encoder", "ViT-L-14/openai")[1] == 1
+    told = run("index", clip, "--archive", archive, "--dry-run", *same, "--rate", "2")
+    assert "1 of them have an index of another configuration, to be replaced: rate: 1.0 -> 2.0" in told.stdout
+    with pytest.raises(ArchiveFormatError, match="backend is 'faiss'"):
+        run("index", clip, "--archive", archive, "--dry-run", "--backend", "lancedb")
+
+
+@pytest.mark.parametrize("dry_run", [["--dry-run"], []])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--rate", "-3"],
+        ["--rate", "0"],
+        ["--rate", "nan"],
+        ["--rate", "inf"],
+        ["--batch-size", "0"],
+        ["--dtype", "float8"],
+        ["--approximate-from", "-1"],
+        ["--workers", "-1"],
+    ],
+)
+def test_options_that_are_not_legal_are_refused_before_anything_is_made(
+    videos: list[Path], tmp_path: Path, wrong: list[str], dry_run: list[str]
+) -> None:
+    with pytest.raises(InputError, match=wrong[1].lstrip("-")):
+        run("index", videos[0], "--archive", tmp_path / "new", *dry_run, *wrong)
     assert not (tmp_path / "new").exists()
 
 

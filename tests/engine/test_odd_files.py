@@ -49,7 +49,7 @@ def test_they_fail_with_the_reason_and_the_run_goes_on(odd_files: dict[str, Path
         for kind, outcome in zip(odd_files, summary.outcomes[:3], strict=True):
             assert f"this is {kind}" in (outcome.reason or "")
         assert [record.lasting for record in failures(engine.archive.folder)] == [False] * 3
-        assert len(estimate_run(engine.archive, videos, rate=None).unopenable) == 3
+        assert len(estimate_run(engine.archive, videos, Settings()).unopenable) == 3
 
 
 @pytest.mark.timeout(120)

@@ -67,7 +67,7 @@ def test_a_roundabout_path_that_is_stored_is_understood(engine: Engine, clip: Pa
     assert choose(manifests, under=[clip.parent / "new" / ".."]) == manifests
     # Without what is remembered of its content, an estimate goes by place and size.
     shutil.rmtree(engine.archive.folder / "cache", ignore_errors=True)
-    assert estimate_run(engine.archive, [clip], rate=None).indexed == 1
+    assert estimate_run(engine.archive, [clip], Settings()).indexed == 1
     assert gone_videos(engine.archive, manifests) == []
     clip.unlink()
     assert find_indexed(engine.archive, str(clip)).video_id == video_id
@@ -113,7 +113,7 @@ def test_copies_do_not_take_turns(engine: Engine, clip: Path, copy: Path) -> Non
     for place in (copy, clip, copy):
         assert engine.index(place).outcome == "unchanged"
     assert file.stat().st_mtime_ns == before
-    assert estimate_run(engine.archive, [clip, copy], rate=None).indexed == 2
+    assert estimate_run(engine.archive, [clip, copy], Settings()).indexed == 2
 
 
 def test_either_place_is_found_and_named(engine: Engine, clip: Path, copy: Path) -> None:
