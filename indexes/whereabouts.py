@@ -67,9 +67,9 @@ def check_folders(manifests: Sequence[Manifest]) -> None:
     Raises:
         InputError: the folders of some are missing, or empty as a mount point without its disk is.
     """
-    lost = {place: folder for manifest in manifests for place in manifest.source.places if (folder := _lost(place))}
+    lost = [found for manifest in manifests if (found := set(filter(None, map(_lost, manifest.source.places))))]
     if lost:
-        folders = sorted(set(lost.values()))
+        folders = sorted(set[str]().union(*lost))
         more = f" and {len(folders) - 3} more" if len(folders) > 3 else ""
         raise InputError(
             f"{len(lost)} videos lay in folders that are not there any more, or empty: {', '.join(folders[:3])}{more}; "
