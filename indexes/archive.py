@@ -158,7 +158,8 @@ class Archive(ArchiveReader):
         )
         with self.lock(video_id), self._writing(video_id):
             manifest = self._with_places(manifest)
-            self.store.write(manifest.key, vectors)
+            with self._storing(manifest.video_id):
+                self.store.write(manifest.key, vectors)
             self.put_file(self._layout.timeline(manifest.key), times)
             if features is not None:
                 frames = frames_key(manifest)
@@ -182,7 +183,8 @@ class Archive(ArchiveReader):
         """
         check_parts(manifest, timeline=timeline, vectors=vectors)
         with self.lock(manifest.video_id), self._writing(manifest.video_id):
-            self.store.write(manifest.key, vectors)
+            with self._storing(manifest.video_id):
+                self.store.write(manifest.key, vectors)
             self.put_file(self._layout.timeline(manifest.key), timeline)
             self.put_file(self._layout.manifest(manifest.video_id), manifest.to_bytes())
 
@@ -364,6 +366,17 @@ class Archive(ArchiveReader):
                 f"archive {self.place}: video {video_id} could not be written: {exc.strerror or exc}"
             ) from exc
 
+    @contextmanager
+    def _storing(self, video_id: str) -> Iterator[None]:
+        """Say that nothing can be stored where what is stored cannot be read: that is not one video's damage."""
+        try:
+            yield
+        except IndexDamagedError as exc:
+            raise ArchiveError(
+                f"archive {self.place} takes no vectors, because those that it holds cannot be read: {exc}; "
+                f"{self._how_to_mend(video_id)}"
+            ) from exc
+
     def _with_places(self, manifest: Manifest) -> Manifest:
         """A manifest that also knows the places that the one it is to replace knows."""
         try:
@@ -412,9 +425,10 @@ class Archive(ArchiveReader):
         except IndexDamagedError:
             return False  # it is not known which generation counts, so none is deleted
         current = None if manifest is None else manifest.key
-        for key in list(self.store.keys(video_id)):
-            if key != current:
-                self.store.remove(key)
+        with self._storing(video_id):
+            for key in list(self.store.keys(video_id)):
+                if key != current:
+                    self.store.remove(key)
         for path in self._layout.timelines(video_id):
             if current is None or path != self._layout.timeline(current):
                 remove_file(path)

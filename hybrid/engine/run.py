@@ -255,6 +255,8 @@ def is_hopeless(exc: BaseException) -> bool:
     if not isinstance(exc, ArchiveError) or isinstance(exc, IndexDamagedError | ArchiveLockedError):
         return False
     cause = exc.__cause__
+    if type(exc) is ArchiveError and isinstance(cause, IndexDamagedError):
+        return True
     if isinstance(cause, OSError) and cause.errno is not None:
         return cause.errno in _NO_WRITING
     return any(text in str(exc) for text in _NO_WRITING_TEXTS)

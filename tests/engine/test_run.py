@@ -28,6 +28,7 @@ from hybrid.errors import (
 from hybrid.progress import NullProgress
 from hybrid.values import MissingFrame, Sampling, Timeline
 from indexes.archive import Archive
+from indexes.base import BackendName
 from indexes.failures import failures
 from indexes.manifest import IndexConfig, IndexedVideo, Source
 
@@ -49,8 +50,8 @@ class Listener:
 class MadeUpEngine:
     """An engine whose videos are a few bytes, with a real archive: the content says how indexing goes."""
 
-    def __init__(self, folder: Path) -> None:
-        self.archive = Archive.open(folder, backend="faiss")
+    def __init__(self, folder: Path, *, backend: BackendName = "faiss") -> None:
+        self.archive = Archive.open(folder, backend=backend)
         self.settings = Settings(rate=1.0)
         self.tried: list[tuple[str, float]] = []
         self.errors: dict[str, list[BaseException]] = {}
@@ -277,6 +278,23 @@ def test_a_video_that_cannot_be_read_fails_alone(
     assert summary.stopped_by is None
     assert statuses(summary) == ["failed", "done"]
     assert "Input/output error" in (summary.failed[0].reason or "")
+
+
+def test_tables_that_cannot_be_read_end_it_before_more_is_embedded_in_vain(
+    videos: Callable[..., list[Path]], tmp_path: Path
+) -> None:
+    engine = MadeUpEngine(tmp_path / "lance", backend="lancedb")
+    three = videos("one", "two", "three")
+    assert statuses(run(engine, three[:1])) == ["done"]
+    engine.archive.close()
+    for path in engine.archive.folder.glob("frames_8.lance/_versions/*"):
+        path.write_bytes(b"")
+    engine = MadeUpEngine(tmp_path / "lance", backend="lancedb")
+    summary = run(engine, three[1:])
+    assert "takes no vectors, because those that it holds cannot be read" in str(summary.stopped_by)
+    assert "delete frames_*.lance" in str(summary.stopped_by)
+    assert [name for name, _ in engine.tried] == ["two"]
+    assert statuses(summary) == []
 
 
 def test_the_user_stops_it(engine: MadeUpEngine, videos: Callable[..., list[Path]]) -> None:
