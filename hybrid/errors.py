@@ -17,6 +17,7 @@
     |   +-- IndexMismatchError    the index was made with another configuration
     |   +-- IndexDamagedError     a stored file is cut, altered or gone
     |   +-- ArchiveLockedError    another process is writing
+    |   +-- ArchiveUnreachableError   the object store that holds it does not answer, or refuses
     +-- StageFailedError          a stage did not run and the caller asked for strictness
     +-- SaveError                 a picture or an answer could not be saved
     +-- MissingDependencyError    an optional package is not installed
@@ -32,6 +33,7 @@ __all__ = [
     "ArchiveError",
     "ArchiveFormatError",
     "ArchiveLockedError",
+    "ArchiveUnreachableError",
     "FrameDecodeError",
     "HybridError",
     "IndexDamagedError",
@@ -117,6 +119,10 @@ class IndexDamagedError(ArchiveError):
 
 class ArchiveLockedError(ArchiveError):
     """Another process holds the lock that this one needs."""
+
+
+class ArchiveUnreachableError(ArchiveError):
+    """The object store that holds the archive cannot be reached, or refuses what is asked of it."""
 
 
 class StageFailedError(HybridError):

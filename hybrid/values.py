@@ -424,12 +424,15 @@ class FoundVideo:
     """One video in which a search over an archive found something.
 
     Attributes:
-        video: where it lay when it was last given to ``index``.
+        video: where it lies, or lay when it was last given to ``index``.
         video_id: its content id.
         duration_seconds: its length.
         similarity: cosine of its best frame to the question.
         frames: those of its frames that are among the best of the whole search, in time order.
         answer: what the fine stage made of the question for this video; None if it was not asked.
+        gone: why the video is not where it was, so that what was found is of what was indexed, not of what lies
+            there now; None if it is there, as far as its size and what was read of it before tell, and where the
+            archive lies in an object store.
     """
 
     video: str
@@ -438,6 +441,7 @@ class FoundVideo:
     similarity: float
     frames: tuple[AnswerFrame, ...]
     answer: Answer | None = None
+    gone: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ class ApproximateUpdate:
         segments_added, segments_removed: how many files.
         videos_added: how many videos are covered that were not.
         frames, covered_frames: of the archive, and how many of them are covered now.
+        note: why none are; None if some are.
     """
 
     dimension: int
@@ -62,6 +63,7 @@ class ApproximateUpdate:
     videos_added: int
     frames: int
     covered_frames: int
+    note: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for ``json.dumps``."""
@@ -144,7 +146,8 @@ class _Update:
         if book is None or (renew and outgrown):
             fresh = self._train()
             if fresh is None:
-                return ApproximateUpdate(self._dimension, False, 0, 0, 0, frames, 0)
+                note = f"{frames} frames are too few, or too much alike, to learn codes from"
+                return ApproximateUpdate(self._dimension, False, 0, 0, 0, frames, 0, note)
             book, trained = fresh, True
             pointer = Pointer(self._files.write_codebook(book.centroids, self._dimension), frames)
             self._files.point(pointer)
@@ -152,6 +155,7 @@ class _Update:
         covered = self._sweep(pointer)
         added = list(self._add(pointer, book, covered))
         covered |= {name for names in added for name in names}
+        waiting = f"videos wait until they have {self._segment_frames} frames together; now they have {frames}"
         return ApproximateUpdate(
             dimension=self._dimension,
             trained=trained,
@@ -160,6 +164,7 @@ class _Update:
             videos_added=sum(map(len, added)),
             frames=frames,
             covered_frames=sum(self._manifests[name].frames for name in covered),
+            note=None if covered else waiting,
         )
 
     def _current(self) -> tuple[Pointer | None, Codebook | None]:

@@ -18,9 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 
-import blake3
-
-from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError, InputError
+from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError, InputError, VideoError
 from hybrid.values import Float32Array, Timeline
 from hybrid.version import __version__
 from indexes.atomic import make_folder, remove_file, remove_temporaries, write_atomically
@@ -30,14 +28,15 @@ from indexes.features_file import FeatureSpool, append_features
 from indexes.features_list import FeatureItem, FeatureList, FeatureSpec, frames_key, read_list
 from indexes.header import open_header
 from indexes.locks import Locks
-from indexes.manifest import FORMAT_VERSION, IndexConfig, IndexedVideo, IndexStatus, Manifest, Source
+from indexes.manifest import FORMAT_VERSION, IndexConfig, IndexedVideo, IndexStatus, Manifest, Source, generation_of
 from indexes.paths import Layout, feature_values_name
 from indexes.place import is_remote, local_folder
 from indexes.reader import ArchiveReader
-from indexes.timeline_file import timeline_hash, timeline_to_bytes
+from indexes.timeline_file import timeline_from_bytes, timeline_hash, timeline_to_bytes
 from indexes.vectors import hash_vectors, round_vectors
+from indexes.whereabouts import is_there
 
-__all__ = ["Archive"]
+__all__ = ["Archive", "check_parts"]
 
 
 class Archive(ArchiveReader):
@@ -141,7 +140,7 @@ class Archive(ArchiveReader):
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             video_id=check_video_id(video_id),
-            generation=blake3.blake3(f"{vectors_digest} {timeline_digest}".encode()).hexdigest(length=8),
+            generation=generation_of(vectors_digest, timeline_digest),
             fingerprint=config.fingerprint,
             config=config,
             source=source,
@@ -158,7 +157,9 @@ class Archive(ArchiveReader):
             seconds=dict(seconds or {}),
         )
         with self.lock(video_id), self._writing(video_id):
-            self.store.write(manifest.key, vectors)
+            manifest = self._with_places(manifest)
+            with self._storing(manifest.video_id):
+                self.store.write(manifest.key, vectors)
             self.put_file(self._layout.timeline(manifest.key), times)
             if features is not None:
                 frames = frames_key(manifest)
@@ -176,17 +177,14 @@ class Archive(ArchiveReader):
             vectors: float32 [N, D], as :meth:`read` gives them.
 
         Raises:
-            InputError: timeline or vectors are not those of the manifest.
+            InputError: timeline or vectors are not those of the manifest, or it contradicts itself.
             ArchiveLockedError: another process writes this video.
             ArchiveError: the disk is full or cannot be written.
         """
-        rounded = round_vectors(vectors)
-        if hash_vectors(rounded) != manifest.vectors_hash or rounded.shape != (manifest.frames, manifest.dimension):
-            raise InputError(f"the vectors are not those of the manifest of video {manifest.video_id}")
-        if timeline_hash(timeline) != manifest.timeline_hash:
-            raise InputError(f"the timeline is not that of the manifest of video {manifest.video_id}")
+        check_parts(manifest, timeline=timeline, vectors=vectors)
         with self.lock(manifest.video_id), self._writing(manifest.video_id):
-            self.store.write(manifest.key, vectors)
+            with self._storing(manifest.video_id):
+                self.store.write(manifest.key, vectors)
             self.put_file(self._layout.timeline(manifest.key), timeline)
             self.put_file(self._layout.manifest(manifest.video_id), manifest.to_bytes())
 
@@ -273,6 +271,9 @@ class Archive(ArchiveReader):
     def note_source(self, video_id: str, source: Source) -> None:
         """Remember where an indexed video lies now; its index stays as it is.
 
+        A path that is stored stays the first one as long as the video lies there: copies at several
+        places would else take turns. The others are kept beside it.
+
         Raises:
             VideoNotIndexedError: it is not indexed.
             ArchiveLockedError: another process writes this video.
@@ -280,9 +281,10 @@ class Archive(ArchiveReader):
         """
         with self.lock(video_id):
             manifest = self.require(video_id)
-            if manifest.source == source:
+            joined = self._joined(manifest, source)
+            if manifest.source == joined:
                 return
-            moved = manifest.model_copy(update={"source": source})
+            moved = manifest.model_copy(update={"source": joined})
             with self._writing(video_id):
                 self.put_file(self._layout.manifest(video_id), moved.to_bytes())
 
@@ -340,22 +342,65 @@ class Archive(ArchiveReader):
         nested = self._locks.held(video_id)  # then what is there may be this thread's own, and unfinished
         with self._locks.take(video_id, what=f"video {video_id} in archive {self.place}", timeout=timeout):
             if not nested and (self._layout.pending / video_id).exists():
-                self._clean(video_id)
+                with self._written(video_id):
+                    self._clean(video_id)
             yield
 
     @contextmanager
     def _writing(self, video_id: str) -> Iterator[None]:
         """Mark a video while it is written, and clean up behind success and failure alike."""
-        try:
+        with self._written(video_id):
             self._mark(video_id)
             try:
                 yield
             finally:
                 self._clean(video_id)
+
+    @contextmanager
+    def _written(self, video_id: str) -> Iterator[None]:
+        """Say of which archive and video it is that something could not be written."""
+        try:
+            yield
         except OSError as exc:
             raise ArchiveError(
                 f"archive {self.place}: video {video_id} could not be written: {exc.strerror or exc}"
             ) from exc
+
+    @contextmanager
+    def _storing(self, video_id: str) -> Iterator[None]:
+        """Say that nothing can be stored where what is stored cannot be read: that is not one video's damage."""
+        try:
+            yield
+        except IndexDamagedError as exc:
+            raise ArchiveError(
+                f"archive {self.place} takes no vectors, because those that it holds cannot be read: {exc}; "
+                f"{self._how_to_mend(video_id)}"
+            ) from exc
+
+    def _with_places(self, manifest: Manifest) -> Manifest:
+        """A manifest that also knows the places that the one it is to replace knows."""
+        try:
+            before = self.manifest(manifest.video_id)
+        except IndexDamagedError:
+            return manifest
+        if before is None:
+            return manifest
+        return manifest.model_copy(update={"source": self._joined(before, manifest.source)})
+
+    def _joined(self, manifest: Manifest, source: Source) -> Source:
+        """The places of a video, with the one where it was found now; further ones that are gone are left out."""
+        stored = manifest.source
+        first, rest = source, stored.places[1:]
+        if source.place != stored.place and self._lies_at(stored.place, manifest.video_id):
+            first, rest = stored, (*stored.places[1:], source.place)
+        also = tuple(place for place in dict.fromkeys(rest) if place != first.place and is_there(place))
+        return Source(path=first.place, size_bytes=first.size_bytes, also=also)
+
+    def _lies_at(self, place: str, video_id: str) -> bool:
+        try:
+            return self.identify(place) == video_id
+        except VideoError:
+            return False
 
     def _mark(self, video_id: str) -> None:
         marker = self._layout.pending / video_id
@@ -380,9 +425,10 @@ class Archive(ArchiveReader):
         except IndexDamagedError:
             return False  # it is not known which generation counts, so none is deleted
         current = None if manifest is None else manifest.key
-        for key in list(self.store.keys(video_id)):
-            if key != current:
-                self.store.remove(key)
+        with self._storing(video_id):
+            for key in list(self.store.keys(video_id)):
+                if key != current:
+                    self.store.remove(key)
         for path in self._layout.timelines(video_id):
             if current is None or path != self._layout.timeline(current):
                 remove_file(path)
@@ -411,3 +457,19 @@ class Archive(ArchiveReader):
         for path in self._layout.feature_values(video_id):
             if path.name not in kept:
                 remove_file(path)
+
+
+def check_parts(manifest: Manifest, *, timeline: bytes, vectors: Float32Array) -> None:
+    """Refuse a manifest, the content of a timeline file and vectors that are not one index.
+
+    Raises:
+        InputError: timeline or vectors are not those of the manifest, or it contradicts itself.
+    """
+    rounded = round_vectors(vectors)
+    if hash_vectors(rounded) != manifest.vectors_hash or rounded.shape != (manifest.frames, manifest.dimension):
+        raise InputError(f"the vectors are not those of the manifest of video {manifest.video_id}")
+    if timeline_hash(timeline) != manifest.timeline_hash:
+        raise InputError(f"the timeline is not that of the manifest of video {manifest.video_id}")
+    fault = manifest.fault(timeline_from_bytes(timeline, where=f"video {manifest.video_id}"))
+    if fault is not None:
+        raise InputError(f"the index of video {manifest.video_id} contradicts itself: {fault}")

@@ -186,8 +186,8 @@ class VectorStore(ABC):
         """
 
     @abstractmethod
-    def check(self, key: VectorKey, vectors_hash: str) -> None:
-        """Compare every stored byte of a key with what :meth:`write` returned.
+    def check(self, key: VectorKey, vectors_hash: str) -> tuple[int, int]:
+        """Compare every stored byte of a key with what :meth:`write` returned; rows, and values a row.
 
         Raises:
             IndexDamagedError: it differs, or is gone.

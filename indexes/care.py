@@ -21,6 +21,7 @@ from indexes.manifest import Manifest
 from indexes.paths import Layout
 from indexes.reader import ArchiveReader
 from indexes.recall import Recall, measure_recall
+from indexes.whereabouts import is_there
 
 __all__ = ["ArchiveStats", "Compaction", "compact_archive", "gone_videos", "take_stock"]
 
@@ -136,17 +137,24 @@ def gone_videos(archive: ArchiveReader, manifests: list[Manifest]) -> list[tuple
 
     A file is only read where its size is another than the video's.
     """
-    claims = Counter(manifest.source.path for manifest in manifests)
+    claims = Counter(place for manifest in manifests for place in manifest.source.places)
     found = []
     for manifest in manifests:
-        place = Path(manifest.source.path)
-        if not place.exists():
-            found.append((manifest, "it is not there any more"))
-        elif claims[manifest.source.path] > 1 or _other_size(place, manifest):
-            with contextlib.suppress(VideoError):
-                if archive.identify(place) != manifest.video_id:
-                    found.append((manifest, "another video lies there now"))
+        reasons = [_why_gone(archive, manifest, place, claimed=claims[place] > 1) for place in manifest.source.places]
+        if reasons[0] is not None and None not in reasons:
+            found.append((manifest, reasons[0]))
     return found
+
+
+def _why_gone(archive: ArchiveReader, manifest: Manifest, place: str, *, claimed: bool) -> str | None:
+    """Why a video is not at one of its places; None if it is, or that cannot be said."""
+    if not is_there(place):
+        return "it is not there any more"
+    if claimed or _other_size(Path(place), manifest):
+        with contextlib.suppress(VideoError):
+            if archive.identify(place) != manifest.video_id:
+                return "another video lies there now"
+    return None
 
 
 def compact_archive(archive: Archive, *, approximate_from: int | None = None) -> Compaction:

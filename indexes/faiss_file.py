@@ -114,7 +114,7 @@ class FaissStore(VectorStore):
             return 0
         return int(self._open(key).ntotal)
 
-    def check(self, key: VectorKey, vectors_hash: str) -> None:
+    def check(self, key: VectorKey, vectors_hash: str) -> tuple[int, int]:
         path = self.path(key)
         try:
             stored = path.read_bytes()
@@ -125,6 +125,8 @@ class FaissStore(VectorStore):
         # The header is not part of the hash; but the bytes follow from the vectors.
         if hash_vectors(rounded) != vectors_hash or _to_bytes(rounded) != stored:
             raise IndexDamagedError(f"{path}: its content is not what was written")
+        rows, values = rounded.shape
+        return rows, values
 
     def is_intact(self, key: VectorKey, vectors_hash: str) -> bool:
         index = self._mapped.take(key)

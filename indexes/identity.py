@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import time
 from pathlib import Path
 
 import blake3
 
 from hybrid.errors import VideoOpenError
+from hybrid.places import absolute_path
 from hybrid.values import IMAGE_SUFFIXES
 from indexes.atomic import write_atomically
 
@@ -34,9 +36,10 @@ def identify(path: str | Path, *, cache: Path | None = None) -> str:
             counts as none; where it cannot be written, nothing is remembered.
 
     Raises:
-        VideoOpenError: there is no such path, it cannot be read, or it is a folder without images.
+        VideoOpenError: there is no such path, it cannot be read, it is a folder without images, or neither a file
+            nor a folder (a pipe, a device).
     """
-    place = Path(os.path.abspath(path))
+    place = Path(absolute_path(path))
     try:
         if cache is None:
             return content_id(place)
@@ -56,7 +59,7 @@ def identify(path: str | Path, *, cache: Path | None = None) -> str:
 
 def remembered(path: str | Path, *, cache: Path) -> str | None:
     """The content id of a video that was read before and is unchanged; None if that is not known. Nothing is read."""
-    place = Path(os.path.abspath(path))
+    place = Path(absolute_path(path))
     try:
         return _recall(_entry(cache, place), place, _signature(place))
     except (OSError, VideoOpenError):
@@ -68,9 +71,10 @@ def content_id(place: Path) -> str:
 
     Raises:
         OSError: the path cannot be read.
-        VideoOpenError: a folder without images.
+        VideoOpenError: a folder without images, or neither a file nor a folder.
     """
     if not place.is_dir():
+        _check_regular(place)
         digest = blake3.blake3()
         _feed(digest, place)
         return digest.hexdigest(length=16)
@@ -81,6 +85,22 @@ def content_id(place: Path) -> str:
         # Names cannot hold a zero byte, so no two folders give the same stream.
         digest.update(os.fsencode(image.name) + b"\0" + content.digest())
     return digest.hexdigest(length=16)
+
+
+_KINDS = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def _check_regular(place: Path) -> None:
+    """Refuse what has no end, or waits for a writer, when it is read."""
+    mode = place.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = next((name for test, name in _KINDS if test(mode)), "no regular file")
+        raise VideoOpenError(f"{place}: this is {kind}; give a video file or a folder of images")
 
 
 def _entry(cache: Path, place: Path) -> Path:

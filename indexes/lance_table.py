@@ -161,13 +161,16 @@ class LanceStore(VectorStore):
         with self._reading(f"video {key.video_id}"):
             return sum(int(table.count_rows(_filter(key))) for _, table in self._all_tables())
 
-    def check(self, key: VectorKey, vectors_hash: str) -> None:
+    def check(self, key: VectorKey, vectors_hash: str) -> tuple[int, int]:
         fresh = self._fresh()  # without what this one has in memory
         try:
-            if hash_vectors(fresh._read(key)) != vectors_hash:
+            rounded = fresh._read(key)
+            if hash_vectors(rounded) != vectors_hash:
                 raise IndexDamagedError(f"{self._place(key)}: the vectors are not what was written")
         finally:
             fresh.close()
+        rows, values = rounded.shape
+        return rows, values
 
     def is_intact(self, key: VectorKey, vectors_hash: str) -> bool:
         versions = self._versions(key)

@@ -6,10 +6,11 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 from hybrid.errors import InputError, VideoError, VideoNotIndexedError
+from hybrid.places import absolute_path
 from indexes.manifest import Manifest
 from indexes.paths import Layout
 from indexes.reader import ArchiveReader
@@ -33,9 +34,9 @@ def find_indexed(archive: ArchiveReader, video: str) -> Manifest:
             return archive.require(archive.identify(path))
         except VideoError as exc:
             raise VideoNotIndexedError(f"archive {archive.place} does not know {video}: {exc}") from exc
-    place = os.path.abspath(path)
+    place = absolute_path(path)
     for manifest in archive.manifests():
-        if video == manifest.video_id or place == manifest.source.path:
+        if video == manifest.video_id or place in manifest.source.places:
             return manifest
     raise VideoNotIndexedError(
         f"archive {archive.place} holds no video {video}; "
@@ -62,16 +63,38 @@ def choose(
 
     Args:
         manifests: the videos.
-        under: folders; none stands for everywhere.
+        under: folders; none stands for everywhere. Of a video that lies at several places, only those below
+            a folder are named in what is returned.
         since: with a time zone.
     """
-    folders = [os.path.abspath(Path(folder).expanduser()) for folder in under]
-    return [
-        manifest
-        for manifest in manifests
-        if (not folders or any(lies_under(manifest.source.path, folder) for folder in folders))
-        and (since is None or datetime.fromisoformat(manifest.created_at) >= since)
-    ]
+    folders = [absolute_path(Path(folder).expanduser()) for folder in under]
+    chosen = []
+    for manifest in manifests:
+        if since is not None and _indexed_at(manifest) < since:
+            continue
+        if folders:
+            source = manifest.source
+            below = [place for place in source.places if any(lies_under(place, folder) for folder in folders)]
+            if not below:
+                continue
+            if len(below) < len(source.places):
+                manifest = manifest.model_copy(update={"source": source.only_at(below)})
+        chosen.append(manifest)
+    return chosen
+
+
+def _indexed_at(manifest: Manifest) -> datetime:
+    """When a video was indexed. Another program may have written no zone, or no time at all; that is long ago."""
+    try:
+        when = _from_iso(manifest.created_at)
+    except ValueError:
+        when = datetime.min
+    return when if when.tzinfo is not None else when.replace(tzinfo=timezone.utc)
+
+
+def _from_iso(text: str) -> datetime:
+    """Also with ``Z`` for UTC, which Python 3.10 does not know."""
+    return datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)
 
 
 def lies_under(path: str, folder: str) -> bool:
@@ -90,8 +113,8 @@ def read_date(text: str) -> datetime:
         InputError: it is neither.
     """
     try:
-        return datetime.fromisoformat(text.strip()).astimezone()
-    except ValueError as exc:
+        return _from_iso(text.strip()).astimezone()
+    except (ValueError, OverflowError) as exc:
         raise InputError(f"date is {text!r}; write it like 2026-03-01 or 2026-03-01T14:30") from exc
 
 
@@ -101,9 +124,9 @@ def replaced_since(archive: ArchiveReader, manifests: Sequence[Manifest]) -> set
     A video file that was changed has a new content and so a new index; the index of what lay there
     before stays until ``hybrid remove --gone``, but must not answer for a file that it is not of.
     Only places that several indexes name are looked at, and a file that is unchanged since it was
-    last looked at is not read.
+    last looked at is not read. A video that lies at a further place, too, is not outdated.
     """
-    claims = Counter(manifest.source.path for manifest in manifests)
+    claims = Counter(place for manifest in manifests for place in manifest.source.places)
     lying: dict[str, str | None] = {}
     for place, count in claims.items():
         if count > 1:
@@ -112,5 +135,7 @@ def replaced_since(archive: ArchiveReader, manifests: Sequence[Manifest]) -> set
             except VideoError:
                 lying[place] = None  # gone: nothing lies there that they could be mistaken for
     return {
-        manifest.video_id for manifest in manifests if lying.get(manifest.source.path) not in (None, manifest.video_id)
+        manifest.video_id
+        for manifest in manifests
+        if all(lying.get(place) not in (None, manifest.video_id) for place in manifest.source.places)
     }

@@ -6,14 +6,15 @@ It is written last, so a video without a manifest has no index. Validated where 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
 
 import blake3
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hybrid.errors import IndexDamagedError
-from hybrid.values import SamplingPolicy
+from hybrid.places import absolute_path
+from hybrid.values import SamplingPolicy, Timeline
 from indexes.base import VectorKey
 
 __all__ = [
@@ -23,7 +24,9 @@ __all__ = [
     "IndexedVideo",
     "Manifest",
     "Source",
+    "check_digest",
     "differences",
+    "generation_of",
     "parse_manifest",
 ]
 
@@ -67,10 +70,35 @@ class IndexConfig(_Value):
 
 
 class Source(_Value):
-    """Where the video lay when it was indexed. For people: it is found by its content, not by this."""
+    """Where the video lay when it was last given to ``index``. It is known by its content, not by this.
+
+    Attributes:
+        path: from the root on.
+        size_bytes: of the file, or of the folder's files.
+        also: further paths where the same content was met.
+    """
 
     path: str
     size_bytes: int = Field(ge=0)
+    also: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """The path by the one name that its place has; earlier versions wrote paths with ``..`` in them, too."""
+        return _one_name(self.path)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """All paths, each once, by the one name of its place; :attr:`place` first."""
+        return tuple(dict.fromkeys(map(_one_name, (self.path, *self.also))))
+
+    def only_at(self, places: Sequence[str]) -> Source:
+        """The same, with some of its places only, at least one."""
+        return Source(path=places[0], size_bytes=self.size_bytes, also=tuple(places[1:]))
+
+
+def _one_name(path: str) -> str:
+    return absolute_path(path) if ".." in path else path
 
 
 class IndexedVideo(_Value):
@@ -130,8 +158,24 @@ class Manifest(_Value):
         return VectorKey(self.video_id, self.generation)
 
     def to_bytes(self) -> bytes:
-        """The content of the manifest file: JSON, UTF-8."""
-        return (json.dumps(self.model_dump(mode="json"), indent=2) + "\n").encode()
+        """The content of the manifest file: JSON, UTF-8, with a digest of all the rest."""
+        document = self.model_dump(mode="json")
+        return (json.dumps({**document, "digest": _digest_of(document)}, indent=2) + "\n").encode()
+
+    def fault(self, timeline: Timeline) -> str | None:
+        """What of it does not follow from its configuration, its hashes and its timeline; None if all does."""
+        if self.fingerprint != self.config.fingerprint:
+            return "fingerprint and configuration do not fit"
+        if self.generation != generation_of(self.vectors_hash, self.timeline_hash):
+            return "generation and hashes do not fit"
+        if len(timeline) != self.frames or len(timeline.missing) != self.missing:
+            return "manifest and timeline disagree on the number of frames"
+        return None
+
+
+def generation_of(vectors_hash: str, timeline_hash: str) -> str:
+    """The name of vectors and a timeline with these hashes: 16 hexadecimal digits."""
+    return blake3.blake3(f"{vectors_hash} {timeline_hash}".encode()).hexdigest(length=8)
 
 
 def parse_manifest(data: bytes, *, video_id: str, where: str) -> Manifest:
@@ -159,6 +203,27 @@ def parse_manifest(data: bytes, *, video_id: str, where: str) -> Manifest:
     if manifest.video_id != video_id:
         raise IndexDamagedError(f"{where}: this manifest is of video {manifest.video_id}")
     return manifest
+
+
+def check_digest(data: bytes, *, where: str) -> None:
+    """Compare a manifest file with the digest that stands in it, if one does; early versions wrote none.
+
+    Args:
+        data: the bytes of a file that :func:`parse_manifest` takes.
+        where: its path, for the error.
+
+    Raises:
+        IndexDamagedError: something in it was changed.
+    """
+    document = json.loads(data)
+    digest = document.pop("digest", None)
+    if digest is not None and digest != _digest_of(document):
+        raise IndexDamagedError(f"{where}: the manifest is not what was written")
+
+
+def _digest_of(document: Mapping[str, Any]) -> str:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return blake3.blake3(text.encode()).hexdigest(length=16)
 
 
 def differences(stored: IndexConfig, wanted: IndexConfig) -> list[str]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from hybrid.errors import ArchiveError, MissingDependencyError
+from hybrid.errors import ArchiveUnreachableError, MissingDependencyError
 
 __all__ = ["ObjectInfo", "Objects", "StoredObject"]
 
@@ -43,7 +43,7 @@ class Objects:
 
         Raises:
             MissingDependencyError: the package obstore is not installed.
-            ArchiveError: what the environment says cannot be used.
+            ArchiveUnreachableError: what the environment says cannot be used.
         """
         self.uri = uri
         try:
@@ -60,7 +60,7 @@ class Objects:
         """An object's content; None if there is none.
 
         Raises:
-            ArchiveError: the store cannot be read.
+            ArchiveUnreachableError: the store cannot be read.
         """
         import obstore
 
@@ -73,7 +73,7 @@ class Objects:
         """Write an object, whatever is there; its new version. It is durable, and seen by all, on return.
 
         Raises:
-            ArchiveError: the store cannot be written.
+            ArchiveUnreachableError: the store cannot be written.
         """
         return self._put(name, data, "overwrite")
 
@@ -81,7 +81,7 @@ class Objects:
         """Write an object only if there is none of this name; its version, or None if there is one.
 
         Raises:
-            ArchiveError: the store cannot be written.
+            ArchiveUnreachableError: the store cannot be written.
         """
         from obstore.exceptions import AlreadyExistsError
 
@@ -94,7 +94,7 @@ class Objects:
         """Write an object only if it is still of this version; its new one, or None if it is not.
 
         Raises:
-            ArchiveError: the store cannot be written.
+            ArchiveUnreachableError: the store cannot be written.
         """
         from obstore.exceptions import PreconditionError
 
@@ -107,7 +107,7 @@ class Objects:
         """Delete an object; no error if there is none.
 
         Raises:
-            ArchiveError: the store cannot be written.
+            ArchiveUnreachableError: the store cannot be written.
         """
         import obstore
 
@@ -118,7 +118,7 @@ class Objects:
         """All objects whose names begin with whole parts of a prefix, by name.
 
         Raises:
-            ArchiveError: the store cannot be read.
+            ArchiveUnreachableError: the store cannot be read.
         """
         return dict(self._listed(prefix))
 
@@ -126,7 +126,7 @@ class Objects:
         """Whether there is nothing below the URI.
 
         Raises:
-            ArchiveError: the store cannot be read.
+            ArchiveUnreachableError: the store cannot be read.
         """
         return next(self._listed(""), None) is None
 
@@ -134,7 +134,7 @@ class Objects:
         """Whether the store refuses what a conditional write forbids. Leaves nothing behind.
 
         Raises:
-            ArchiveError: the store cannot be read or written.
+            ArchiveUnreachableError: the store cannot be read or written.
         """
         name = f".tmp-{secrets.token_hex(8)}"
         try:
@@ -172,10 +172,10 @@ class Objects:
             yield
         except (BaseError, OSError, ValueError) as exc:
             if "NoSuchBucket" in str(exc):
-                raise ArchiveError(f"{self.uri}: there is no such bucket; make it first") from exc
+                raise ArchiveUnreachableError(f"{self.uri}: there is no such bucket; make it first") from exc
             if isinstance(exc, passed):
                 raise
-            raise ArchiveError(f"{self.uri}: {what}: {_line(exc)}") from exc
+            raise ArchiveUnreachableError(f"{self.uri}: {what}: {_line(exc)}") from exc
 
 
 def _line(exc: Exception) -> str:

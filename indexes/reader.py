@@ -20,7 +20,7 @@ from indexes.catalogue import CatalogueReader, stamp_of_manifest
 from indexes.features_file import StoredFeatures, open_features, stamp_of
 from indexes.features_list import FeatureList, FeatureSpec, frames_key, read_list
 from indexes.identity import identify
-from indexes.manifest import IndexConfig, Manifest, differences, parse_manifest
+from indexes.manifest import IndexConfig, Manifest, check_digest, differences, parse_manifest
 from indexes.paths import Layout
 from indexes.stores import open_store
 from indexes.timeline_file import timeline_from_bytes, timeline_hash
@@ -216,7 +216,7 @@ class ArchiveReader:
         )
 
     def verify(self, video_id: str) -> Manifest:
-        """Compare every stored byte of a video's timeline and vectors with the hashes in its manifest.
+        """Compare every stored byte of a video's timeline and vectors with its manifest, and that with its digest.
 
         Raises:
             VideoNotIndexedError: it is not indexed.
@@ -224,12 +224,18 @@ class ArchiveReader:
         """
 
         def action(manifest: Manifest) -> Manifest:
-            timeline = self._read_timeline(manifest)
-            if manifest.fingerprint != manifest.config.fingerprint:
-                raise IndexDamagedError(f"video {video_id}: fingerprint and configuration do not fit")
-            if len(timeline) != manifest.frames or len(timeline.missing) != manifest.missing:
-                raise IndexDamagedError(f"video {video_id}: manifest and timeline disagree on the number of frames")
-            self.store.check(manifest.key, manifest.vectors_hash)
+            path = self._layout.manifest(video_id)
+            with contextlib.suppress(OSError):  # replaced or removed just now, which the rest shows
+                check_digest(path.read_bytes(), where=str(path))
+            fault = manifest.fault(self._read_timeline(manifest))
+            if fault is not None:
+                raise IndexDamagedError(f"video {video_id}: {fault}")
+            rows, values = self.store.check(manifest.key, manifest.vectors_hash)
+            if (rows, values) != (manifest.frames, manifest.dimension):
+                raise IndexDamagedError(
+                    f"video {video_id}: the manifest says {manifest.frames} vectors of {manifest.dimension} values; "
+                    f"stored are {rows} of {values}"
+                )
             return manifest
 
         return self._with_current(video_id, action)

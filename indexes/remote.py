@@ -21,6 +21,7 @@ from hybrid.errors import (
     ArchiveError,
     ArchiveFormatError,
     ArchiveLockedError,
+    ArchiveUnreachableError,
     IndexDamagedError,
     InputError,
 )
@@ -52,7 +53,8 @@ def open_remote(place: str | Path, *, backend: BackendName | None, create: bool)
         MissingDependencyError: the package obstore is not installed.
         ArchiveFormatError: there is something else below the prefix; there is no archive and ``create``
             is off; it is of a newer version.
-        ArchiveError: the store cannot be reached, read or written, or ignores conditional writes.
+        ArchiveUnreachableError: the store cannot be reached, read or written.
+        ArchiveError: it ignores conditional writes; this machine's working folder cannot be written.
     """
     uri = check_uri(place)
     if backend is not None:
@@ -75,10 +77,8 @@ def open_remote(place: str | Path, *, backend: BackendName | None, create: bool)
 def _first_contact(objects: Objects, layout: Layout) -> Header | None:
     try:
         return _fetch_header(objects, layout)
-    except ArchiveFormatError:
-        raise
-    except ArchiveError as exc:
-        raise ArchiveError(
+    except ArchiveUnreachableError as exc:
+        raise ArchiveUnreachableError(
             f"{exc}; the object store is found by the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
             "AWS_REGION, and for others than Amazon's AWS_ENDPOINT_URL (with AWS_ALLOW_HTTP=true if that begins "
             "with http:)"
@@ -195,7 +195,8 @@ class RemoteArchive(Archive):
                 if lease.left_over or self._mark_of(video_id).exists():
                     self._unfinished.add(video_id)  # even if this machine cannot take note of it
                     self._mark(video_id)
-                    self._clean(video_id)
+                    with self._written(video_id):
+                        self._clean(video_id)
                 yield
             finally:
                 # Where it could not be cleaned up, the lease stays and says so. The mark would not do

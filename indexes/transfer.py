@@ -13,19 +13,20 @@ import os
 import secrets
 import shutil
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from hybrid.errors import ArchiveError, HybridError, IndexDamagedError, IndexMismatchError, InputError
 from hybrid.values import Float32Array
-from indexes.archive import Archive
+from indexes.archive import Archive, check_parts
 from indexes.atomic import make_folder, remove_file, sync_folder, write_atomically
-from indexes.manifest import Manifest, parse_manifest
+from indexes.manifest import Manifest, check_digest, parse_manifest
 from indexes.paths import Layout
 from indexes.reader import ArchiveReader
 
-__all__ = ["copy_index", "export_index", "import_index"]
+__all__ = ["Export", "copy_index", "export_index", "import_index", "read_export"]
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _MANIFEST, _TIMELINE, _VECTORS = "manifest.json", "timeline.safetensors", "vectors.f16"
@@ -57,49 +58,104 @@ def export_index(archive: ArchiveReader, manifest: Manifest, path: Path) -> int:
     return buffer.tell()
 
 
-def import_index(archive: Archive, path: Path, *, replace: bool = False) -> tuple[Manifest, bool]:
-    """Take the index of one video out of a file that :func:`export_index` wrote.
+@dataclass(frozen=True, slots=True, eq=False)
+class Export:
+    """An exported index as it was read: whole, and of one piece.
+
+    Attributes:
+        path: of the file.
+        manifest: of the index.
+        timeline: content of its timeline file.
+        vectors: float32 [N, D].
+    """
+
+    path: Path
+    manifest: Manifest
+    timeline: bytes
+    vectors: Float32Array
+
+
+def read_export(path: Path) -> Export:
+    """Read a file that :func:`export_index` wrote, and compare its parts with each other.
+
+    Raises:
+        InputError: there is no such file.
+        IndexDamagedError: the file is not such an export, or not what was written.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            data, timeline, values = (file.read(name) for name in (_MANIFEST, _TIMELINE, _VECTORS))
+        manifest = parse_manifest(data, video_id=str(json.loads(data)["video_id"]), where=f"{path}: {_MANIFEST}")
+        check_digest(data, where=f"{path}: {_MANIFEST}")
+        stored = np.frombuffer(values, dtype="<f2").reshape(manifest.frames, manifest.dimension)
+        vectors = stored.astype(np.float32)
+        check_parts(manifest, timeline=timeline, vectors=vectors)
+    except FileNotFoundError as exc:
+        raise InputError(f"{path}: there is no such file") from exc
+    except InputError as exc:
+        raise IndexDamagedError(f"{path}: {exc}") from exc
+    except HybridError:
+        raise
+    except Exception as exc:  # zipfile answers damage with errors of a dozen kinds
+        raise IndexDamagedError(f"{path}: this is not an exported index, or it is damaged: {exc}") from exc
+    return Export(path, manifest, timeline, vectors)
+
+
+def import_index(archive: Archive, export: Export, *, replace: bool = False) -> tuple[Manifest, bool]:
+    """Take the index of one video in.
 
     Args:
         archive: where it is to go.
-        path: the file.
+        export: what :func:`read_export` gave.
         replace: put it in the place of another index of the same video.
 
     Returns:
         What came in, and whether it was not there before.
 
     Raises:
-        IndexDamagedError: the file is not such an export, or not what was written.
         IndexMismatchError: there is another index of this video, and ``replace`` is off.
         ArchiveLockedError: another process writes this video.
         ArchiveError: the archive cannot be written.
     """
-    manifest, timeline, vectors = _read_export(path)
+    manifest = export.manifest
     current = archive.manifest(manifest.video_id)
     if current is not None and _same(current, manifest):
         return current, False
     if current is not None and not replace:
-        raise IndexMismatchError(
-            f"archive {archive.place} holds another index of {current.source.path} "
-            f"({current.frames} frames, {current.created_at}); to put this one in its place, add --replace"
-        )
-    _adopt(archive, manifest, timeline, vectors, where=str(path))
+        raise IndexMismatchError(_another(archive, current))
+    _adopt(archive, manifest, export.timeline, export.vectors, where=str(export.path))
     return manifest, True
 
 
-def copy_index(source: ArchiveReader, target: Archive, manifest: Manifest) -> bool:
+def _another(archive: Archive, current: Manifest) -> str:
+    return (
+        f"archive {archive.place} holds another index of {current.source.path} "
+        f"({current.frames} frames, {current.created_at}); to put this one in its place, add --replace"
+    )
+
+
+def copy_index(source: ArchiveReader, target: Archive, manifest: Manifest, *, replace: bool = False) -> bool:
     """Bring the index of one video, with the features of its frames, into another archive, of any backend.
+
+    Args:
+        source: holds the index.
+        target: where it is to go.
+        manifest: of the index.
+        replace: put it in the place of another index of the same video.
 
     Returns:
         Whether there was anything to do.
 
     Raises:
+        IndexMismatchError: the target holds another index of this video, and ``replace`` is off.
         IndexDamagedError: the index is not what was written.
         ArchiveLockedError, ArchiveError: the target cannot be written.
     """
     fresh = False
     current = target.manifest(manifest.video_id)
     if current is None or not _same(current, manifest):
+        if current is not None and not replace:
+            raise IndexMismatchError(_another(target, current))
         source.verify(manifest.video_id)
         timeline = Layout(source.folder).timeline(manifest.key).read_bytes()
         _adopt(target, manifest, timeline, source.read(manifest), where=source.place)
@@ -116,21 +172,6 @@ def _adopt(archive: Archive, manifest: Manifest, timeline: bytes, vectors: Float
         archive.adopt(manifest, timeline=timeline, vectors=vectors)
     except InputError as exc:
         raise IndexDamagedError(f"{where}: {exc}") from exc
-
-
-def _read_export(path: Path) -> tuple[Manifest, bytes, Float32Array]:
-    try:
-        with zipfile.ZipFile(path) as file:
-            data, timeline, values = (file.read(name) for name in (_MANIFEST, _TIMELINE, _VECTORS))
-        manifest = parse_manifest(data, video_id=str(json.loads(data)["video_id"]), where=f"{path}: {_MANIFEST}")
-        stored = np.frombuffer(values, dtype="<f2").reshape(manifest.frames, manifest.dimension)
-    except FileNotFoundError as exc:
-        raise InputError(f"{path}: there is no such file") from exc
-    except HybridError:
-        raise
-    except Exception as exc:  # zipfile answers damage with errors of a dozen kinds
-        raise IndexDamagedError(f"{path}: this is not an exported index, or it is damaged: {exc}") from exc
-    return manifest, timeline, stored.astype(np.float32)
 
 
 def _copy_features(source: ArchiveReader, target: Archive, video_id: str) -> bool:

@@ -14,11 +14,12 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
-from hybrid.errors import ArchiveLockedError
+from hybrid.errors import ArchiveError, ArchiveLockedError
 from indexes.atomic import make_folder, write_atomically
 from indexes.locks import Locks
 from indexes.objects import ObjectInfo, Objects
@@ -62,15 +63,16 @@ class WorkingCopy:
         """Make one file what the store holds now; gone, if it holds none.
 
         Raises:
-            ArchiveError: the store cannot be read.
+            ArchiveError: the store cannot be read, or the copy cannot be written.
         """
         found = self._objects.get(name)
         path = self._layout.folder / name
-        if found is None:
-            path.unlink(missing_ok=True)
-            self._known.pop(name, None)
-        else:
-            self._known[name] = (found.version, _settle(path, found.data))
+        with self._writing():
+            if found is None:
+                path.unlink(missing_ok=True)
+                self._known.pop(name, None)
+            else:
+                self._known[name] = (found.version, _settle(path, found.data))
 
     def refresh(self) -> int:
         """Bring all manifests, failures and marks up to date; how many files were fetched.
@@ -90,6 +92,16 @@ class WorkingCopy:
         if self._known != before:
             write_atomically(self._memory, json.dumps(self._known).encode())
         return len(stale)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise ArchiveError(
+                f"{self._layout.folder}: this machine's copies of archive {self._objects.uri} cannot be written: "
+                f"{exc.strerror or exc}; name another folder for them by HYBRID_CACHE"
+            ) from exc
 
     def _is_current(self, name: str, info: ObjectInfo) -> bool:
         known = self._known.get(name)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from hybrid.cli.search import _show as show
 from hybrid.errors import InputError
 from hybrid.values import Answer, AnswerFrame, FoundVideo, SearchResult, SkippedVideo, Span, Stage
 
@@ -27,7 +28,7 @@ def some_result(*, fallback: str | None = None, fallback_in_answer: str | None =
         archive="/archive",
         videos=(
             FoundVideo("/größe\udce9.mp4", "ab", 9.0, 0.25, (frame,), answer),
-            FoundVideo("/other.mp4", "cd", 3.0, 0.125, (frame,)),
+            FoundVideo("/other.mp4", "cd", 3.0, 0.125, (frame,), gone="/other.mp4 does not exist any more"),
         ),
         skipped=(SkippedVideo("/third.mp4", "ef", "it was indexed with another encoder"),),
         searched_videos=2,
@@ -42,6 +43,20 @@ def test_it_survives_json() -> None:
     assert text.isascii()
     assert SearchResult.from_json(text) == result
     assert SearchResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
+
+
+def test_results_from_before_it_was_said_what_is_gone_are_read() -> None:
+    document = some_result().to_dict()
+    for found in document["videos"]:
+        del found["gone"]
+    assert [found.gone for found in SearchResult.from_dict(document).videos] == [None, None]
+
+
+def test_people_are_told_what_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
+    show(some_result())
+    told = capsys.readouterr().out
+    assert told.count("found in the index only") == 1
+    assert "found in the index only: /other.mp4 does not exist any more" in " ".join(told.split())
 
 
 def test_a_fallback_anywhere_shows() -> None:

@@ -1,11 +1,13 @@
 """kill -9 while ``hybrid index`` runs, hundreds of times: what was acknowledged and is lost, doubled or unreadable.
 
-``python -m bench.robustness.kills VIDEOS [--kills 200] [--backend faiss] [--encoder NAME] [--out FILE]``
+``python -m bench.robustness.kills VIDEOS [--kills 200] [--backend faiss] [--workers 0] [--encoder NAME] [--out FILE]``
 
 VIDEOS is a folder of many small videos (:mod:`bench.robustness.small_videos` makes some). Half of the kills
 come at any moment of the work on one of the next two videos, half while one of them is being written.
 After each, every byte of the archive is compared with the manifests, and those with what the killed runs
 had acknowledged. When an archive is complete, the next is begun.
+With ``--workers 2`` the run has processes of its own. Half of the kills then meet all of them at once, as when the
+system ends a group; half only the one that gave out the work, whose workers must end by themselves.
 Runs are started from a server that has the heavy libraries in memory, since starting Python takes far
 longer than the work that is to be interrupted.
 """
@@ -24,10 +26,14 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from bench.report import circumstances, print_table, write_result
 from hybrid.presets import encoder_of
@@ -36,6 +42,8 @@ from indexes.base import BACKENDS
 from indexes.checkup import check_up
 
 _TELL_EVERY = 10
+_ORPHAN_SECONDS = 30.0
+"""In which a worker whose run was killed must have ended."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -44,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("videos", type=Path)
     parser.add_argument("--kills", type=int, default=200, help="for each backend")
     parser.add_argument("--backend", choices=BACKENDS, action="append", help="may come twice; both if none")
+    parser.add_argument("--workers", type=int, default=0, help="processes that index in each run; 0: only one in all")
     parser.add_argument("--encoder", help="by default the bundled small one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
@@ -66,8 +75,9 @@ class _Trial:
         self._backend = backend
         self._output = folder / "output.jsonl"
         self._kills = arguments.kills
+        self._workers: int = arguments.workers
         self._dice = random.Random(f"{backend} {arguments.seed}")
-        self._options = [str(arguments.videos), "--backend", backend, "--workers", "0", "--json"]
+        self._options = [str(arguments.videos), "--backend", backend, "--workers", str(arguments.workers), "--json"]
         self._options += ["--encoder", arguments.encoder or encoder_of("tiny"), "--device", "cpu"]
         self._server: ForkServerContext = multiprocessing.get_context("forkserver")
         self._server.set_forkserver_preload(["bench.robustness.preloaded"])
@@ -77,21 +87,23 @@ class _Trial:
         started = time.monotonic()
         whole = self._folder / "whole"
         self._watch_one(whole)
-        expected, _ = _content(whole)
-        counts = dict.fromkeys(("kills", "in_flight", "lost", "altered", "not_sound", "archives_completed"), 0)
+        expected = _look_at(whole).hashes
+        names = ("kills", "in_flight", "lost", "altered", "not_sound", "doubled", "orphans", "archives_completed")
+        counts = dict.fromkeys(names, 0)
         archive, acknowledged = self._folder / "killed", set[str]()
         while counts["kills"] < self._kills:
             process = self._start(archive)
             self._await_moment(process)
-            process.kill()
-            process.join()
+            counts["orphans"] += self._kill(process)
             counts["kills"] += process.exitcode == -signal.SIGKILL
             acknowledged |= self._acknowledged()
-            held, bad = _content(archive)
+            found = _look_at(archive)
+            held = found.hashes
             counts["in_flight"] += any((archive / "pending").glob("*"))
             counts["lost"] += len(acknowledged - set(held))
             counts["altered"] += sum(1 for video in held if held[video] != expected.get(video))
-            counts["not_sound"] += bad
+            counts["not_sound"] += found.damaged
+            counts["doubled"] += found.doubled
             if counts["kills"] and counts["kills"] % _TELL_EVERY == 0:
                 print(f"{time.strftime('%X')} {self._backend}: {counts}", flush=True)
             if set(held) == set(expected):
@@ -100,16 +112,15 @@ class _Trial:
                 acknowledged = set()
         process = self._start(archive)
         process.join()
-        held, bad = _content(archive)
-        with Archive.open(archive, create=False) as opened:
-            keys = [key.video_id for key in opened.store.keys()]  # noqa: SIM118 (a store is no dictionary)
+        found = _look_at(archive)
+        counts["doubled"] += found.doubled
         return {
             **counts,
             "videos": len(expected),
             "seconds_a_video": round(self._seconds_each, 2),
             "seconds_a_write": round(self._write_seconds, 3),
-            "completed_to_the_same": held == expected and not bad,
-            "doubled": len(keys) - len(set(keys)),
+            "completed_to_the_same": found.hashes == expected and not found.damaged,
+            "workers": self._workers,
             "seconds": round(time.monotonic() - started, 1),
         }
 
@@ -120,6 +131,24 @@ class _Trial:
         )
         process.start()
         return process
+
+    def _kill(self, process: ForkServerProcess) -> int:
+        """Kill a run; how many of its workers did not end by themselves although they should have."""
+        assert process.pid is not None
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has come to its end meanwhile
+            workers = psutil.Process(process.pid).children(recursive=True) if self._workers else []
+            together = self._dice.random() < 0.5
+            process.kill()
+            for worker in workers if together else []:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.kill()
+            process.join()
+            _, left = psutil.wait_procs(workers, timeout=_ORPHAN_SECONDS)
+            for worker in left:
+                worker.kill()
+            return len(left)
+        process.join()
+        return 0
 
     def _watch_one(self, archive: Path) -> None:
         """How long the work on a video and its last part, writing, take in a run that nobody disturbs."""
@@ -176,13 +205,32 @@ def _index(arguments: list[str], output: str) -> None:
     command_line()
 
 
-def _content(archive: Path) -> tuple[dict[str, tuple[str, str]], int]:
-    """The hashes of every video that is held, and how many of them do not fit what is stored."""
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What an archive holds.
+
+    Attributes:
+        hashes: of the vectors and the timeline of every video that is held.
+        damaged: videos whose stored bytes are not what was written (rows that are there twice are not either).
+        doubled: videos with more than one set of vectors that no mark of unfinished work explains.
+    """
+
+    hashes: dict[str, tuple[str, str]]
+    damaged: int
+    doubled: int
+
+
+def _look_at(archive: Path) -> _Look:
     if not (archive / "archive.json").exists():
-        return {}, 0
+        return _Look({}, 0, 0)
     with Archive.open(archive, create=False) as opened:
-        bad = sum(1 for finding in check_up(opened) if finding.state == "damaged")
-        return {m.video_id: (m.vectors_hash, m.timeline_hash) for m in opened.manifests()}, bad
+        marked = {entry.name for entry in (archive / "pending").glob("*")}
+        sets = Counter(key.video_id for key in opened.store.keys())  # noqa: SIM118 (a store is no dictionary)
+        return _Look(
+            {m.video_id: (m.vectors_hash, m.timeline_hash) for m in opened.manifests()},
+            damaged=sum(1 for finding in check_up(opened) if finding.state == "damaged"),
+            doubled=sum(1 for video_id, count in sets.items() if count > 1 and video_id not in marked),
+        )
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, JsonOption
-from hybrid.errors import HybridError, InputError
+from hybrid.errors import ArchiveLockedError, HybridError, InputError
 
 if TYPE_CHECKING:
+    from indexes.failures import Failure
     from indexes.recall import Recall
 
 __all__ = ["compact", "remove", "stats", "verify"]
@@ -124,18 +125,27 @@ def remove(
     gone: Annotated[
         bool, typer.Option("--gone", help="All videos that are not where they were (moved ones: index them first).")
     ] = False,
+    even_if_folders_are_missing: Annotated[
+        bool,
+        typer.Option(
+            "--even-if-folders-are-missing",
+            help="With --gone: also videos whose whole folder is missing or empty, as where a disk is not mounted.",
+        ),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed, and why.")] = False,
     archive: ArchiveOption = DEFAULT_ARCHIVE,
     as_json: JsonOption = False,
 ) -> None:
     """Forget videos: their indexes, the features of their frames, and records of failed attempts."""
     from pathlib import Path
 
-    from hybrid.cli.progress import print_json_line
+    from hybrid.places import absolute_path
     from indexes.archive import Archive
     from indexes.care import gone_videos
     from indexes.failures import failures, forget_failure
     from indexes.lookup import find_id
     from indexes.place import is_remote
+    from indexes.whereabouts import check_folders
 
     if not videos and not gone:
         raise InputError("say which videos to remove, or --gone for those that are not where they were")
@@ -146,28 +156,47 @@ def remove(
         )
     failed = 0
     with Archive.open(archive, create=False) as opened:
-        chosen: dict[str, str] = {}
-        recorded = {failure.path: failure for failure in failures(opened.folder)}
+        recorded = {absolute_path(failure.path): failure for failure in failures(opened.folder)}
+        chosen: dict[str, tuple[str, str | None]] = {}
+        records: list[Failure] = []
         for video in videos or ():
-            record = recorded.get(str(Path(video).expanduser().absolute()))
-            if record is not None:
-                forget_failure(opened.folder, record.video_id, record.path, drop=opened.drop_file)
+            record = recorded.get(absolute_path(Path(video).expanduser()))
+            records += [] if record is None else [record]
             try:
-                chosen[find_id(opened, video)] = video
+                chosen[find_id(opened, video)] = (video, None)
             except HybridError as exc:
                 if record is None:
                     failed += 1
                     typer.echo(f"failed   {exc}", err=True)
-        if gone:
-            lost = gone_videos(opened, list(opened.manifests()))
-            chosen.update({manifest.video_id: manifest.source.path for manifest, _ in lost})
-        for video_id, name in chosen.items():
-            opened.remove(video_id)
-            place = str(Path(name).expanduser().absolute())
-            forget_failure(opened.folder, video_id, place, drop=opened.drop_file)
-            if as_json:
-                print_json_line(event="removed", video=name, video_id=video_id)
-            else:
-                typer.echo(f"removed  {name}")
+        lost = gone_videos(opened, list(opened.manifests())) if gone else []
+        chosen.update({manifest.video_id: (manifest.source.path, reason) for manifest, reason in lost})
+        if dry_run:
+            for video_id, (name, reason) in chosen.items():
+                _tell_removed("would_remove", name, video_id, reason, as_json=as_json)
+        if not even_if_folders_are_missing:
+            check_folders([manifest for manifest, _ in lost])
+        if not dry_run:
+            for record in records:
+                forget_failure(opened.folder, record.video_id, record.path, drop=opened.drop_file)
+            for video_id, (name, reason) in chosen.items():
+                try:
+                    opened.remove(video_id)
+                except ArchiveLockedError as exc:
+                    failed += 1
+                    typer.echo(f"failed   {name}: {exc}", err=True)
+                    continue
+                forget_failure(opened.folder, video_id, absolute_path(Path(name).expanduser()), drop=opened.drop_file)
+                _tell_removed("removed", name, video_id, reason, as_json=as_json)
     if failed:
         raise typer.Exit(1)
+
+
+def _tell_removed(event: str, name: str, video_id: str, reason: str | None, *, as_json: bool) -> None:
+    from hybrid.cli.progress import print_json_line
+    from hybrid.cli.text import printable
+
+    if as_json:
+        print_json_line(event=event, video=name, video_id=video_id, reason=reason)
+    else:
+        because = f": {reason}" if reason else ""
+        typer.echo(f"{event.replace('_', ' '):<8} {printable(name)}{because}")

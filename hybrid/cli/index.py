@@ -10,6 +10,7 @@ import typer
 from hybrid.cli.options import (
     DEFAULT_ARCHIVE,
     DEFAULT_PRESET,
+    Backend,
     BackendOption,
     BatchOption,
     DecoderOption,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from hybrid.cli.run_report import RunReport
     from hybrid.engine import Engine
     from hybrid.engine.run import RunSummary
+    from hybrid.engine.settings import Settings
     from hybrid.engine.workers import EngineRecipe
 
 __all__ = ["index"]
@@ -87,6 +89,7 @@ def index(
     blame is not tried again by the next run, unless with --retry-failed.
     """
     from hybrid.cli.run_report import RunReport, tell_summary
+    from hybrid.engine.settings import Settings
     from hybrid.engine.workers import EngineRecipe, choose_workers
     from hybrid.runtime import choose_device
 
@@ -94,10 +97,26 @@ def index(
         raise InputError("say which videos: files, folders or quoted patterns")
     if workers is not None and workers < 0:
         raise InputError(f"workers is {workers}; it must be 0 (this process) or more")
+    if approximate_from is not None and approximate_from < 0:
+        raise InputError(f"approximate-from is {approximate_from}; it must be 0 or more frames")
+    settings = Settings(
+        preset=preset,
+        encoder=encoder,
+        sampler=sampler,
+        rate=rate,
+        policy=sampling.value if sampling else None,
+        decoder=decoder.value if decoder else None,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        loading=loading,
+    )
+    settings.check()  # before anything is looked at or made
     videos = find_videos(paths) if paths else _failed_videos(archive, forget_gone=not dry_run)
     if dry_run:
-        _estimate(archive, videos, rate=rate, as_json=as_json)
+        _estimate(archive, videos, settings, backend=backend, as_json=as_json)
         return
+    on_gpu = choose_device(device).type != "cpu"
     engine = open_engine(
         archive,
         preset=preset,
@@ -131,7 +150,6 @@ def index(
         features=features,
         retry_failed=retry_failed,
     )
-    on_gpu = choose_device(device).type != "cpu"
     count = choose_workers(len(videos), on_gpu=on_gpu) if workers is None else workers
     with engine, RunReport(workers=count, videos=len(videos), as_json=as_json) as report:
         summary = _run(engine, recipe, videos, report, workers=count)
@@ -139,6 +157,11 @@ def index(
             _refresh_approximate(engine, approximate_from, as_json=as_json)
     tell_summary(archive, summary, as_json=as_json)
     if summary.stopped_by is not None:
+        typer.echo(
+            "stopped, because this would meet every further video; what was finished is kept, the same command goes on "
+            "from there",
+            err=True,
+        )
         raise summary.stopped_by
     if summary.interrupted:
         typer.echo("stopped; what was finished is kept, the same command goes on from there", err=True)
@@ -160,15 +183,22 @@ def _refresh_approximate(engine: Engine, from_frames: int | None, *, as_json: bo
     """Have the approximate index take in what is new; if that fails, the videos are indexed all the same."""
     from hybrid.cli.progress import print_json_line
     from hybrid.errors import HybridError
+    from indexes.place import is_remote
 
     try:
         updates = engine.refresh_approximate(from_frames=from_frames)
     except HybridError as exc:
         typer.echo(f"the approximate index was not brought up to date: {exc}", err=True)
         return
+    if from_frames is not None and not updates and not as_json:
+        why = "an archive in an object store has none" if is_remote(engine.archive.place) else "it has fewer frames"
+        typer.echo(f"approximate index: nothing was made, {why}; all is searched exactly")
     for update in updates:
         if as_json:
             print_json_line(event="approximate", **update.to_dict())
+        elif update.note is not None:
+            if from_frames is not None:  # whoever asked for it wonders
+                typer.echo(f"approximate index: no frames are in it: {update.note}; all are searched exactly")
         elif update.trained or update.segments_added or update.segments_removed:
             typer.echo(
                 f"approximate index: {update.covered_frames} of {update.frames} frames of {update.dimension} values "
@@ -191,7 +221,7 @@ def _failed_videos(archive: str, *, forget_gone: bool) -> list[Path]:
     return videos
 
 
-def _estimate(archive: str, videos: list[Path], *, rate: float | None, as_json: bool) -> None:
+def _estimate(archive: str, videos: list[Path], settings: Settings, *, backend: Backend | None, as_json: bool) -> None:
     from hybrid.cli.run_report import tell_estimate
     from hybrid.engine.estimate import estimate_run
     from hybrid.errors import ArchiveFormatError
@@ -199,10 +229,10 @@ def _estimate(archive: str, videos: list[Path], *, rate: float | None, as_json: 
     from indexes.place import is_remote, local_folder
 
     try:
-        with Archive.open(archive, create=False) as opened:
-            estimate = estimate_run(opened, videos, rate=rate)
+        with Archive.open(archive, backend=backend.value if backend else None, create=False) as opened:
+            estimate = estimate_run(opened, videos, settings)
     except ArchiveFormatError:
         if not is_remote(archive) and local_folder(archive).is_dir() and any(local_folder(archive).iterdir()):
             raise
-        estimate = estimate_run(None, videos, rate=rate)
+        estimate = estimate_run(None, videos, settings)
     tell_estimate(estimate, as_json=as_json)

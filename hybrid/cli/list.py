@@ -41,6 +41,8 @@ def list_videos(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = 
         else:
             # The path has a line of its own, so that it can be copied from however narrow a terminal.
             typer.echo(f"{printable(manifest.source.path)}\n    {_facts(manifest, stored)}")
+            for place in manifest.source.places[1:]:
+                typer.echo(f"    also at {printable(place)}")
     for line in damaged:
         typer.echo(f"damaged: {line}", err=True)
     if damaged:

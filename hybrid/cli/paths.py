@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hybrid.errors import InputError
+from hybrid.places import absolute_path
 from hybrid.values import IMAGE_SUFFIXES
 
 __all__ = ["VIDEO_ENDINGS", "find_videos", "is_image_folder"]
@@ -16,18 +17,22 @@ VIDEO_ENDINGS = frozenset(
     ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()  # noqa: SIM905
 )
 _NUMBERED = re.compile(r".*\d")
+_APPLE_DOUBLE = "._"
+"""How macOS begins the names of the files in which it keeps what other file systems have no place for, one beside
+each video and with its ending."""
 
 
 def find_videos(arguments: Iterable[str]) -> list[Path]:
     """The videos that files, folders and patterns stand for, in a stable order, each once.
 
     A file is taken whatever it is called. A folder of numbered images is one video; any other
-    folder stands for the videos below it (known by their endings) and the image folders below it.
+    folder stands for the videos below it (known by their endings) and the image folders below it,
+    but not for macOS's companions of files (``._a.mp4``).
 
     Raises:
         InputError: an argument matches nothing, or a folder holds no video.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}
     for argument in arguments:
         place = Path(argument).expanduser()
         if place.is_dir():
@@ -43,14 +48,15 @@ def find_videos(arguments: Iterable[str]) -> list[Path]:
             videos = [Path(name) for name in sorted(glob.glob(str(place), recursive=True)) if not Path(name).is_dir()]
             if not videos:
                 raise InputError(f"{argument}: there is no such file or folder, and as a pattern it matches nothing")
-        found.update(dict.fromkeys(videos))
-    return list(found)
+        for video in videos:
+            found.setdefault(absolute_path(video), video)
+    return list(found.values())
 
 
 def is_image_folder(folder: Path) -> bool:
     """Whether a folder holds numbered images, and no videos or folders, and so is a video itself."""
     try:
-        entries = list(folder.iterdir())
+        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(_APPLE_DOUBLE)]
     except OSError:
         return False
     if any(entry.is_dir() or entry.suffix.lower() in VIDEO_ENDINGS for entry in entries):
@@ -64,6 +70,6 @@ def _below(folder: Path) -> list[Path]:
         if place.is_dir():
             if is_image_folder(place):
                 videos.append(place)
-        elif place.suffix.lower() in VIDEO_ENDINGS:
+        elif place.suffix.lower() in VIDEO_ENDINGS and not place.name.startswith(_APPLE_DOUBLE):
             videos.append(place)
     return videos

@@ -122,6 +122,9 @@ def tell_estimate(estimate: RunEstimate, *, as_json: bool) -> None:
         return
     left = estimate.videos - estimate.indexed - len(estimate.unopenable)
     typer.echo(f"{left} of {estimate.videos} videos are to be indexed, {estimate.indexed} are indexed already")
+    if estimate.replaced:
+        changes = "; ".join(estimate.changes[:3]) + ("; ..." if len(estimate.changes) > 3 else "")
+        typer.echo(f"{estimate.replaced} of them have an index of another configuration, to be replaced: {changes}")
     for reason in estimate.unopenable:
         typer.echo(f"cannot be opened: {reason}", err=True)
     time = "not known" if estimate.seconds is None else f"about {clock(estimate.seconds)} with one worker"

@@ -141,6 +141,8 @@ def _show_video(console: Console, place: int, found: FoundVideo) -> None:
 
     length = clock(found.duration_seconds)
     console.print(f"{place}. [bold]{plain(found.video)}[/bold] ({length})  best {found.similarity:.3f}")
+    if found.gone is not None:
+        console.print(f"     [bold yellow]found in the index only[/bold yellow]: {plain(found.gone)}")
     if found.answer is not None:
         for span in found.answer.spans:
             times = f"{clock(span.start_seconds)} to {clock(span.end_seconds)}"

@@ -42,21 +42,29 @@ def import_videos(
     as_json: JsonOption = False,
 ) -> None:
     """Take exported indexes into an archive, which is made if it is not there. Every byte is checked."""
+    from contextlib import ExitStack
+
     from hybrid.cli.progress import print_json_line
     from indexes.archive import Archive
-    from indexes.transfer import import_index
+    from indexes.transfer import import_index, read_export
 
     failed = 0
-    with Archive.open(archive) as opened:
+    with ExitStack() as stack:
+        opened: Archive | None = None
         for file in files:
             try:
-                manifest, fresh = import_index(opened, file, replace=replace)
+                export = read_export(file)
             except HybridError as exc:
                 failed += 1
-                if as_json:
-                    print_json_line(event="failed", file=str(file), error=str(exc))
-                else:
-                    typer.echo(f"failed   {exc}", err=True)
+                _tell_failed(file, exc, as_json=as_json)
+                continue
+            # Only now: files that are not there must not make an archive.
+            opened = opened or stack.enter_context(Archive.open(archive))
+            try:
+                manifest, fresh = import_index(opened, export, replace=replace)
+            except HybridError as exc:
+                failed += 1
+                _tell_failed(file, exc, as_json=as_json)
                 continue
             outcome = "imported" if fresh else "unchanged"
             if as_json:
@@ -67,12 +75,22 @@ def import_videos(
         raise typer.Exit(1)
 
 
+def _tell_failed(file: Path, exc: HybridError, *, as_json: bool) -> None:
+    from hybrid.cli.progress import print_json_line
+
+    if as_json:
+        print_json_line(event="failed", file=str(file), error=str(exc))
+    else:
+        typer.echo(f"failed   {exc}", err=True)
+
+
 def convert(
     target: Annotated[str, typer.Argument(help="Folder of the new archive, or s3://BUCKET/PREFIX.")],
     archive: ArchiveOption = DEFAULT_ARCHIVE,
     backend: Annotated[
         Backend | None, typer.Option("--backend", help="Of the new archive; the other one if not said.")
     ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Also where the target holds another index.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Copy an archive into one of another backend. Stopped at any moment, the same command goes on."""
@@ -90,7 +108,7 @@ def convert(
         with Archive.open(target, backend=wanted.value) as result:
             for manifest in source.manifests(on_damage=lambda _, error: failed.append(str(error))):
                 try:
-                    fresh = copy_index(source, result, manifest)
+                    fresh = copy_index(source, result, manifest, replace=replace)
                 except HybridError as exc:
                     failed.append(str(exc))
                     continue

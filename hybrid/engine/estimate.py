@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hybrid.engine.checking import name_changes
+from hybrid.engine.settings import Settings, wanted_config
 from hybrid.errors import VideoOpenError
 from hybrid.frames.probe import probe_seconds
-from hybrid.values import DEFAULT_RATE
+from hybrid.places import absolute_path
+from hybrid.presets import encoder_of
 from indexes.identity import remembered
-from indexes.manifest import Manifest
+from indexes.manifest import Manifest, differences
 from indexes.paths import Layout
 from indexes.reader import ArchiveReader
 
@@ -30,6 +33,8 @@ class RunEstimate:
     Attributes:
         videos: how many were named.
         indexed: how many are indexed already, as far as can be told without reading them.
+        replaced: how many have an index of another configuration, which would be made anew.
+        changes: what is different from those indexes, one line each.
         unopenable: videos that cannot be opened, each with the reason.
         hours: of video that is to be indexed, as the containers state it.
         frames: how many samples that is.
@@ -40,6 +45,8 @@ class RunEstimate:
 
     videos: int
     indexed: int
+    replaced: int
+    changes: tuple[str, ...]
     unopenable: tuple[str, ...]
     hours: float
     frames: int
@@ -52,31 +59,43 @@ class RunEstimate:
         return asdict(self)
 
 
-def estimate_run(archive: ArchiveReader | None, videos: Sequence[Path], *, rate: float | None) -> RunEstimate:
+def estimate_run(archive: ArchiveReader | None, videos: Sequence[Path], settings: Settings) -> RunEstimate:
     """Estimate a run from what the containers state and from what the archive took so far.
 
     Args:
         archive: where the run would index to; None if there is none yet.
         videos: what it would be given.
-        rate: samples per second, if the caller said it.
+        settings: what it would be done with. Models are known by their names; none is loaded.
+
+    Raises:
+        InputError: the settings are not legal.
     """
+    settings.check()
     manifests = [] if archive is None else list(archive.manifests())
-    ids = {manifest.video_id for manifest in manifests}
-    places = {manifest.source.path: manifest for manifest in manifests}
-    indexed, hours, frames = 0, 0.0, 0
+    by_id = {manifest.video_id: manifest for manifest in manifests}
+    places = {place: manifest for manifest in manifests for place in manifest.source.places}
+    indexed, replaced, hours, frames = 0, 0, 0.0, 0
     unopenable: list[str] = []
-    samples_a_second = rate or DEFAULT_RATE
+    changes: dict[str, None] = {}
+    samples_a_second = settings.sampling.rate
     for video in videos:
-        if archive is not None and _is_indexed(archive, video, ids, places):
-            indexed += 1
-            continue
+        stored = None if archive is None else _stored(archive, video, by_id, places)
+        rate = samples_a_second
+        if stored is not None:
+            changed = _changes(settings, stored)
+            if not changed:
+                indexed += 1
+                continue
+            replaced += 1
+            changes.update(dict.fromkeys(changed))
+            rate = settings.rate or stored.config.rate
         try:
             length = probe_seconds(video) or 0.0
         except VideoOpenError as exc:
             unopenable.append(str(exc))
             continue
         hours += length / 3600
-        frames += max(1, math.ceil(length * samples_a_second))
+        frames += max(1, math.ceil(length * rate))
     dimension = max((manifest.dimension for manifest in manifests), default=_USUAL_DIMENSION)
     spent = sum(sum(manifest.seconds.values()) for manifest in manifests)
     done = sum(manifest.frames for manifest in manifests)
@@ -88,6 +107,8 @@ def estimate_run(archive: ArchiveReader | None, videos: Sequence[Path], *, rate:
     return RunEstimate(
         videos=len(videos),
         indexed=indexed,
+        replaced=replaced,
+        changes=tuple(changes),
         unopenable=tuple(unopenable),
         hours=hours,
         frames=frames,
@@ -97,12 +118,25 @@ def estimate_run(archive: ArchiveReader | None, videos: Sequence[Path], *, rate:
     )
 
 
-def _is_indexed(archive: ArchiveReader, video: Path, ids: set[str], places: dict[str, Manifest]) -> bool:
+def _stored(
+    archive: ArchiveReader, video: Path, by_id: Mapping[str, Manifest], places: Mapping[str, Manifest]
+) -> Manifest | None:
+    """The index that there is of a video, as far as can be told without reading it."""
     known = remembered(video, cache=Layout(archive.folder).known_paths)
     if known is not None:
-        return known in ids
-    manifest = places.get(str(video.absolute()))
+        return by_id.get(known)
+    manifest = places.get(absolute_path(video))
     if manifest is None or not video.is_file():
-        return False
+        return None
     # Not remembered by the last reading: the same place and the same length will do for an estimate.
-    return video.stat().st_size == manifest.source.size_bytes
+    return manifest if video.stat().st_size == manifest.source.size_bytes else None
+
+
+def _changes(settings: Settings, stored: Manifest) -> list[str]:
+    """What sets an index apart from the one that these settings would make, as far as the names of models tell."""
+    identity = dict(stored.config.encoder)
+    if settings.dtype != "auto" and "precision" in identity:
+        identity["precision"] = settings.dtype
+    wanted = wanted_config(settings, identity, kind=stored.video.kind, stored=stored)
+    name = settings.encoder or encoder_of(settings.preset)
+    return [*name_changes(name, stored), *differences(stored.config, wanted)]

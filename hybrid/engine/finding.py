@@ -9,9 +9,11 @@ from pathlib import Path
 from hybrid.engine.settings import file_decoder
 from hybrid.errors import IndexDamagedError, VideoOpenError
 from hybrid.frames.source import open_source
+from hybrid.places import absolute_path
 from hybrid.values import ByteArray
 from indexes.archive import Archive
 from indexes.manifest import Manifest
+from indexes.whereabouts import find_place
 
 __all__ = ["Found", "find_video", "identify", "manifest_of", "read_frames", "stored_manifest"]
 
@@ -53,23 +55,19 @@ def stored_manifest(archive: Archive, video_id: str) -> Manifest | None:
 def find_video(archive: Archive, path: Path) -> Found:
     """What is indexed of the video that ``path`` names, and where the video lies.
 
-    A path that is not there may still be known to the archive: as the place that the video
-    had, or as a content id (then the place that the video had is where it is looked for).
+    A path that is not there may still be known to the archive: as a place that the video had, or as a
+    content id. The video is then looked for at all places where it was met.
 
     Raises:
         VideoError: there is no such path and the archive does not know it, or it cannot be read.
     """
     if path.exists():
         return Found(stored_manifest(archive, identify(archive, path)), path, None)
+    named = absolute_path(path)
     for manifest in archive.manifests():
-        if str(path) == manifest.video_id or str(path.absolute()) == manifest.source.path:
-            place = Path(manifest.source.path)
-            gone = None
-            if not place.exists():
-                gone = f"{place} does not exist any more"
-            elif identify(archive, place) != manifest.video_id:
-                gone = f"another video lies at {place} now"
-            return Found(manifest, place, gone)
+        if str(path) == manifest.video_id or named in manifest.source.places:
+            found = find_place(archive, manifest, read=True)
+            return Found(manifest, Path(found.place), found.gone)
     raise VideoOpenError(f"{path}: there is no such file or folder, and {archive.place} does not know it")
 
 

@@ -17,6 +17,7 @@ from hybrid.engine.gens_errors import gens_errors
 from hybrid.engine.settings import file_decoder
 from hybrid.errors import ArchiveError, FrameDecodeError, ModelError, VideoError, VideoOpenError
 from hybrid.frames.source import ReadReport
+from hybrid.places import absolute_path
 from hybrid.progress import Progress
 from hybrid.values import ByteArray, Float32Array, FrameBatch, Sampling, Timeline, VideoInfo
 from indexes.archive import Archive
@@ -159,6 +160,7 @@ def index_video(
     sampling = Sampling(rate=config.rate, policy=config.policy)
     started = time.perf_counter()
     decoder = file_decoder(config)
+    progress.stage("open")
     with ahead.decode(path, video_id, sampling, decoder, following=following) as decoding:
         opened = time.perf_counter()
         info = decoding.source.info
@@ -291,7 +293,7 @@ def place_of(path: Path) -> Source:
     """
     try:
         files = [entry for entry in path.iterdir() if entry.is_file()] if path.is_dir() else [path]
-        return Source(path=str(path.absolute()), size_bytes=sum(file.stat().st_size for file in files))
+        return Source(path=absolute_path(path), size_bytes=sum(file.stat().st_size for file in files))
     except OSError as exc:
         raise VideoOpenError(f"{path} cannot be read any more: {exc.strerror or exc}") from exc
 

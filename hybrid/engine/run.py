@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,14 +22,17 @@ from hybrid.engine.settings import Settings
 from hybrid.errors import (
     ArchiveError,
     ArchiveLockedError,
+    ArchiveUnreachableError,
     FrameDecodeError,
     HybridError,
     IndexDamagedError,
+    MissingDependencyError,
     ModelError,
     VideoError,
     VideoOpenError,
     first_line,
 )
+from hybrid.places import absolute_path
 from hybrid.progress import Progress
 from indexes.failures import Attempt, Failure, forget_failure, known_failure, remember_failure
 
@@ -53,7 +57,13 @@ RunStatus = Literal["done", "skipped", "partial", "failed"]
 WAIT_SECONDS = 600.0
 """How long the end of a run waits for each video that another process is writing."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_NO_WRITING = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTCONN)
+)
+"""The system's reasons for which an archive takes nothing more: full, read-only, not allowed, lost."""
+
+_NO_WRITING_TEXTS = (*map(os.strerror, _NO_WRITING), "No space left", "Generic S3 error")
+"""The same, as LanceDB hands them on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +200,7 @@ def index_one(
         HybridError: what would fail every further video too.
     """
     started = time.perf_counter()
-    folder, path = engine.archive.folder, str(video.absolute())
+    path = absolute_path(video)
     try:
         before = _failed_before(engine, video)
         if before is not None and not retry_failed:
@@ -198,7 +208,7 @@ def index_one(
         result = engine.index(
             video, features=features, following=following, progress=progress, lock_seconds=lock_seconds
         )
-        forget_failure(folder, result.video_id, path, drop=engine.archive.drop_file)
+        _forget_failure(engine, result.video_id, path)
     except ArchiveLockedError as exc:
         progress.finish("failed")
         if not lock_seconds:
@@ -235,13 +245,21 @@ def failed_outcome(video: Path, exc: BaseException | str, seconds: float) -> Vid
 
 
 def is_hopeless(exc: BaseException) -> bool:
-    """Whether an error would meet every further video as well."""
-    if isinstance(exc, ModelError):
+    """Whether an error would meet every further video as well.
+
+    So does whatever keeps the archive from being written. A video that cannot be read is another
+    matter: others may lie on other disks.
+    """
+    if isinstance(exc, ModelError | MissingDependencyError | ArchiveUnreachableError):
         return True
     if not isinstance(exc, ArchiveError) or isinstance(exc, IndexDamagedError | ArchiveLockedError):
         return False
     cause = exc.__cause__
-    return (isinstance(cause, OSError) and cause.errno in _FULL) or "No space left" in str(exc)
+    if type(exc) is ArchiveError and isinstance(cause, IndexDamagedError):
+        return True
+    if isinstance(cause, OSError) and cause.errno is not None:
+        return cause.errno in _NO_WRITING
+    return any(text in str(exc) for text in _NO_WRITING_TEXTS)
 
 
 def attempt_of(settings: Settings) -> Attempt:
@@ -249,7 +267,9 @@ def attempt_of(settings: Settings) -> Attempt:
     return Attempt(rate=settings.rate, policy=settings.policy, decoder=settings.decoder)
 
 
-def note_failure(engine: Engine, video: Path, exc: BaseException | str, *, lasting: bool | None = None) -> None:
+def note_failure(
+    engine: Engine, video: Path, exc: BaseException | str, *, lasting: bool | None = None, read: bool = True
+) -> None:
     """Keep a record of a failed video in the archive; where that cannot be written, the run's report is all there is.
 
     Args:
@@ -257,9 +277,10 @@ def note_failure(engine: Engine, video: Path, exc: BaseException | str, *, lasti
         video: which.
         exc: why, or an error that says so.
         lasting: whether trying again is in vain; by default as the error says.
+        read: whether it may be read, to know it by its content.
     """
-    path = str(video.absolute())
-    video_id = _identity(engine, video)
+    path = absolute_path(video)
+    video_id = _identity(engine, video) if read else None
     before = known_failure(engine.archive.folder, video_id, path)
     record = Failure(
         path=path,
@@ -277,6 +298,13 @@ def note_failure(engine: Engine, video: Path, exc: BaseException | str, *, lasti
         return
 
 
+def _forget_failure(engine: Engine, video_id: str, path: str) -> None:
+    try:
+        forget_failure(engine.archive.folder, video_id, path, drop=engine.archive.drop_file)
+    except OSError as exc:
+        raise ArchiveError(f"archive {engine.archive.place} cannot be written: {exc.strerror or exc}") from exc
+
+
 def _failed_before(engine: Engine, video: Path) -> Failure | None:
     """The record of a failure that the same attempt would only repeat."""
     if not engine.archive.has_failures():
@@ -284,7 +312,7 @@ def _failed_before(engine: Engine, video: Path) -> Failure | None:
     video_id = _identity(engine, video)
     if video_id is None:
         return None
-    record = known_failure(engine.archive.folder, video_id, str(video.absolute()))
+    record = known_failure(engine.archive.folder, video_id, absolute_path(video))
     if record is None or not record.lasting or record.attempt != attempt_of(engine.settings):
         return None
     return record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from hybrid.engine.search_work import Search, SearchModels
 from hybrid.errors import HybridError, InputError, ModelError, StageFailedError
@@ -33,9 +34,7 @@ def ask_best_videos(search: Search, videos: list[FoundVideo], models: SearchMode
     reasons: list[str] = []
     for found in chosen:
         answer, reason = _ask(found, models)
-        asked.append(
-            FoundVideo(found.video, found.video_id, found.duration_seconds, found.similarity, found.frames, answer)
-        )
+        asked.append(replace(found, answer=answer))
         if reason is not None:
             reasons.append(f"{found.video}: {reason}")
     stage = Stage(

@@ -20,6 +20,8 @@ from hybrid.values import AnswerFrame, FoundVideo, Hits, SearchResult, SkippedVi
 from indexes.archive import Archive
 from indexes.lookup import choose, find_indexed, replaced_since
 from indexes.manifest import Manifest
+from indexes.place import is_remote
+from indexes.whereabouts import Whereabouts, find_place
 
 __all__ = ["search_archive"]
 
@@ -40,7 +42,10 @@ def search_archive(archive: Archive, question: str, options: SearchOptions, mode
     manifests = _chosen(search)
     found = find_frames(search, manifests, models)
     by_id = {manifest.video_id: manifest for manifest in manifests}
-    videos = [_found_video(by_id[video_id], archive.timeline(video_id), hits) for video_id, hits in found.hits.items()]
+    videos = [
+        _found_video(archive, by_id[video_id], archive.timeline(video_id), hits)
+        for video_id, hits in found.hits.items()
+    ]
     videos = ask_best_videos(search, videos, models)
     return SearchResult(
         question=question,
@@ -93,10 +98,13 @@ def _chosen(search: Search) -> list[Manifest]:
     return chosen
 
 
-def _found_video(manifest: Manifest, timeline: Timeline, hits: Hits) -> FoundVideo:
+def _found_video(archive: Archive, manifest: Manifest, timeline: Timeline, hits: Hits) -> FoundVideo:
     order = np.argsort(hits.rows, kind="stable")
+    where = Whereabouts(manifest.source.path, None)
+    if not is_remote(archive.place):  # there, paths are those of the machine that indexed
+        where = find_place(archive, manifest, read=False)
     return FoundVideo(
-        video=manifest.source.path,
+        video=where.place,
         video_id=manifest.video_id,
         duration_seconds=timeline.duration_seconds,
         similarity=float(hits.similarities[0]),
@@ -110,4 +118,5 @@ def _found_video(manifest: Manifest, timeline: Timeline, hits: Hits) -> FoundVid
             )
             for row, similarity in zip(hits.rows[order].tolist(), hits.similarities[order].tolist(), strict=True)
         ),
+        gone=where.gone,
     )

@@ -12,6 +12,7 @@ from hybrid.frames.source import DECODERS, DecoderName
 from hybrid.gens.aria.placement import read_loading
 from hybrid.gens.prompt import PromptSpec
 from hybrid.presets import DEFAULT_PRESET, check_preset
+from hybrid.runtime import DTYPE_NAMES
 from hybrid.values import DEFAULT_RATE, Sampling, SamplingPolicy
 from indexes.manifest import IndexConfig, Manifest, Scalar
 
@@ -52,13 +53,16 @@ class Settings:
         """Refuse what is not legal before any work is done.
 
         Raises:
-            InputError: an unknown preset, sampling, decoder or loading, or a batch size below 1.
+            InputError: an unknown preset, sampling, decoder, dtype or loading, a rate that is not above 0, or a
+                batch size below 1.
         """
         check_preset(self.preset)
         _ = self.sampling
         read_loading(self.loading)
         if self.decoder is not None and self.decoder not in DECODERS:
             raise InputError(f"decoder is {self.decoder!r}; legal are {', '.join(DECODERS)}")
+        if self.dtype != "auto" and self.dtype not in DTYPE_NAMES:
+            raise InputError(f"dtype is {self.dtype!r}; legal are 'auto', {', '.join(map(repr, DTYPE_NAMES))}")
         if self.batch_size is not None and self.batch_size < 1:
             raise InputError(f"batch_size is {self.batch_size}; it must be at least 1")
 

@@ -43,11 +43,22 @@ __all__ = ["EngineRecipe", "choose_workers", "index_in_workers"]
 STALL_SECONDS = 600.0
 """A worker that decodes and embeds nothing for so long is taken for stuck."""
 
+_WATCHED = {"embed": 1.0, "hash": 6.0, "open": 6.0}
+"""The stages in which a worker may get stuck in its video, and how many times as long each may be silent. The whole
+file is read when it is hashed, and may be when it is opened, without a word in between."""
+
+_SLOWEST_READ = 10e6
+"""Bytes a second: for reading the whole file so much more time is given, so that a large one on a slow disk is not
+taken for stuck."""
+
 _CORES_EACH = 4
 _MOST_WORKERS = 8
 _TELL_SECONDS = 0.25
 _MOST_STARTS = 3
-"""So many workers may end before they have begun a video; then starting more is in vain."""
+"""So many workers may end one after another before they have begun a video; then starting more is in vain."""
+
+_FROM_OUTSIDE = frozenset({-signal.SIGTERM, -signal.SIGINT, -1, -9})  # the last two have no names on every system
+"""Exit codes of a process that somebody else ended: an administrator, a batch system, the kernel for want of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,22 +143,32 @@ class _Task:
         video: which.
         wait_seconds: how long to wait for another process that writes it.
         alone: no other video may be decoded beside it, so that it is clear which one ends a process.
+        again: a process that indexed it was ended from outside.
     """
 
     video: Path
     wait_seconds: float = 0.0
     alone: bool = False
+    again: bool = False
 
 
 @dataclass(slots=True)
 class _Worker:
-    """One process, as the parent sees it. It may decode the next ``following`` ones while it does its ``task``."""
+    """One process, as the parent sees it. It may decode the next ``following`` ones while it does its ``task``.
+
+    Attributes:
+        begun: whether it has begun with its task.
+        size_bytes: of the file that it reads, once it has said so.
+        stage: of its work; the file is read first.
+    """
 
     place: int
     process: SpawnProcess
     connection: Connection
     task: _Task | None = None
     following: int = 0
+    begun: bool = False
+    size_bytes: int = 0
     stage: str = ""
     began: float = 0.0
     last_sign: float = 0.0
@@ -211,6 +232,10 @@ class _Crew:
             if name == "stage":
                 worker.stage = arguments[0]
             getattr(self._listener.progress(worker.place), name)(*arguments)
+        elif kind == "begun":
+            worker.begun = True
+        elif kind == "size":
+            worker.size_bytes = content
         elif kind == "stop":
             raise content
         elif kind == "ready":
@@ -224,6 +249,7 @@ class _Crew:
         if outcome is None and task is not None:
             self._todo.append(replace(task, wait_seconds=WAIT_SECONDS))
         elif outcome is not None:
+            self._idle_deaths = 0
             self.outcomes.append(outcome)
             self._listener.outcome(outcome)
 
@@ -233,6 +259,7 @@ class _Crew:
                 task = worker.task = self._todo.popleft()
                 following = self._following(task)
                 worker.following = len(following)
+                worker.begun, worker.stage, worker.size_bytes = False, "hash", 0
                 worker.began = worker.last_sign = time.monotonic()
                 worker.connection.send((str(task.video), following, task.wait_seconds))
                 return
@@ -250,40 +277,56 @@ class _Crew:
         return [str(each.video) for each in itertools.takewhile(lambda each: not each.alone, ahead)]
 
     def _look_at(self, worker: _Worker) -> None:
-        silent = time.monotonic() - worker.last_sign
-        if worker.task is not None and worker.stage == "embed" and silent > self._stall_seconds:
+        patience = self._patience(worker)
+        if patience is not None and time.monotonic() - worker.last_sign > patience:
+            done = "decoded" if worker.stage == "embed" else "read"
             worker.process.kill()
-            self._lost(worker, f"nothing of it could be decoded for {self._stall_seconds:.0f} s, so it was given up")
+            self._lost(worker, f"nothing of it could be {done} for {patience:.0f} s, so it was given up")
+
+    def _patience(self, worker: _Worker) -> float | None:
+        """For how many seconds a worker may be silent; None where it does not show whether it is stuck."""
+        times = _WATCHED.get(worker.stage)
+        if worker.task is None or times is None:
+            return None
+        return self._stall_seconds * times + (worker.size_bytes / _SLOWEST_READ if times > 1 else 0.0)
 
     def _lost(self, worker: _Worker, reason: str | None) -> None:
         """A worker has ended that should not have: its video has failed, and another worker takes its place."""
         worker.process.join()
         worker.connection.close()
         self._workers.pop(worker.place, None)
-        code = worker.process.exitcode
-        if worker.task is None:
+        code, task = worker.process.exitcode, worker.task
+        if task is None or not worker.begun:
             self._idle_deaths += 1
             if self._idle_deaths >= _MOST_STARTS:
                 raise ModelError(f"the processes that index end before they begin a video ({_describe(code)})")
-        elif worker.following and reason is None:
-            suspects = [worker.task, *(self._todo.popleft() for _ in range(worker.following))]
-            self._todo.extendleft(replace(task, alone=True) for task in reversed(suspects))
+        if task is None:
+            pass
+        elif not worker.begun or (worker.following and reason is None):
+            # What it decoded ahead may have ended it, also before it came to its task.
+            suspects = [task, *(self._todo.popleft() for _ in range(worker.following))]
+            self._todo.extendleft(replace(each, alone=True) for each in reversed(suspects))
+            self._listener.progress(worker.place).finish("failed")
+        elif code == -signal.SIGTERM and reason is None and not task.again:
+            # Whoever ended it did not mean the video, and would have ended the run if that was meant.
+            self._todo.appendleft(replace(task, again=True))
             self._listener.progress(worker.place).finish("failed")
         else:
-            video, why = worker.task.video, reason or f"the process that indexed it ended ({_describe(code)})"
-            outcome = failed_outcome(video, f"{video}: {why}", time.monotonic() - worker.began)
-            # A process that the system ended (9) may have been the largest only by chance.
-            self._note(video, outcome, lasting=code != -9 and reason is None)
+            why = reason or f"the process that indexed it ended ({_describe(code)})"
+            outcome = failed_outcome(task.video, f"{task.video}: {why}", time.monotonic() - worker.began)
+            # One that could not be read here would not be read by this process either: it is noted by its path.
+            lasting = code not in _FROM_OUTSIDE and reason is None
+            self._note(task.video, outcome, lasting=lasting, read=worker.stage != "hash")
             self._ended(worker, outcome)
             self._listener.progress(worker.place).finish("failed")
         if self._todo:
             self._start(worker.place)
 
-    def _note(self, video: Path, outcome: VideoOutcome, *, lasting: bool) -> None:
+    def _note(self, video: Path, outcome: VideoOutcome, *, lasting: bool, read: bool) -> None:
         from hybrid.engine.engine import Engine
 
         with Engine.open(self._recipe.archive, **self._recipe.options) as engine:
-            note_failure(engine, video, outcome.reason or "", lasting=lasting)
+            note_failure(engine, video, outcome.reason or "", lasting=lasting, read=read)
 
 
 def _describe(code: int | None) -> str:
@@ -314,6 +357,8 @@ def _work(recipe: EngineRecipe, connection: Connection, threads: int | None) -> 
         connection.send(("ready", None))
         while (task := connection.recv()) is not None:
             video, following, wait_seconds = task
+            connection.send(("begun", None))
+            connection.send(("size", _size_of(Path(video))))
             try:
                 outcome = index_one(
                     engine,
@@ -329,6 +374,14 @@ def _work(recipe: EngineRecipe, connection: Connection, threads: int | None) -> 
                 connection.send(("stop", exc))
                 return
             connection.send(("outcome", outcome))
+
+
+def _size_of(video: Path) -> int:
+    """How many bytes a file has; 0 for a folder, and where it cannot be looked at."""
+    with contextlib.suppress(OSError):
+        if video.is_file():
+            return video.stat().st_size
+    return 0
 
 
 def _end_with_parent() -> None:

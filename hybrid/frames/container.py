@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from hybrid.errors import NoVideoStreamError, VideoOpenError
+from hybrid.places import absolute_path
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"
 
@@ -58,7 +58,7 @@ def open_container(path: str | Path) -> InputContainer:
         if not stat.S_ISREG(Path(path).stat().st_mode):
             raise VideoOpenError(f"{path} is not a regular file; give a video file or a folder of images")
         # In full, because FFmpeg takes what comes before a colon in a name for a protocol.
-        return av.open(os.path.abspath(path), metadata_errors="replace")
+        return av.open(absolute_path(path), metadata_errors="replace")
     except FileNotFoundError as exc:
         raise VideoOpenError(f"{path} does not exist") from exc
     except PermissionError as exc:

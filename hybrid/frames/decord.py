@@ -17,7 +17,6 @@ Where decord 0.6 is known to be wrong or to fail, so that PyAV is the default:
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +37,7 @@ from hybrid.frames.source import (
     checked_gaps,
     why_none,
 )
+from hybrid.places import absolute_path
 from hybrid.values import FloatArray, FrameBatch, IntArray, MissingFrame, Sampling, VideoInfo
 
 __all__ = ["DecordSource"]
@@ -93,7 +93,7 @@ class DecordSource(FrameSource):
         if not Path(self._path).is_file():
             raise VideoOpenError(f"{self._path} does not exist or is not a file")
         with self._our_errors(decord.DECORDError):
-            return decord.VideoReader(os.path.abspath(self._path), num_threads=self._threads)
+            return decord.VideoReader(absolute_path(self._path), num_threads=self._threads)
 
     def _survey(self) -> tuple[FloatArray, IntArray, tuple[int, int]]:
         """Start and end of every frame in seconds [N, 2], the key frames' numbers, height and width."""

@@ -21,6 +21,8 @@ def probe_seconds(path: str | Path) -> float | None:
     place = Path(path)
     if place.is_dir():
         return float(sum(1 for entry in place.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES))
+    if place.exists() and not place.is_file():  # a named pipe would be waited for
+        raise VideoOpenError(f"{path}: this is not a regular file; give a video file or a folder of images")
     import av
     from av.error import FFmpegError
 

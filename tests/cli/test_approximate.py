@@ -47,6 +47,30 @@ def test_stats_say_what_is_known_of_the_recall(folder: Path) -> None:
     assert recall["covered_frames"] == 360
 
 
+def test_index_says_why_nothing_is_in_it(clip_folder: Path, tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    dice = np.random.default_rng(0)
+    for number in range(20):
+        Image.fromarray(dice.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(frames / f"{number:03d}.png")
+    options = ["--archive", str(tmp_path / "archive"), "--encoder", f"local-dir:{clip_folder}", "--device", "cpu"]
+
+    def told(*more: str) -> str:
+        wanted = ["index", str(frames), "--workers", "0", *options, *more]
+        result = CliRunner().invoke(app, wanted, catch_exceptions=False)
+        assert result.exit_code == 0
+        return " ".join(result.stdout.split())
+
+    assert "approximate" not in told()
+    assert "approximate index: nothing was made, it has fewer frames" in told("--approximate-from", "21")
+    # Pictures of an untrained encoder are all alike: one unit each 16 frames.
+    assert "no frames are in it: 20 frames are too few" in told("--approximate-from", "1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("indexes.units._CUT_COSINE", 2.0)
+        assert "videos wait until they have 65536 frames together; now they have 20" in told("--approximate-from", "1")
+    assert "approximate" not in told()
+
+
 def test_index_makes_it_with_sample_questions_and_search_uses_it(
     clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

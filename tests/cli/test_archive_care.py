@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hybrid.cli.app import app
 from hybrid.errors import ArchiveFormatError, HybridError, InputError, VideoNotIndexedError
 from indexes.archive import Archive
 from indexes.manifest import Source
+from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.indexes.archive_samples import some_index, video_id
 
 VIDEOS = 3
@@ -95,6 +97,56 @@ def test_remove_by_path_by_id_and_all_that_are_gone(archive: Path, videos: list[
         run("remove", "--archive", archive)
 
 
+def test_remove_can_be_tried_first(archive: Path, videos: list[Path]) -> None:
+    videos[1].unlink()
+    for wanted in (["--gone"], [videos[0], "--gone"]):
+        shown = lines(run("remove", *wanted, "--dry-run", "--archive", archive, "--json"))
+        assert {line["event"] for line in shown} == {"would_remove"}
+        assert str(videos[1]) in [line["video"] for line in shown]
+    told = run("remove", "--gone", "--dry-run", "--archive", archive)
+    assert f"would remove {videos[1]}: it is not there any more" in " ".join(told.stdout.split())
+    assert len(lines(run("list", "--archive", archive, "--json"))) == VIDEOS
+
+
+@pytest.mark.parametrize("mount_point_stays", [False, True])
+def test_videos_of_a_disk_that_is_not_mounted_are_kept(
+    archive: Path, videos: list[Path], tmp_path: Path, mount_point_stays: bool
+) -> None:
+    disk = tmp_path / "disk"
+    (disk / "films").mkdir(parents=True)
+    places = [disk / "films" / "x.mp4", disk / "y.mp4"]
+    with Archive.open(archive) as opened:
+        for number, place in enumerate(places):
+            place.write_text(place.name)
+            source = Source(path=str(place), size_bytes=place.stat().st_size)
+            opened.commit(opened.identify(place), **{**some_index(7 + number), "source": source})
+    away = disk.rename(tmp_path / "away")
+    if mount_point_stays:
+        disk.mkdir()
+    videos[0].unlink()
+    with pytest.raises(InputError, match=r"2 videos lay in folders.*/disk.*--even-if-folders-are-missing"):
+        run("remove", "--gone", "--archive", archive)
+    assert len(lines(run("list", "--archive", archive, "--json"))) == VIDEOS + 2
+    if mount_point_stays:
+        disk.rmdir()
+    away.rename(disk)
+    (removed,) = lines(run("remove", "--gone", "--archive", archive, "--json"))
+    assert removed["video"] == str(videos[0])
+    disk.rename(away)
+    given = run("remove", "--gone", "--even-if-folders-are-missing", "--archive", archive, "--json")
+    assert {line["video"] for line in lines(given)} == set(map(str, places))
+
+
+def test_a_video_that_is_being_written_does_not_keep_the_others(archive: Path, videos: list[Path]) -> None:
+    with Archive.open(archive) as opened:
+        busy = opened.identify(videos[0])
+        with opened.lock(busy):
+            given = run("remove", *videos, "--archive", archive)
+        assert given.exit_code == 1
+        assert "being written" in given.output
+        assert [manifest.video_id for manifest in opened.manifests()] == [busy]
+
+
 def test_a_damaged_video_can_be_removed_by_its_id(archive: Path, videos: list[Path]) -> None:
     (manifest, *_) = sorted(archive.glob("videos/*/manifest.json"))
     manifest.write_text("{")
@@ -112,6 +164,10 @@ def test_export_import_and_convert(archive: Path, videos: list[Path], tmp_path: 
     assert "imported" in taken.stdout
     assert "unchanged" in run("import", file, "--archive", tmp_path / "other").stdout
     assert run("import", tmp_path / "no", file, "--archive", tmp_path / "other").exit_code == 1
+    missing = run("import", tmp_path / "no", tmp_path / "nor this", "--archive", tmp_path / "slip")
+    assert missing.exit_code == 1
+    assert "no such file" in missing.output
+    assert not (tmp_path / "slip").exists()
     assert "3 indexes copied" in run("convert", tmp_path / "lance", "--archive", archive).stdout
     assert "0 indexes copied" in run("convert", tmp_path / "lance", "--archive", archive).stdout
     with Archive.open(tmp_path / "lance", create=False) as converted, Archive.open(archive) as old:
@@ -121,6 +177,23 @@ def test_export_import_and_convert(archive: Path, videos: list[Path], tmp_path: 
             converted.verify(manifest.video_id)
     with pytest.raises(InputError, match="another folder"):
         run("convert", archive, "--archive", archive)
+
+
+def test_convert_leaves_newer_indexes_alone_unless_asked(archive: Path, videos: list[Path], tmp_path: Path) -> None:
+    target = tmp_path / "lance"
+    assert run("convert", target, "--archive", archive).exit_code == 0
+    with Archive.open(target) as opened:
+        video = opened.identify(videos[0])
+        source = Source(path=str(videos[0]), size_bytes=videos[0].stat().st_size)
+        newer = opened.commit(video, **{**some_index(9), "source": source})
+    again = run("convert", target, "--archive", archive)
+    assert again.exit_code == 1
+    assert "--replace" in again.output
+    assert "0 indexes copied" in again.output
+    with Archive.open(target) as opened, Archive.open(archive) as old:
+        assert opened.verify(video) == newer
+        assert run("convert", target, "--archive", archive, "--replace").exit_code == 0
+        assert opened.verify(video) == old.verify(video)
 
 
 @pytest.mark.parametrize("verb", [["stats"], ["verify"], ["compact"], ["remove", "--gone"], ["search", "a?"]])
@@ -143,16 +216,69 @@ def test_dry_run_estimates_and_changes_nothing(archive: Path, videos: list[Path]
     for number in range(7):
         (pictures / f"sec{number:03d}.png").write_bytes(b"not looked at")
     before = sorted(path for path in archive.rglob("*"))
-    shown = run("index", *videos, pictures, "--archive", archive, "--dry-run", "--json", "--rate", "2")
+    shown = run("index", *videos, pictures, "--archive", archive, "--dry-run", "--json")
     (estimate,) = lines(shown)
-    assert (estimate["videos"], estimate["indexed"]) == (4, 3)
-    assert estimate["frames"] == 14
+    assert (estimate["videos"], estimate["indexed"], estimate["replaced"]) == (4, 3, 0)
+    assert estimate["frames"] == 7
     assert estimate["hours"] == pytest.approx(7 / 3600)
     assert sorted(path for path in archive.rglob("*")) == before
     absent = run("index", pictures, videos[0], "--archive", tmp_path / "new", "--dry-run")
     assert absent.exit_code == 0
     assert "1 of 2 videos are to be indexed" in absent.stdout
     assert "time not known" in absent.stdout
+    assert not (tmp_path / "new").exists()
+
+
+def test_dry_run_knows_indexes_of_another_configuration(archive: Path, videos: list[Path], tmp_path: Path) -> None:
+    clip = write_demo_clip(tmp_path / "clip.mp4", [replace(DEMO_SCENES[0], seconds=4)])
+    with Archive.open(archive) as opened:
+        index = some_index(8)
+        encoder = {
+            "encoder": "open_clip",
+            "model": "ViT-B-32",
+            "pretrained": "laion2b_s34b_b79k",
+            "precision": "float32",
+        }
+        config = index["config"].model_copy(update={"encoder": encoder})
+        source = Source(path=str(clip), size_bytes=clip.stat().st_size)
+        opened.commit(opened.identify(clip), **{**index, "config": config, "source": source})
+
+    def estimate(*options: str) -> tuple[object, object, object, object]:
+        (line,) = lines(run("index", clip, "--archive", archive, "--dry-run", "--json", *options))
+        return line["indexed"], line["replaced"], line["frames"], line["changes"]
+
+    same = ("--encoder", "ViT-B-32/laion2b_s34b_b79k")
+    assert estimate(*same) == (1, 0, 0, [])
+    assert estimate(*same, "--rate", "1", "--sampling", "exact", "--dtype", "float32") == (1, 0, 0, [])
+    assert estimate(*same, "--rate", "2") == (0, 1, 9, ["rate: 1.0 -> 2.0"])  # 120 frames of 29.97 a second: 4.004 s
+    assert estimate(*same, "--sampling", "keyframes")[3] == ["policy: exact -> keyframes"]
+    assert estimate(*same, "--dtype", "bfloat16")[3] == ["encoder.precision: float32 -> bfloat16"]
+    assert estimate("--encoder", "ViT-L-14/openai")[1] == 1
+    told = run("index", clip, "--archive", archive, "--dry-run", *same, "--rate", "2")
+    assert "1 of them have an index of another configuration, to be replaced: rate: 1.0 -> 2.0" in told.stdout
+    with pytest.raises(ArchiveFormatError, match="backend is 'faiss'"):
+        run("index", clip, "--archive", archive, "--dry-run", "--backend", "lancedb")
+
+
+@pytest.mark.parametrize("dry_run", [["--dry-run"], []])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--rate", "-3"],
+        ["--rate", "0"],
+        ["--rate", "nan"],
+        ["--rate", "inf"],
+        ["--batch-size", "0"],
+        ["--dtype", "float8"],
+        ["--approximate-from", "-1"],
+        ["--workers", "-1"],
+    ],
+)
+def test_options_that_are_not_legal_are_refused_before_anything_is_made(
+    videos: list[Path], tmp_path: Path, wrong: list[str], dry_run: list[str]
+) -> None:
+    with pytest.raises(InputError, match=wrong[1].lstrip("-")):
+        run("index", videos[0], "--archive", tmp_path / "new", *dry_run, *wrong)
     assert not (tmp_path / "new").exists()
 
 

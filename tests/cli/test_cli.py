@@ -107,7 +107,7 @@ def test_index_as_json_lines(clip: Path, models: dict[str, list[str]], tmp_path:
     names = [event["event"] for event in events if event["event"] not in ("progress", "stage")]
     assert names == ["start", "done", "summary"]
     stages = [event for event in events if event["event"] == "stage"]
-    assert [event["stage"] for event in stages] == ["hash", "load", "embed", "write"]
+    assert [event["stage"] for event in stages] == ["hash", "load", "open", "embed", "write"]
     done = next(event for event in events if event["event"] == "done")
     assert done["outcome"] == "indexed"
     assert done["frames"] == stages[-1]["frames_total"]
@@ -237,7 +237,7 @@ def test_list(clip: Path, models: dict[str, list[str]], tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     run("index", clip, "--archive", archive, *models["index"])
     (line,) = json_lines(run("list", "--archive", archive, "--json"))
-    assert line["source"] == {"path": str(clip), "size_bytes": clip.stat().st_size}
+    assert line["source"] == {"path": str(clip), "size_bytes": clip.stat().st_size, "also": []}
     assert "1/s" in run("list", "--archive", archive).stdout
     (manifest,) = archive.rglob("manifest.json")
     manifest.write_text("{")
@@ -282,8 +282,11 @@ def test_paths_on_the_command_line(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="nothing"):
             find_videos([str(tmp_path / nothing)])
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "._a.mp4").write_bytes(b"macOS keeps the file's own colours here")
     with pytest.raises(InputError, match="no video below"):
         find_videos([str(tmp_path / "empty")])
+    (tmp_path / "frames" / "._clip.mp4").touch()
+    assert find_videos([str(tmp_path / "frames")]) == [tmp_path / "frames"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A worker whose process ends when a certain video is opened, as a decoder that crashes would end it."""
+"""Workers that end: with a certain video, as a decoder that crashes would end them, or between two videos."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from hybrid.engine import decoding, workers
 from hybrid.frames.source import FrameSource, open_source
 
-__all__ = ["work_and_die"]
+__all__ = ["work_and_die", "work_and_die_between"]
 
 _work = workers._work
 
@@ -25,3 +25,21 @@ def work_and_die(deadly: str, recipe: workers.EngineRecipe, connection: Connecti
 
     decoding.open_source = opening
     _work(recipe, connection, threads)
+
+
+class _LastWords:
+    """A connection with which the process ends once it has said how a video ended."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.recv = connection.recv
+
+    def send(self, message: tuple[str, object]) -> None:
+        self._connection.send(message)
+        if message[0] == "outcome":
+            os._exit(7)
+
+
+def work_and_die_between(recipe: workers.EngineRecipe, connection: Connection, threads: int | None) -> None:
+    """In place of the worker's own: it ends with each video that it has done."""
+    _work(recipe, _LastWords(connection), threads)  # type: ignore[arg-type]

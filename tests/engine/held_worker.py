@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from hybrid.engine import workers
+from indexes import identity
 
-__all__ = ["work_and_hold"]
+__all__ = ["work_and_hold", "work_and_read_for_ever"]
 
 _work = workers._work
 
@@ -33,4 +35,19 @@ class _Holding(workers._Reporter):
 def work_and_hold(held: str, recipe: workers.EngineRecipe, connection: Connection, threads: int | None) -> None:
     """In place of the worker's own: it stays in the video whose path ends with ``held``."""
     workers._Reporter = partial(_Holding, held)  # type: ignore[misc, assignment]
+    _work(recipe, connection, threads)
+
+
+def work_and_read_for_ever(
+    stuck: str, recipe: workers.EngineRecipe, connection: Connection, threads: int | None
+) -> None:
+    """In place of the worker's own: reading the video whose path ends with ``stuck`` has no end, as on a lost disk."""
+    content_id = identity.content_id
+
+    def reading(place: Path) -> str:
+        if place.name.endswith(stuck):
+            time.sleep(3600)
+        return content_id(place)
+
+    identity.content_id = reading
     _work(recipe, connection, threads)

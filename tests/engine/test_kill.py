@@ -17,7 +17,7 @@ from tests.demo_clip import write_many_clips
 from tests.forked import acknowledged_videos, start_command
 
 VIDEOS = 8
-KILLED_AFTER = (0, 3, 0, 1, 0, 0, 2, 5, 0, 1, 0, 4, 0)
+KILLED_AFTER = (0, 3, 0, 1, 0, 0, 2, 5, 0, 1, 0, 4, 0, 1, 0, 2, 0, 0, 6, 0, 1, 3, 0, 0, 2)
 """For each kill: of how many more videos the run has said that they are done. It comes while the next is worked on."""
 
 

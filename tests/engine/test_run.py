@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from hybrid.engine.settings import Settings
 from hybrid.errors import (
     ArchiveError,
     ArchiveLockedError,
+    ArchiveUnreachableError,
     FrameDecodeError,
     HybridError,
+    MissingDependencyError,
     ModelLoadError,
     VideoError,
     VideoOpenError,
@@ -25,6 +28,7 @@ from hybrid.errors import (
 from hybrid.progress import NullProgress
 from hybrid.values import MissingFrame, Sampling, Timeline
 from indexes.archive import Archive
+from indexes.base import BackendName
 from indexes.failures import failures
 from indexes.manifest import IndexConfig, IndexedVideo, Source
 
@@ -46,8 +50,8 @@ class Listener:
 class MadeUpEngine:
     """An engine whose videos are a few bytes, with a real archive: the content says how indexing goes."""
 
-    def __init__(self, folder: Path) -> None:
-        self.archive = Archive.open(folder, backend="faiss")
+    def __init__(self, folder: Path, *, backend: BackendName = "faiss") -> None:
+        self.archive = Archive.open(folder, backend=backend)
         self.settings = Settings(rate=1.0)
         self.tried: list[tuple[str, float]] = []
         self.errors: dict[str, list[BaseException]] = {}
@@ -196,7 +200,15 @@ def full_disk() -> ArchiveError:
     return error
 
 
-@pytest.mark.parametrize("error", [full_disk(), ModelLoadError("no weights")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        full_disk(),
+        ModelLoadError("no weights"),
+        MissingDependencyError("decord is not installed"),
+        ArchiveUnreachableError("s3://bucket/videos cannot be reached"),
+    ],
+)
 def test_what_would_fail_every_video_ends_the_run(
     engine: MadeUpEngine, videos: Callable[..., list[Path]], error: HybridError
 ) -> None:
@@ -212,6 +224,77 @@ def test_what_would_fail_every_video_ends_the_run(
 def test_an_archive_error_of_one_video_does_not(engine: MadeUpEngine, videos: Callable[..., list[Path]]) -> None:
     engine.errors["one"] = [ArchiveError("video one could not be written: Is a directory")]
     assert statuses(run(engine, videos("one", "two"))) == ["failed", "done"]
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EROFS, errno.EDQUOT, errno.ENOSPC]
+)
+@pytest.mark.parametrize("call", ["replace", "mkdir"])
+def test_an_archive_that_cannot_be_written_ends_the_run(
+    engine: MadeUpEngine, videos: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch, number: int, call: str
+) -> None:
+    three = videos("one", "two", "three")
+    original = getattr(os, call)
+
+    def refused(*arguments: Any, **options: Any) -> Any:
+        if any(str(argument).startswith(f"{engine.archive.folder}/videos/") for argument in arguments):
+            raise OSError(number, os.strerror(number))
+        return original(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, refused)
+        summary = run(engine, three)
+    assert isinstance(summary.stopped_by, ArchiveError)
+    assert f"could not be written: {os.strerror(number)}" in str(summary.stopped_by)
+    assert (statuses(summary), list(failures(engine.archive.folder))) == ([], [])
+    assert statuses(run(engine, three)) == ["done"] * 3
+
+
+def test_leftovers_that_cannot_be_deleted_end_it_too(
+    engine: MadeUpEngine, videos: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = videos("one", "two")
+    (engine.archive.folder / "pending").mkdir()
+    (engine.archive.folder / "pending" / engine.archive.identify(one)).touch()
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refused)
+        summary = run(engine, [one, two])
+    assert "Read-only file system" in str(summary.stopped_by)
+    assert statuses(run(engine, [one, two])) == ["done", "done"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file here that opens and cannot be read")
+def test_a_video_that_cannot_be_read_fails_alone(
+    engine: MadeUpEngine, videos: Callable[..., list[Path]], tmp_path: Path
+) -> None:
+    (good,) = videos("good")
+    lost = tmp_path / "lost"
+    lost.symlink_to("/proc/self/mem")  # reading its beginning gives EIO, as a broken disk does
+    summary = run(engine, [lost, good])
+    assert summary.stopped_by is None
+    assert statuses(summary) == ["failed", "done"]
+    assert "Input/output error" in (summary.failed[0].reason or "")
+
+
+def test_tables_that_cannot_be_read_end_it_before_more_is_embedded_in_vain(
+    videos: Callable[..., list[Path]], tmp_path: Path
+) -> None:
+    engine = MadeUpEngine(tmp_path / "lance", backend="lancedb")
+    three = videos("one", "two", "three")
+    assert statuses(run(engine, three[:1])) == ["done"]
+    engine.archive.close()
+    for path in engine.archive.folder.glob("frames_8.lance/_versions/*"):
+        path.write_bytes(b"")
+    engine = MadeUpEngine(tmp_path / "lance", backend="lancedb")
+    summary = run(engine, three[1:])
+    assert "takes no vectors, because those that it holds cannot be read" in str(summary.stopped_by)
+    assert "delete frames_*.lance" in str(summary.stopped_by)
+    assert [name for name, _ in engine.tried] == ["two"]
+    assert statuses(summary) == []
 
 
 def test_the_user_stops_it(engine: MadeUpEngine, videos: Callable[..., list[Path]]) -> None:

@@ -261,9 +261,10 @@ def test_what_cannot_run_is_replaced_and_said(
         engine.ask(demo_clip, QUESTION, frames=3, fine=False, select="top_k", scores=gone, strict=True)
     moved = tmp_path / "moved.mp4"
     moved.write_bytes(demo_clip.read_bytes())
-    engine.index(moved)  # the same content: the archive now knows it there
+    elsewhere = open_engine(archive=tmp_path / "elsewhere")
+    elsewhere.index(moved)
     moved.unlink()
-    answer = engine.ask(moved, QUESTION, frames=3, fine=False, select="top_k", scores=blip)
+    answer = elsewhere.ask(moved, QUESTION, frames=3, fine=False, select="top_k", scores=blip)
     assert "does not exist any more" in (stage(answer, "scores").fallback_reason or "")
     assert len(answer.frames) == 3
 

@@ -23,7 +23,6 @@ from hybrid.errors import (
 from hybrid.gens.scorer import FrameScorer
 from hybrid.values import ByteArray, Float32Array, SearchResult
 from indexes.archive import Archive
-from indexes.manifest import Source
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.conftest import Recorded
 
@@ -152,16 +151,37 @@ def test_gens_reads_the_best_videos_and_puts_them_in_order(
 
 
 def test_a_video_that_is_gone_is_answered_from_its_index_and_said_so(
-    open_engine: OpenEngine, archive: Path, clips: list[Path]
+    open_engine: OpenEngine, clips: list[Path], tmp_path: Path
 ) -> None:
-    engine = open_engine(archive=archive, scorer=Recorded('{"1": 5}'))
-    lost = engine.archive.require(engine.archive.identify(clips[0]))
-    engine.archive.note_source(lost.video_id, Source(path="/no/such.mp4", size_bytes=1))
-    result = engine.search("a?", videos=[lost.video_id], fine=1)
+    engine = open_engine(archive=tmp_path / "new", scorer=Recorded('{"1": 5}'))
+    lost = Path(shutil.copy(clips[0], tmp_path / "lost.mp4"))
+    video_id = engine.index(lost).video_id
+    assert engine.search("a?").videos[0].gone is None
+    lost.unlink()
+    result = engine.search("a?", videos=[video_id], fine=1)
     assert result.degraded
-    assert "/no/such.mp4" in (result.stages[-1].fallback_reason or "")
+    assert str(lost) in (result.stages[-1].fallback_reason or "")
+    assert result.videos[0].gone == f"{lost} does not exist any more"
     with pytest.raises(StageFailedError):
-        engine.search("a?", videos=[lost.video_id], fine=1, strict=True)
+        engine.search("a?", videos=[video_id], fine=1, strict=True)
+
+
+def test_answers_of_files_that_are_gone_or_changed_say_so(
+    open_engine: OpenEngine, clips: list[Path], tmp_path: Path
+) -> None:
+    engine = open_engine(archive=tmp_path / "new")
+    gone, changed, kept = (Path(shutil.copy(clip, tmp_path / clip.name)) for clip in clips)
+    for place in (gone, changed, kept):
+        engine.index(place)
+    gone.unlink()
+    changed.write_bytes(changed.read_bytes() + b"more")
+    result = engine.search("a?", top=1000)
+    assert {found.video: found.gone for found in result.videos} == {
+        str(gone): f"{gone} does not exist any more",
+        str(changed): f"{changed} was changed since it was indexed",
+        str(kept): None,
+    }
+    assert not result.degraded  # the answer is from the index, as asked
 
 
 def test_videos_of_another_encoder_are_named(open_engine: OpenEngine, archive: Path, clips: list[Path]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,14 +19,14 @@ import psutil
 import pytest
 
 from hybrid.engine.run import VideoOutcome
-from hybrid.engine.workers import EngineRecipe, choose_workers, index_in_workers
+from hybrid.engine.workers import _WATCHED, EngineRecipe, _Crew, _Task, _Worker, choose_workers, index_in_workers
 from hybrid.errors import InputError, ModelLoadError
 from hybrid.progress import NullProgress
 from indexes.archive import Archive
 from indexes.failures import failures
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
-from tests.engine.deadly_worker import work_and_die
-from tests.engine.held_worker import work_and_hold
+from tests.engine.deadly_worker import work_and_die, work_and_die_between
+from tests.engine.held_worker import work_and_hold, work_and_read_for_ever
 from tests.forked import fork_server
 
 
@@ -91,9 +92,13 @@ def hold(forked: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]
 
 
 def kill_workers() -> None:
+    end_workers(signal.SIGKILL)
+
+
+def end_workers(how: signal.Signals) -> None:
     for process in multiprocessing.active_children():
         if process.name.startswith("hybrid-index-") and process.pid is not None:
-            os.kill(process.pid, signal.SIGKILL)
+            os.kill(process.pid, how)
 
 
 def no_worker_is_left() -> bool:
@@ -155,9 +160,11 @@ def test_a_video_that_ends_the_process_while_it_is_decoded_ahead(
     monkeypatch.setattr("hybrid.engine.workers._work", partial(work_and_die, deadly))
     good = [clip for clip in clips if clip.name != "bad.mp4"]
     summary = index_in_workers(recipe, good, Listener(), workers=1)
-    assert {Path(outcome.video).name: outcome.status for outcome in summary.outcomes} == {
-        clip.name: "failed" if clip.name == deadly else "done" for clip in good
+    assert {Path(outcome.video).name: outcome.status == "failed" for outcome in summary.outcomes} == {
+        clip.name: clip.name == deadly for clip in good
     }
+    # One that was stored when the process ended, and not yet said to be, is found done.
+    assert {outcome.status for outcome in summary.outcomes} <= {"done", "skipped", "failed"}
     assert len(summary.outcomes) == 3
     (record,) = failures(Path(recipe.archive))
     assert (Path(record.path).name, record.lasting) == (deadly, True)
@@ -166,6 +173,58 @@ def test_a_video_that_ends_the_process_while_it_is_decoded_ahead(
         outcome.reason for outcome in index_in_workers(recipe, good, Listener(), workers=1).outcomes
     ]
     assert no_worker_is_left()
+
+
+@pytest.mark.usefixtures("forked")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_ends_between_two_videos_costs_none(
+    clips: list[Path], recipe: EngineRecipe, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr("hybrid.engine.workers._work", work_and_die_between)
+    good = [clip for clip in clips if clip.name != "bad.mp4"]
+    good += [Path(shutil.copy(clip, Path(recipe.archive).parent / f"copy-{clip.name}")) for clip in good]
+    summary = index_in_workers(recipe, good, Listener(), workers=workers)
+    assert summary.stopped_by is None
+    assert {Path(outcome.video) for outcome in summary.outcomes} == set(good)
+    assert summary.counts()["failed"] == 0
+    assert list(failures(Path(recipe.archive))) == []
+
+
+def test_a_worker_that_is_ended_from_outside_does_its_video_again(
+    clips: list[Path], recipe: EngineRecipe, hold: Callable[[str], None]
+) -> None:
+    hold("0.mp4")
+    ended: list[str] = []
+
+    def at(video: str, stage: str) -> None:
+        if stage == "embed" and not ended:
+            ended.append(video)
+            hold("no video")  # the next worker goes through
+            end_workers(signal.SIGTERM)
+
+    summary = index_in_workers(recipe, clips[:1], Listener(at), workers=1)
+    assert ended
+    assert [outcome.status for outcome in summary.outcomes] == ["done"]
+    assert list(failures(Path(recipe.archive))) == []
+
+
+def test_a_video_whose_workers_are_ended_from_outside_is_not_to_blame(
+    clips: list[Path], recipe: EngineRecipe, hold: Callable[[str], None]
+) -> None:
+    hold("0.mp4")
+    ended: list[str] = []
+
+    def at(video: str, stage: str) -> None:
+        if stage == "embed":
+            ended.append(video)
+            end_workers(signal.SIGTERM)
+
+    summary = index_in_workers(recipe, clips[:1], Listener(at), workers=1)
+    assert len(ended) == 2
+    assert [outcome.status for outcome in summary.outcomes] == ["failed"]
+    assert "signal SIGTERM" in (summary.failed[0].reason or "")
+    (record,) = failures(Path(recipe.archive))
+    assert not record.lasting  # the next run tries it again
 
 
 def test_a_video_that_gets_stuck_is_given_up(
@@ -187,6 +246,33 @@ def test_a_video_that_gets_stuck_is_given_up(
     assert [outcome.status for outcome in summary.outcomes] == ["failed"]
     assert "given up" in (summary.failed[0].reason or "")
     assert no_worker_is_left()
+
+
+def test_a_video_whose_reading_gets_stuck_is_given_up(
+    clips: list[Path], recipe: EngineRecipe, monkeypatch: pytest.MonkeyPatch, forked: None
+) -> None:
+    monkeypatch.setattr("hybrid.engine.workers._work", partial(work_and_read_for_ever, "1.mp4"))
+    monkeypatch.setitem(_WATCHED, "hash", 0.02)
+    good = [clip for clip in clips if clip.name != "bad.mp4"]
+    summary = index_in_workers(recipe, good, Listener(), workers=2, stall_seconds=200.0)
+    assert {Path(outcome.video).name: outcome.status for outcome in summary.outcomes} == {
+        "0.mp4": "done",
+        "1.mp4": "failed",
+        "2.mp4": "done",
+    }
+    assert "nothing of it could be read for 4 s" in (summary.failed[0].reason or "")
+    (record,) = failures(Path(recipe.archive))
+    assert (record.video_id, record.lasting) == (None, False)  # it was not read to note it
+    assert no_worker_is_left()
+
+
+def test_a_large_file_may_be_read_for_long() -> None:
+    crew = _Crew(EngineRecipe("a", {}), [], Listener(), 1, 600.0)
+    worker = _Worker(0, None, None, task=_Task(Path("a.mp4")), size_bytes=10**12)  # type: ignore[arg-type]
+    patience = {}
+    for worker.stage in ("hash", "load", "open", "embed", "write"):
+        patience[worker.stage] = crew._patience(worker)
+    assert patience == {"hash": 103600.0, "load": None, "open": 103600.0, "embed": 600.0, "write": None}
 
 
 def test_the_user_stops_it_and_goes_on(clips: list[Path], recipe: EngineRecipe, hold: Callable[[str], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,11 @@ def filled(archive: Archive) -> Archive:
 
 
 def states(archive: Archive) -> dict[str, str]:
-    return {finding.video_id: finding.state for finding in check_up(archive)}
+    """The first that is found of each video; what it left over may be found besides."""
+    found: dict[str, str] = {}
+    for finding in check_up(archive):
+        found.setdefault(finding.video_id, finding.state)
+    return found
 
 
 def test_stock_is_taken_of_everything(filled: Archive) -> None:
@@ -82,6 +87,33 @@ def change_count(folder: Path) -> None:
     path.write_text(path.read_text().replace('"frames": 40', '"frames": 41'))
 
 
+def change_dimension(folder: Path) -> None:
+    path = folder / "videos" / ONE / "manifest.json"
+    document = json.loads(path.read_text())
+    del document["digest"]  # as one of an early version
+    path.write_text(json.dumps({**document, "dimension": 17}))
+
+
+def change_generation(folder: Path) -> None:
+    """Of everything that bears its name."""
+    path = folder / "videos" / ONE / "manifest.json"
+    document = json.loads(path.read_text())
+    del document["digest"]
+    for file in path.parent.iterdir():
+        file.rename(file.with_name(file.name.replace(document["generation"], "00000000deadbeef")))
+    path.write_text(json.dumps({**document, "generation": "00000000deadbeef"}))
+
+
+def change_path(folder: Path) -> None:
+    path = folder / "videos" / ONE / "manifest.json"
+    path.write_text(path.read_text().replace("/videos/", "/elsewhere/"))
+
+
+def change_seconds(folder: Path) -> None:
+    path = folder / "videos" / ONE / "manifest.json"
+    path.write_text(path.read_text().replace('"decode_and_embed": 1.5', '"decode_and_embed": 1.25'))
+
+
 def lose_manifest(folder: Path) -> None:
     (folder / "videos" / ONE / "manifest.json").unlink()
 
@@ -92,7 +124,19 @@ def lose_timeline(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [flip_vectors, flip_timeline, halve_manifest, change_count, lose_manifest, lose_timeline]
+    "damage",
+    [
+        flip_vectors,
+        flip_timeline,
+        halve_manifest,
+        change_count,
+        change_dimension,
+        change_generation,
+        change_path,
+        change_seconds,
+        lose_manifest,
+        lose_timeline,
+    ],
 )
 def test_whatever_is_damaged_is_found_and_nothing_else(filled: Archive, damage: Callable[[Path], None]) -> None:
     damage(filled.folder)

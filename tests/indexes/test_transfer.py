@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from archive_samples import some_index, video_id
+from archive_samples import some_index, some_timeline, video_id
 
 from hybrid.errors import IndexDamagedError, IndexMismatchError, InputError
 from indexes.archive import Archive
 from indexes.base import BACKENDS, BackendName
-from indexes.transfer import copy_index, export_index, import_index
+from indexes.manifest import Manifest, generation_of
+from indexes.timeline_file import timeline_hash, timeline_to_bytes
+from indexes.transfer import copy_index, export_index, import_index, read_export
 
 V1 = Path(__file__).resolve().parent.parent / "data" / "archives" / "v1"
 ONE = video_id(1)
@@ -31,8 +37,8 @@ def test_an_export_is_taken_in_by_either_backend(archive: Archive, other: Backen
     size = export_index(archive, manifest, file)
     assert file.stat().st_size == size
     with Archive.open(tmp_path / "other", backend=other) as target:
-        assert import_index(target, file) == (manifest, True)
-        assert import_index(target, file) == (manifest, False)
+        assert import_index(target, read_export(file)) == (manifest, True)
+        assert import_index(target, read_export(file)) == (manifest, False)
         assert_same(archive, target, ONE)
         again = tmp_path / "again.hybrid"
         export_index(target, manifest, again)
@@ -44,9 +50,9 @@ def test_another_index_of_the_video_is_replaced_only_on_request(archive: Archive
     export_index(archive, archive.commit(ONE, **some_index(1)), file)
     newer = archive.commit(ONE, **some_index(2))
     with pytest.raises(IndexMismatchError, match="--replace"):
-        import_index(archive, file)
+        import_index(archive, read_export(file))
     assert archive.require(ONE) == newer
-    manifest, fresh = import_index(archive, file, replace=True)
+    manifest, fresh = import_index(archive, read_export(file), replace=True)
     assert fresh
     assert archive.verify(ONE) == manifest
     assert [key.generation for key in archive.store.keys(ONE)] == [manifest.generation]
@@ -65,7 +71,7 @@ def test_no_flipped_byte_of_an_export_comes_in(tmp_path: Path) -> None:
             data[place] ^= 1 << int(dice.integers(8))
             file.write_bytes(bytes(data))
             try:
-                found, _ = import_index(target, file, replace=True)
+                found, _ = import_index(target, read_export(file), replace=True)
             except IndexDamagedError:
                 continue
             # What decides the answers is hashed; what else came in is as it was, or was not looked at.
@@ -77,10 +83,73 @@ def test_what_is_no_export_is_refused(archive: Archive, content: bytes, tmp_path
     file = tmp_path / "odd"
     file.write_bytes(content)
     with pytest.raises(IndexDamagedError, match="not an exported index"):
-        import_index(archive, file)
+        read_export(file)
     with pytest.raises(InputError, match="no such file"):
-        import_index(archive, tmp_path / "absent")
-    assert list(archive.manifests()) == []
+        read_export(tmp_path / "absent")
+
+
+def rewrite(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Alter the manifest in an export, without a digest, as an early version or another program would write it."""
+    with zipfile.ZipFile(file) as old:
+        parts = {name: old.read(name) for name in old.namelist()}
+    document = json.loads(parts["manifest.json"])
+    document.pop("digest", None)
+    change(document)
+    with zipfile.ZipFile(file, "w") as new:
+        for name, data in {**parts, "manifest.json": json.dumps(document).encode()}.items():
+            new.writestr(name, data)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda document: document.update(fingerprint="0" * 32), "fingerprint and configuration"),
+        (lambda document: document["config"].update(rate=2.0), "fingerprint and configuration"),
+        (lambda document: document["config"]["encoder"].update(model="another"), "fingerprint and configuration"),
+        (lambda document: document.update(generation="0" * 16), "generation and hashes"),
+        (lambda document: document.update(missing=0), "number of frames"),
+        (lambda document: document.update(frames=20, dimension=32), "vectors are not those"),
+        (lambda document: document.update(timeline_hash="0" * 32), "timeline is not that"),
+    ],
+)
+def test_an_export_that_contradicts_itself_is_refused(
+    archive: Archive, change: Callable[[dict[str, Any]], None], reason: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "one.hybrid"
+    export_index(archive, archive.commit(ONE, **some_index(1)), file)
+    rewrite(file, lambda document: None)
+    export = read_export(file)
+    rewrite(file, change)
+    with pytest.raises(IndexDamagedError, match=reason):
+        read_export(file)
+    altered = export.manifest.model_dump()
+    change(altered)
+    with pytest.raises(InputError, match=reason):
+        archive.adopt(Manifest.model_validate(altered), timeline=export.timeline, vectors=export.vectors)
+
+
+def test_a_timeline_of_another_length_is_refused(archive: Archive, tmp_path: Path) -> None:
+    """Whose hash is right, as that of a program that writes indexes and goes wrong."""
+    file = tmp_path / "one.hybrid"
+    export_index(archive, archive.commit(ONE, **some_index(1)), file)
+    export = read_export(file)
+    shorter = timeline_to_bytes(some_timeline(39, 1))
+    digest = timeline_hash(shorter)
+    generation = generation_of(export.manifest.vectors_hash, digest)
+    manifest = export.manifest.model_copy(update={"timeline_hash": digest, "generation": generation})
+    with pytest.raises(InputError, match="number of frames"):
+        archive.adopt(manifest, timeline=shorter, vectors=export.vectors)
+
+
+def test_another_index_is_not_copied_over_unless_asked(archive: Archive, tmp_path: Path) -> None:
+    manifest = archive.commit(ONE, **some_index(1))
+    with Archive.open(tmp_path / "target", backend="faiss") as target:
+        newer = target.commit(ONE, **some_index(2))
+        with pytest.raises(IndexMismatchError, match="--replace"):
+            copy_index(archive, target, manifest)
+        assert target.verify(ONE) == newer
+        assert copy_index(archive, target, manifest, replace=True)
+        assert target.verify(ONE) == manifest
 
 
 def test_an_archive_of_version_1_is_converted_whole_and_back(backend: BackendName, tmp_path: Path) -> None:

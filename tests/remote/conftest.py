@@ -26,13 +26,7 @@ def s3_endpoint() -> Iterator[str]:
     for package in ("moto", "flask", "obstore", "lancedb"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"no S3-compatible server: {package} is not installed (pip install 'hybrid[dev]')")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.remote.s3_server"],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    process = start_server()
     try:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
@@ -64,10 +58,26 @@ def machine(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def uri(s3_endpoint: str, machine: Machine) -> str:
     """A prefix in a bucket of its own, with nothing below it."""
     bucket = f"bucket-{next(_numbers)}"
-    request = urllib.request.Request(f"{s3_endpoint}/{bucket}", data=b"", method="PUT")
+    make_bucket(s3_endpoint, bucket)
+    return f"s3://{bucket}/my/videos"
+
+
+def start_server() -> subprocess.Popen[str]:
+    """A server; the first line of its output is its address."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.remote.s3_server"],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def make_bucket(endpoint: str, bucket: str) -> None:
+    """An empty bucket."""
+    request = urllib.request.Request(f"{endpoint}/{bucket}", data=b"", method="PUT")
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
         assert answer.status == 200
-    return f"s3://{bucket}/my/videos"
 
 
 def credentials(endpoint: str) -> dict[str, str]:

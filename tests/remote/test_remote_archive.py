@@ -26,7 +26,7 @@ from indexes.leases import Leases
 from indexes.manifest import Source
 from indexes.objects import ObjectInfo, Objects
 from indexes.remote import RemoteArchive
-from indexes.transfer import copy_index, export_index, import_index
+from indexes.transfer import copy_index, export_index, import_index, read_export
 from tests.indexes.archive_samples import some_config, some_index, unit_vectors, video_id
 from tests.remote.conftest import Machine
 
@@ -210,7 +210,7 @@ def test_in_and_out(uri: str, tmp_path: Path) -> None:
         assert not copy_index(source, remote, manifest)
         export_index(remote, remote.require(ONE), tmp_path / "one.zip")
         remote.remove(ONE)
-        assert import_index(remote, tmp_path / "one.zip") == (manifest, True)
+        assert import_index(remote, read_export(tmp_path / "one.zip")) == (manifest, True)
         remote.verify(ONE)
 
 

@@ -1,0 +1,48 @@
+"""An object store that goes away during a run: the run ends with that, instead of failing video after video."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from hybrid.engine import Engine
+from hybrid.engine.run import VideoOutcome, index_here
+from hybrid.engine.settings import Settings
+from hybrid.errors import ArchiveUnreachableError
+from indexes import objects
+from indexes.archive import Archive
+from indexes.failures import failures
+from tests.demo_clip import write_many_clips
+from tests.engine.test_run import Listener
+from tests.engine.test_search import ColourEncoder
+from tests.remote.conftest import Machine, credentials, make_bucket, start_server
+
+
+def test_the_run_ends(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = sorted(write_many_clips(tmp_path / "clips", 3).iterdir())
+    monkeypatch.setattr(objects, "_RETRIES", {"max_retries": 1, "retry_timeout": timedelta(seconds=5)})
+    with start_server() as server:
+        assert server.stdout is not None
+        endpoint = server.stdout.readline().strip()
+        for name, value in credentials(endpoint).items():
+            monkeypatch.setenv(name, value)
+        make_bucket(endpoint, "lost")
+
+        class Killer(Listener):
+            def outcome(self, outcome: VideoOutcome) -> None:
+                super().outcome(outcome)
+                server.kill()
+                server.wait()
+
+        try:
+            with Engine(Archive.open("s3://lost/videos"), Settings(device="cpu"), encoder=ColourEncoder()) as engine:
+                summary = index_here(engine, clips, Killer())
+                folder = engine.archive.folder
+        finally:
+            server.kill()
+    assert [outcome.status for outcome in summary.outcomes] == ["done"]
+    assert isinstance(summary.stopped_by, ArchiveUnreachableError)
+    assert "s3://lost/videos" in str(summary.stopped_by)
+    assert list(failures(folder)) == []
