@@ -215,7 +215,8 @@ def test_bad_input_is_refused(scorer: Any, make_scorer: Callable[..., Any], make
 
 
 @pytest.mark.parametrize(
-    "part", ["qwen.encode_patches", "qwen.read_prefix", "loop.runner.read_suffixes", "loop.rows.decode_step"]
+    "part",
+    ["qwen_frames.encode_patches", "qwen_writer.read_prefix", "loop.runner.read_suffixes", "loop.rows.decode_step"],
 )
 def test_lack_of_memory_is_one_error(
     scorer: Any, make_frames: MakeFrames, monkeypatch: pytest.MonkeyPatch, part: str
