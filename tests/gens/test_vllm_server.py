@@ -39,6 +39,7 @@ def server(process: VllmServer) -> VllmServer:
     name = str(process.engine.folder)
     process.models = [{"id": name, "object": "model", "root": name}]
     process.key, process._arrived, process.change = None, None, lambda reply: reply
+    process.page = None
     process.requests.clear()
     return process
 
@@ -227,6 +228,20 @@ def test_a_server_of_something_else(server: VllmServer, make_frames: MakeFrames)
         scorer.score(make_frames(1), "Who?")
 
 
+@pytest.mark.parametrize("page", [b"<html>Welcome</html>", b'{"data": [', b"{}", b'{"data": [{}]}', b'{"data": null}'])
+def test_a_server_that_shows_pages(server: VllmServer, make_frames: MakeFrames, page: bytes) -> None:
+    server.page = page
+    scorer = through(server)
+    with pytest.raises(ModelError, match=r"it must be vLLM: vllm serve /|serves nothing, not /"):
+        scorer.score(make_frames(1), "Who?")
+    server.page = None
+    window = scorer.encode_frames(make_frames(1))
+    scorer.score_features(window, "Who?")
+    server.page = page
+    with pytest.raises(ModelError, match=r"it must be vLLM"):
+        scorer.score_features(window, "Who?")
+
+
 def test_a_server_that_says_nothing(
     server: VllmServer, make_frames: MakeFrames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,7 +278,9 @@ def test_a_prompt_that_is_no_chat(server: VllmServer, change: dict[str, str]) ->
 
 def test_a_template_that_says_something_else(server: VllmServer, make_frames: MakeFrames) -> None:
     """A prompt without a system turn, to which the template adds one: seen from the tokens, not from the scores."""
-    with pytest.raises(ModelError, match="vLLM read another prompt than it was meant to"):
+    with pytest.raises(
+        ModelError, match=r"read another prompt than it was meant to.*--chat-template-content-format openai"
+    ):
         through(server, head="<|im_start|>user\n").score(make_frames(1), "Who?")
 
 

@@ -6,11 +6,11 @@ Messages become tokens with the checkpoint's own chat template, and embeddings a
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,6 +32,7 @@ class VllmServer:
         engine: what writes.
         models: what it says that it serves.
         key: that it wants; None: whichever.
+        page: what it shows in place of all replies; None: nothing else.
         change: makes another reply, or a status and a message, of a reply.
         requests: bodies, in order of arrival.
     """
@@ -40,6 +41,7 @@ class VllmServer:
     url: str = ""
     models: list[dict[str, Any]] = field(default_factory=list)
     key: str | None = None
+    page: bytes | None = None
     change: Change = lambda reply: reply
     requests: list[dict[str, Any]] = field(default_factory=list)
     _arrived: threading.Barrier | None = None
@@ -73,7 +75,7 @@ class VllmServer:
             ids,
             torch.cat([decoded(image["image_embeds"]) for image in images]),
             torch.stack([decoded(image["image_grid_thw"]) for image in images]),
-            max_tokens=body["max_tokens"],
+            max_tokens=body["max_completion_tokens"],
             repetition_penalty=body["repetition_penalty"],
             stop_token_ids=body["stop_token_ids"],
             regex=body.get("structured_outputs", {}).get("regex"),
@@ -119,7 +121,7 @@ def decoded(text: str) -> torch.Tensor:
     return tensor
 
 
-@contextmanager
+@contextlib.contextmanager
 def served(folder: Path) -> Iterator[VllmServer]:
     """A checkpoint behind a port of this machine, until the block ends."""
     server = VllmServer(Engine(folder), models=[{"id": str(folder), "object": "model", "root": str(folder)}])
@@ -154,12 +156,15 @@ def served(folder: Path) -> Iterator[VllmServer]:
             self._send(status, {"error": {"message": message, "type": "Error", "param": None, "code": status}})
 
         def _send(self, status: int, document: dict[str, Any]) -> None:
-            raw = json.dumps(document).encode()
+            raw, kind = json.dumps(document).encode(), "application/json"
+            if server.page is not None:
+                raw, kind = server.page, "application/json" if server.page[:1] == b"{" else "text/html"
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
+            with contextlib.suppress(ConnectionError):  # a client that did not wait
+                self.end_headers()
+                self.wfile.write(raw)
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -6,10 +6,11 @@ preprocessing, the prompt and the tokenizer are hybrid's own, so that the featur
 same checkpoint under its own name: the feature store serves both, and neither pixels nor the tower
 are needed in vLLM.
 
-**No run of vLLM itself on a GPU was made.** The fields and the prompt were held against the Python
-code of vLLM 0.33 on a CPU, without its engine. Replies were compared, token for token, with a
-stand-in and with a small HTTP server that run transformers on the embeddings they are given
-(tests/gens/vllm). Speed, memory and the rounding of vLLM's kernels are unknown.
+**No run of vLLM itself on a GPU was made.** What is sent was put through the Python code of vLLM 0.33 on
+a CPU, up to its engine: it reads hybrid's own token ids, and the features bit for bit
+(tests/gens/test_vllm_itself.py). Replies were compared, token for token, with a stand-in and with a
+small HTTP server that run transformers on the embeddings they are given. Speed, memory and the
+rounding of vLLM's kernels are unknown.
 
 Two things differ from hybrid's own loop: with ``constrained`` a reply that meets the limit of tokens is
 cut, where the own loop leads it to its end; and entries are not told of before a reply is finished.

@@ -89,8 +89,16 @@ class Asking:
         first = self.spec.first_index
         return reply_pattern(first, first + features.frame_count - 1).pattern
 
-    def reply(self, features: FrameFeatures, question: str, written: Written, seconds: Mapping[str, float]) -> Reply:
+    def reply(
+        self, features: FrameFeatures, question: str, written: Written, seconds: Mapping[str, float], *, remedy: str
+    ) -> Reply:
         """What vLLM wrote, after a check that it read what it was meant to read.
+
+        Args:
+            features, question: the pair that was asked.
+            written: what vLLM says.
+            seconds: for the record.
+            remedy: what can be done if it read another prompt.
 
         Raises:
             ModelError: it read another prompt, or did not end the reply in a known way.
@@ -98,7 +106,7 @@ class Asking:
         expected = self.full_ids(features, question)
         read = list(written.prompt_ids)
         if read != expected:
-            raise ModelError(f"vLLM read another prompt than it was meant to: {_difference(read, expected)}")
+            raise ModelError(f"vLLM read another prompt than it was meant to: {_difference(read, expected)}; {remedy}")
         ids = tuple(written.ids)
         if written.finish not in ("stop", "length") or not ids:
             raise ModelError(f"vLLM ended a reply of {len(ids)} tokens with {written.finish!r}; see its log")

@@ -20,6 +20,7 @@ __all__ = ["InProcessWriter", "require_vllm"]
 
 _SHARE_OF_FREE = 0.9
 """Of the GPU's free memory, for vLLM; the rest is for the vision tower's work."""
+_REMEDY = "this version of vLLM may not be supported (0.33 is), so use --sampler without vllm:"
 
 
 def require_vllm() -> None:
@@ -80,7 +81,10 @@ class InProcessWriter:
         ended = time.perf_counter()
         parts = {"prompt": prepared - started, "vllm_start": loaded - prepared, "vllm": ended - loaded}
         share = {part: seconds / len(pairs) for part, seconds in parts.items()}
-        replies = [self._asking.reply(*pair, output, share) for pair, output in zip(pairs, outputs, strict=True)]
+        replies = [
+            self._asking.reply(*pair, output, share, remedy=_REMEDY)
+            for pair, output in zip(pairs, outputs, strict=True)
+        ]
         if on_tokens is not None:
             for place, reply in enumerate(replies):
                 on_tokens(place, reply.ids, True)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, TypeGuard
 
-from hybrid.errors import InputError, MissingDependencyError, ModelError, first_line
+from hybrid.errors import HybridError, InputError, MissingDependencyError, ModelError, first_line
 from hybrid.gens.frame_features import FrameFeatures
 from hybrid.gens.vllm.asking import Asking, Written
 from hybrid.gens.vllm.chat import Chat, image_parts
@@ -27,6 +27,10 @@ CONNECT_SECONDS = 10.0
 RETRIES = 1
 """How often a passing fault is tried again."""
 _WINDOWS_ENCODED = 4
+_REMEDY = (
+    "start it with the same checkpoint, its own chat template and --chat-template-content-format openai, or run vLLM "
+    "in this process (--sampler without an address)"
+)
 
 
 class ServerWriter:
@@ -107,7 +111,7 @@ class ServerWriter:
         return [self._reply(pair, written[place], seconds) for place, pair in enumerate(pairs)]
 
     def _reply(self, pair: tuple[FrameFeatures, str], written: Written, seconds: float) -> Reply:
-        return self._asking.reply(*pair, written, {"vllm": seconds})
+        return self._asking.reply(*pair, written, {"vllm": seconds}, remedy=_REMEDY)
 
     def _make_images(self, features: FrameFeatures) -> list[dict[str, Any]]:
         return image_parts(features, self._asking.merge)
@@ -121,7 +125,7 @@ class ServerWriter:
                 model=model,
                 messages=messages,
                 temperature=0.0,
-                max_tokens=asking.spec.max_new_tokens,
+                max_completion_tokens=asking.spec.max_new_tokens,
                 extra_body={
                     "repetition_penalty": asking.repetition_penalty,
                     "stop_token_ids": sorted(asking.end_ids),
@@ -152,12 +156,13 @@ class ServerWriter:
 
     def _find_model(self) -> str:
         with self._failures():
-            cards: Any = list(self._client.models.list())
-        for card in cards:
+            cards: list[Any] = list(self._client.models.list())
             # ``root`` is the path of a model that is served by another name.
-            if self._checkpoint in (card.id, getattr(card, "root", None)):
-                return str(card.id)
-        names = ", ".join(str(card.id) for card in cards) or "nothing"
+            roots = {card.id: getattr(card, "root", None) for card in cards if isinstance(card.id, str)}
+        for served, root in roots.items():
+            if self._checkpoint in (served, root):
+                return served
+        names = ", ".join(roots) or "nothing"
         raise ModelError(
             f"{self._address} serves {names}, not {self._checkpoint}; write vllm:{self._address}#NAME with a name that "
             f"is served and found here, or start vllm serve CHECKPOINT --enable-mm-embeds --served-model-name "
@@ -200,7 +205,9 @@ class ServerWriter:
         except openai.APIStatusError as exc:
             hint = _hint(str(exc))
             raise ModelError(f"{self._address} refuses the request: {first_line(exc)}; {hint or start}") from exc
-        except openai.OpenAIError as exc:
+        except HybridError:
+            raise
+        except Exception as exc:  # of the client, or of what it makes of a reply that is no server's of this kind
             raise ModelError(f"{self._address} cannot be asked: {first_line(exc)}; it must be vLLM: {start}") from exc
 
 
