@@ -217,7 +217,9 @@ def test_no_server(server: VllmServer, make_frames: MakeFrames) -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     scorer: Any = load_scorer(f"vllm:{url}#{server.engine.folder}", device="cpu")
-    with pytest.raises(ModelError, match=rf"no server can be reached at {url} \(.*\); start it: vllm serve /.*-embeds"):
+    with pytest.raises(
+        ModelError, match=rf"no server can be reached at {url}, .* \(.*\); start it: vllm serve /.*-embeds"
+    ):
         scorer.score(make_frames(1), "Who?")
 
 

@@ -190,7 +190,9 @@ class ServerWriter:
             ) from exc
         except openai.APIConnectionError as exc:
             cause = first_line(exc.__cause__ or exc)
-            raise ModelError(f"no server can be reached at {self._address} ({cause}); start it: {start}") from exc
+            raise ModelError(
+                f"no server can be reached at {self._address}, or it broke off ({cause}); start it: {start}"
+            ) from exc
         except (openai.AuthenticationError, openai.PermissionDeniedError) as exc:
             raise ModelError(
                 f"{self._address} refuses the key; set {KEY_VARIABLE} to the one that it was started with"
