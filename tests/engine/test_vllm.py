@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from collections.abc import Callable, Iterator
+from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from hybrid.engine import Engine
 from hybrid.errors import InputError, StageFailedError
+from hybrid.models.tiny import tiny_encoder, tiny_sampler
 from hybrid.values import Answer, Stage
 from tests.gens.vllm_server import VllmServer, served
 
@@ -57,6 +60,33 @@ def test_stored_features_of_the_checkpoint_serve_a_server(
         assert answer.reply is not None
         assert other.reply is not None
         assert answer.reply[:40] == other.reply[:40]
+
+
+TEMPLATE = (
+    "{%- for message in messages -%}{{ '<|im_start|>' + message.role + '\n' }}{%- for part in message.content -%}"
+    "{%- if part.type == 'image' -%}{{ '<|vision_start|><|image_pad|><|vision_end|>' }}"
+    "{%- else -%}{{ part.text }}{%- endif -%}{%- endfor -%}{{ '<|im_end|>\n' }}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
+)
+
+
+def test_a_trained_model_finds_the_same_spans(open_engine: OpenEngine, tmp_path: Path) -> None:
+    """The shipped checkpoint, of other patches and another prompt, on the shipped video; it lacks a template only."""
+    folder = Path(shutil.copytree(tiny_sampler(), tmp_path / "checkpoint"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": TEMPLATE}))
+    video = Path(str(resources.files("hybrid.demo") / "world.mp4"))
+    questions = ["When can the green star be seen?", "What follows directly after the purple square?"]
+    own = open_engine(encoder=tiny_encoder(), sampler=str(folder), constrained=True)
+    own.index(video, features=True)
+    expected = own.ask_many(video, questions)
+    assert all(answer.spans and not answer.degraded for answer in expected)
+    with served(folder) as server:
+        there = open_engine(encoder=tiny_encoder(), sampler=f"vllm:{server.url}#{folder}", constrained=True)
+        found = there.ask_many(video, questions)
+    assert [answer.reply for answer in found] == [answer.reply for answer in expected]
+    assert [answer.spans for answer in found] == [answer.spans for answer in expected]
+    assert [answer.frames for answer in found] == [answer.frames for answer in expected]
 
 
 def test_features_are_made_without_the_server(

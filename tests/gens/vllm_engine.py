@@ -35,8 +35,9 @@ class Engine:
 
     def expand(self, ids: Sequence[int], grids: torch.Tensor) -> list[int]:
         """One placeholder per feature in place of one per image."""
-        pad = self._model.config.image_token_id
-        sizes = (grids.prod(-1) // 4).tolist()
+        config = self._model.config
+        pad, merge = config.image_token_id, config.vision_config.spatial_merge_size
+        sizes = (grids.prod(-1) // merge**2).tolist()
         assert list(ids).count(pad) == len(sizes)
         expanded: list[int] = []
         for token in ids:
