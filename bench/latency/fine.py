@@ -43,8 +43,7 @@ from hybrid.values import ByteArray
 if TYPE_CHECKING:
     import torch
 
-    from hybrid.gens.loop.runner import Reply
-
+    from hybrid.gens.writer import Reply
 
 _PROFILED_TOKENS = 13
 """Three recordings of four steps, behind the token that comes with the question."""

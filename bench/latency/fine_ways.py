@@ -16,8 +16,8 @@ from hybrid.gens.prompt import PromptSpec
 from hybrid.values import ByteArray
 
 if TYPE_CHECKING:
-    from hybrid.gens.loop.runner import Reply
     from hybrid.gens.qwen import QwenScorer
+    from hybrid.gens.writer import Reply
 
 __all__ = ["SIDE", "Ours", "Theirs", "make_frames", "make_questions"]
 
@@ -64,7 +64,7 @@ class Ours:
 
     def lengths(self, features: FrameFeatures, question: str) -> tuple[int, int]:
         """Tokens of the prefix and of what follows it."""
-        request = self.scorer._requests([features], [question])[0]
+        request = self.scorer.writer.requests([features], [question])[0]
         return request.prefix_tokens, len(request.suffix)
 
     def run(self, features: Sequence[FrameFeatures], questions: Sequence[str]) -> list[Reply]:
@@ -74,7 +74,7 @@ class Ours:
             features: one per question.
             questions: what is asked.
         """
-        replies = self.scorer._runner.run(self._requests(features, questions))
+        replies = self.scorer.writer.runner.run(self._requests(features, questions))
         for window, reply in zip(features, replies, strict=True):
             self.scorer._scores(window, reply, {})
         return replies
@@ -88,18 +88,18 @@ class Ours:
                 came.append(time.perf_counter())
 
         started = time.perf_counter()
-        self.scorer._runner.run(self._requests([features], [question]), on_tokens=note)
+        self.scorer.writer.runner.run(self._requests([features], [question]), on_tokens=note)
         return came[0] - started
 
     def _requests(self, features: Sequence[FrameFeatures], questions: Sequence[str]) -> list[Any]:
-        requests = self.scorer._requests(features, questions)
+        requests = self.scorer.writer.requests(features, questions)
         if self.scorer.options.constrained:
             requests = [replace(request, tables=self._held_open(request.tables)) for request in requests]
         return requests
 
     def _held_open(self, tables: Any) -> Any:
         """The form without its closing brace, and without a need to reach it."""
-        grammar = self.scorer._grammar
+        grammar = self.scorer.writer.grammar
         assert grammar is not None
         if id(tables) not in self._open_tables:
             following = tables.following.copy()
@@ -143,8 +143,8 @@ class Theirs:
         """Features kept, all questions about a window in one batch, filled up on the left."""
         import torch
 
-        requests = scorer._requests([features] * len(questions), questions)
-        prefix = scorer._layout(features.grids).ids.tolist()
+        requests = scorer.writer.requests([features] * len(questions), questions)
+        prefix = scorer.writer.prefix_ids(features)
         whole = [[*prefix, *request.suffix] for request in requests]
         longest = max(map(len, whole))
         ids = torch.tensor([[0] * (longest - len(each)) + each for each in whole])

@@ -53,7 +53,12 @@ EncoderOption: TypeAlias = Annotated[
     typer.Option("--encoder", help="CLIP encoder instead of the preset's: ARCHITECTURE/TAG or local-dir:FOLDER."),
 ]
 SamplerOption: TypeAlias = Annotated[
-    str | None, typer.Option("--sampler", help="GenS checkpoint instead of the preset's: hub name or folder.")
+    str | None,
+    typer.Option(
+        "--sampler",
+        help="GenS checkpoint instead of the preset's: hub name or folder; vllm:NAME or vllm:http://HOST:PORT/v1#NAME "
+        "for its language model in vLLM.",
+    ),
 ]
 RateOption: TypeAlias = Annotated[
     float | None, typer.Option("--rate", help="Samples per second; if not said, as indexed, or 1.")

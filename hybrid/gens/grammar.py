@@ -35,10 +35,13 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def reply_pattern(first: int, last: int) -> re.Pattern[str]:
-    """The form as a regular expression for labels from ``first`` to ``last``: a reference for tests, and to read."""
-    label = "(?:" + "|".join(map(str, range(first, last + 1))) + ")"
-    entry = f'"{label}(?:-{label})?": [1-5]'
-    return re.compile(r"\{(?:" + entry + f"(?:, {entry})*" + r")?\}")
+    """The form as a regular expression for labels from ``first`` to ``last``, for other engines and for tests.
+
+    Its groups are plain ones, because other engines' grammars (xgrammar's) know no others.
+    """
+    label = "(" + "|".join(map(str, range(first, last + 1))) + ")"
+    entry = f'"{label}(-{label})?": [1-5]'
+    return re.compile(r"\{(" + entry + f"(, {entry})*" + r")?\}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,6 +16,7 @@ from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError, first_li
 from hybrid.gens.checkpoint import CheckpointFiles, find_checkpoint
 from hybrid.gens.pixels import PatchRule, read_patch_rule
 from hybrid.gens.prompt import GENS_QWEN, PromptSpec, read_prompt
+from hybrid.gens.vllm.name import read_vllm_name
 from hybrid.runtime import (
     choose_device,
     choose_dtype,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from hybrid.gens.loop.options import LoopOptions
     from hybrid.gens.qwen import QwenCheckpoint
     from hybrid.gens.scorer import FrameScorer
+    from hybrid.gens.tokens import PromptTokens
 
 __all__ = ["load_scorer"]
 
@@ -73,7 +75,8 @@ def load_scorer(
     Args:
         name_or_folder: a folder with a checkpoint in transformers' form (Qwen2.5-VL, or Aria as
             ``hybrid convert-gens`` makes it), or a name on the model hub such as
-            ``yaolily/GenS-qwen2d5-vl-3b``; ``name@revision`` pins a revision.
+            ``yaolily/GenS-qwen2d5-vl-3b``; ``name@revision`` pins a revision. With ``vllm:`` before it the
+            language model runs in vLLM (:mod:`hybrid.gens.vllm`).
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
         dtype: ``auto`` (bfloat16 on CUDA, else float32), ``float32``, ``bfloat16``, ``float16``.
         prompt: the prompt; by default the one that lies beside the checkpoint as
@@ -87,8 +90,8 @@ def load_scorer(
         ModelLoadError: the checkpoint, or the prompt beside it, is missing, damaged, or of a kind that
             is not supported.
         OutOfMemoryError: its weights do not fit on the device.
-        InputError: the device, the dtype or the loading is not legal.
-        MissingDependencyError: a package that ``loading`` needs is not installed.
+        InputError: the name, the device, the dtype or the loading is not legal.
+        MissingDependencyError: a package that ``loading`` or vLLM needs is not installed.
     """
     from hybrid.gens.aria.placement import read_loading
     from hybrid.gens.qwen import QwenScorer
@@ -96,6 +99,13 @@ def load_scorer(
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
     how = read_loading(loading)
+    in_vllm = read_vllm_name(name_or_folder)
+    if in_vllm is not None:
+        if loading:
+            raise InputError(f"loading is {loading!r}, which is for checkpoints on Aria; {in_vllm} runs in vLLM")
+        from hybrid.gens.vllm.load import load_vllm
+
+        return load_vllm(in_vllm, device=chosen_device, dtype=chosen_dtype, prompt=prompt, loop=loop)
     files = find_checkpoint(name_or_folder)
     if files.config["model_type"] == "aria":
         from hybrid.gens.aria.load import load_aria
@@ -105,23 +115,23 @@ def load_scorer(
             asked=device,
             device=chosen_device,
             dtype=chosen_dtype,
-            prompt=prompt or _prompt_beside(files),
+            prompt=prompt or prompt_beside(files),
             loading=how,
             loop=loop,
         )
     if loading:
         raise InputError(f"loading is {loading!r}, which is for checkpoints on Aria; {files.name} is none")
-    spec = prompt or _prompt_beside(files) or GENS_QWEN
+    spec = prompt or prompt_beside(files) or GENS_QWEN
     rule = read_patch_rule(files.folder)
-    _check_frame_size(spec, rule, files)
+    check_frame_size(spec, rule, files)
     needed = files.parameters * chosen_dtype.itemsize
     _LOG.info("loading %s: %.2f GB of weights on %s", files.name, needed / 1e9, chosen_device)
-    _check_memory(files, needed, chosen_device)
+    check_memory(files, needed, chosen_device)
     checkpoint = _load(files, spec=spec, rule=rule, device=chosen_device, dtype=chosen_dtype)
     return QwenScorer(checkpoint, spec, loop)
 
 
-def _prompt_beside(files: CheckpointFiles) -> PromptSpec | None:
+def prompt_beside(files: CheckpointFiles) -> PromptSpec | None:
     """The checkpoint's own prompt; one that cannot be read is a fault of the checkpoint, not of the caller."""
     try:
         return read_prompt(files.folder)
@@ -129,7 +139,8 @@ def _prompt_beside(files: CheckpointFiles) -> PromptSpec | None:
         raise ModelLoadError(f"the prompt beside {files.name} cannot be used: {exc}") from exc
 
 
-def _check_frame_size(spec: PromptSpec, rule: PatchRule, files: CheckpointFiles) -> None:
+def check_frame_size(spec: PromptSpec, rule: PatchRule, files: CheckpointFiles) -> None:
+    """Refuse a prompt whose frames cannot be cut into patches."""
     if spec.frame_size is not None and any(side % rule.factor for side in spec.frame_size):
         raise ModelLoadError(
             f"the prompt of {files.name} has frame_size {spec.frame_size}; "
@@ -137,7 +148,8 @@ def _check_frame_size(spec: PromptSpec, rule: PatchRule, files: CheckpointFiles)
         )
 
 
-def _check_memory(files: CheckpointFiles, needed: int, device: torch.device) -> None:
+def check_memory(files: CheckpointFiles, needed: int, device: torch.device) -> None:
+    """Refuse weights of so many bytes that do not fit on a device now."""
     import torch
 
     if device.type == "cpu":
@@ -163,36 +175,41 @@ def _load(
     files: CheckpointFiles, *, spec: PromptSpec, rule: PatchRule, device: torch.device, dtype: torch.dtype
 ) -> QwenCheckpoint:
     ensure_torchvision()
-    import torch
-    import transformers
-
     from hybrid.gens.qwen import QwenCheckpoint
 
     model = _load_model(files, dtype).eval()
     with out_of_memory_as_error(f"moving {files.name} to {device}"):
         model = model.to(device)
-    tokenizer = _load_tokenizer(files)
+    tokenizer = load_tokenizer(files)
     end_ids, penalty = generation_settings(files, model.generation_config)
-    _check_vision(files, model.config, rule)
+    check_vision(files, model.config, rule)
     return QwenCheckpoint(
         name=files.name,
         model=model,
         tokenizer=tokenizer,
-        tokens=_prompt_tokens(files, tokenizer, model.config, spec),
+        tokens=prompt_tokens(files, tokenizer, model.config, spec),
         rule=rule,
         end_ids=end_ids,
         repetition_penalty=penalty,
-        identity={
-            "name": files.name,
-            "revision": files.revision,
-            "weights": files.weights_digest(),
-            "settings": files.settings_digest(),
-            "prompt": spec.digest,
-            "dtype": dtype_name(dtype),
-            "torch": str(torch.__version__),
-            "transformers": transformers.__version__,
-        },
+        identity=identity_of(files, spec, dtype),
     )
+
+
+def identity_of(files: CheckpointFiles, spec: PromptSpec, dtype: torch.dtype) -> dict[str, str]:
+    """Everything that decides a reply of a checkpoint: see :class:`hybrid.gens.scorer.FrameScorer`."""
+    import torch
+    import transformers
+
+    return {
+        "name": files.name,
+        "revision": files.revision,
+        "weights": files.weights_digest(),
+        "settings": files.settings_digest(),
+        "prompt": spec.digest,
+        "dtype": dtype_name(dtype),
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+    }
 
 
 def _load_model(files: CheckpointFiles, dtype: torch.dtype) -> Any:
@@ -222,7 +239,8 @@ def _load_model(files: CheckpointFiles, dtype: torch.dtype) -> Any:
     return model
 
 
-def _load_tokenizer(files: CheckpointFiles) -> Any:
+def load_tokenizer(files: CheckpointFiles) -> Any:
+    """The tokenizer of a checkpoint."""
     from transformers import AutoTokenizer
 
     try:
@@ -262,7 +280,8 @@ def generation_settings(
     return end_ids, penalty
 
 
-def _check_vision(files: CheckpointFiles, config: Any, rule: PatchRule) -> None:
+def check_vision(files: CheckpointFiles, config: Any, rule: PatchRule) -> None:
+    """Refuse a checkpoint whose preprocessing cuts other patches than its tower takes."""
     vision = config.vision_config
     of_model = (vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)
     if of_model != (rule.patch, rule.merge, rule.temporal):
@@ -272,7 +291,8 @@ def _check_vision(files: CheckpointFiles, config: Any, rule: PatchRule) -> None:
         )
 
 
-def _prompt_tokens(files: CheckpointFiles, tokenizer: Any, config: Any, spec: PromptSpec) -> Any:
+def prompt_tokens(files: CheckpointFiles, tokenizer: Any, config: Any, spec: PromptSpec) -> PromptTokens:
+    """What makes token ids of a prompt, after a check that tokenizer and model mean the same frames."""
     from hybrid.gens.prompt import IMAGE_BLOCK, VIDEO_BLOCK
     from hybrid.gens.tokens import PromptTokens, VisionTokenIds
 

@@ -124,6 +124,11 @@ class PromptTokens:
         trail, rest = self._split_front(after)
         return head + self._plain(lead + question + trail) + rest
 
+    def special_in(self, text: str) -> str | None:
+        """The first special token whose text stands in a text; None if there is none."""
+        found = self._special.search(text)
+        return None if found is None else found.group()
+
     def _trusted(self, text: str) -> list[int]:
         ids, plain = self._split(text)
         return ids + self._plain(plain)

@@ -118,7 +118,7 @@ def test_recorded_steps_write_the_same_replies(
     pairs = [(windows[0], "When?"), (windows[1], "Who enters?"), (windows[0], "What?")]
     features, questions = zip(*pairs, strict=True)
     expected = scorer.score_many(features, questions)
-    runner = scorer._runner
+    runner = scorer.writer.runner
     runner._count = 2
     # The questions are read without the kernels: that would take minutes here.
     stack = TextStack(runner._stack._model, sections=(2, 3, 3), fused=True)

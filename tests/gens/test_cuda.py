@@ -88,8 +88,8 @@ def load(gens_folder: Path, case: Case) -> Callable[..., Any]:
 def run(scorer: Any, case: Case, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
     """The tokens of the replies to pairs, all in one run."""
     features = [scorer.encode_frames(frames) for frames in case.windows]
-    requests = scorer._requests([features[window] for window, _ in pairs], [QUESTIONS[q] for _, q in pairs])
-    return [list(reply.ids) for reply in scorer._runner.run(requests)]
+    requests = scorer.writer.requests([features[window] for window, _ in pairs], [QUESTIONS[q] for _, q in pairs])
+    return [list(reply.ids) for reply in scorer.writer.runner.run(requests)]
 
 
 @pytest.mark.parametrize("graphs", [False, True], ids=["plain", "graphs"])

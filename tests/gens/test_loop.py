@@ -165,8 +165,8 @@ def load_talker(talker_folder: Path, spec: PromptSpec) -> Callable[..., Any]:
 def run(scorer: Any, case: Case, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
     """The tokens of the replies to pairs, all in one run."""
     features = [scorer.encode_frames(frames) for frames in case.windows]
-    requests = scorer._requests([features[window] for window, _ in pairs], [QUESTIONS[q] for _, q in pairs])
-    return [list(reply.ids) for reply in scorer._runner.run(requests)]
+    requests = scorer.writer.requests([features[window] for window, _ in pairs], [QUESTIONS[q] for _, q in pairs])
+    return [list(reply.ids) for reply in scorer.writer.runner.run(requests)]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 32])
@@ -313,8 +313,8 @@ def test_a_constrained_reply_is_that_of_generate_under_the_same_constraint(
     end = reference_tokenizer.eos_token_id
     windows = [scorer.encode_frames(frames) for frames in case.windows]
     pairs = case.pairs()
-    requests = scorer._requests([windows[w] for w, _ in pairs], [QUESTIONS[q] for _, q in pairs])
-    ours = scorer._runner.run(requests)
+    requests = scorer.writer.requests([windows[w] for w, _ in pairs], [QUESTIONS[q] for _, q in pairs])
+    ours = scorer.writer.runner.run(requests)
     assert len({reply.ids for reply in ours}) > 6
     for (window, question), reply in zip(pairs, ours, strict=True):
         inputs = reference_inputs(case.windows[window], QUESTIONS[question], spec)
@@ -391,7 +391,7 @@ def test_an_interrupt_while_a_window_is_read_leaves_nothing_held(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(scorer._runner, "_wait", interrupt)
+        patched.setattr(scorer.writer.runner, "_wait", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(scorer, case, case.pairs()[:2])
     scorer.prefix_cache.clear()
@@ -442,16 +442,16 @@ def test_where_memory_is_short_fewer_rows_work_at_once(
 def test_a_window_that_fits_once_others_left_is_computed(
     load: Callable[..., Any], case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hybrid.gens import qwen
+    from hybrid.gens import qwen_writer
 
-    real, scorer = qwen.read_prefix, load()
+    real, scorer = qwen_writer.read_prefix, load()
 
     def limited(*arguments: Any, **options: Any) -> Any:
         if scorer.prefix_cache._near:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(qwen, "read_prefix", limited)
+    monkeypatch.setattr(qwen_writer, "read_prefix", limited)
     for pair in case.pairs():
         assert run(scorer, case, [pair]) == [case.replies[pair]]
     held = next(iter(scorer.prefix_cache._near.values()))

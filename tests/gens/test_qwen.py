@@ -234,7 +234,8 @@ def test_what_is_longer_than_the_model_was_made_for_is_refused(checkpoint_copy: 
 
 
 @pytest.mark.parametrize(
-    "part", ["qwen.encode_patches", "qwen.read_prefix", "loop.runner.read_suffixes", "loop.rows.decode_step"]
+    "part",
+    ["qwen_frames.encode_patches", "qwen_writer.read_prefix", "loop.runner.read_suffixes", "loop.rows.decode_step"],
 )
 def test_lack_of_memory_is_one_error(
     scorer: Any, make_frames: MakeFrames, monkeypatch: pytest.MonkeyPatch, part: str

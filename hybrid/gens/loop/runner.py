@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,21 +25,19 @@ from hybrid.gens.loop.choose import Choice
 from hybrid.gens.loop.prefixes import Prefix, PrefixCache
 from hybrid.gens.loop.rows import PlainSteps, RowBuffers, Steps, read_suffixes
 from hybrid.gens.loop.stack import TextStack
+from hybrid.gens.writer import OnTokens, Reply
 from hybrid.runtime import out_of_memory_as_error
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["OnTokens", "Reply", "Request", "Runner", "read_prefix"]
+__all__ = ["Request", "Runner", "read_prefix"]
 
 _LOG = logging.getLogger(__name__)
 
 SUFFIX_TOKENS_AT_ONCE = 8192
 _REFILL_SHARE = 8
 _STEPS_BETWEEN_LOOKS = 4
-
-OnTokens = Callable[[int, Sequence[int], bool], None]
-"""(place of the request, all tokens of its reply so far, whether it is finished)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,29 +61,6 @@ class Request:
     limit: int
     tables: GrammarTables | None = None
     what: str = "a window"
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What was written.
-
-    Attributes:
-        ids: the tokens; the last one is an end token (in a given form: a closing one), unless the
-            reply was cut.
-        cut: whether the limit came first.
-        forced: whether the reply was led to its end by the limit, in a given form.
-        prompt_tokens: tokens of prefix and suffix.
-        reused_tokens: those of them whose keys and values were there already.
-        seconds: ``prefix``: computing or fetching the window's; ``prefill`` and ``decode``: this
-            reply's share of steps that it took together with others.
-    """
-
-    ids: tuple[int, ...]
-    cut: bool
-    forced: bool
-    prompt_tokens: int
-    reused_tokens: int
-    seconds: Mapping[str, float]
 
 
 @dataclass(slots=True, eq=False)
