@@ -127,6 +127,9 @@ class DecodeAhead:
         Raises:
             VideoError: it cannot be opened.
         """
+        with self._changing:
+            # What stops meanwhile must not begin this very video again.
+            self._following = ()
         decoding = self._take(path, video_id, _Way(sampling, decoder), tuple(following))
         if decoding is None:
             source = open_source(path, sampling, decoder=decoder)
