@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from hybrid.cli.options import (
     DEFAULT_PRESET,
     BackendOption,
     BatchOption,
+    ContextOption,
     DecoderOption,
     DeviceOption,
     DtypeOption,
@@ -25,7 +26,11 @@ from hybrid.cli.options import (
     RateOption,
     SamplerOption,
     SamplingOption,
+    SegmentsOption,
+    WindowFramesOption,
+    WindowOption,
     open_engine,
+    read_window,
 )
 from hybrid.errors import ArchiveFormatError, InputError, VideoOpenError
 from hybrid.spans import DEFAULT_MIN_SCORE
@@ -34,7 +39,7 @@ from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_FRAMES, DEFAULT_SEGME
 if TYPE_CHECKING:
     from hybrid.cli.questions import Question
     from hybrid.engine import Engine, SpanUpdate
-    from hybrid.engine.work import AskKeywords, WindowMode
+    from hybrid.engine.work import AskKeywords
     from hybrid.progress import Progress
     from hybrid.values import Answer, ByteArray
 
@@ -54,17 +59,10 @@ def ask(
     archive: NewArchiveOption = DEFAULT_ARCHIVE,
     preset: PresetOption = DEFAULT_PRESET,
     frames: Annotated[int, typer.Option("--frames", help="How many frames to select at most.")] = DEFAULT_FRAMES,
-    window: Annotated[
-        str,
-        typer.Option("--window", help="What GenS reads: scattered, context, segments, or a number (scattered)."),
-    ] = "scattered",
-    window_frames: Annotated[
-        int, typer.Option("--window-frames", help="How many frames GenS reads at once.")
-    ] = DEFAULT_WINDOW,
-    segments: Annotated[int, typer.Option("--segments", help="How many segments GenS reads.")] = DEFAULT_SEGMENTS,
-    context: Annotated[
-        float, typer.Option("--context", help="With --window context: seconds around a frame that are read with it.")
-    ] = DEFAULT_CONTEXT_SECONDS,
+    window: WindowOption = "scattered",
+    window_frames: WindowFramesOption = DEFAULT_WINDOW,
+    segments: SegmentsOption = DEFAULT_SEGMENTS,
+    context: ContextOption = DEFAULT_CONTEXT_SECONDS,
     encoder: EncoderOption = None,
     sampler: SamplerOption = None,
     prompt: PromptOption = None,
@@ -129,7 +127,7 @@ def ask(
     many = len(asked) > 1 or questions is not None or out is not None
     if many and (frames_dir is not None or sheet is not None):
         raise InputError("--frames-dir and --sheet are for a single question; ask it alone")
-    mode, size = _window(window, window_frames)
+    mode, size = read_window(window, window_frames)
     options: AskKeywords = {
         "frames": frames,
         "window": size,
@@ -203,17 +201,6 @@ def _questions(first: str | None, more: list[str] | None, file: Path | None) -> 
     if not asked:
         raise InputError("there is no question; give one behind the video, with -q, or in a file with --questions")
     return list(dict.fromkeys(asked))
-
-
-def _window(text: str, frames: int) -> tuple[WindowMode, int]:
-    if text in ("scattered", "context", "segments"):
-        return cast("WindowMode", text), frames
-    try:
-        return "scattered", int(text)
-    except ValueError:
-        raise InputError(
-            f"--window is {text!r}; legal are scattered, context, segments, or a number of frames"
-        ) from None
 
 
 def _ask_many(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 
 import typer
 
+from hybrid.errors import InputError
 from hybrid.presets import DEFAULT_PRESET, PRESETS
 
 if TYPE_CHECKING:
     from hybrid.engine import Engine
+    from hybrid.engine.work import WindowMode
 
 DEFAULT_ARCHIVE = "hybrid-archive"
 
@@ -85,6 +87,17 @@ BatchOption: TypeAlias = Annotated[
     typer.Option("--batch-size", help="Frames that CLIP encodes at once; what suits the device if not said."),
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="For machines.")]
+WindowOption: TypeAlias = Annotated[
+    str,
+    typer.Option("--window", help="What GenS reads: scattered, context, segments, or a number (scattered)."),
+]
+WindowFramesOption: TypeAlias = Annotated[
+    int, typer.Option("--window-frames", help="How many frames GenS reads at once.")
+]
+SegmentsOption: TypeAlias = Annotated[int, typer.Option("--segments", help="How many segments GenS reads.")]
+ContextOption: TypeAlias = Annotated[
+    float, typer.Option("--context", help="With --window context: seconds around a frame that are read with it.")
+]
 
 __all__ = [
     "DEFAULT_ARCHIVE",
@@ -93,6 +106,7 @@ __all__ = [
     "Backend",
     "BackendOption",
     "BatchOption",
+    "ContextOption",
     "Decoder",
     "DecoderOption",
     "DeviceOption",
@@ -107,8 +121,28 @@ __all__ = [
     "RateOption",
     "SamplerOption",
     "SamplingOption",
+    "SegmentsOption",
+    "WindowFramesOption",
+    "WindowOption",
     "open_engine",
+    "read_window",
 ]
+
+
+def read_window(text: str, frames: int) -> tuple[WindowMode, int]:
+    """The mode that --window names, and how many frames a window holds.
+
+    Raises:
+        InputError: it is neither a mode nor a number.
+    """
+    if text in ("scattered", "context", "segments"):
+        return cast("WindowMode", text), frames
+    try:
+        return "scattered", int(text)
+    except ValueError:
+        raise InputError(
+            f"--window is {text!r}; legal are scattered, context, segments, or a number of frames"
+        ) from None
 
 
 def open_engine(

@@ -12,6 +12,7 @@ from hybrid.cli.options import (
     DEFAULT_PRESET,
     ArchiveOption,
     BatchOption,
+    ContextOption,
     DeviceOption,
     DtypeOption,
     EncoderOption,
@@ -20,9 +21,13 @@ from hybrid.cli.options import (
     PresetOption,
     PromptOption,
     SamplerOption,
+    SegmentsOption,
+    WindowFramesOption,
+    WindowOption,
     open_engine,
+    read_window,
 )
-from hybrid.values import DEFAULT_FRAMES, DEFAULT_WINDOW
+from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,9 +57,10 @@ def search(
     frames: Annotated[
         int, typer.Option("--frames", help="With --fine: how many frames to select in a video.")
     ] = DEFAULT_FRAMES,
-    window_frames: Annotated[
-        int, typer.Option("--window-frames", help="With --fine: how many frames GenS reads at once.")
-    ] = DEFAULT_WINDOW,
+    window: WindowOption = "scattered",
+    window_frames: WindowFramesOption = DEFAULT_WINDOW,
+    segments: SegmentsOption = DEFAULT_SEGMENTS,
+    context: ContextOption = DEFAULT_CONTEXT_SECONDS,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every frame, even where there is an approximate index.")
     ] = False,
@@ -78,6 +84,7 @@ def search(
     from indexes.archive import Archive
     from indexes.lookup import read_date
 
+    mode, size = read_window(window, window_frames)
     when = None if since is None else read_date(since)
     Archive.open(archive, create=False).close()  # a slip in the name must not make an archive
     engine = open_engine(
@@ -105,7 +112,13 @@ def search(
             since=when,
             strict=strict,
             exact=exact,
-            ask={"frames": frames, "window": window_frames},
+            ask={
+                "frames": frames,
+                "window": size,
+                "window_mode": mode,
+                "segments": segments,
+                "context_seconds": context,
+            },
         )
     if as_json:
         typer.echo(result.to_json())

@@ -124,3 +124,18 @@ def test_the_tiny_preset_says_what_it_is_and_a_search_what_ran(tiny_archive: Pat
     ran = next(stage for stage in answer.stages if stage.name == "gens")
     assert ran.ran
     assert result.stages[-1].model == ran.model == sampler_of("tiny")
+
+
+def test_a_search_has_the_windows_of_a_question(tiny_archive: Path) -> None:
+    common = ["--archive", tiny_archive, "--preset", "tiny", "--fine", "1", "--device", "cpu", "--json"]
+
+    def read(*window: str) -> object:
+        result = SearchResult.from_json(run("search", "When is the red circle visible?", *common, *window).stdout)
+        (answer,) = [found.answer for found in result.videos if found.answer is not None]
+        (gens,) = [stage for stage in answer.stages if stage.name == "gens"]
+        return gens.candidates_in
+
+    assert read("--window", "context", "--window-frames", "8", "--context", "2") == 8
+    assert read("--window", "segments", "--window-frames", "8", "--segments", "2") in range(10, 17)
+    with pytest.raises(InputError, match="scattered, context"):
+        read("--window", "some")
