@@ -187,6 +187,8 @@ def remove(
                     continue
                 forget_failure(opened.folder, video_id, absolute_path(Path(name).expanduser()), drop=opened.drop_file)
                 _tell_removed("removed", name, video_id, reason, as_json=as_json)
+        if gone and not lost and not as_json:
+            typer.echo("no video is gone")
     if failed:
         raise typer.Exit(1)
 

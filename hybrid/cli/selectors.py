@@ -28,10 +28,10 @@ def list_selectors(as_json: JsonOption = False) -> None:
 
     table = Table(
         Column("name", no_wrap=True),
-        Column("needs", overflow="fold"),
-        Column("what it does", overflow="fold"),
-        Column("options", no_wrap=True),
-        Column("source", overflow="fold"),
+        Column("needs", overflow="fold", min_width=8),
+        Column("what it does", overflow="fold", min_width=20),
+        Column("options", overflow="fold", min_width=10),
+        Column("source", overflow="fold", min_width=8),
         title="selectors",
     )
     for selector in selectors():

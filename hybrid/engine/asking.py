@@ -103,7 +103,8 @@ def _answer(
     fine = heard if heard is not None and heard.scores.any() else None
     if fine is None and hits is None:
         hits = _search(work, models.encoder)
-    rows, spans = _select(work, hits, fine, named, models)
+    nothing = heard is not None and heard.found_nothing
+    rows, spans = _select(work, hits, fine, named, models, nothing=nothing)
     return Answer(
         question=work.question,
         video=str(work.path),
@@ -117,9 +118,12 @@ def _answer(
 
 
 def _select(
-    work: Work, hits: Hits | None, fine: FineScores | None, named: FloatArray | None, models: Models
+    work: Work, hits: Hits | None, fine: FineScores | None, named: FloatArray | None, models: Models, *, nothing: bool
 ) -> tuple[IntArray, tuple[Span, ...]]:
-    """The rows of the answer's frames, and its spans: from GenS's scores, or from CLIP's if there are none."""
+    """The rows of the answer's frames, and its spans: from GenS's scores, or from CLIP's if there are none.
+
+    ``nothing``: GenS said that no frame answers; CLIP's spans would say the contrary.
+    """
     started = time.perf_counter()
     wanted = None if work.options.select is None else read_selector(work.options.select)
     if wanted is not None:
@@ -129,7 +133,9 @@ def _select(
     else:
         assert hits is not None  # where GenS has nothing to say, the coarse stage was asked
         chosen = Chosen(window_of_hits(hits, work.options.frames).rows, "clip")
-    spans = gens_spans(work, fine.scores) if fine is not None else _coarse_spans(work, hits, chosen.rows)
+    spans: tuple[Span, ...] = ()
+    if not nothing:
+        spans = gens_spans(work, fine.scores) if fine is not None else _coarse_spans(work, hits, chosen.rows)
     seconds = time.perf_counter() - started - chosen.scoring_seconds
     work.record(_select_stage(fine, hits, chosen, spans, work.options, seconds))
     return chosen.rows, spans

@@ -99,7 +99,8 @@ def estimate_run(archive: ArchiveReader | None, videos: Sequence[Path], settings
     dimension = max((manifest.dimension for manifest in manifests), default=_USUAL_DIMENSION)
     spent = sum(sum(manifest.seconds.values()) for manifest in manifests)
     done = sum(manifest.frames for manifest in manifests)
-    basis = f"stated lengths, {samples_a_second:g} samples a second, {dimension} values a vector"
+    said = "as indexed, otherwise " if settings.rate is None and replaced else ""
+    basis = f"stated lengths, samples a second: {said}{samples_a_second:g}, {dimension} values a vector"
     if spent:
         basis += f", {done / spent:.1f} frames a second as for the {done} frames that are indexed here"
     else:

@@ -98,7 +98,14 @@ def record_scores(
     mute = [place for place, reply in enumerate(fine.replies, start=1) if reply.status == "empty" and reply.notes]
     if mute and scored:
         reasons.append(f"{len(mute)} of {len(fine.replies)} windows gave no usable reply: {mute[:20]}")
-    if scored == 0:
+    notes = tuple(
+        f"window {place}: {note}" if len(fine.replies) > 1 else note
+        for place, reply in enumerate(fine.replies, start=1)
+        for note in reply.notes
+    )
+    if fine.found_nothing:
+        notes = ("no frame that was read answers the question; the most similar ones are given, and no span",)
+    elif scored == 0:
         reasons.append("the reply holds no scores; the most similar frames are given instead")
     parts: dict[str, float] = {}
     for reply in fine.replies:
@@ -106,18 +113,14 @@ def record_scores(
             parts[part] = parts.get(part, 0.0) + part_seconds
     stage = Stage(
         name="gens",
-        ran=scored > 0,
+        ran=scored > 0 or fine.found_nothing,
         seconds=seconds,
         model=model.name,
         device=model.device,
         candidates_in=frames,
         candidates_out=scored,
         fallback_reason="; ".join(reasons) or None,
-        notes=tuple(
-            f"window {place}: {note}" if len(fine.replies) > 1 else note
-            for place, reply in enumerate(fine.replies, start=1)
-            for note in reply.notes
-        ),
+        notes=notes,
         details={
             "windows": len(fine.replies),
             "reply_status": [reply.status for reply in fine.replies],

@@ -37,6 +37,12 @@ class FineScores:
     replies: tuple[WindowScores, ...]
     cut_to: int | None
 
+    @property
+    def found_nothing(self) -> bool:
+        """Whether all replies say, in GenS's form, that no frame is relevant. That is an answer, not a fault."""
+        said = all(reply.status == "empty" and not reply.notes for reply in self.replies)
+        return said and bool(self.replies) and not self.scores.any()
+
 
 def consecutive_windows(rows: IntArray, size: int) -> list[Window]:
     """All frames of a video in windows of ``size``, one after another (GenS without a coarse stage).

@@ -106,6 +106,20 @@ def test_without_a_coarse_stage_gens_reads_everything_in_windows(open_engine: Op
     assert "coarse" not in [s.name for s in answer.stages]
 
 
+@pytest.mark.parametrize("select", [None, "aks"])
+def test_that_nothing_answers_is_an_answer(open_engine: OpenEngine, demo_clip: Path, select: str | None) -> None:
+    engine = open_engine(scorer=Recorded("{}"))
+    answer = engine.ask(demo_clip, "a red circle", frames=5, select=select, strict=True)
+    plain = open_engine().ask(demo_clip, "a red circle", frames=5, fine=False, select=select)
+    gens = stage(answer, "gens")
+    assert gens.ran
+    assert not answer.degraded
+    assert "no frame that was read answers" in str(gens.notes)
+    assert answer.spans == ()
+    assert [frame.ordinal for frame in answer.frames] == [frame.ordinal for frame in plain.frames]
+    assert all(frame.gens_score is None for frame in answer.frames)
+
+
 def test_no_more_frames_than_were_scored(open_engine: OpenEngine, demo_clip: Path) -> None:
     answer = open_engine(scorer=Recorded('{"3-5": 4}')).ask(demo_clip, "a red circle", frames=32)
     assert len(answer.frames) == 3

@@ -135,7 +135,7 @@ def test_a_listener_that_asks_is_told_that_it_cannot(open_engine: OpenEngine, de
 
 
 def test_a_scorer_that_takes_frames_only_is_asked_one_by_one(open_engine: OpenEngine, demo_clip: Path) -> None:
-    replies = ('{"1": 5}', '{"2": 4}', "{}")
+    replies = ('{"1": 5}', '{"2": 4}', "I cannot say.")
     updates: list[SpanUpdate] = []
     engine = open_engine(scorer=Recorded(*replies))
     answers = engine.ask_many(demo_clip, QUESTIONS[:3], window=8, on_spans=updates.append)
@@ -143,7 +143,7 @@ def test_a_scorer_that_takes_frames_only_is_asked_one_by_one(open_engine: OpenEn
     assert [answer.degraded for answer in answers] == [False, False, True]
     assert [update.question for update in updates] == [0, 1, 2]
     with pytest.raises(StageFailedError):
-        open_engine(scorer=Recorded("{}")).ask_many(demo_clip, QUESTIONS, strict=True)
+        open_engine(scorer=Recorded("I cannot say.")).ask_many(demo_clip, QUESTIONS, strict=True)
 
 
 def test_no_questions_and_empty_ones(open_engine: OpenEngine, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_what_cannot_be_is_refused_before_any_work(open_engine: OpenEngine, tmp_
         open_engine().ask(tmp_path / "none.mp4", "a red circle", select="best")
     with pytest.raises(InputError, match="aks has no option 'deep'; its options are: depth=5"):
         open_engine().ask(tmp_path / "none.mp4", "a red circle", select="aks:deep=3")
-    with pytest.raises(InputError, match=r"look_for is \['a dog'\], but the selector 'aks' compares frames with no"):
+    with pytest.raises(InputError, match=r"look_for \('a dog'\) is for selectors .* take --select tifre"):
         open_engine().ask(tmp_path / "none.mp4", "a red circle", select="aks", look_for=["a dog"])
     with pytest.raises(InputError, match="must be a text"):
         open_engine().ask(tmp_path / "none.mp4", "a red circle", select="tifre", look_for=["a dog", " "])
