@@ -108,7 +108,8 @@ def tell_summary(archive: str, summary: RunSummary, *, as_json: bool) -> None:
     indexed = len(summary.outcomes) - len(failed)
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     typer.echo(
-        f"{indexed} of {summary.videos} videos were indexed or found up to date in {archive}{f' ({told})' if summary.videos > 1 else ''}",
+        f"{indexed} of {summary.videos} videos were indexed or found up to date in {archive}"
+        f"{f' ({told})' if summary.videos > 1 else ''}",
         err=bool(failed),
     )
 

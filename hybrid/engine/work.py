@@ -106,8 +106,8 @@ def _check_texts(options: AskOptions) -> None:
         raise InputError(f"look_for is {list(texts)}; each must be a text that names what can be seen")
     if texts and (options.select is None or "prompts" not in read_selector(options.select).selector.needs):
         raise InputError(
-            f"look_for ({', '.join(map(repr, texts))}) is for selectors that compare frames with texts of their own; take "
-            "--select tifre, or leave out --look-for"
+            f"look_for ({', '.join(map(repr, texts))}) is for selectors that compare frames with texts of their own; "
+            "take --select tifre, or leave out --look-for"
         )
 
 
