@@ -28,9 +28,9 @@ def list_selectors(as_json: JsonOption = False) -> None:
 
     table = Table(
         Column("name", no_wrap=True),
-        Column("needs", overflow="fold", min_width=8),
-        Column("what it does", overflow="fold", min_width=20),
-        Column("options", overflow="fold", min_width=10),
+        Column("needs", overflow="fold", min_width=6),
+        Column("what it does", overflow="fold", min_width=14),
+        Column("options", overflow="fold", min_width=16),
         Column("source", overflow="fold", min_width=8),
         title="selectors",
     )
@@ -52,8 +52,8 @@ def list_selectors(as_json: JsonOption = False) -> None:
         does = selector.summary + (f". Partial: {selector.partial}" if selector.partial else "")
         taken = [f"({name})" for name in selector.takes]
         needs = ", ".join([*selector.needs, *taken])
-        options = "\n".join(selector.option_texts)
-        table.add_row(selector.name, needs, plain(does), plain(options), plain(selector.source))
+        options = "\n".join(map(plain, selector.option_texts))
+        table.add_row(selector.name, needs, plain(does), options, plain(selector.source))
     _list_scores(as_json=as_json, above=table)
     if not as_json:
         typer.echo("A seed decides those that draw: " + ", ".join(s.name for s in selectors() if s.draws) + ".")
