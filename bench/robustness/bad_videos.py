@@ -22,6 +22,7 @@ from bench.report import circumstances, print_table, write_result
 from bench.robustness.mutate import mutate_videos
 from bench.robustness.watch import FileWatch, Spent
 from hybrid.engine.run import RunSummary, VideoOutcome
+from hybrid.engine.settings import Settings
 from hybrid.engine.workers import EngineRecipe, index_in_workers
 from indexes.archive import Archive
 from indexes.checkup import check_up
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         videos = mutate_videos(sources, Path(name) / "bad", arguments.count, seed=arguments.seed)
         archive = Path(name) / "archive"
         Archive.open(archive).close()
-        recipe = EngineRecipe(str(archive), {"preset": "tiny", "device": "cpu"})
+        recipe = EngineRecipe(str(archive), Settings(preset="tiny", device="cpu"))
         with FileWatch() as watch:
             # One worker, so that what its process takes belongs to the file that it is at.
             summary = index_in_workers(recipe, videos, watch, workers=1)

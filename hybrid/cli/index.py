@@ -25,7 +25,6 @@ from hybrid.cli.options import (
     RateOption,
     SamplerOption,
     SamplingOption,
-    open_engine,
 )
 from hybrid.cli.paths import find_videos
 from hybrid.errors import InputError
@@ -88,10 +87,15 @@ def index(
     A video that fails does not end the run; the exit code is then 1. A video whose content is to
     blame is not tried again by the next run, unless with --retry-failed.
     """
+    from dataclasses import replace
+
     from hybrid.cli.run_report import RunReport, tell_summary
+    from hybrid.engine import Engine
     from hybrid.engine.settings import Settings
     from hybrid.engine.workers import EngineRecipe, choose_workers
+    from hybrid.gens.prompt import read_prompt_file
     from hybrid.runtime import choose_device
+    from indexes.archive import Archive
 
     if not paths and not retry_failed:
         raise InputError("say which videos: files, folders or quoted patterns")
@@ -117,39 +121,9 @@ def index(
         _estimate(archive, videos, settings, backend=backend, as_json=as_json)
         return
     on_gpu = choose_device(device).type != "cpu"
-    engine = open_engine(
-        archive,
-        preset=preset,
-        encoder=encoder,
-        sampler=sampler,
-        rate=rate,
-        sampling=sampling,
-        backend=backend,
-        decoder=decoder,
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
-        prompt=prompt,
-        loading=loading,
-    )
-    recipe = EngineRecipe(
-        archive=engine.archive.place,
-        options={
-            "preset": preset,
-            "encoder": encoder,
-            "sampler": sampler,
-            "rate": rate,
-            "sampling": sampling.value if sampling else None,
-            "decoder": decoder.value if decoder else None,
-            "device": device,
-            "dtype": dtype,
-            "prompt": prompt,
-            "batch_size": batch_size,
-            "loading": loading,
-        },
-        features=features,
-        retry_failed=retry_failed,
-    )
+    settings = replace(settings, prompt=None if prompt is None else read_prompt_file(prompt))
+    engine = Engine(Archive.open(archive, backend=backend.value if backend else None), settings)
+    recipe = EngineRecipe(archive=engine.archive.place, settings=settings, features=features, retry_failed=retry_failed)
     count = choose_workers(len(videos), on_gpu=on_gpu) if workers is None else workers
     with engine, RunReport(workers=count, videos=len(videos), as_json=as_json) as report:
         summary = _run(engine, recipe, videos, report, workers=count)

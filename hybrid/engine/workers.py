@@ -19,12 +19,11 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
 
 from hybrid.engine.decoding import MOST_AHEAD
 from hybrid.engine.run import (
@@ -36,6 +35,7 @@ from hybrid.engine.run import (
     index_one,
     note_failure,
 )
+from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError, InputError, ModelError
 
 __all__ = ["EngineRecipe", "choose_workers", "index_in_workers"]
@@ -67,13 +67,13 @@ class EngineRecipe:
 
     Attributes:
         archive: folder of an archive that exists.
-        options: keyword arguments of :meth:`hybrid.engine.engine.Engine.open`.
+        settings: that have been checked.
         features: as in :meth:`hybrid.engine.engine.Engine.index`.
         retry_failed: whether videos that failed before are tried again.
     """
 
     archive: str
-    options: Mapping[str, Any]
+    settings: Settings
     features: bool | None = None
     retry_failed: bool = False
 
@@ -324,8 +324,9 @@ class _Crew:
 
     def _note(self, video: Path, outcome: VideoOutcome, *, lasting: bool, read: bool) -> None:
         from hybrid.engine.engine import Engine
+        from indexes.archive import Archive
 
-        with Engine.open(self._recipe.archive, **self._recipe.options) as engine:
+        with Engine(Archive.open(self._recipe.archive), self._recipe.settings) as engine:
             note_failure(engine, video, outcome.reason or "", lasting=lasting, read=read)
 
 
@@ -347,9 +348,10 @@ def _work(recipe: EngineRecipe, connection: Connection, threads: int | None) -> 
 
     settle_process()
     from hybrid.engine.engine import Engine
+    from indexes.archive import Archive
 
     progress = _Reporter(connection)
-    with Engine.open(recipe.archive, **recipe.options) as engine:
+    with Engine(Archive.open(recipe.archive), recipe.settings) as engine:
         if threads is not None:
             import torch
 
