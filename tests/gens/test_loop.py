@@ -26,6 +26,7 @@ from hybrid.gens.prompt import PromptSpec
 from hybrid.gens.qwen import QwenScorer
 from hybrid.gens.scorer import FeatureScorer, ScoreUpdate
 from hybrid.values import ByteArray
+from tests.gens.talker import make_talker
 
 MakeFrames = Callable[..., list[ByteArray]]
 LIMIT = 24
@@ -137,17 +138,7 @@ def talker_folder(
     gens_folder: Path, tmp_path_factory: pytest.TempPathFactory, setting: tuple[tuple[int, int], float]
 ) -> Path:
     """A checkpoint that closes a brace about every other time, so that replies have several entries."""
-    from safetensors.torch import load_file, save_file
-    from transformers import AutoTokenizer
-
-    folder = copy_of(gens_folder, tmp_path_factory.mktemp("talker"), repetition_penalty=setting[1])
-    weights = load_file(folder / "model.safetensors")
-    embeddings = next(weight for name, weight in weights.items() if name.endswith("embed_tokens.weight"))
-    brace, comma = AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids(["}", ","])
-    embeddings[brace] = 0.0
-    embeddings[comma] *= -1.0
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
+    return make_talker(copy_of(gens_folder, tmp_path_factory.mktemp("talker"), repetition_penalty=setting[1]))
 
 
 @pytest.fixture(scope="module")

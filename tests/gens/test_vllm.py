@@ -22,6 +22,7 @@ from hybrid.gens.prompt import PromptSpec
 from hybrid.gens.scorer import FeatureScorer, ScoreUpdate
 from hybrid.gens.vllm.name import VllmName, read_vllm_name
 from hybrid.values import ByteArray
+from tests.gens.talker import make_talker
 from tests.gens.vllm_engine import Engine
 
 MakeFrames = Callable[..., list[ByteArray]]
@@ -80,17 +81,7 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> Started:
 @pytest.fixture(scope="session")
 def talker_folder(gens_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that closes a brace about every other time, so that replies in their form end before the limit."""
-    from safetensors.torch import load_file, save_file
-    from transformers import AutoTokenizer
-
-    folder = Path(shutil.copytree(gens_folder, tmp_path_factory.mktemp("talker") / "checkpoint"))
-    weights = load_file(folder / "model.safetensors")
-    embeddings = next(weight for name, weight in weights.items() if name.endswith("embed_tokens.weight"))
-    brace, comma = AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids(["}", ","])
-    embeddings[brace] = 0.0
-    embeddings[comma] *= -1.0
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
+    return make_talker(Path(shutil.copytree(gens_folder, tmp_path_factory.mktemp("talker") / "checkpoint")))
 
 
 def both(folder: Path, *, constrained: bool = False, **prompt: Any) -> tuple[Any, Any]:
