@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import NoneType
 from typing import Any, Final, get_args
 
@@ -28,6 +29,7 @@ __all__ = ["WantedSelector", "read_selector"]
 FAITHFUL: Final = "faithful"
 SEED: Final = "seed"
 _KINDS: Final[dict[type, str]] = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "none"}
+_TEXTS_KEPT: Final = 64
 _SWITCH: Final = {"true": True, "false": False}
 
 
@@ -70,8 +72,10 @@ class WantedSelector:
         }
 
 
+@lru_cache(maxsize=_TEXTS_KEPT)
 def read_selector(text: str) -> WantedSelector:
-    """The selector that a text asks for, its options tried on a few made-up frames.
+    """The selector that a text asks for, its options tried on a few made-up frames. A text is read once: each step of
+    each question asks, and trying takes longer than some of the rules.
 
     >>> read_selector("aks:depth=3,faithful").record()
     {'selector': 'aks', 'options': {'depth': 3, 'threshold': 0.8, 'least_std': -100.0}, 'faithful': True}
