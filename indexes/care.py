@@ -8,7 +8,6 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError, VideoError
@@ -21,7 +20,7 @@ from indexes.manifest import Manifest
 from indexes.paths import Layout
 from indexes.reader import ArchiveReader
 from indexes.recall import Recall, measure_recall
-from indexes.whereabouts import is_there
+from indexes.whereabouts import has_other_size, is_there
 
 __all__ = ["ArchiveStats", "Compaction", "compact_archive", "gone_videos", "take_stock"]
 
@@ -150,7 +149,7 @@ def _why_gone(archive: ArchiveReader, manifest: Manifest, place: str, *, claimed
     """Why a video is not at one of its places; None if it is, or that cannot be said."""
     if not is_there(place):
         return "it is not there any more"
-    if claimed or _other_size(Path(place), manifest):
+    if claimed or has_other_size(place, manifest):
         with contextlib.suppress(VideoError):
             if archive.identify(place) != manifest.video_id:
                 return "another video lies there now"
@@ -243,13 +242,6 @@ def _describe(manifest: Manifest) -> str:
     name = "/".join(str(encoder[key]) for key in ("model", "pretrained") if encoder.get(key))
     parts = [name, str(encoder.get("precision") or ""), f"{manifest.config.rate:g}/s", manifest.config.policy]
     return ", ".join(part for part in parts if part)
-
-
-def _other_size(place: Path, manifest: Manifest) -> bool:
-    try:
-        return place.is_file() and place.stat().st_size != manifest.source.size_bytes
-    except OSError:
-        return False
 
 
 def _sizes(archive: ArchiveReader) -> tuple[Counter[str], int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from indexes.manifest import Manifest
 from indexes.paths import Layout
 from indexes.reader import ArchiveReader
 
-__all__ = ["Whereabouts", "check_folders", "find_place", "is_there"]
+__all__ = ["Whereabouts", "check_folders", "find_place", "has_other_size", "is_there"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +87,10 @@ def _lost(place: str) -> str | None:
     if missing:
         return str(missing[-1])
     try:
-        return None if any(_entries(folder)) else str(folder)
+        with os.scandir(folder) as entries:
+            return str(folder) if next(entries, None) is None else None
     except OSError:
         return str(folder)
-
-
-def _entries(folder: Path) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            yield entry.name
 
 
 def _why_not(archive: ArchiveReader, manifest: Manifest, place: str, *, read: bool) -> str | None:
@@ -109,12 +104,13 @@ def _why_not(archive: ArchiveReader, manifest: Manifest, place: str, *, read: bo
             return str(exc)
         return None if found == manifest.video_id else f"another video lies at {place} now"
     known = remembered(place, cache=Layout(archive.folder).known_paths)
-    if known is None and _other_size(place, manifest):
+    if known is None and has_other_size(place, manifest):
         return f"{place} was changed since it was indexed"
     return None if known in (None, manifest.video_id) else f"another video lies at {place} now"
 
 
-def _other_size(place: str, manifest: Manifest) -> bool:
+def has_other_size(place: str, manifest: Manifest) -> bool:
+    """Whether a file lies at a place that is not as long as the video was; nothing is said of folders."""
     try:
         return os.path.isfile(place) and os.path.getsize(place) != manifest.source.size_bytes
     except OSError:

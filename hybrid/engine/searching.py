@@ -109,13 +109,7 @@ def _found_video(archive: Archive, manifest: Manifest, timeline: Timeline, hits:
         duration_seconds=timeline.duration_seconds,
         similarity=float(hits.similarities[0]),
         frames=tuple(
-            AnswerFrame(
-                seconds=float(timeline.pts_seconds[row]),
-                ordinal=int(timeline.ordinals[row]),
-                frame_number=int(timeline.frame_numbers[row]),
-                clip_similarity=float(similarity),
-                gens_score=None,
-            )
+            AnswerFrame.of_row(timeline, row, clip_similarity=similarity)
             for row, similarity in zip(hits.rows[order].tolist(), hits.similarities[order].tolist(), strict=True)
         ),
         gone=where.gone,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hybrid.errors import VideoOpenError, first_line
+from hybrid.errors import VideoOpenError
 from hybrid.values import IMAGE_SUFFIXES
 
 __all__ = ["probe_seconds"]
@@ -21,20 +21,14 @@ def probe_seconds(path: str | Path) -> float | None:
     place = Path(path)
     if place.is_dir():
         return float(sum(1 for entry in place.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES))
-    if place.exists() and not place.is_file():  # a named pipe would be waited for
-        raise VideoOpenError(f"{path}: this is not a regular file; give a video file or a folder of images")
-    import av
-    from av.error import FFmpegError
+    from hybrid.frames.container import open_container
 
-    try:
-        with av.open(str(place), metadata_errors="replace") as container:
-            stream = container.streams.best("video")
-            if stream is None:
-                raise VideoOpenError(f"{path}: it holds no video stream")
-            if container.duration is not None:
-                return float(container.duration) / 1_000_000
-            if stream.duration is not None and stream.time_base is not None:
-                return float(stream.duration * stream.time_base)
-            return None
-    except (FFmpegError, OSError, ValueError) as exc:
-        raise VideoOpenError(f"{path}: cannot be opened: {first_line(exc)}") from exc
+    with open_container(place) as container:
+        stream = container.streams.best("video")
+        if stream is None:
+            raise VideoOpenError(f"{path}: it holds no video stream")
+        if container.duration is not None:
+            return float(container.duration) / 1_000_000
+        if stream.duration is not None and stream.time_base is not None:
+            return float(stream.duration * stream.time_base)
+        return None

@@ -177,11 +177,9 @@ def _load_tokenizer(files: CheckpointFiles) -> Any:
 def _checkpoint(
     files: CheckpointFiles, model: Any, tokenizer: Any, spec: PromptSpec, dtype: torch.dtype, loading: Loading
 ) -> AriaCheckpoint:
-    import torch
-    import transformers
 
     from hybrid.gens.aria.scorer import AriaCheckpoint
-    from hybrid.gens.load import generation_settings
+    from hybrid.gens.load import generation_settings, identity_of
 
     marks = marks_of(tokenizer)
     ends, penalty = generation_settings(files, model.generation_config, needs_end=TURN_END not in marks)
@@ -192,17 +190,7 @@ def _checkpoint(
         tokens=_prompt_tokens(files, tokenizer, marks, spec, image_id=int(model.config.image_token_index)),
         end_ids=ends | ({marks[TURN_END]} if TURN_END in marks else frozenset()),
         repetition_penalty=penalty,
-        identity={
-            "name": files.name,
-            "revision": files.revision,
-            "weights": files.weights_digest(),
-            "settings": files.settings_digest(),
-            "prompt": spec.digest,
-            "dtype": dtype_name(dtype),
-            "quantization": loading.quantization or "",
-            "torch": str(torch.__version__),
-            "transformers": transformers.__version__,
-        },
+        identity={**identity_of(files, spec, dtype), "quantization": loading.quantization or ""},
     )
 
 

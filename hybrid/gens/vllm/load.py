@@ -54,9 +54,17 @@ def load_vllm(
         InputError: the prompt, or the device, cannot be used with vLLM.
         MissingDependencyError: vLLM, or the client of its servers, is not installed.
     """
-    from hybrid.gens.load import check_frame_size, prompt_beside
+    from hybrid.gens.load import (
+        check_frame_size,
+        check_vision,
+        generation_settings,
+        load_tokenizer,
+        prompt_beside,
+        prompt_tokens,
+    )
     from hybrid.gens.qwen_frames import QwenFrames
     from hybrid.gens.two_parts import TwoPartScorer
+    from hybrid.gens.vllm.asking import Asking
     from hybrid.gens.vllm.in_process import require_vllm
 
     if name.address is None:
@@ -81,21 +89,7 @@ def load_vllm(
     check_frame_size(spec, rule, files)
     options = loop or LoopOptions()
     ensure_torchvision()
-    asking, tokenizer = _asking(files, spec, constrained=options.constrained)
-    writer = _writer(name, files, asking, dtype=dtype, batch=options.batch)
-    identity = _identity(name, files, spec, dtype, constrained=options.constrained)
-    tower = _load_tower(files, device=device, dtype=dtype)
-    frames = QwenFrames(tower, rule=rule, spec=spec, identity=identity)
-    return TwoPartScorer(str(name), identity, frames=frames, writer=writer, tokenizer=tokenizer, spec=spec)
-
-
-def _asking(files: CheckpointFiles, spec: PromptSpec, *, constrained: bool) -> tuple[Asking, Any]:
-    """How the checkpoint is asked, and its tokenizer."""
-    from hybrid.gens.load import check_vision, generation_settings, load_tokenizer, prompt_tokens
-    from hybrid.gens.vllm.asking import Asking
-
     config, generation = _settings(files)
-    rule = read_patch_rule(files.folder)
     check_vision(files, config, rule)
     tokenizer = load_tokenizer(files)
     end_ids, penalty = generation_settings(files, generation)
@@ -104,10 +98,14 @@ def _asking(files: CheckpointFiles, spec: PromptSpec, *, constrained: bool) -> t
         spec=spec,
         end_ids=end_ids,
         repetition_penalty=penalty,
-        constrained=constrained,
+        constrained=options.constrained,
         merge=rule.merge,
     )
-    return asking, tokenizer
+    writer = _writer(name, files, asking, dtype=dtype, batch=options.batch)
+    identity = _identity(name, files, spec, dtype, constrained=options.constrained)
+    tower = _load_tower(files, config.vision_config, device=device, dtype=dtype)
+    frames = QwenFrames(tower, rule=rule, spec=spec, identity=identity)
+    return TwoPartScorer(str(name), identity, frames=frames, writer=writer, tokenizer=tokenizer, spec=spec)
 
 
 def _settings(files: CheckpointFiles) -> tuple[Any, Any]:
@@ -149,9 +147,8 @@ def _identity(
         return {**identity, "vllm": "unknown"}
 
 
-def _load_tower(files: CheckpointFiles, *, device: torch.device, dtype: torch.dtype) -> Any:
-    """The vision tower of a checkpoint, without the rest of its weights."""
-    from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
+def _load_tower(files: CheckpointFiles, config: Any, *, device: torch.device, dtype: torch.dtype) -> Any:
+    """The vision tower of a checkpoint, made by its own part of the configuration, without the rest of its weights."""
     from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
     class Tower(Qwen2_5_VisionTransformerPretrainedModel):  # type: ignore[misc]
@@ -160,10 +157,9 @@ def _load_tower(files: CheckpointFiles, *, device: torch.device, dtype: torch.dt
 
     try:
         with out_of_memory_as_error(f"loading the vision tower of {files.name}"):
-            config = Qwen2_5_VLConfig.from_pretrained(files.folder, local_files_only=True)
             tower, report = Tower.from_pretrained(
                 files.folder,
-                config=config.vision_config,
+                config=config,
                 dtype=dtype,
                 key_mapping=_TOWER_KEYS,
                 attn_implementation="sdpa",
