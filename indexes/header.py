@@ -126,8 +126,13 @@ def _check_empty(layout: Layout) -> None:
     if not layout.folder.is_dir():
         raise ArchiveFormatError(f"{layout.folder}: this is a file; an archive is a folder")
     for entry in layout.folder.iterdir():
-        if entry != layout.locks and not is_temporary(entry.name):
-            raise ArchiveFormatError(
-                f"{layout.folder}: this folder is not an archive and not empty (it holds {entry.name!r}); "
-                "choose a new or an empty folder"
-            )
+        if entry == layout.locks or is_temporary(entry.name):
+            continue
+        # The header is an archive's first file, so whatever another opener put here since we looked for one
+        # came after it.
+        if layout.header.exists():
+            return
+        raise ArchiveFormatError(
+            f"{layout.folder}: this folder is not an archive and not empty (it holds {entry.name!r}); "
+            "choose a new or an empty folder"
+        )

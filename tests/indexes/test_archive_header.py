@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from hybrid.errors import ArchiveFormatError, InputError
+from indexes import header as header_module
 from indexes.archive import Archive
+from indexes.header import Header
+from indexes.paths import Layout
 
 
 def test_a_new_an_empty_and_an_existing_folder(tmp_path: Path) -> None:
@@ -90,3 +93,24 @@ def test_many_openers_of_one_new_archive_agree(tmp_path: Path) -> None:
         thread.join()
     assert outcomes.count("refused") == 4
     assert outcomes.count(Archive.open(tmp_path / "new").backend) == 4
+
+
+@pytest.mark.parametrize("also", [None, "something-of-the-archive"])
+def test_an_archive_made_while_an_opener_looks_is_no_foreign_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, also: str | None
+) -> None:
+    """The other opener is done between our look for a header and our look at what else is there."""
+    look, looked = header_module.read_header, 0
+
+    def made_meanwhile(layout: Layout) -> Header | None:
+        nonlocal looked
+        looked += 1
+        found = look(layout)
+        if looked == 1:
+            Archive.open(layout.folder, backend="lancedb")
+            if also is not None:
+                (layout.folder / also).mkdir()
+        return found
+
+    monkeypatch.setattr(header_module, "read_header", made_meanwhile)
+    assert Archive.open(tmp_path / "new").backend == "lancedb"
