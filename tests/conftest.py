@@ -20,8 +20,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # A machine may be slow or busy; no test is to fail for that.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
+settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Nor for an example that nobody asked for: a change is judged by the same examples as the one before it.
+# New ones are looked for with: make tests ARGS=--hypothesis-profile=random
+settings.register_profile("repeated", parent=settings.get_profile("random"), derandomize=True)
+settings.load_profile("repeated")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -55,20 +56,20 @@ def resample(pixels: npt.NDArray[Any], width: int, height: int, *, rows_first: b
     return pixels.astype(np.uint8)
 
 
-def written_rule(frame: ByteArray, *, rows_first: bool = True) -> ByteArray:
+def written_rule(frame: ByteArray, *, rows_first: tuple[bool, bool] = (True, True)) -> ByteArray:
     """The documented steps, one after another, without the code under test."""
     height, width = frame.shape[:2]
     if width > 490 or height > 490:
         ratio = min(490 / width, 490 / height)
         width, height = int(width * ratio), int(height * ratio)
-        frame = resample(frame, width, height, rows_first=rows_first)
+        frame = resample(frame, width, height, rows_first=rows_first[0])
     scale = 490 / max(width, height)
     if width >= height:
         width, height = 490, max(int(height * scale), 336)
     else:
         width, height = max(int(width * scale), 336), 490
     picture: ByteArray = np.zeros((490, 490, 3), dtype=np.uint8)
-    picture[:height, :width] = resample(frame, width, height, rows_first=rows_first)
+    picture[:height, :width] = resample(frame, width, height, rows_first=rows_first[1])
     return picture
 
 
@@ -120,11 +121,13 @@ def test_sizes_and_pixels(size: tuple[int, int], shrunk: tuple[int, int], scaled
 
 @settings(max_examples=10, deadline=None)
 @given(width=st.integers(8, 700), height=st.integers(8, 700), seed=st.integers(0, 5))
+@example(width=8, height=626, seed=0)  # 6x489, then 336x490: Pillow 13 takes another side first in each step
 def test_any_size_to_the_pixel_and_only_once(width: int, height: int, seed: int) -> None:
-    """Which side Pillow resamples first depends on its version and on the sides; bicubic are both."""
+    """Which side Pillow resamples first in a step depends on its version and on the sides; bicubic are both."""
     frame = drawn(width, height, seed)
     prepared = prepare_frame(frame)
-    assert any(np.array_equal(prepared, written_rule(frame, rows_first=order)) for order in (True, False))
+    orders = product((True, False), repeat=2)
+    assert any(np.array_equal(prepared, written_rule(frame, rows_first=order)) for order in orders)
     np.testing.assert_array_equal(prepare_frame(prepared), prepared)
 
 
