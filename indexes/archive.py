@@ -33,7 +33,7 @@ from indexes.paths import Layout, feature_values_name
 from indexes.place import is_remote, local_folder
 from indexes.reader import ArchiveReader
 from indexes.timeline_file import timeline_from_bytes, timeline_hash, timeline_to_bytes
-from indexes.vectors import hash_vectors, round_vectors
+from indexes.vectors import checksum_vectors, hash_vectors, is_hash_of, round_vectors
 from indexes.whereabouts import is_there
 
 __all__ = ["Archive", "check_parts"]
@@ -151,6 +151,7 @@ class Archive(ArchiveReader):
             status=status or ("partial" if timeline.missing else "done"),
             note=note,
             vectors_hash=vectors_digest,
+            vectors_checksum=checksum_vectors(rounded),
             timeline_hash=timeline_digest,
             created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             hybrid_version=__version__,
@@ -466,7 +467,8 @@ def check_parts(manifest: Manifest, *, timeline: bytes, vectors: Float32Array) -
         InputError: timeline or vectors are not those of the manifest, or it contradicts itself.
     """
     rounded = round_vectors(vectors)
-    if hash_vectors(rounded) != manifest.vectors_hash or rounded.shape != (manifest.frames, manifest.dimension):
+    fitting = all(is_hash_of(rounded, known) for known in manifest.vectors_hashes)
+    if not fitting or rounded.shape != (manifest.frames, manifest.dimension):
         raise InputError(f"the vectors are not those of the manifest of video {manifest.video_id}")
     if timeline_hash(timeline) != manifest.timeline_hash:
         raise InputError(f"the timeline is not that of the manifest of video {manifest.video_id}")

@@ -122,7 +122,7 @@ def _implausible(archive: ArchiveReader, manifest: Manifest, hits: Hits) -> str 
     if not abs(float(hits.similarities[0])) <= _LARGEST_COSINE:
         return f"its vectors are damaged: a similarity of {hits.similarities[0]:g} cannot be; {remedy}"
     current = archive.require(manifest.video_id)
-    if not archive.store.is_intact(current.key, current.vectors_hash):
+    if not archive.store.is_intact(current.key, current.quickest_hash):
         return f"its vectors are damaged: their content is not what was written; {remedy}"
     return None
 

@@ -110,8 +110,9 @@ class VectorStore(ABC):
             key: which vectors.
             query: float32 [D].
             top: at least 1.
-            vectors_hash: what :meth:`write` returned; vectors that are read from disk for this search
-                are compared with it, so that damage is never an answer.
+            vectors_hash: what :meth:`write` returned, or :func:`indexes.vectors.checksum_vectors` of the
+                same; vectors that are read from disk for this search are compared with it, so that
+                damage is never an answer.
 
         Raises:
             InputError: wrong shape or dtype, or ``top`` below 1.
@@ -186,8 +187,8 @@ class VectorStore(ABC):
         """
 
     @abstractmethod
-    def check(self, key: VectorKey, vectors_hash: str) -> tuple[int, int]:
-        """Compare every stored byte of a key with what :meth:`write` returned; rows, and values a row.
+    def check(self, key: VectorKey, *vectors_hashes: str) -> tuple[int, int]:
+        """Compare every stored byte of a key with hashes as for :meth:`search`; rows, and values a row.
 
         Raises:
             IndexDamagedError: it differs, or is gone.

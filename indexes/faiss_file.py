@@ -25,7 +25,7 @@ from indexes.base import Found, Scored, VectorKey, VectorStore, check_video_id
 from indexes.faiss_scan import MappedFiles, scan_files
 from indexes.faiss_score import score_rows
 from indexes.kept import DEFAULT_CACHE_BYTES, Kept
-from indexes.vectors import Float16Array, check_hash, check_query, hash_vectors, rank, round_vectors
+from indexes.vectors import Float16Array, check_hash, check_query, hash_vectors, is_hash_of, rank, round_vectors
 
 __all__ = ["FaissStore"]
 
@@ -114,7 +114,7 @@ class FaissStore(VectorStore):
             return 0
         return int(self._open(key).ntotal)
 
-    def check(self, key: VectorKey, vectors_hash: str) -> tuple[int, int]:
+    def check(self, key: VectorKey, *vectors_hashes: str) -> tuple[int, int]:
         path = self.path(key)
         try:
             stored = path.read_bytes()
@@ -123,7 +123,7 @@ class FaissStore(VectorStore):
         index = _read_index(path)
         rounded = _view(index)
         # The header is not part of the hash; but the bytes follow from the vectors.
-        if hash_vectors(rounded) != vectors_hash or _to_bytes(rounded) != stored:
+        if not all(is_hash_of(rounded, known) for known in vectors_hashes) or _to_bytes(rounded) != stored:
             raise IndexDamagedError(f"{path}: its content is not what was written")
         rows, values = rounded.shape
         return rows, values
@@ -132,7 +132,7 @@ class FaissStore(VectorStore):
         index = self._mapped.take(key)
         # The index is another object once the file was replaced.
         if self._intact.get(key) is not index:
-            if hash_vectors(_view(index)) != vectors_hash:
+            if not is_hash_of(_view(index), vectors_hash):
                 return False
             self._intact[key] = index
         return True

@@ -37,7 +37,16 @@ from indexes.kept import Kept
 from indexes.lance_scan import scan_table
 from indexes.lance_score import FirstRows, score_rows
 from indexes.lance_upkeep import FRAGMENTS_BEFORE_COMPACTION, REWRITTEN, retention
-from indexes.vectors import Float16Array, check_hash, check_query, hash_vectors, rank, round_vectors, similarities
+from indexes.vectors import (
+    Float16Array,
+    check_hash,
+    check_query,
+    hash_vectors,
+    is_hash_of,
+    rank,
+    round_vectors,
+    similarities,
+)
 
 __all__ = ["LanceStore", "line_of"]
 
@@ -161,11 +170,11 @@ class LanceStore(VectorStore):
         with self._reading(f"video {key.video_id}"):
             return sum(int(table.count_rows(_filter(key))) for _, table in self._all_tables())
 
-    def check(self, key: VectorKey, vectors_hash: str) -> tuple[int, int]:
+    def check(self, key: VectorKey, *vectors_hashes: str) -> tuple[int, int]:
         fresh = self._fresh()  # without what this one has in memory
         try:
             rounded = fresh._read(key)
-            if hash_vectors(rounded) != vectors_hash:
+            if not all(is_hash_of(rounded, known) for known in vectors_hashes):
                 raise IndexDamagedError(f"{self._place(key)}: the vectors are not what was written")
         finally:
             fresh.close()
@@ -175,7 +184,7 @@ class LanceStore(VectorStore):
     def is_intact(self, key: VectorKey, vectors_hash: str) -> bool:
         versions = self._versions(key)
         if self._intact.get(key) != (versions, vectors_hash):
-            if hash_vectors(self._read(key)) != vectors_hash:
+            if not is_hash_of(self._read(key), vectors_hash):
                 return False
             self._intact[key] = (versions, vectors_hash)
         return True

@@ -128,6 +128,7 @@ class Manifest(_Value):
         status: ``partial`` if the video could not be read to its end or has missing samples.
         note: what else should be known, or None.
         vectors_hash: see :func:`indexes.vectors.hash_vectors`.
+        vectors_checksum: see :func:`indexes.vectors.checksum_vectors`; early versions wrote none.
         timeline_hash: BLAKE3 of the timeline file, 32 hexadecimal digits.
         created_at: UTC, ISO 8601.
         hybrid_version: version of the writer.
@@ -147,6 +148,7 @@ class Manifest(_Value):
     status: IndexStatus
     note: str | None = None
     vectors_hash: str = Field(pattern=HEXADECIMAL)
+    vectors_checksum: str | None = Field(default=None, pattern=r"^xxh3:[0-9a-f]{32}$")
     timeline_hash: str = Field(pattern=HEXADECIMAL)
     created_at: str
     hybrid_version: str
@@ -156,6 +158,16 @@ class Manifest(_Value):
     def key(self) -> VectorKey:
         """The name of the vectors in the store."""
         return VectorKey(self.video_id, self.generation)
+
+    @property
+    def vectors_hashes(self) -> tuple[str, ...]:
+        """All hashes of the vectors, the quickest one to compute last."""
+        return (self.vectors_hash,) if self.vectors_checksum is None else (self.vectors_hash, self.vectors_checksum)
+
+    @property
+    def quickest_hash(self) -> str:
+        """What vectors are compared with whenever they are opened."""
+        return self.vectors_hashes[-1]
 
     def to_bytes(self) -> bytes:
         """The content of the manifest file: JSON, UTF-8, with a digest of all the rest."""

@@ -200,7 +200,7 @@ class ArchiveReader:
                     f"query is {query.dtype} {list(query.shape)}; the vectors of video {manifest.video_id} "
                     f"have {manifest.dimension} values: was it indexed with another encoder?"
                 )
-            return self.store.search(manifest.key, query, top, vectors_hash=manifest.vectors_hash)
+            return self.store.search(manifest.key, query, top, vectors_hash=manifest.quickest_hash)
 
         return self._with_current(video, action)
 
@@ -212,7 +212,7 @@ class ArchiveReader:
             IndexDamagedError: the vectors are gone, cannot be read, or are not what was written.
         """
         return self._with_current(
-            video, lambda manifest: self.store.read(manifest.key, vectors_hash=manifest.vectors_hash)
+            video, lambda manifest: self.store.read(manifest.key, vectors_hash=manifest.quickest_hash)
         )
 
     def verify(self, video_id: str) -> Manifest:
@@ -230,7 +230,7 @@ class ArchiveReader:
             fault = manifest.fault(self._read_timeline(manifest))
             if fault is not None:
                 raise IndexDamagedError(f"video {video_id}: {fault}")
-            rows, values = self.store.check(manifest.key, manifest.vectors_hash)
+            rows, values = self.store.check(manifest.key, *manifest.vectors_hashes)
             if (rows, values) != (manifest.frames, manifest.dimension):
                 raise IndexDamagedError(
                     f"video {video_id}: the manifest says {manifest.frames} vectors of {manifest.dimension} values; "

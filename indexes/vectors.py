@@ -5,13 +5,26 @@ from __future__ import annotations
 import blake3
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from hybrid.errors import IndexDamagedError, InputError
 from hybrid.values import Float32Array, Hits
 
-__all__ = ["Float16Array", "check_hash", "check_query", "hash_vectors", "rank", "round_vectors", "similarities"]
+__all__ = [
+    "Float16Array",
+    "check_hash",
+    "check_query",
+    "checksum_vectors",
+    "hash_vectors",
+    "is_hash_of",
+    "rank",
+    "round_vectors",
+    "similarities",
+]
 
 Float16Array = npt.NDArray[np.float16]
+
+_CHECKSUM = "xxh3:"
 
 
 def round_vectors(vectors: Float32Array) -> Float16Array:
@@ -38,9 +51,34 @@ def hash_vectors(rounded: Float16Array) -> str:
     """BLAKE3 of shape and little-endian float16 values, 32 hexadecimal digits."""
     # By several threads, which an hour's vectors are worth (0.6 ms by one); short ones are hashed by one anyway.
     digest = blake3.blake3(max_threads=blake3.blake3.AUTO)
-    digest.update(f"float16 {rounded.shape[0]} {rounded.shape[1]}\n".encode())
-    digest.update(np.ascontiguousarray(rounded, dtype="<f2").data.cast("B"))
+    digest.update(_shape_line(rounded))
+    digest.update(_bytes_of(rounded))
     return digest.hexdigest(length=16)
+
+
+def checksum_vectors(rounded: Float16Array) -> str:
+    """XXH3 (128 bits) of the same bytes as :func:`hash_vectors`: ``xxh3:`` and 32 hexadecimal digits.
+
+    It finds what accidents do, which is all that is looked for whenever a video is opened, and takes
+    a tenth of the time or less (an hour's vectors: 0.1 ms; the search itself 0.4).
+    """
+    digest = xxhash.xxh3_128(_shape_line(rounded))
+    digest.update(_bytes_of(rounded))
+    return _CHECKSUM + digest.hexdigest()
+
+
+def _shape_line(rounded: Float16Array) -> bytes:
+    return f"float16 {rounded.shape[0]} {rounded.shape[1]}\n".encode()
+
+
+def _bytes_of(rounded: Float16Array) -> memoryview:
+    return np.ascontiguousarray(rounded, dtype="<f2").data.cast("B")
+
+
+def is_hash_of(rounded: Float16Array, vectors_hash: str) -> bool:
+    """Whether vectors have this hash, of :func:`hash_vectors` or of :func:`checksum_vectors`."""
+    of_vectors = checksum_vectors if vectors_hash.startswith(_CHECKSUM) else hash_vectors
+    return of_vectors(rounded) == vectors_hash
 
 
 def check_hash(rounded: Float16Array, vectors_hash: str | None, *, where: str) -> None:
@@ -49,7 +87,7 @@ def check_hash(rounded: Float16Array, vectors_hash: str | None, *, where: str) -
     Raises:
         IndexDamagedError: they have another hash.
     """
-    if vectors_hash is not None and hash_vectors(rounded) != vectors_hash:
+    if vectors_hash is not None and not is_hash_of(rounded, vectors_hash):
         raise IndexDamagedError(f"{where}: the vectors are not what was written")
 
 

@@ -16,7 +16,7 @@ from hybrid.errors import IndexDamagedError, InputError
 from hybrid.values import Hits
 from indexes.base import BACKENDS, VectorKey, VectorStore
 from indexes.stores import open_store
-from indexes.vectors import hash_vectors, round_vectors
+from indexes.vectors import checksum_vectors, hash_vectors, round_vectors
 
 Vectors = npt.NDArray[np.float32]
 
@@ -349,10 +349,14 @@ def test_close_may_be_called_twice_and_the_store_used_after_it(store: VectorStor
     assert store.count(KEY) == 3
 
 
-def test_other_vectors_than_were_written_are_no_answer(store: VectorStore) -> None:
+@pytest.mark.parametrize("kind", ["what write returned", "checksum"])
+def test_other_vectors_than_were_written_are_no_answer(store: VectorStore, kind: str) -> None:
     block, other = unit_vectors(12, 16, 1), unit_vectors(12, 16, 2)
     query = unit_vectors(1, 16, 3)[0]
-    wanted = store.write(KEY, block)
+    returned = store.write(KEY, block)
+    wanted = checksum_vectors(round_vectors(block)) if kind == "checksum" else returned
+    assert store.check(KEY, returned, wanted) == (12, 16)
+    assert store.is_intact(KEY, wanted)
     store.write(VectorKey("ab", "02"), other)  # so that a store of one table has something else in it
     assert_exact(store.search(KEY, query, 5, vectors_hash=wanted), block, query, 5)
     # Also if they are in memory by now, and if nobody asked for a comparison before.
@@ -364,6 +368,9 @@ def test_other_vectors_than_were_written_are_no_answer(store: VectorStore) -> No
     ):
         with pytest.raises(IndexDamagedError, match="not what was written"):
             look()
+    with pytest.raises(IndexDamagedError, match="not what was written"):
+        store.check(KEY, store.write(KEY, other), wanted)
+    assert not store.is_intact(KEY, wanted)
     np.testing.assert_array_equal(store.read(KEY), as_stored(other))
 
 

@@ -8,13 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 from archive_samples import some_index, video_id
 
 from indexes.archive import Archive
 from indexes.base import BackendName
 
-V1 = Path(__file__).resolve().parent.parent / "data" / "archives" / "v1"
+ARCHIVES = Path(__file__).resolve().parent.parent / "data" / "archives"
+V1 = ARCHIVES / "v1"
 EXPECTED = json.loads((V1 / "expected.json").read_text())
+
+
+FORMS = ["v1", "v1-checksum"]
+"""Of version 1: the first, and the one whose manifests also hold a checksum that is quick to compute."""
 
 
 def bytes_below(folder: Path) -> dict[str, bytes]:
@@ -36,18 +42,22 @@ def assert_answers(archive: Archive) -> None:
         assert [gap.ordinal for gap in timeline.missing] == [manifest.frames - 1]
 
 
-def test_version_1_opens_and_answers_and_reading_changes_nothing(tmp_path: Path, backend: BackendName) -> None:
-    folder = shutil.copytree(V1 / backend, tmp_path / "archive")
+@pytest.mark.parametrize("form", FORMS)
+def test_version_1_opens_and_answers_and_reading_changes_nothing(
+    tmp_path: Path, backend: BackendName, form: str
+) -> None:
+    folder = shutil.copytree(ARCHIVES / form / backend, tmp_path / "archive")
     before = bytes_below(folder)
     with Archive.open(folder, create=False) as archive:
         assert archive.backend == backend
         assert sorted(manifest.video_id for manifest in archive.manifests()) == sorted(EXPECTED)
         assert_answers(archive)
-    assert bytes_below(folder) == before == bytes_below(V1 / backend)
+    assert bytes_below(folder) == before == bytes_below(ARCHIVES / form / backend)
 
 
-def test_version_1_can_be_written_to(tmp_path: Path, backend: BackendName) -> None:
-    folder = shutil.copytree(V1 / backend, tmp_path / "archive")
+@pytest.mark.parametrize("form", FORMS)
+def test_version_1_can_be_written_to(tmp_path: Path, backend: BackendName, form: str) -> None:
+    folder = shutil.copytree(ARCHIVES / form / backend, tmp_path / "archive")
     with Archive.open(folder) as archive:
         archive.commit(video_id(5), **some_index(5, dimension=8))
         archive.commit(video_id(6), **some_index(6, dimension=12))
@@ -57,6 +67,14 @@ def test_version_1_can_be_written_to(tmp_path: Path, backend: BackendName) -> No
         assert len(list(archive.store.keys(replaced))) == 1
         for manifest in archive.manifests():
             archive.verify(manifest.video_id)
+
+
+def test_the_checksum_is_what_the_format_says(backend: BackendName) -> None:
+    with Archive.open(ARCHIVES / "v1-checksum" / backend, create=False) as archive:
+        for manifest in archive.manifests():
+            stored = archive.read(manifest).astype("<f2").tobytes()
+            line = f"float16 {manifest.frames} {manifest.dimension}\n".encode()
+            assert manifest.vectors_checksum == f"xxh3:{xxhash.xxh3_128_hexdigest(line + stored)}"
 
 
 def test_todays_faiss_vectors_and_timelines_are_version_1s_byte_by_byte(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Made the archives in ``v1/``: one of each backend, and ``expected.json`` with what they answer.
 
+And those in ``v1-checksum/``, of the same content, once manifests held ``vectors_checksum``.
+
 They stand for every archive that users have on disk, so they are never made anew: a later version
 of hybrid must open these very bytes. This script says what they are. To run it (in another folder):
 
