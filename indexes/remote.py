@@ -29,7 +29,7 @@ from hybrid.values import Timeline
 from indexes.archive import Archive
 from indexes.atomic import make_folder, remove_file, write_atomically
 from indexes.base import BackendName, VectorStore, check_video_id
-from indexes.header import Header, new_header, read_header
+from indexes.header import Header, new_header, parse_header
 from indexes.leases import Lease, Leases
 from indexes.manifest import Manifest
 from indexes.objects import Objects
@@ -91,7 +91,8 @@ def _fetch_header(objects: Objects, layout: Layout) -> Header | None:
         layout.header.unlink(missing_ok=True)
         return None
     write_atomically(layout.header, found.data)
-    return read_header(layout)
+    # Not what the file holds now: another process may have asked before there was an archive, and delete it.
+    return parse_header(found.data, where=f"{objects.uri}/archive.json")
 
 
 def _create(objects: Objects, layout: Layout, *, create: bool) -> Header:
@@ -101,6 +102,11 @@ def _create(objects: Objects, layout: Layout, *, create: bool) -> Header:
             "--backend lancedb"
         )
     if not objects.is_empty():
+        # The header is an archive's first object, so whatever another opener put there since we asked for one
+        # came after it.
+        made = _fetch_header(objects, layout)
+        if made is not None:
+            return made
         raise ArchiveFormatError(
             f"{objects.uri}: no archive, but other objects lie below this prefix; choose another prefix"
         )

@@ -17,14 +17,17 @@ from hybrid.errors import (
     VideoNotIndexedError,
 )
 from hybrid.values import Timeline
+from indexes import remote
 from indexes.archive import Archive
 from indexes.archive_search import search_archive_vectors
 from indexes.care import compact_archive, take_stock
 from indexes.checkup import check_up
 from indexes.failures import Attempt, Failure, failures, forget_failure, known_failure, remember_failure
+from indexes.header import Header
 from indexes.leases import Leases
 from indexes.manifest import Source
 from indexes.objects import ObjectInfo, Objects
+from indexes.paths import Layout
 from indexes.remote import RemoteArchive
 from indexes.transfer import copy_index, export_index, import_index, read_export
 from tests.indexes.archive_samples import some_config, some_index, unit_vectors, video_id
@@ -233,6 +236,41 @@ def test_only_where_it_can_be(uri: str) -> None:
         Archive.open(uri)
     with pytest.raises(ArchiveError, match="no such bucket"):
         Archive.open("s3://there-is-none/videos")
+
+
+@pytest.mark.parametrize("done", ["tried out", "made", "filled"])
+def test_an_archive_made_while_an_opener_looks_is_no_foreign_prefix(
+    uri: str, monkeypatch: pytest.MonkeyPatch, done: str
+) -> None:
+    """What another opener has done between our look for a header and our look at what else is there."""
+    look = remote._first_contact
+
+    def made_meanwhile(objects: Objects, layout: Layout) -> Header | None:
+        found = look(objects, layout)
+        monkeypatch.setattr(remote, "_first_contact", look)
+        if done == "tried out":
+            objects.put(".tmp-0123456789abcdef", b"1")
+            return found
+        with Archive.open(uri) as other:
+            if done == "filled":
+                other.commit(ONE, **some_index(1))
+        return found
+
+    monkeypatch.setattr(remote, "_first_contact", made_meanwhile)
+    with Archive.open(uri) as archive:
+        assert [manifest.video_id for manifest in archive.manifests()] == [ONE] * (done == "filled")
+
+
+def test_a_header_whose_copy_another_process_deletes_counts(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one asked before there was an archive, and clears its copy away after this one wrote it."""
+    write = remote.write_atomically
+
+    def deleted_at_once(path: Path, data: bytes) -> None:
+        write(path, data)
+        path.unlink()
+
+    monkeypatch.setattr(remote, "write_atomically", deleted_at_once)
+    Archive.open(uri).close()
 
 
 def test_a_store_that_cannot_be_reached(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
