@@ -283,6 +283,27 @@ def test_a_video_whose_reading_gets_stuck_is_given_up(
     assert no_worker_is_left()
 
 
+def test_a_worker_that_nobody_listened_to_is_not_stuck(
+    clips: list[Path], recipe: EngineRecipe, forked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parent was stopped, or had much to do: meanwhile the worker did its work, and said so."""
+    for stage in ("hash", "open"):
+        monkeypatch.setitem(_WATCHED, stage, 100.0)
+    waited = []
+
+    def at(video: str, stage: str) -> None:
+        if stage == "embed":
+            waited.append(video)
+            time.sleep(1.6)
+            with Archive.open(recipe.archive) as archive:
+                while not list(archive.manifests()):
+                    time.sleep(0.05)
+
+    summary = index_in_workers(recipe, clips[:1], Listener(at), workers=1, stall_seconds=1.5)
+    assert waited
+    assert [outcome.status for outcome in summary.outcomes] == ["done"]
+
+
 def test_a_large_file_may_be_read_for_long() -> None:
     crew = _Crew(EngineRecipe("a", Settings()), [], Listener(), 1, 600.0)
     worker = _Worker(0, None, None, task=_Task(Path("a.mp4")), size_bytes=10**12)  # type: ignore[arg-type]
