@@ -19,7 +19,7 @@ __all__ = ["DEFAULT_BACKEND", "Header", "new_header", "open_header", "parse_head
 
 DEFAULT_BACKEND: BackendName = "faiss"
 
-_CREATION_TIMEOUT_SECONDS = 10.0
+_CREATION_TIMEOUT_SECONDS = 60.0
 
 
 class Header(BaseModel):
