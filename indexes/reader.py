@@ -273,6 +273,15 @@ class ArchiveReader:
                     found.append(listed)
         return found
 
+    def is_intact(self, video_id: str) -> bool:
+        """Whether the vectors that a search of a video reads now are those that were committed.
+
+        Raises:
+            VideoNotIndexedError: it is not indexed.
+            IndexDamagedError: they are gone or cannot be read.
+        """
+        return self._with_current(video_id, lambda manifest: self.store.is_intact(manifest.key, manifest.vectors_hash))
+
     def verify_features(self, video_id: str) -> int:
         """Compare every stored feature of a video with its digest; how many there are.
 
@@ -283,8 +292,10 @@ class ArchiveReader:
             IndexDamagedError: something is gone or not what was written.
         """
         manifest, count = self.require(video_id), 0
-        for path in self._layout.feature_lists(video_id):
-            stored = open_features(path, rows=manifest.frames, frames=frames_key(manifest))
+        frames = frames_key(manifest)
+        # Those of other frames count for nothing: the index was replaced just now, or its writer was killed.
+        for path in self._layout.feature_lists(video_id, frames):
+            stored = open_features(path, rows=manifest.frames, frames=frames)
             if stored is None:
                 continue
             with contextlib.closing(stored):
