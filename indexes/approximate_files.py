@@ -35,6 +35,7 @@ GONE = (0, 0, 0)
 
 _META = "hybrid_approximate"
 _DIGITS = 8
+_TRIES = 20
 _SUFFIX = ".safetensors"
 
 
@@ -186,7 +187,7 @@ class ApproximateFiles:
 
     def write_queries(self, encoder: str, queries: Float32Array) -> None:
         """Store sample queries of an encoder (its key), for measuring recall."""
-        write_atomically(self.folder / f"queries-{encoder}{_SUFFIX}", _save({"queries": queries}, {}))
+        self._put(f"queries-{encoder}{_SUFFIX}", _save({"queries": queries}, {}))
 
     def queries(self, encoder: str) -> Float32Array | None:
         """The sample queries of an encoder: float32 [Q, D]; None if there are none that can be read."""
@@ -198,7 +199,7 @@ class ApproximateFiles:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Store a small note."""
-        write_atomically(self.folder / name, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+        self._put(name, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
 
     def json(self, name: str) -> dict[str, Any] | None:
         """A small note; None if there is none that can be read."""
@@ -219,6 +220,14 @@ class ApproximateFiles:
     def remove(self, name: str) -> None:
         """Delete a file; no error if there is none."""
         remove_file(self.folder / name)
+
+    def _put(self, name: str, data: bytes) -> None:
+        """Write a file without the lock: another process may clean up meanwhile, and then it is written again."""
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(FileNotFoundError):
+                write_atomically(self.folder / name, data)
+                return
+        write_atomically(self.folder / name, data)
 
     def clean(self) -> None:
         """Make the folder, and delete what killed writers left. Under the lock only."""

@@ -121,8 +121,7 @@ def _implausible(archive: ArchiveReader, manifest: Manifest, hits: Hits) -> str 
     remedy = f"look closer with: hybrid verify --archive {archive.place}"
     if not abs(float(hits.similarities[0])) <= _LARGEST_COSINE:
         return f"its vectors are damaged: a similarity of {hits.similarities[0]:g} cannot be; {remedy}"
-    current = archive.require(manifest.video_id)
-    if not archive.store.is_intact(current.key, current.quickest_hash):
+    if not archive.is_intact(manifest.video_id):
         return f"its vectors are damaged: their content is not what was written; {remedy}"
     return None
 

@@ -79,7 +79,8 @@ def _check(archive: ArchiveReader, layout: Layout, video_id: str) -> Finding:
     try:
         manifest = archive.manifest(video_id)
         if manifest is None:
-            return _without_manifest(archive, layout, video_id)
+            found = _without_manifest(archive, layout, video_id)
+            return _check(archive, layout, video_id) if found is None else found
         path = manifest.source.path
         manifest = archive.verify(video_id)
         features = archive.verify_features(video_id)
@@ -90,9 +91,14 @@ def _check(archive: ArchiveReader, layout: Layout, video_id: str) -> Finding:
     return Finding(video_id, path, "sound", frames=manifest.frames, features=features)
 
 
-def _without_manifest(archive: ArchiveReader, layout: Layout, video_id: str) -> Finding:
+def _without_manifest(archive: ArchiveReader, layout: Layout, video_id: str) -> Finding | None:
+    """What to say of a video that had no manifest; None if a writer has come to its end since, and it has one now."""
     if (layout.pending / video_id).exists():
         return Finding(video_id, None, "unfinished", "it is being written, or its writer was killed")
+    if archive.manifest(video_id) is not None:
+        return None
+    if not layout.video(video_id).exists():
+        return Finding(video_id, None, "unfinished", "it was removed while it was looked at")
     return Finding(
         video_id,
         None,

@@ -113,20 +113,22 @@ def open_features(path: Path, *, rows: int, frames: str) -> StoredFeatures | Non
     Raises:
         IndexDamagedError: list or values cannot be read, or are those of other frames.
     """
-    try:
-        # In this order: a list that is replaced in between is then taken for old, and read again.
-        listing, data = _status(path), path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as exc:
-        raise IndexDamagedError(f"{path}: cannot be read: {exc.strerror}") from exc
-    listed = read_list(data, where=str(path))
-    _check(listed, path, rows=rows, frames=frames)
-    values = path.with_name(listed.values_name)
-    try:
-        return StoredFeatures(listed, values, (listing, _status(values)))
-    except (OSError, ValueError) as exc:
-        raise IndexDamagedError(f"{values}: cannot be read: {exc}") from exc
+    while True:
+        try:
+            # In this order: a list that is replaced in between is then taken for old, and read again.
+            listing, data = _status(path), path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise IndexDamagedError(f"{path}: cannot be read: {exc.strerror}") from exc
+        listed = read_list(data, where=str(path))
+        _check(listed, path, rows=rows, frames=frames)
+        values = path.with_name(listed.values_name)
+        try:
+            return StoredFeatures(listed, values, (listing, _status(values)))
+        except (OSError, ValueError) as exc:
+            if _is_still(path, listing):  # or else a writer has deleted list and values, or replaced both
+                raise IndexDamagedError(f"{values}: cannot be read: {exc}") from exc
 
 
 def stamp_of(path: Path, values: Path) -> Stamp | None:
@@ -140,6 +142,13 @@ def stamp_of(path: Path, values: Path) -> Stamp | None:
 def _status(path: Path) -> tuple[int, int, int]:
     status = os.stat(path)
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _is_still(path: Path, status: tuple[int, int, int]) -> bool:
+    try:
+        return _status(path) == status
+    except OSError:
+        return False
 
 
 def _check(listed: FeatureList, path: Path, *, rows: int, frames: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -16,11 +15,11 @@ from indexes.manifest import FORMAT_VERSION
 from indexes.paths import Layout
 from indexes.stores import check_backend
 
-__all__ = ["DEFAULT_BACKEND", "Header", "new_header", "open_header", "read_header"]
+__all__ = ["DEFAULT_BACKEND", "Header", "new_header", "open_header", "parse_header", "read_header"]
 
 DEFAULT_BACKEND: BackendName = "faiss"
 
-_CREATION_TIMEOUT_SECONDS = 10.0
+_CREATION_TIMEOUT_SECONDS = 60.0
 
 
 class Header(BaseModel):
@@ -78,24 +77,37 @@ def read_header(layout: Layout) -> Header | None:
         return None
     except OSError as exc:
         raise ArchiveError(f"{path}: cannot be read: {exc.strerror}") from exc
-    _check_version(path, data)
+    return parse_header(data, where=str(path))
+
+
+def parse_header(data: bytes, *, where: str) -> Header:
+    """The header that a file's content is.
+
+    Args:
+        data: content of the file.
+        where: its path, for the error.
+
+    Raises:
+        ArchiveFormatError: it is no header, or one of a newer format.
+    """
+    _check_version(where, data)
     try:
         return Header.model_validate_json(data)
     except ValidationError as exc:
-        raise ArchiveFormatError(f"{path}: not the header of an archive: {exc.errors()[0]['msg']}") from exc
+        raise ArchiveFormatError(f"{where}: not the header of an archive: {exc.errors()[0]['msg']}") from exc
 
 
-def _check_version(path: Path, data: bytes) -> None:
+def _check_version(where: str, data: bytes) -> None:
     """Before the rest is looked at: a newer format may have any other fields."""
     try:
         version = json.loads(data)["format_version"]
     except (ValueError, KeyError, TypeError) as exc:
-        raise ArchiveFormatError(f"{path}: not the header of an archive: no format version in it") from exc
+        raise ArchiveFormatError(f"{where}: not the header of an archive: no format version in it") from exc
     if not isinstance(version, int) or version < 1:
-        raise ArchiveFormatError(f"{path}: format version is {version!r}; it must be a number from 1 on")
+        raise ArchiveFormatError(f"{where}: format version is {version!r}; it must be a number from 1 on")
     if version > FORMAT_VERSION:
         raise ArchiveFormatError(
-            f"{path}: format version is {version}, and hybrid {__version__} reads up to {FORMAT_VERSION}; "
+            f"{where}: format version is {version}, and hybrid {__version__} reads up to {FORMAT_VERSION}; "
             "run: pip install --upgrade hybrid"
         )
 

@@ -278,16 +278,27 @@ class LanceStore(VectorStore):
         found: list[tuple[int, Any]] = []
         for dimension in self._dimensions():
             if dimension not in self._tables:
-                name = f"frames_{dimension}"
-                try:
-                    self._tables[dimension] = self._connect().open_table(name)
-                except ValueError as exc:
-                    if "not found" not in str(exc) or not self._is_unmade(name):
-                        place = f"{self._name}/{name}.lance"
-                        raise IndexDamagedError(f"{place}: LanceDB cannot open this table: {line_of(exc)}") from exc
+                table = self._open_table(f"frames_{dimension}")
+                if table is None:
                     continue
+                self._tables[dimension] = table
             found.append((dimension, self._tables[dimension]))
         return found
+
+    def _open_table(self, name: str) -> Any:
+        """A table that is there; None if its creation was not finished."""
+        for tries_left in (1, 0):
+            try:
+                return self._connect().open_table(name)
+            except ValueError as exc:
+                if "not found" in str(exc):
+                    if self._is_unmade(name):
+                        return None
+                    if tries_left:  # another process may have made it since
+                        continue
+                place = f"{self._name}/{name}.lance"
+                raise IndexDamagedError(f"{place}: LanceDB cannot open this table: {line_of(exc)}") from exc
+        raise AssertionError  # pragma: no cover (the last turn returns or raises)
 
     def _dimensions(self) -> list[int]:
         """Of the tables that are there, in the order of their names."""

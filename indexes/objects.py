@@ -19,6 +19,7 @@ __all__ = ["ObjectInfo", "Objects", "StoredObject"]
 
 _RETRIES: Any = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}
 _GONE = (FileNotFoundError,)
+_TRIAL = ".tmp-"
 
 
 class StoredObject(NamedTuple):
@@ -123,12 +124,12 @@ class Objects:
         return dict(self._listed(prefix))
 
     def is_empty(self) -> bool:
-        """Whether there is nothing below the URI.
+        """Whether there is nothing below the URI; what :meth:`obeys_conditions` tries out there does not count.
 
         Raises:
             ArchiveUnreachableError: the store cannot be read.
         """
-        return next(self._listed(""), None) is None
+        return all(name.startswith(_TRIAL) for name, _ in self._listed(""))
 
     def obeys_conditions(self) -> bool:
         """Whether the store refuses what a conditional write forbids. Leaves nothing behind.
@@ -136,7 +137,7 @@ class Objects:
         Raises:
             ArchiveUnreachableError: the store cannot be read or written.
         """
-        name = f".tmp-{secrets.token_hex(8)}"
+        name = f"{_TRIAL}{secrets.token_hex(8)}"
         try:
             version = self.create(name, b"1")
             refused = self.create(name, b"2") is None

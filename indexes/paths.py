@@ -78,9 +78,9 @@ class Layout:
         """The list of features under one spec, for the frames with this key."""
         return self.video(video_id) / feature_list_name(frames, spec)
 
-    def feature_lists(self, video_id: str) -> Iterator[Path]:
-        """Every list of features of a video, spoken for or not."""
-        yield from sorted(self.video(video_id).glob("features-*.safetensors"))
+    def feature_lists(self, video_id: str, frames: str = "*") -> Iterator[Path]:
+        """Every list of features of a video, spoken for or not; or only those for the frames with this key."""
+        yield from sorted(self.video(video_id).glob(feature_list_name(frames, "*")))
 
     def feature_values(self, video_id: str) -> Iterator[Path]:
         """Every file with the values of features, spoken for or not."""

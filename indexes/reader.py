@@ -99,8 +99,7 @@ class ArchiveReader:
             return None
         except OSError as exc:
             raise IndexDamagedError(f"{path}: cannot be read: {exc.strerror}") from exc
-        with self._remedy(video_id):
-            return parse_manifest(data, video_id=video_id, where=str(path))
+        return self._parsed(video_id, data, where=str(path))
 
     def manifests(self, *, on_damage: Callable[[str, IndexDamagedError], None] | None = None) -> Iterator[Manifest]:
         """The manifests of all indexed videos, in order of their ids.
@@ -274,6 +273,15 @@ class ArchiveReader:
                     found.append(listed)
         return found
 
+    def is_intact(self, video_id: str) -> bool:
+        """Whether the vectors that a search of a video reads now are those that were committed.
+
+        Raises:
+            VideoNotIndexedError: it is not indexed.
+            IndexDamagedError: they are gone or cannot be read.
+        """
+        return self._with_current(video_id, lambda manifest: self.store.is_intact(manifest.key, manifest.quickest_hash))
+
     def verify_features(self, video_id: str) -> int:
         """Compare every stored feature of a video with its digest; how many there are.
 
@@ -284,8 +292,10 @@ class ArchiveReader:
             IndexDamagedError: something is gone or not what was written.
         """
         manifest, count = self.require(video_id), 0
-        for path in self._layout.feature_lists(video_id):
-            stored = open_features(path, rows=manifest.frames, frames=frames_key(manifest))
+        frames = frames_key(manifest)
+        # Those of other frames count for nothing: the index was replaced just now, or its writer was killed.
+        for path in self._layout.feature_lists(video_id, frames):
+            stored = open_features(path, rows=manifest.frames, frames=frames)
             if stored is None:
                 continue
             with contextlib.closing(stored):
@@ -345,15 +355,22 @@ class ArchiveReader:
                         "by another process while it was read; ask again"
                     ) from exc
 
+    def _parsed(self, video_id: str, data: bytes, *, where: str) -> Manifest:
+        with self._remedy(video_id):
+            return parse_manifest(data, video_id=video_id, where=where)
+
     def _read_timeline(self, manifest: Manifest) -> Timeline:
-        path = self._layout.timeline(manifest.key)
-        try:
-            data = path.read_bytes()
-        except OSError as exc:
-            raise IndexDamagedError(f"{path}: the timeline of the video cannot be read: {exc.strerror}") from exc
+        path, data = self._layout.timeline(manifest.key), self._timeline_bytes(manifest)
         if timeline_hash(data) != manifest.timeline_hash:
             raise IndexDamagedError(f"{path}: its content is not what was written")
         return timeline_from_bytes(data, where=str(path))
+
+    def _timeline_bytes(self, manifest: Manifest) -> bytes:
+        path = self._layout.timeline(manifest.key)
+        try:
+            return path.read_bytes()
+        except OSError as exc:
+            raise IndexDamagedError(f"{path}: the timeline of the video cannot be read: {exc.strerror}") from exc
 
     @contextmanager
     def _remedy(self, video_id: str) -> Iterator[None]:

@@ -25,11 +25,10 @@ from hybrid.errors import (
     IndexDamagedError,
     InputError,
 )
-from hybrid.values import Timeline
 from indexes.archive import Archive
-from indexes.atomic import make_folder, remove_file, write_atomically
+from indexes.atomic import remove_file, write_atomically
 from indexes.base import BackendName, VectorStore, check_video_id
-from indexes.header import Header, new_header, read_header
+from indexes.header import Header, new_header, parse_header
 from indexes.leases import Lease, Leases
 from indexes.manifest import Manifest
 from indexes.objects import Objects
@@ -91,7 +90,8 @@ def _fetch_header(objects: Objects, layout: Layout) -> Header | None:
         layout.header.unlink(missing_ok=True)
         return None
     write_atomically(layout.header, found.data)
-    return read_header(layout)
+    # Not what the file holds now: another process may have asked before there was an archive, and delete it.
+    return parse_header(found.data, where=f"{objects.uri}/archive.json")
 
 
 def _create(objects: Objects, layout: Layout, *, create: bool) -> Header:
@@ -101,6 +101,11 @@ def _create(objects: Objects, layout: Layout, *, create: bool) -> Header:
             "--backend lancedb"
         )
     if not objects.is_empty():
+        # The header is an archive's first object, so whatever another opener put there since we asked for one
+        # came after it.
+        made = _fetch_header(objects, layout)
+        if made is not None:
+            return made
         raise ArchiveFormatError(
             f"{objects.uri}: no archive, but other objects lie below this prefix; choose another prefix"
         )
@@ -150,8 +155,10 @@ class RemoteArchive(Archive):
                 self._catalogue_writer.rewrite()
 
     def manifest(self, video_id: str) -> Manifest | None:
-        self._copy.fetch(self._copy.name_of(self._layout.manifest(video_id)))
-        return super().manifest(video_id)
+        # Not what the copy holds now: by one that is older than a commit, cleaning up would delete the new index.
+        path = self._layout.manifest(video_id)
+        data = self._copy.fetch(self._copy.name_of(path))
+        return None if data is None else self._parsed(video_id, data, where=str(path))
 
     def manifests(self, *, on_damage: Callable[[str, IndexDamagedError], None] | None = None) -> Iterator[Manifest]:
         self.refresh()
@@ -237,25 +244,21 @@ class RemoteArchive(Archive):
             raise ArchiveLockedError(f"video {video_id} in archive {self.place} is not locked by this process")
         return lease
 
-    def _read_timeline(self, manifest: Manifest) -> Timeline:
+    def _timeline_bytes(self, manifest: Manifest) -> bytes:
         path = self._layout.timeline(manifest.key)
-        if not _holds(path, manifest.timeline_hash):
-            found = self._objects.get(self._copy.name_of(path))
-            if found is None:
-                raise IndexDamagedError(f"{self.place}/{self._copy.name_of(path)}: the timeline of the video is gone")
-            make_folder(path.parent)
-            write_atomically(path, found.data)
-        return super()._read_timeline(manifest)
+        with contextlib.suppress(IndexDamagedError):
+            data = super()._timeline_bytes(manifest)
+            if timeline_hash(data) == manifest.timeline_hash:
+                return data
+        name = self._copy.name_of(path)
+        found = self._objects.get(name)
+        if found is None:
+            raise IndexDamagedError(f"{self.place}/{name}: the timeline of the video is gone")
+        self._copy.keep(name, found.data)
+        return found.data
 
     def _how_to_mend(self, video_id: str) -> str:
         return (
             f"to mend it, run: hybrid remove {video_id} --archive {self.place}, "
             f"and then: hybrid index VIDEO --archive {self.place}"
         )
-
-
-def _holds(path: Path, digest: str) -> bool:
-    try:
-        return timeline_hash(path.read_bytes()) == digest
-    except OSError:
-        return False

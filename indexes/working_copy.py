@@ -31,9 +31,10 @@ _COPIED = re.compile(r"videos/[0-9a-f]{1,64}/manifest\.json|failed/(path-)?[0-9a
 _OF_VIDEO = re.compile(r"videos/([0-9a-f]{1,64})/[^/]+")
 _MARK = re.compile(r"pending/([0-9a-f]{1,64})")
 _FETCHED_AT_ONCE = 16
-_OWNER_SECONDS = 10.0
+_OWNER_SECONDS = 60.0
+_TRIES = 20
 
-_Stamp = tuple[int, int]
+_Stamp = tuple[int, int, int]
 
 
 class WorkingCopy:
@@ -59,8 +60,12 @@ class WorkingCopy:
         """The name of the object that a path in the folder stands for."""
         return path.relative_to(self._layout.folder).as_posix()
 
-    def fetch(self, name: str) -> None:
+    def fetch(self, name: str) -> bytes | None:
         """Make one file what the store holds now; gone, if it holds none.
+
+        Returns:
+            What the store holds. The file may be another the next moment: a process that asked the store
+            before this one may come to write it after this one.
 
         Raises:
             ArchiveError: the store cannot be read, or the copy cannot be written.
@@ -71,8 +76,18 @@ class WorkingCopy:
             if found is None:
                 path.unlink(missing_ok=True)
                 self._known.pop(name, None)
-            else:
-                self._known[name] = (found.version, _settle(path, found.data))
+                return None
+            self._known[name] = (found.version, _settle(path, found.data))
+            return found.data
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Have a copy of an object whose content never changes.
+
+        Raises:
+            ArchiveError: the copy cannot be written.
+        """
+        with self._writing():
+            _settle(self._layout.folder / name, data)
 
     def refresh(self) -> int:
         """Bring all manifests, failures and marks up to date; how many files were fetched.
@@ -146,7 +161,7 @@ class WorkingCopy:
     def _remembered(self) -> dict[str, tuple[str, _Stamp]]:
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
             document = json.loads(self._memory.read_bytes())
-            return {name: (version, (size, changed)) for name, (version, (size, changed)) in document.items()}
+            return {name: (version, (file, size, time)) for name, (version, (file, size, time)) in document.items()}
         return {}
 
 
@@ -155,6 +170,15 @@ def _settle(path: Path, data: bytes) -> _Stamp:
     with contextlib.suppress(OSError), open(path, "rb") as file:
         if file.read() == data:
             return _of(os.fstat(file.fileno()))
+    # A writer of this machine cleans up in its video's folder, and whoever sees that a video was removed deletes
+    # that: what we have begun may be gone before it has its name.
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(FileNotFoundError):
+            return _write(path, data)
+    return _write(path, data)
+
+
+def _write(path: Path, data: bytes) -> _Stamp:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
     with open(temporary, "wb") as file:
@@ -174,7 +198,8 @@ def _stamp(path: Path) -> _Stamp | None:
 
 
 def _of(status: os.stat_result) -> _Stamp:
-    return status.st_size, status.st_mtime_ns
+    # Two processes may write one file within one tick of the file system's clock.
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _names(folder: Path) -> list[str]:

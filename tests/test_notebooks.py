@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ def test_there_are_notebooks() -> None:
 def test_a_notebook_runs(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
+    traitlets_config = pytest.importorskip("traitlets.config")
     kernelspec = tmp_path / "kernels" / "this-python"
     kernelspec.mkdir(parents=True)
     # The kernel must be this very interpreter, whatever kernels the machine has.
@@ -28,7 +30,15 @@ def test_a_notebook_runs(place: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     monkeypatch.setenv("HYBRID_CACHE", str(tmp_path / "cache"))
     notebook = nbformat.read(place, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=280, kernel_name="this-python").execute()
+    # Ports that were free when they were chosen need not be when the kernel listens on them; names of sockets are its
+    # own. They must be short.
+    with tempfile.TemporaryDirectory(prefix="kernel-") as sockets:
+        monkeypatch.setenv("JUPYTER_RUNTIME_DIR", sockets)
+        options = traitlets_config.Config({"KernelManager": {"transport": "ipc"}})
+        client = nbclient.NotebookClient(
+            notebook, timeout=280, startup_timeout=280, kernel_name="this-python", config=options
+        )
+        client.execute()
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in shown)
 

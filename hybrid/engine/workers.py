@@ -51,6 +51,10 @@ _SLOWEST_READ = 10e6
 """Bytes a second: for reading the whole file so much more time is given, so that a large one on a slow disk is not
 taken for stuck."""
 
+_LOOK_SECONDS = 1.0
+"""So often the workers are looked at. What lies longer between two looks was time in which this process was stopped,
+or kept from its work, and a worker may have shown any number of signs that were not seen."""
+
 _CORES_EACH = 4
 _MOST_WORKERS = 8
 _TELL_SECONDS = 0.25
@@ -160,6 +164,7 @@ class _Worker:
         begun: whether it has begun with its task.
         size_bytes: of the file that it reads, once it has said so.
         stage: of its work; the file is read first.
+        silent: for how many seconds of looking it has shown no sign of life.
     """
 
     place: int
@@ -171,7 +176,7 @@ class _Worker:
     size_bytes: int = 0
     stage: str = ""
     began: float = 0.0
-    last_sign: float = 0.0
+    silent: float = 0.0
 
 
 class _Crew:
@@ -191,12 +196,16 @@ class _Crew:
         """Until nothing is left to do."""
         for place in range(self._count):
             self._start(place)
+        looked = time.monotonic()
         while self._workers:
             sources = {worker.connection: worker for worker in self._workers.values()}
-            for ready in wait(list(sources), timeout=1.0):
+            for ready in wait(list(sources), timeout=_LOOK_SECONDS):
                 self._hear(sources[ready])  # type: ignore[index]
+            now = time.monotonic()
             for worker in list(self._workers.values()):
+                worker.silent += min(now - looked, _LOOK_SECONDS)
                 self._look_at(worker)
+            looked = now
 
     def end(self) -> None:
         """Stop all that still work: what they have committed is safe, the rest is not acknowledged."""
@@ -226,7 +235,7 @@ class _Crew:
         except (EOFError, OSError):
             self._lost(worker, None)
             return
-        worker.last_sign = time.monotonic()
+        worker.silent = 0.0
         if kind == "progress":
             name, arguments = content
             if name == "stage":
@@ -260,7 +269,7 @@ class _Crew:
                 following = self._following(task)
                 worker.following = len(following)
                 worker.begun, worker.stage, worker.size_bytes = False, "hash", 0
-                worker.began = worker.last_sign = time.monotonic()
+                worker.began, worker.silent = time.monotonic(), 0.0
                 worker.connection.send((str(task.video), following, task.wait_seconds))
                 return
             worker.connection.send(None)
@@ -278,7 +287,7 @@ class _Crew:
 
     def _look_at(self, worker: _Worker) -> None:
         patience = self._patience(worker)
-        if patience is not None and time.monotonic() - worker.last_sign > patience:
+        if patience is not None and worker.silent > patience:
             done = "decoded" if worker.stage == "embed" else "read"
             worker.process.kill()
             self._lost(worker, f"nothing of it could be {done} for {patience:.0f} s, so it was given up")

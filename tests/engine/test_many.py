@@ -128,7 +128,7 @@ def test_a_listener_that_asks_is_told_that_it_cannot(open_engine: OpenEngine, de
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    thread.join(60)
+    thread.join(200)
     assert [type(exc) for exc in ended] == [InputError]
     assert "cannot ask the model that it is listening to" in str(ended[0])
     assert engine.ask(demo_clip, QUESTIONS[1]).reply

@@ -101,17 +101,17 @@ def test_features_are_made_without_the_server(
 def test_a_server_that_is_not_there_leaves_the_coarse_answer(
     open_engine: OpenEngine, demo_clip: Path, gens_folder: Path
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    engine = open_engine(sampler=f"vllm:{url}#{gens_folder}")
-    answer = engine.ask(demo_clip, "a red circle", frames=3)
-    reason = str(stage(answer, "gens").fallback_reason)
-    assert f"no server can be reached at {url}" in reason
-    assert f"start it: vllm serve {gens_folder} --enable-mm-embeds" in reason
-    assert len(answer.frames) == 3
-    with pytest.raises(StageFailedError, match="no server can be reached"):
-        engine.ask(demo_clip, "a red circle", strict=True)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # held, so that no other process listens there, and nobody does
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        engine = open_engine(sampler=f"vllm:{url}#{gens_folder}")
+        answer = engine.ask(demo_clip, "a red circle", frames=3)
+        reason = str(stage(answer, "gens").fallback_reason)
+        assert f"no server can be reached at {url}" in reason
+        assert f"start it: vllm serve {gens_folder} --enable-mm-embeds" in reason
+        assert len(answer.frames) == 3
+        with pytest.raises(StageFailedError, match="no server can be reached"):
+            engine.ask(demo_clip, "a red circle", strict=True)
 
 
 def test_vllm_that_is_not_installed(

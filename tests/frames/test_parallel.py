@@ -99,10 +99,12 @@ def test_a_worker_that_cannot_start_is_an_error() -> None:
 
 def test_stopping_early_ends_all_threads_and_workers() -> None:
     open_workers = []
+    all_there = threading.Barrier(4, timeout=250)
 
     @contextmanager
     def worker() -> Iterator[Callable[[int], Iterator[int]]]:
         open_workers.append(1)
+        all_there.wait()  # the first item may otherwise be there before the last thread has run at all
         try:
             yield lambda job: iter(range(1000))
         finally:

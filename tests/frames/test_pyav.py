@@ -289,12 +289,13 @@ def test_an_early_stop_leaves_no_thread(clips: dict[str, Path]) -> None:
     source = PyAVSource(clips["short_gop"], Sampling(10.0), threads=4, batch_bytes=1)
     reading = source.read()
     next(reading)
-    assert len(threading.enumerate()) > len(before)
+    assert set(threading.enumerate()) - before
     reading.close()  # type: ignore[attr-defined]
-    assert set(threading.enumerate()) == before
+    # One that another test left behind may have ended meanwhile.
+    assert set(threading.enumerate()) <= before
     with pytest.raises(RuntimeError, match="consumer"):
         _fail_at_first_batch(source)
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
     assert len(read_all(source).ordinals) == 100
 
 

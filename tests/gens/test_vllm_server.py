@@ -213,14 +213,14 @@ def test_a_passing_fault_is_tried_again(server: VllmServer, make_frames: MakeFra
 
 
 def test_no_server(server: VllmServer, make_frames: MakeFrames) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    scorer: Any = load_scorer(f"vllm:{url}#{server.engine.folder}", device="cpu")
-    with pytest.raises(
-        ModelError, match=rf"no server can be reached at {url}, .* \(.*\); start it: vllm serve /.*-embeds"
-    ):
-        scorer.score(make_frames(1), "Who?")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # held, so that no other process listens there, and nobody does
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        scorer: Any = load_scorer(f"vllm:{url}#{server.engine.folder}", device="cpu")
+        with pytest.raises(
+            ModelError, match=rf"no server can be reached at {url}, .* \(.*\); start it: vllm serve /.*-embeds"
+        ):
+            scorer.score(make_frames(1), "Who?")
 
 
 def test_a_server_of_something_else(server: VllmServer, make_frames: MakeFrames) -> None:
@@ -247,15 +247,17 @@ def test_a_server_that_shows_pages(server: VllmServer, make_frames: MakeFrames, 
 def test_a_server_that_says_nothing(
     server: VllmServer, make_frames: MakeFrames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hybrid.gens.vllm.server.TIMEOUT_SECONDS", 0.5)
     monkeypatch.setattr("hybrid.gens.vllm.server.RETRIES", 0)
     scorer = through(server)
     window = scorer.encode_frames(make_frames(1))
     scorer.score_features(window, "Who?")
+    # Not before: on a busy machine a reply may take longer than this.
+    monkeypatch.setattr("hybrid.gens.vllm.server.TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(scorer._writer._client, "timeout", 0.5)
     over = threading.Event()
 
     def silent(reply: dict[str, Any]) -> dict[str, Any]:
-        over.wait(30)
+        over.wait()
         return reply
 
     server.change = silent

@@ -439,6 +439,26 @@ def test_what_another_process_adds_before_the_lock_is_free_is_kept(
     assert contents(filled) == kept
 
 
+def test_sample_queries_that_another_process_cleans_away_are_written_again(
+    filled: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the lock and deletes what has no name yet; queries are written without the lock."""
+    files, replace, cleaned = ApproximateFiles(filled.folder, DIMENSION), os.replace, []
+
+    def too_late(begun: Path, path: Path) -> None:
+        if not cleaned:
+            cleaned.append(path)
+            files.clean()
+        replace(begun, path)
+
+    monkeypatch.setattr(os, "replace", too_late)
+    files.write_queries("encoder", query_of(1)[None])
+    assert cleaned
+    found = files.queries("encoder")
+    assert found is not None
+    np.testing.assert_array_equal(found, query_of(1)[None])
+
+
 class PretendedGpu:
     """Stands for ``faiss.GpuIndexFlatIP``: as strict as that is, and scans on the processor."""
 

@@ -13,7 +13,7 @@ from hybrid.errors import InputError
 from hybrid.values import Sampling, Timeline
 from indexes.archive import Archive
 from indexes.archive_search import search_archive_vectors
-from indexes.base import BackendName
+from indexes.base import BackendName, VectorKey, VectorStore
 
 DIMENSION = 16
 TIE = 1e-6
@@ -139,6 +139,25 @@ def test_a_video_that_was_indexed_anew_meanwhile_gives_its_new_frames(archive: A
     found = search_archive_vectors(archive, manifests, anew["vectors"][5], 1)
     assert list(found.hits) == [manifests[0].video_id]
     assert found.hits[manifests[0].video_id].rows.tolist() == [5]
+
+
+def test_a_video_that_is_indexed_anew_while_its_vectors_are_compared_is_not_damaged(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.commit(video_id(1), **some_index(1))
+    manifests, kind = list(archive.manifests()), type(archive.store)
+    is_intact = kind.is_intact
+
+    def replaced_meanwhile(self: VectorStore, key: VectorKey, vectors_hash: str) -> bool:
+        monkeypatch.setattr(kind, "is_intact", is_intact)
+        with Archive.open(archive.folder) as other:
+            other.commit(video_id(1), **some_index(2))
+        return is_intact(self, key, vectors_hash)
+
+    monkeypatch.setattr(kind, "is_intact", replaced_meanwhile)
+    found = search_archive_vectors(archive, manifests, unit_vectors(1, 16, 5)[0], 3)
+    assert found.failed == {}
+    assert sum(map(len, found.hits.values())) == 3
 
 
 def test_a_video_that_got_another_encoder_meanwhile_is_named(archive: Archive) -> None:

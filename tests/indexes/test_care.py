@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from archive_samples import some_index, video_id
+from feature_samples import some_items, some_spec
 
 from indexes.archive import Archive
 from indexes.care import compact_archive, gone_videos, take_stock
 from indexes.checkup import check_up
 from indexes.failures import Attempt, Failure, failures, forget_failure, known_failure, remember_failure
-from indexes.manifest import Source
+from indexes.manifest import Manifest, Source
 
 ONE = video_id(1)
 
@@ -157,6 +158,42 @@ def test_what_a_killed_writer_left_is_not_damage(filled: Archive) -> None:
     (filled.folder / "pending").mkdir(exist_ok=True)
     (filled.folder / "pending" / ONE).touch()
     assert states(filled)[ONE] == "unfinished"
+
+
+@pytest.mark.parametrize("what", ["commit", "remove"])
+def test_what_a_writer_does_while_it_is_looked_at_is_not_damage(
+    filled: Archive, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """There was no manifest when it was asked for; by the time of the next question the writer has done its work."""
+    looked_at = video_id(9)
+    (filled.folder / "videos" / looked_at).mkdir()
+    look = Archive.manifest
+
+    def meanwhile(self: Archive, name: str) -> Manifest | None:
+        found = look(self, name)
+        if name == looked_at:
+            monkeypatch.setattr(Archive, "manifest", look)
+            with Archive.open(filled.folder) as writer:
+                writer.commit(looked_at, **some_index(9))
+                if what == "remove":
+                    writer.remove(looked_at)
+        return found
+
+    monkeypatch.setattr(Archive, "manifest", meanwhile)
+    (finding,) = check_up(filled, [looked_at])
+    assert finding.state == ("sound" if what == "commit" else "unfinished")
+
+
+def test_features_of_frames_that_the_index_no_longer_has_are_not_damage(filled: Archive) -> None:
+    """A writer has replaced the index and has yet to delete them."""
+    one = video_id(1)
+    filled.add_features(filled.require(one), some_spec(), some_items([0, 1]))
+    left = {path: path.read_bytes() for path in (filled.folder / "videos" / one).glob("features-*")}
+    filled.commit(one, **some_index(7))
+    for path, data in left.items():
+        path.write_bytes(data)
+    (finding,) = check_up(filled, [one])
+    assert (finding.state, finding.features) == ("sound", 0)
 
 
 def test_only_some_videos_are_looked_at(filled: Archive) -> None:

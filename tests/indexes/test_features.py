@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError, InputError
+from indexes import features_file
 from indexes.archive import Archive
 from indexes.features_list import FeatureItem, FeatureList, FeatureSpec, Place, read_list
 from indexes.manifest import Manifest
@@ -178,6 +179,31 @@ def test_a_reader_that_has_them_open_keeps_what_it_has_when_they_are_dropped(
         archive.drop_features(ONE)
         assert stored.read(np.array([1]))[1].digest == some_item(1).digest
         assert reader.features(indexed, some_spec()) is None
+
+
+@pytest.mark.parametrize("then", [[], [1, 2]])
+def test_features_that_are_dropped_while_they_are_opened_are_not_damaged(
+    archive: Archive, indexed: Manifest, monkeypatch: pytest.MonkeyPatch, then: list[int]
+) -> None:
+    """A writer drops them, and perhaps stores others, between a reader's look at the list and at the values."""
+    archive.add_features(indexed, some_spec(), some_items([0, 1]))
+    read = features_file.read_list
+
+    def dropped_meanwhile(data: bytes, *, where: str) -> FeatureList:
+        monkeypatch.setattr(features_file, "read_list", read)
+        with Archive.open(archive.folder) as writer:
+            writer.drop_features(indexed.video_id)
+            if then:
+                writer.add_features(indexed, some_spec(), some_items(then))
+        return read(data, where=where)
+
+    with Archive.open(archive.folder) as reader:
+        monkeypatch.setattr(features_file, "read_list", dropped_meanwhile)
+        stored = reader.features(indexed, some_spec())
+        assert (stored is None) == (not then)
+        assert stored is None or sorted(stored.read(np.arange(40))) == then
+    monkeypatch.setattr(features_file, "read_list", dropped_meanwhile)
+    assert archive.verify_features(indexed.video_id) == len(then)
 
 
 def test_every_flipped_byte_of_the_values_is_found(archive: Archive, indexed: Manifest) -> None:

@@ -144,3 +144,19 @@ def test_a_table_whose_creation_was_killed_is_made_anew(tmp_path: Path) -> None:
     assert list(store.keys()) == []
     store.write(key(1), unit_vectors(5, 16, 1))
     assert store.count(key(1)) == 5
+
+
+def test_a_table_that_is_made_while_a_reader_looks_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has made its folder when the reader opens it, and its first version right after that."""
+    (tmp_path / "frames_16.lance" / "_versions").mkdir(parents=True)
+    is_unmade = LanceStore._is_unmade
+
+    def made_meanwhile(self: LanceStore, name: str) -> bool:
+        monkeypatch.setattr(LanceStore, "_is_unmade", is_unmade)
+        LanceStore(tmp_path).write(key(1), unit_vectors(5, 16, 1))
+        return is_unmade(self, name)
+
+    monkeypatch.setattr(LanceStore, "_is_unmade", made_meanwhile)
+    assert list(LanceStore(tmp_path).keys()) == [key(1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,16 +18,21 @@ from hybrid.errors import (
     VideoNotIndexedError,
 )
 from hybrid.values import Timeline
+from indexes import remote
 from indexes.archive import Archive
 from indexes.archive_search import search_archive_vectors
+from indexes.atomic import remove_temporaries
 from indexes.care import compact_archive, take_stock
 from indexes.checkup import check_up
 from indexes.failures import Attempt, Failure, failures, forget_failure, known_failure, remember_failure
+from indexes.header import Header
 from indexes.leases import Leases
 from indexes.manifest import Source
 from indexes.objects import ObjectInfo, Objects
+from indexes.paths import Layout
 from indexes.remote import RemoteArchive
 from indexes.transfer import copy_index, export_index, import_index, read_export
+from indexes.working_copy import WorkingCopy
 from tests.indexes.archive_samples import some_config, some_index, unit_vectors, video_id
 from tests.remote.conftest import Machine
 
@@ -235,6 +241,41 @@ def test_only_where_it_can_be(uri: str) -> None:
         Archive.open("s3://there-is-none/videos")
 
 
+@pytest.mark.parametrize("done", ["tried out", "made", "filled"])
+def test_an_archive_made_while_an_opener_looks_is_no_foreign_prefix(
+    uri: str, monkeypatch: pytest.MonkeyPatch, done: str
+) -> None:
+    """What another opener has done between our look for a header and our look at what else is there."""
+    look = remote._first_contact
+
+    def made_meanwhile(objects: Objects, layout: Layout) -> Header | None:
+        found = look(objects, layout)
+        monkeypatch.setattr(remote, "_first_contact", look)
+        if done == "tried out":
+            objects.put(".tmp-0123456789abcdef", b"1")
+            return found
+        with Archive.open(uri) as other:
+            if done == "filled":
+                other.commit(ONE, **some_index(1))
+        return found
+
+    monkeypatch.setattr(remote, "_first_contact", made_meanwhile)
+    with Archive.open(uri) as archive:
+        assert [manifest.video_id for manifest in archive.manifests()] == [ONE] * (done == "filled")
+
+
+def test_a_header_whose_copy_another_process_deletes_counts(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one asked before there was an archive, and clears its copy away after this one wrote it."""
+    write = remote.write_atomically
+
+    def deleted_at_once(path: Path, data: bytes) -> None:
+        write(path, data)
+        path.unlink()
+
+    monkeypatch.setattr(remote, "write_atomically", deleted_at_once)
+    Archive.open(uri).close()
+
+
 def test_a_store_that_cannot_be_reached(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     with pytest.raises(ArchiveError, match="found by the environment: AWS_ACCESS_KEY_ID"):
@@ -314,6 +355,52 @@ def test_a_mark_made_since_the_store_was_listed_stays(uri: str, monkeypatch: pyt
         monkeypatch.setattr(Objects, "list", asked_before)
         reader.refresh()
         assert mark.exists()
+
+
+@pytest.mark.parametrize("late", ["none", "older"])
+def test_a_copy_that_a_late_process_makes_costs_no_index(uri: str, monkeypatch: pytest.MonkeyPatch, late: str) -> None:
+    """It asked the store before the commit, and changes this machine's copy while the writer cleans up behind it."""
+    with Archive.open(uri) as archive:
+        before = archive.commit(ONE, **some_index(1)).to_bytes() if late == "older" else None
+        path, fetch = archive._layout.manifest(ONE), WorkingCopy.fetch
+
+        def overtaken(self: WorkingCopy, name: str) -> bytes | None:
+            found = fetch(self, name)
+            if before is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(before)
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(WorkingCopy, "fetch", overtaken)
+            committed = archive.commit(ONE, **some_index(2))
+        assert archive.verify(ONE) == committed
+        assert list(archive.manifests()) == [committed]
+
+
+def test_a_copy_that_is_cleaned_away_before_it_has_its_name_is_made_again(
+    uri: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer of this machine cleans up in the folder of its video, where a reader has begun a copy."""
+    with Archive.open(uri) as here:
+        wanted = here.commit(ONE, **some_index(1))
+    machine("two")
+    replace, cleaned = os.replace, set()
+
+    def too_late(begun: Path, path: Path) -> None:
+        if path not in cleaned:
+            cleaned.add(path)
+            remove_temporaries(path.parent)
+        replace(begun, path)
+
+    with Archive.open(uri) as there:
+        for copy in (there._layout.manifest(ONE), there._layout.timeline(wanted.key)):
+            copy.unlink(missing_ok=True)
+        monkeypatch.setattr(os, "replace", too_late)
+        assert there.require(ONE) == wanted
+        assert_same(there.timeline(ONE), some_index(1)["timeline"])
+        assert there._layout.timeline(wanted.key) in cleaned
 
 
 def test_a_lease_stays_until_it_was_cleaned_up(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
