@@ -149,6 +149,11 @@ def remove(
 
     if not videos and not gone:
         raise InputError("say which videos to remove, or --gone for those that are not where they were")
+    if even_if_folders_are_missing and not gone:
+        raise InputError(
+            "--even-if-folders-are-missing is for --gone, which looks where videos lie; videos that are named are "
+            "removed wherever they lie: leave it out, or add --gone"
+        )
     if gone and is_remote(archive):
         raise InputError(
             f"--gone looks whether videos lie where they were indexed, and {archive} may have been written from other "

@@ -103,6 +103,8 @@ def index(
         raise InputError(f"workers is {workers}; it must be 0 (this process) or more")
     if approximate_from is not None and approximate_from < 0:
         raise InputError(f"approximate-from is {approximate_from}; it must be 0 or more frames")
+    if features is None and sampler is None:
+        _check_without_features(prompt=prompt, loading=loading)
     settings = Settings(
         preset=preset,
         encoder=encoder,
@@ -142,6 +144,20 @@ def index(
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.failed:
         raise typer.Exit(1)
+
+
+def _check_without_features(**given: object) -> None:
+    """Refuse what says how GenS is loaded, where the run does not load it.
+
+    Raises:
+        InputError: an option would have no effect.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"--{name} is {str(value)!r}, which is for GenS, and index loads it only where it makes features; "
+                f"add --features or --sampler, or leave out --{name}"
+            )
 
 
 def _run(engine: Engine, recipe: EngineRecipe, videos: list[Path], report: RunReport, *, workers: int) -> RunSummary:

@@ -11,7 +11,6 @@ from hybrid.cli.options import (
     DEFAULT_ARCHIVE,
     DEFAULT_PRESET,
     ArchiveOption,
-    BatchOption,
     ContextOption,
     DeviceOption,
     DtypeOption,
@@ -27,7 +26,8 @@ from hybrid.cli.options import (
     open_engine,
     read_window,
 )
-from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW
+from hybrid.errors import InputError
+from hybrid.values import DEFAULT_FRAMES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,12 +55,15 @@ def search(
     top: Annotated[int, typer.Option("--top", help="How many frames over all videos, at most.")] = DEFAULT_FRAMES,
     fine: Annotated[int, typer.Option("--fine", help="Ask GenS about so many of the best videos.")] = 0,
     frames: Annotated[
-        int, typer.Option("--frames", help="With --fine: how many frames to select in a video.")
-    ] = DEFAULT_FRAMES,
-    window: WindowOption = "scattered",
-    window_frames: WindowFramesOption = DEFAULT_WINDOW,
-    segments: SegmentsOption = DEFAULT_SEGMENTS,
-    context: ContextOption = DEFAULT_CONTEXT_SECONDS,
+        int | None,
+        typer.Option(
+            "--frames", help=f"With --fine: how many frames to select in a video; {DEFAULT_FRAMES} if not said."
+        ),
+    ] = None,
+    window: WindowOption = None,
+    window_frames: WindowFramesOption = None,
+    segments: SegmentsOption = None,
+    context: ContextOption = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every frame, even where there is an approximate index.")
     ] = False,
@@ -73,7 +76,6 @@ def search(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     loading: LoadingOption = None,
-    batch_size: BatchOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search all videos of an archive, or some of them, for what a question asks.
@@ -81,10 +83,16 @@ def search(
     Small archives are searched exactly, large ones by an approximate index (hybrid stats says how well it finds).
     Videos that cannot be searched are named with the reason.
     """
+    from hybrid.engine.search_work import SearchOptions, options_of_search
+    from hybrid.engine.work import only_said
     from indexes.archive import Archive
     from indexes.lookup import read_date
 
     mode, size = read_window(window, window_frames)
+    ask = only_said(frames=frames, window=size, window_mode=mode, segments=segments, context_seconds=context)
+    options_of_search(SearchOptions(top=top, fine=fine, strict=strict), ask)  # before anything is loaded
+    if not fine:
+        _check_without_gens(sampler=sampler, prompt=prompt, loading=loading)
     when = None if since is None else read_date(since)
     Archive.open(archive, create=False).close()  # a slip in the name must not make an archive
     engine = open_engine(
@@ -98,7 +106,6 @@ def search(
         decoder=None,
         device=device,
         dtype=dtype,
-        batch_size=batch_size,
         prompt=prompt,
         loading=loading,
     )
@@ -112,18 +119,26 @@ def search(
             since=when,
             strict=strict,
             exact=exact,
-            ask={
-                "frames": frames,
-                "window": size,
-                "window_mode": mode,
-                "segments": segments,
-                "context_seconds": context,
-            },
+            ask=ask,
         )
     if as_json:
         typer.echo(result.to_json())
     else:
         _show(result)
+
+
+def _check_without_gens(**given: object) -> None:
+    """Refuse what names GenS or says how it is loaded, where it is not asked.
+
+    Raises:
+        InputError: an option would have no effect.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"--{name} is {str(value)!r}, which is for GenS, and it is asked only with --fine; say about how many "
+                f"of the best videos (--fine 3), or leave out --{name}"
+            )
 
 
 def _show(result: SearchResult) -> None:
