@@ -328,25 +328,13 @@ def _show(answer: Answer) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from hybrid.cli.text import best_part, clock, plain
+    from hybrid.cli.tables import frames_table, spans_table
+    from hybrid.cli.text import clock, plain
 
     console = Console(highlight=False)
     console.print(f"[bold]{plain(answer.question)}[/bold]  {plain(answer.video)} ({clock(answer.duration_seconds)})")
-    spans = Table("from", "to", "score", "best part", "by", title="spans", title_justify="left")
-    for span in answer.spans:
-        times = clock(span.start_seconds), clock(span.end_seconds)
-        spans.add_row(*times, f"{span.score:.3g}", best_part(span), span.scorer)
-    console.print(spans if answer.spans else "no spans")
-    frames = Table("time", "seconds", "frame", "CLIP", "GenS", title="frames", title_justify="left")
-    for frame in answer.frames:
-        frames.add_row(
-            clock(frame.seconds),
-            f"{frame.seconds:.3f}",
-            str(frame.frame_number),
-            "" if frame.clip_similarity is None else f"{frame.clip_similarity:.3f}",
-            "" if frame.gens_score is None else str(frame.gens_score),
-        )
-    console.print(frames)
+    console.print(spans_table(answer))
+    console.print(frames_table(answer))
     stages = Table(
         "stage",
         "ran",

@@ -32,11 +32,12 @@ from hybrid.values import DEFAULT_FRAMES
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hybrid.values import FoundVideo, SearchResult
+    from hybrid.values import Answer, FoundVideo, SearchResult
 
 __all__ = ["search"]
 
 _SHOWN_SKIPPED = 10
+_SHOWN_FRAMES = 8
 
 
 def search(
@@ -152,8 +153,9 @@ def _show(result: SearchResult) -> None:
         _show_video(console, place, found)
     console.print(f"searched {result.searched_frames} frames of {result.searched_videos} videos")
     for stage in result.stages:
-        if stage.ran or stage.name == "index":
-            console.print(f"{stage.name}: {plain(stage.model or '')} {stage.device or ''} {stage.seconds:.3f} s")
+        if stage.ran or stage.name == "index" or (stage.name == "gens" and stage.candidates_in):
+            facts = filter(None, (stage.model, stage.device, f"{stage.seconds:.3f} s"))
+            console.print(f"{stage.name}: {plain('  '.join(facts))}")
         for note in stage.notes:
             console.print(f"{stage.name}: {plain(note)}")
         if stage.fallback_reason:
@@ -165,22 +167,31 @@ def _show(result: SearchResult) -> None:
 
 
 def _show_video(console: Console, place: int, found: FoundVideo) -> None:
-    from hybrid.cli.text import best_part, clock, plain
+    from hybrid.cli.text import clock, plain
 
     length = clock(found.duration_seconds)
     console.print(f"{place}. [bold]{plain(found.video)}[/bold] ({length})  best {found.similarity:.3f}")
     if found.gone is not None:
         console.print(f"     [bold yellow]found in the index only[/bold yellow]: {plain(found.gone)}")
-    if found.answer is not None:
-        for span in found.answer.spans:
-            times = f"{clock(span.start_seconds)} to {clock(span.end_seconds)}"
-            part = f"  (best: {best_part(span)})" if span.best else ""
-            console.print(f"     span {times}  score {span.score:.3g} by {span.scorer}{part}")
-        for stage in found.answer.stages:
-            if stage.fallback_reason:
-                reason = plain(stage.fallback_reason)
-                console.print(f"     [bold yellow]fallback[/bold yellow] {stage.name}: {reason}")
-    best = sorted(found.frames, key=lambda frame: -(frame.clip_similarity or 0.0))[:8]
+    best = sorted(found.frames, key=lambda frame: -(frame.clip_similarity or 0.0))[:_SHOWN_FRAMES]
     shown = ", ".join(f"{clock(frame.seconds)} ({frame.clip_similarity or 0.0:.3f})" for frame in best)
     more = f" and {len(found.frames) - len(best)} more" if len(found.frames) > len(best) else ""
-    console.print(f"     frames {shown}{more}")
+    console.print(f"     most similar: {shown}{more}")
+    if found.answer is not None:
+        _show_answer(console, found.answer)
+
+
+def _show_answer(console: Console, answer: Answer) -> None:
+    """What GenS says of one of the best videos, as ``hybrid ask`` shows it."""
+    from rich.padding import Padding
+
+    from hybrid.cli.tables import frames_table, spans_table
+    from hybrid.cli.text import plain
+
+    console.print(Padding(spans_table(answer), (0, 0, 0, 5)))
+    console.print(Padding(frames_table(answer), (0, 0, 0, 5)))
+    for stage in answer.stages:
+        for note in stage.notes:
+            console.print(f"     {stage.name}: {plain(note)}")
+        if stage.fallback_reason:
+            console.print(f"     [bold yellow]fallback[/bold yellow] {stage.name}: {plain(stage.fallback_reason)}")

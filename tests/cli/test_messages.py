@@ -126,6 +126,23 @@ def test_the_tiny_preset_says_what_it_is_and_a_search_what_ran(tiny_archive: Pat
     assert result.stages[-1].model == ran.model == sampler_of("tiny")
 
 
+def test_a_search_shows_what_gens_chose_as_ask_does(tiny_archive: Path, clip: Path) -> None:
+    question = "When is the red circle visible?"
+    common: list[str | Path] = ["--archive", tiny_archive, "--preset", "tiny", "--device", "cpu", "--frames", "3"]
+    asked, found = run("ask", clip, question, *common), run("search", question, "--fine", "1", *common)
+
+    def rows(shown: Result) -> list[list[str]]:
+        """The cells of the tables of spans and frames."""
+        lines = [line.strip() for line in shown.stdout.partition("stages")[0].splitlines()]
+        return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+
+    assert len(rows(asked)) > 3  # three frames and a span
+    assert rows(found) == rows(asked)
+    without = run("search", question, "--archive", tiny_archive, "--preset", "tiny", "--device", "cpu")
+    assert rows(without) == []
+    assert "most similar: " in without.stdout
+
+
 def test_a_search_has_the_windows_of_a_question(tiny_archive: Path) -> None:
     common = ["--archive", tiny_archive, "--preset", "tiny", "--fine", "1", "--device", "cpu", "--json"]
 
