@@ -119,11 +119,11 @@ def index(
     )
     settings.check()  # before anything is looked at or made
     videos = find_videos(paths) if paths else _failed_videos(archive, forget_gone=not dry_run)
+    settings = replace(settings, prompt=None if prompt is None else read_prompt_file(prompt))
     if dry_run:
-        _estimate(archive, videos, settings, backend=backend, as_json=as_json)
+        _estimate(archive, videos, settings, features=features, backend=backend, as_json=as_json)
         return
     on_gpu = choose_device(device).type != "cpu"
-    settings = replace(settings, prompt=None if prompt is None else read_prompt_file(prompt))
     engine = Engine(Archive.open(archive, backend=backend.value if backend else None), settings)
     recipe = EngineRecipe(archive=engine.archive.place, settings=settings, features=features, retry_failed=retry_failed)
     count = choose_workers(len(videos), on_gpu=on_gpu) if workers is None else workers
@@ -211,7 +211,15 @@ def _failed_videos(archive: str, *, forget_gone: bool) -> list[Path]:
     return videos
 
 
-def _estimate(archive: str, videos: list[Path], settings: Settings, *, backend: Backend | None, as_json: bool) -> None:
+def _estimate(
+    archive: str,
+    videos: list[Path],
+    settings: Settings,
+    *,
+    features: bool | None,
+    backend: Backend | None,
+    as_json: bool,
+) -> None:
     from hybrid.cli.run_report import tell_estimate
     from hybrid.engine.estimate import estimate_run
     from hybrid.errors import ArchiveFormatError
@@ -220,9 +228,9 @@ def _estimate(archive: str, videos: list[Path], settings: Settings, *, backend: 
 
     try:
         with Archive.open(archive, backend=backend.value if backend else None, create=False) as opened:
-            estimate = estimate_run(opened, videos, settings)
+            estimate = estimate_run(opened, videos, settings, features=features)
     except ArchiveFormatError:
         if not is_remote(archive) and local_folder(archive).is_dir() and any(local_folder(archive).iterdir()):
             raise
-        estimate = estimate_run(None, videos, settings)
+        estimate = estimate_run(None, videos, settings, features=features)
     tell_estimate(estimate, as_json=as_json)

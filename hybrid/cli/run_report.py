@@ -94,6 +94,7 @@ def _tell_result(outcome: VideoOutcome, result: IndexResult, place: str, *, as_j
 def tell_summary(archive: str, summary: RunSummary, *, as_json: bool) -> None:
     """How the run ended."""
     counts, failed = summary.counts(), summary.failed
+    features = sum(outcome.result.features for outcome in summary.outcomes if outcome.result is not None)
     if as_json:
         print_json_line(
             event="summary",
@@ -101,6 +102,7 @@ def tell_summary(archive: str, summary: RunSummary, *, as_json: bool) -> None:
             videos=summary.videos,
             **{name: count for name, count in counts.items() if name != "failed"},
             failed=[outcome.video for outcome in failed],
+            features=features,
             interrupted=summary.interrupted,
             seconds=round(summary.seconds, 3),
         )
@@ -112,6 +114,8 @@ def tell_summary(archive: str, summary: RunSummary, *, as_json: bool) -> None:
         f"{f' ({told})' if summary.videos > 1 else ''}",
         err=bool(failed),
     )
+    if features and summary.videos > 1:
+        typer.echo(f"features of {features} frames were made for the sampler", err=bool(failed))
 
 
 def tell_estimate(estimate: RunEstimate, *, as_json: bool) -> None:
@@ -131,6 +135,11 @@ def tell_estimate(estimate: RunEstimate, *, as_json: bool) -> None:
     time = "not known" if estimate.seconds is None else f"about {clock(estimate.seconds)} with one worker"
     typer.echo(f"{estimate.hours:.2f} h, {estimate.frames} frames, {size(estimate.disk_bytes)} on disk, time {time}")
     typer.echo(f"by {estimate.basis}")
+    if estimate.features_note:
+        typer.echo(f"features: not known, and the run could not make any: {estimate.features_note}", err=True)
+    elif estimate.features:
+        room = "" if estimate.feature_bytes is None else f", {size(estimate.feature_bytes)} more on disk"
+        typer.echo(f"features of {estimate.features} frames are to be made for the sampler{room}; time not known")
 
 
 class _Bars:

@@ -224,9 +224,12 @@ def test_index_with_features_shows_them_and_they_can_be_dropped(clip: Path, opti
     archive = ["--archive", str(tmp_path / "archive")]
     plain = run("index", clip, "--no-features", *options)
     assert "stored for the sampler" not in plain.stdout
+    tried = run("index", clip, "--dry-run", *options)
+    assert "features of 7 frames are to be made for the sampler, 28.7 kB more on disk" in tried.stdout
     indexed = run("index", clip, *options)
     assert "unchanged" in indexed.stdout
     assert "features of 7 frames are stored for the sampler" in indexed.stdout
+    assert "to be made" not in run("index", clip, "--dry-run", *options).stdout
     (line,) = lines(run("list", "--json", *archive).stdout)
     (stored,) = line["features"]  # type: ignore[misc]
     assert (stored["frames"], stored["dtype"]) == (7, "float32")
