@@ -35,6 +35,7 @@ from hybrid.cli.options import (
 from hybrid.errors import ArchiveFormatError, InputError, VideoOpenError
 from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import DEFAULT_FRAMES
+from hybrid.words import counted
 
 if TYPE_CHECKING:
     from hybrid.cli.questions import Question
@@ -266,8 +267,8 @@ def _ask_many(
             video, [question.text for question in left], on_answer=give, on_spans=listener, progress=told, **options
         )
     if out is not None and not as_json:
-        kept = f", {len(asked) - len(left)} were there" if len(left) < len(asked) else ""
-        typer.echo(f"{len(left)} of {len(asked)} questions were answered now{kept}: {out}")
+        kept = f", {len(asked) - len(left)} there already" if len(left) < len(asked) else ""
+        typer.echo(f"{len(left)} of {counted(len(asked), 'question')} answered now{kept}: {out}")
 
 
 def _tell_spans(asked: list[Question]) -> Callable[[SpanUpdate], None]:

@@ -28,6 +28,7 @@ from hybrid.cli.options import (
 )
 from hybrid.cli.paths import find_videos
 from hybrid.errors import InputError
+from hybrid.words import counted
 
 if TYPE_CHECKING:
     from hybrid.cli.run_report import RunReport
@@ -191,8 +192,8 @@ def _refresh_approximate(engine: Engine, from_frames: int | None, *, as_json: bo
                 typer.echo(f"approximate index: no frames are in it: {update.note}; all are searched exactly")
         elif update.trained or update.segments_added or update.segments_removed:
             typer.echo(
-                f"approximate index: {update.covered_frames} of {update.frames} frames of {update.dimension} values "
-                "are in it, the others are searched exactly"
+                f"approximate index: it holds {update.covered_frames} of {counted(update.frames, 'frame')} of "
+                f"{update.dimension} values, the others are searched exactly"
             )
 
 

@@ -28,6 +28,7 @@ from hybrid.cli.options import (
 )
 from hybrid.errors import InputError
 from hybrid.values import DEFAULT_FRAMES
+from hybrid.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -151,7 +152,7 @@ def _show(result: SearchResult) -> None:
     console.print(f"[bold]{plain(result.question)}[/bold]")
     for place, found in enumerate(result.videos, start=1):
         _show_video(console, place, found)
-    console.print(f"searched {result.searched_frames} frames of {result.searched_videos} videos")
+    console.print(f"searched {counted(result.searched_frames, 'frame')} of {counted(result.searched_videos, 'video')}")
     for stage in result.stages:
         if stage.ran or stage.name == "index" or (stage.name == "gens" and stage.candidates_in):
             facts = filter(None, (stage.model, stage.device, f"{stage.seconds:.3f} s"))

@@ -307,7 +307,7 @@ def test_a_video_that_is_gone_and_has_some_features_falls_back_and_says_how_many
     video.unlink()
     assert said(engine.ask(video, QUESTION, window=8)) == said(there)
     more = engine.ask(video, QUESTION, window=12)
-    assert "4 of the 12 frames have no stored features" in str(stage(more, "frames").fallback_reason)
+    assert "there are no stored features of 4 of 12 frames" in str(stage(more, "frames").fallback_reason)
     assert not stage(more, "gens").ran
     assert {span.scorer for span in more.spans} == {"clip"}
 
@@ -351,13 +351,13 @@ def test_a_flipped_byte_is_found_and_never_answered_from(
     if gone:
         video.unlink()
         answer = engine.ask(sound.video_id, QUESTION)
-        assert "1 of the 41 frames have no stored features" in str(stage(answer, "frames").fallback_reason)
+        assert "there are no stored features of 1 of 41 frames" in str(stage(answer, "frames").fallback_reason)
         return
     answer = engine.ask(video, QUESTION)
     frames = stage(answer, "frames")
     assert said(answer) == said(sound)
     assert (frames.ran, frames.details["encoded"], frames.details["from_store"]) == (True, 1, 40)
-    assert "1 stored features are damaged" in frames.notes[0]
+    assert "the stored features of 1 frame are damaged" in frames.notes[0]
     assert not stage(engine.ask(video, QUESTION), "frames").ran
     assert engine.archive.verify_features(answer.video_id) == 41
 

@@ -200,10 +200,10 @@ def test_videos_of_another_encoder_are_named(open_engine: OpenEngine, archive: P
     assert [skipped.video for skipped in result.skipped] == [str(clips[0])]
     assert "model: another ->" in result.skipped[0].reason
     assert result.degraded
-    assert (result.stages[1].fallback_reason or "").startswith("1 of 3 videos were not searched")
+    assert (result.stages[1].fallback_reason or "").startswith("1 of 3 videos not searched")
     with pytest.raises(StageFailedError, match="1 of 3 videos"):
         engine.search("a?", strict=True)
-    with pytest.raises(IndexMismatchError, match="not one of 1 videos"):
+    with pytest.raises(IndexMismatchError, match="of 1 video none was indexed"):
         engine.search("a?", videos=[manifest.video_id])
 
 
