@@ -20,6 +20,7 @@ import numpy as np
 
 from hybrid.errors import ArchiveError, HybridError, IndexDamagedError, IndexMismatchError, InputError
 from hybrid.values import Float32Array
+from hybrid.words import counted
 from indexes.archive import Archive, check_parts
 from indexes.atomic import make_folder, remove_file, sync_folder, write_atomically
 from indexes.manifest import Manifest, check_digest, parse_manifest
@@ -29,6 +30,9 @@ from indexes.reader import ArchiveReader
 __all__ = ["Export", "copy_index", "export_index", "import_index", "read_export"]
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_BEGINS = b"PK"
+_LEGAL = "give a file that hybrid export wrote"
+_DAMAGED = "this exported index is cut or damaged; copy it again, or write it again with hybrid export"
 _MANIFEST, _TIMELINE, _VECTORS = "manifest.json", "timeline.safetensors", "vectors.f16"
 
 
@@ -79,7 +83,7 @@ def read_export(path: Path) -> Export:
     """Read a file that :func:`export_index` wrote, and compare its parts with each other.
 
     Raises:
-        InputError: there is no such file.
+        InputError: there is no such file, or it cannot be read.
         IndexDamagedError: the file is not such an export, or not what was written.
     """
     try:
@@ -92,13 +96,34 @@ def read_export(path: Path) -> Export:
         check_parts(manifest, timeline=timeline, vectors=vectors)
     except FileNotFoundError as exc:
         raise InputError(f"{path}: there is no such file") from exc
+    except (IsADirectoryError, PermissionError) as exc:
+        raise InputError(f"{path}: cannot be read: {exc.strerror}; {_LEGAL}") from exc
     except InputError as exc:
         raise IndexDamagedError(f"{path}: {exc}") from exc
     except HybridError:
         raise
     except Exception as exc:  # zipfile answers damage with errors of a dozen kinds
-        raise IndexDamagedError(f"{path}: this is not an exported index, or it is damaged: {exc}") from exc
+        raise IndexDamagedError(f"{path}: {_fault(path)}") from exc
     return Export(path, manifest, timeline, vectors)
+
+
+def _fault(path: Path) -> str:
+    """Why a file is no exported index: something else, or cut or altered."""
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(_BEGINS))
+        if not begins:
+            return f"the file is empty; {_LEGAL}"
+        if begins != _BEGINS:
+            return f"this is not an exported index; {_LEGAL}"
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as parts:
+                lacking = {_MANIFEST, _TIMELINE, _VECTORS}.difference(parts.namelist())
+            if lacking:
+                return f"this is a ZIP file, but not an exported index: it holds no {min(lacking)}; {_LEGAL}"
+    except Exception:  # as above
+        return _DAMAGED
+    return _DAMAGED
 
 
 def import_index(archive: Archive, export: Export, *, replace: bool = False) -> tuple[Manifest, bool]:
@@ -130,7 +155,7 @@ def import_index(archive: Archive, export: Export, *, replace: bool = False) -> 
 def _another(archive: Archive, current: Manifest) -> str:
     return (
         f"archive {archive.place} holds another index of {current.source.path} "
-        f"({current.frames} frames, {current.created_at}); to put this one in its place, add --replace"
+        f"({counted(current.frames, 'frame')}, {current.created_at}); to put this one in its place, add --replace"
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hybrid.errors import InputError, VideoError
+from hybrid.words import counted
 from indexes.identity import remembered
 from indexes.manifest import Manifest
 from indexes.paths import Layout
@@ -72,9 +73,9 @@ def check_folders(manifests: Sequence[Manifest]) -> None:
         folders = sorted(set[str]().union(*lost))
         more = f" and {len(folders) - 3} more" if len(folders) > 3 else ""
         raise InputError(
-            f"{len(lost)} videos lay in folders that are not there any more, or empty: {', '.join(folders[:3])}{more}; "
-            "nothing was removed, since a disk may not be mounted; mount it, or to forget them all the same, add "
-            "--even-if-folders-are-missing"
+            f"{counted(len(lost), 'video')} lay in folders that are not there any more, or empty: "
+            f"{', '.join(folders[:3])}{more}; nothing was removed, since a disk may not be mounted; mount it, or to "
+            "forget them all the same, add --even-if-folders-are-missing"
         )
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from hybrid.engine import Engine
 from hybrid.engine.work import AskKeywords, AskOptions
@@ -66,9 +66,18 @@ class Method:
         return self.source != "none"
 
     def keywords(self, common: AskKeywords) -> AskKeywords:
-        """The options of :meth:`hybrid.engine.Engine.ask`."""
-        merged: AskKeywords = {**common, **_SCORED[self.source], "select": self.rule, "scores": self.scores}
-        return merged
+        """The options of :meth:`hybrid.engine.Engine.ask`; the common ones as far as they decide something here."""
+        own: AskKeywords = {**_SCORED[self.source], "select": self.rule, "scores": self.scores}
+        left_out = set() if self._draws else {"seed"}
+        left_out |= set() if own.get("fine", True) else {"window", "window_mode"}
+        merged = {name: value for name, value in {**common, **own}.items() if name not in left_out}
+        return cast("AskKeywords", merged)
+
+    @property
+    def _draws(self) -> bool:
+        """Whether a seed that is common to all methods is heeded."""
+        wanted = None if self.rule is None else read_selector(self.rule)
+        return wanted is not None and wanted.selector.draws and wanted.seed is None
 
 
 def parse_method(name: str) -> Method:

@@ -34,12 +34,13 @@ from hybrid.cli.options import (
 )
 from hybrid.errors import ArchiveFormatError, InputError, VideoOpenError
 from hybrid.spans import DEFAULT_MIN_SCORE
-from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW
+from hybrid.values import DEFAULT_FRAMES
+from hybrid.words import counted
 
 if TYPE_CHECKING:
     from hybrid.cli.questions import Question
     from hybrid.engine import Engine, SpanUpdate
-    from hybrid.engine.work import AskKeywords
+    from hybrid.engine.work import AskKeywords, AskOptions
     from hybrid.progress import Progress
     from hybrid.values import Answer, ByteArray
 
@@ -59,10 +60,10 @@ def ask(
     archive: NewArchiveOption = DEFAULT_ARCHIVE,
     preset: PresetOption = DEFAULT_PRESET,
     frames: Annotated[int, typer.Option("--frames", help="How many frames to select at most.")] = DEFAULT_FRAMES,
-    window: WindowOption = "scattered",
-    window_frames: WindowFramesOption = DEFAULT_WINDOW,
-    segments: SegmentsOption = DEFAULT_SEGMENTS,
-    context: ContextOption = DEFAULT_CONTEXT_SECONDS,
+    window: WindowOption = None,
+    window_frames: WindowFramesOption = None,
+    segments: SegmentsOption = None,
+    context: ContextOption = None,
     encoder: EncoderOption = None,
     sampler: SamplerOption = None,
     prompt: PromptOption = None,
@@ -76,8 +77,11 @@ def ask(
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where a stage cannot do what it should.")] = False,
     min_score: Annotated[
-        int, typer.Option("--min-score", help="Least GenS score (1-5) of a span's frames.")
-    ] = DEFAULT_MIN_SCORE,
+        int | None,
+        typer.Option(
+            "--min-score", help=f"Least GenS score (1-5) of a span's frames; {DEFAULT_MIN_SCORE} if not said."
+        ),
+    ] = None,
     gap: Annotated[
         float | None, typer.Option("--gap", help="Seconds between two stretches that are still one span.")
     ] = None,
@@ -119,32 +123,38 @@ def ask(
     """
     from hybrid.cli.progress import BarProgress
     from hybrid.engine.asking import check_questions
-    from hybrid.engine.work import AskOptions
+    from hybrid.engine.work import only_said, read_options
     from hybrid.progress import NullProgress
     from indexes.place import is_remote
 
     asked = _questions(question, more, questions)
     many = len(asked) > 1 or questions is not None or out is not None
     if many and (frames_dir is not None or sheet is not None):
-        raise InputError("--frames-dir and --sheet are for a single question; ask it alone")
+        given = "--frames-dir" if sheet is None else "--sheet"
+        raise InputError(
+            f"{given} is for a single question; leave it out, or ask one question alone, without --questions and --out"
+        )
     mode, size = read_window(window, window_frames)
-    options: AskKeywords = {
-        "frames": frames,
-        "window": size,
-        "window_mode": mode,
-        "segments": segments,
-        "context_seconds": context,
-        "coarse": not no_coarse,
-        "fine": not no_fine,
-        "features": not no_features,
-        "strict": strict,
-        "min_score": min_score,
-        "gap_seconds": gap,
-        "select": select,
-        "scores": scores,
-        "look_for": look_for or (),
-    }
-    AskOptions(**options)  # before an archive is made
+    options = only_said(
+        frames=frames,
+        window=size,
+        window_mode=mode,
+        segments=segments,
+        context_seconds=context,
+        coarse=not no_coarse,
+        fine=not no_fine,
+        features=not no_features,
+        strict=strict,
+        min_score=min_score,
+        gap_seconds=gap,
+        select=select,
+        scores=scores,
+        look_for=look_for,
+    )
+    # Before an archive is made.
+    wanted = read_options(**options)
+    if not wanted.fine:
+        _check_without_gens(wanted, stream=stream, constrained=constrained)
     check_questions([one.text for one in asked])
     there = Path(video).exists()
     try:
@@ -190,6 +200,21 @@ def ask(
         else:
             _show(answer)
         _save(engine, answer, frames_dir=frames_dir, sheet=sheet, quiet=as_json)
+
+
+def _check_without_gens(wanted: AskOptions, *, stream: bool, constrained: bool) -> None:
+    """Refuse what only GenS would do, where it is left out. Which one it would be may be said, as in other commands.
+
+    Raises:
+        InputError: an option would have no effect.
+    """
+    from hybrid.scorers.registry import read_scores
+
+    given = ["--stream"] if stream else []
+    if wanted.scores is None or read_scores(wanted.scores).kind != "gens":  # gens:CHECKPOINT heeds it
+        given += ["--constrained"] if constrained else []
+    if given:
+        raise InputError(f"{given[0]} is for GenS, and --no-fine leaves it out; leave out one of both")
 
 
 def _questions(first: str | None, more: list[str] | None, file: Path | None) -> list[Question]:
@@ -242,8 +267,8 @@ def _ask_many(
             video, [question.text for question in left], on_answer=give, on_spans=listener, progress=told, **options
         )
     if out is not None and not as_json:
-        kept = f", {len(asked) - len(left)} were there" if len(left) < len(asked) else ""
-        typer.echo(f"{len(left)} of {len(asked)} questions were answered now{kept}: {out}")
+        kept = f", {len(asked) - len(left)} there already" if len(left) < len(asked) else ""
+        typer.echo(f"{len(left)} of {counted(len(asked), 'question')} answered now{kept}: {out}")
 
 
 def _tell_spans(asked: list[Question]) -> Callable[[SpanUpdate], None]:
@@ -304,25 +329,13 @@ def _show(answer: Answer) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from hybrid.cli.text import best_part, clock, plain
+    from hybrid.cli.tables import frames_table, spans_table
+    from hybrid.cli.text import clock, plain
 
     console = Console(highlight=False)
     console.print(f"[bold]{plain(answer.question)}[/bold]  {plain(answer.video)} ({clock(answer.duration_seconds)})")
-    spans = Table("from", "to", "score", "best part", "by", title="spans", title_justify="left")
-    for span in answer.spans:
-        times = clock(span.start_seconds), clock(span.end_seconds)
-        spans.add_row(*times, f"{span.score:.3g}", best_part(span), span.scorer)
-    console.print(spans if answer.spans else "no spans")
-    frames = Table("time", "seconds", "frame", "CLIP", "GenS", title="frames", title_justify="left")
-    for frame in answer.frames:
-        frames.add_row(
-            clock(frame.seconds),
-            f"{frame.seconds:.3f}",
-            str(frame.frame_number),
-            "" if frame.clip_similarity is None else f"{frame.clip_similarity:.3f}",
-            "" if frame.gens_score is None else str(frame.gens_score),
-        )
-    console.print(frames)
+    console.print(spans_table(answer))
+    console.print(frames_table(answer))
     stages = Table(
         "stage",
         "ran",

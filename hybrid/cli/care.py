@@ -8,6 +8,7 @@ import typer
 
 from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, JsonOption
 from hybrid.errors import ArchiveLockedError, HybridError, InputError
+from hybrid.words import counted
 
 if TYPE_CHECKING:
     from indexes.failures import Failure
@@ -31,20 +32,21 @@ def stats(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = False)
         return
     typer.echo(f"{found.archive} ({found.backend})")
     counts = ", ".join(f"{count} {name}" for name, count in found.statuses.items() if count)
-    typer.echo(f"  {found.videos} videos, {found.hours:.2f} h, {found.frames} frames{f' ({counts})' if counts else ''}")
+    videos, frames = counted(found.videos, "video"), counted(found.frames, "frame")
+    typer.echo(f"  {videos}, {found.hours:.2f} h, {frames}{f' ({counts})' if counts else ''}")
     for name, count in found.encoders.items():
-        typer.echo(f"  {count} videos with {name}")
+        typer.echo(f"  {counted(count, 'video')} with {name}")
     each = "" if found.bytes_per_frame is None else f", {found.bytes_per_frame:.0f} bytes a frame"
     parts = ", ".join(f"{kind} {size(count)}" for kind, count in found.bytes.items() if count)
-    typer.echo(f"  {size(sum(found.bytes.values()))} in {found.files} files{each} ({parts})")
+    typer.echo(f"  {size(sum(found.bytes.values()))} in {counted(found.files, 'file')}{each} ({parts})")
     typer.echo(f"  whole-archive search: {found.search}")
     for recall in found.approximate:
         _tell_recall(recall)
     if found.missing:
-        typer.echo(f"  {found.missing} samples could not be decoded")
+        typer.echo(f"  {counted(found.missing, 'sample')} could not be decoded")
     if found.gone:
         remedy = "" if is_remote(archive) else " (hybrid remove --gone forgets them)"
-        typer.echo(f"  {found.gone} videos are not where they were{remedy}")
+        typer.echo(f"  {counted(found.gone, 'video is not where it was', 'videos are not where they were')}{remedy}")
     for line in found.failed:
         typer.echo(f"  failed: {line}")
 
@@ -52,13 +54,14 @@ def stats(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = False)
 def _tell_recall(recall: Recall) -> None:
     """How well the approximate index of one dimension finds."""
     typer.echo(
-        f"    {recall.covered_frames} of {recall.frames} frames of {recall.dimension} values by {recall.units} units, "
+        f"    {recall.covered_frames} of {counted(recall.frames, 'frame')} of {recall.dimension} values by "
+        f"{counted(recall.units, 'unit')}, "
         "the others exactly"
     )
     if recall.recall is not None and recall.exact_ms is not None and recall.approximate_ms is not None:
         typer.echo(
             f"    of the best {recall.top} frames it finds {100 * recall.recall:.1f} % "
-            f"(least {100 * (recall.least_recall or 0.0):.1f} %, {recall.queries} sample questions), "
+            f"(least {100 * (recall.least_recall or 0.0):.1f} %, {counted(recall.queries, 'sample question')}), "
             f"in {recall.approximate_ms:.1f} ms, exactly in {recall.exact_ms:.1f} ms"
         )
     elif not recall.covered_frames:
@@ -95,7 +98,7 @@ def verify(
             elif finding.state != "sound":
                 typer.echo(f"{finding.state}  {finding.video or finding.video_id}: {finding.problem}")
     if not as_json:
-        typer.echo(f"{sound} videos with {frames} frames are sound, {damaged} are damaged")
+        typer.echo(f"{counted(sound, 'video')} with {counted(frames, 'frame')} sound, {damaged} damaged")
     if damaged:
         raise typer.Exit(1)
 
@@ -112,10 +115,10 @@ def compact(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = Fals
     if as_json:
         print_json_line(**done.to_dict())
         return
-    typer.echo(f"{size(done.bytes_before)} in {done.files_before} files before")
-    typer.echo(f"{size(done.bytes_after)} in {done.files_after} files now")
+    typer.echo(f"{size(done.bytes_before)} in {counted(done.files_before, 'file')} before")
+    typer.echo(f"{size(done.bytes_after)} in {counted(done.files_after, 'file')} now")
     if done.swept:
-        typer.echo(f"leftovers of {done.swept} videos were deleted")
+        typer.echo(f"leftovers of {counted(done.swept, 'video')} were deleted")
     if done.note:
         typer.echo(done.note)
 
@@ -149,6 +152,11 @@ def remove(
 
     if not videos and not gone:
         raise InputError("say which videos to remove, or --gone for those that are not where they were")
+    if even_if_folders_are_missing and not gone:
+        raise InputError(
+            "--even-if-folders-are-missing is for --gone, which looks where videos lie; videos that are named are "
+            "removed wherever they lie: leave it out, or add --gone"
+        )
     if gone and is_remote(archive):
         raise InputError(
             f"--gone looks whether videos lie where they were indexed, and {archive} may have been written from other "

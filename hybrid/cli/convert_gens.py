@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hybrid.cli.options import JsonOption
+from hybrid.words import counted
 
 __all__ = ["convert_gens"]
 
@@ -45,7 +46,7 @@ def convert_gens(
         return
     kept = f", {done.files_kept} of them there before" if done.files_kept else ""
     size = f"{done.parameters / 1e9:.2f} billion parameters, {done.weight_bytes / 1e9:.1f} GB"
-    typer.echo(f"{dest}: {size} in {done.files} files{kept}, {done.seconds:.1f} s")
+    typer.echo(f"{dest}: {size} in {counted(done.files, 'file')}{kept}, {done.seconds:.1f} s")
     typer.echo(f"to run it takes {done.needs}")
     typer.echo(f"hybrid ask VIDEO QUESTION --preset gens-aria --sampler {dest}")
 

@@ -41,4 +41,6 @@ def drop(
             if as_json:
                 print_json_line(event="dropped", video=video, freed_bytes=freed)
             else:
-                typer.echo(f"dropped  {video}: {size(freed)} of features")
+                typer.echo(
+                    f"dropped  {video}: {size(freed)} of features" if freed else f"{video}: no features are stored"
+                )

@@ -28,6 +28,7 @@ from hybrid.cli.options import (
 )
 from hybrid.cli.paths import find_videos
 from hybrid.errors import InputError
+from hybrid.words import counted
 
 if TYPE_CHECKING:
     from hybrid.cli.run_report import RunReport
@@ -103,6 +104,8 @@ def index(
         raise InputError(f"workers is {workers}; it must be 0 (this process) or more")
     if approximate_from is not None and approximate_from < 0:
         raise InputError(f"approximate-from is {approximate_from}; it must be 0 or more frames")
+    if features is None and sampler is None:
+        _check_without_features(prompt=prompt, loading=loading)
     settings = Settings(
         preset=preset,
         encoder=encoder,
@@ -117,11 +120,11 @@ def index(
     )
     settings.check()  # before anything is looked at or made
     videos = find_videos(paths) if paths else _failed_videos(archive, forget_gone=not dry_run)
+    settings = replace(settings, prompt=None if prompt is None else read_prompt_file(prompt))
     if dry_run:
-        _estimate(archive, videos, settings, backend=backend, as_json=as_json)
+        _estimate(archive, videos, settings, features=features, backend=backend, as_json=as_json)
         return
     on_gpu = choose_device(device).type != "cpu"
-    settings = replace(settings, prompt=None if prompt is None else read_prompt_file(prompt))
     engine = Engine(Archive.open(archive, backend=backend.value if backend else None), settings)
     recipe = EngineRecipe(archive=engine.archive.place, settings=settings, features=features, retry_failed=retry_failed)
     count = choose_workers(len(videos), on_gpu=on_gpu) if workers is None else workers
@@ -142,6 +145,20 @@ def index(
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.failed:
         raise typer.Exit(1)
+
+
+def _check_without_features(**given: object) -> None:
+    """Refuse what says how GenS is loaded, where the run does not load it.
+
+    Raises:
+        InputError: an option would have no effect.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"--{name} is {str(value)!r}, which is for GenS, and index loads it only where it makes features; "
+                f"add --features or --sampler, or leave out --{name}"
+            )
 
 
 def _run(engine: Engine, recipe: EngineRecipe, videos: list[Path], report: RunReport, *, workers: int) -> RunSummary:
@@ -175,8 +192,8 @@ def _refresh_approximate(engine: Engine, from_frames: int | None, *, as_json: bo
                 typer.echo(f"approximate index: no frames are in it: {update.note}; all are searched exactly")
         elif update.trained or update.segments_added or update.segments_removed:
             typer.echo(
-                f"approximate index: {update.covered_frames} of {update.frames} frames of {update.dimension} values "
-                "are in it, the others are searched exactly"
+                f"approximate index: it holds {update.covered_frames} of {counted(update.frames, 'frame')} of "
+                f"{update.dimension} values, the others are searched exactly"
             )
 
 
@@ -195,7 +212,15 @@ def _failed_videos(archive: str, *, forget_gone: bool) -> list[Path]:
     return videos
 
 
-def _estimate(archive: str, videos: list[Path], settings: Settings, *, backend: Backend | None, as_json: bool) -> None:
+def _estimate(
+    archive: str,
+    videos: list[Path],
+    settings: Settings,
+    *,
+    features: bool | None,
+    backend: Backend | None,
+    as_json: bool,
+) -> None:
     from hybrid.cli.run_report import tell_estimate
     from hybrid.engine.estimate import estimate_run
     from hybrid.errors import ArchiveFormatError
@@ -204,9 +229,9 @@ def _estimate(archive: str, videos: list[Path], settings: Settings, *, backend: 
 
     try:
         with Archive.open(archive, backend=backend.value if backend else None, create=False) as opened:
-            estimate = estimate_run(opened, videos, settings)
+            estimate = estimate_run(opened, videos, settings, features=features)
     except ArchiveFormatError:
         if not is_remote(archive) and local_folder(archive).is_dir() and any(local_folder(archive).iterdir()):
             raise
-        estimate = estimate_run(None, videos, settings)
+        estimate = estimate_run(None, videos, settings, features=features)
     tell_estimate(estimate, as_json=as_json)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, JsonOption
+from hybrid.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,10 +57,13 @@ def _facts(manifest: Manifest, stored: Sequence[FeatureList]) -> str:
     encoder = manifest.config.encoder
     facts = [
         clock(manifest.video.duration_seconds),
-        f"{manifest.frames} frames",
+        counted(manifest.frames, "frame"),
         f"{manifest.config.rate:g}/s {manifest.config.policy}",
         "/".join(str(encoder[key]) for key in ("model", "pretrained") if encoder.get(key)),
-        *(f"features of {int(listed.present.sum())} frames ({size(listed.size_bytes)})" for listed in stored),
+        *(
+            f"features of {counted(int(listed.present.sum()), 'frame')} ({size(listed.size_bytes)})"
+            for listed in stored
+        ),
         manifest.status,
     ]
     return printable("  ".join(facts))

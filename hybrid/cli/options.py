@@ -10,6 +10,7 @@ import typer
 
 from hybrid.errors import InputError
 from hybrid.presets import DEFAULT_PRESET, PRESETS
+from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_SEGMENTS, DEFAULT_WINDOW
 
 if TYPE_CHECKING:
     from hybrid.engine import Engine
@@ -88,15 +89,28 @@ BatchOption: TypeAlias = Annotated[
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="For machines.")]
 WindowOption: TypeAlias = Annotated[
-    str,
-    typer.Option("--window", help="What GenS reads: scattered, context, segments, or a number (scattered)."),
+    str | None,
+    typer.Option(
+        "--window", help="What GenS reads: scattered (if not said), context, segments; or a number of scattered frames."
+    ),
 ]
 WindowFramesOption: TypeAlias = Annotated[
-    int, typer.Option("--window-frames", help="How many frames GenS reads at once.")
+    int | None,
+    typer.Option("--window-frames", help=f"How many frames GenS reads at once; {DEFAULT_WINDOW} if not said."),
 ]
-SegmentsOption: TypeAlias = Annotated[int, typer.Option("--segments", help="How many segments GenS reads.")]
+SegmentsOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--segments", help=f"With --window segments: how many of them GenS reads; {DEFAULT_SEGMENTS} if not said."
+    ),
+]
 ContextOption: TypeAlias = Annotated[
-    float, typer.Option("--context", help="With --window context: seconds around a frame that are read with it.")
+    float | None,
+    typer.Option(
+        "--context",
+        help="With --window context: seconds around a frame that are read with it; "
+        f"{DEFAULT_CONTEXT_SECONDS:g} if not said.",
+    ),
 ]
 
 __all__ = [
@@ -129,20 +143,25 @@ __all__ = [
 ]
 
 
-def read_window(text: str, frames: int) -> tuple[WindowMode, int]:
-    """The mode that --window names, and how many frames a window holds.
+def read_window(text: str | None, frames: int | None) -> tuple[WindowMode | None, int | None]:
+    """The mode that --window names, and how many frames a window holds; None: not said.
 
     Raises:
-        InputError: it is neither a mode nor a number.
+        InputError: it is neither a mode nor a number, or two numbers are said.
     """
-    if text in ("scattered", "context", "segments"):
-        return cast("WindowMode", text), frames
+    if text is None or text in ("scattered", "context", "segments"):
+        return cast("WindowMode | None", text), frames
     try:
-        return "scattered", int(text)
+        size = int(text)
     except ValueError:
         raise InputError(
             f"--window is {text!r}; legal are scattered, context, segments, or a number of frames"
         ) from None
+    if frames is not None:
+        raise InputError(
+            f"--window is {size} and --window-frames {frames}, which both say how many frames GenS reads; leave out one"
+        )
+    return "scattered", size
 
 
 def open_engine(

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from hybrid.cli.progress import BarProgress, JsonProgress, print_json_line
+from hybrid.words import counted
 
 if TYPE_CHECKING:
     from hybrid.engine import IndexResult
@@ -82,11 +83,10 @@ def _tell_result(outcome: VideoOutcome, result: IndexResult, place: str, *, as_j
     note = f" [{result.note}]" if result.note else ""
     partial = "" if result.status == "done" else f" ({result.status})"
     missing = f", {outcome.missing_seconds:.1f} s are missing" if outcome.missing_seconds else ""
-    typer.echo(
-        f"{result.outcome}{partial}  {result.video}: {result.frames} frames{took}{missing}{because}{note}{place}"
-    )
+    frames = counted(result.frames, "frame")
+    typer.echo(f"{result.outcome}{partial}  {result.video}: {frames}{took}{missing}{because}{note}{place}")
     if result.features:
-        typer.echo(f"          features of {result.features} frames are stored for the sampler")
+        typer.echo(f"          features of {counted(result.features, 'frame')} are stored for the sampler")
     if result.features_note:
         typer.echo(f"          {result.features_note}", err=True)
 
@@ -94,6 +94,7 @@ def _tell_result(outcome: VideoOutcome, result: IndexResult, place: str, *, as_j
 def tell_summary(archive: str, summary: RunSummary, *, as_json: bool) -> None:
     """How the run ended."""
     counts, failed = summary.counts(), summary.failed
+    features = sum(outcome.result.features for outcome in summary.outcomes if outcome.result is not None)
     if as_json:
         print_json_line(
             event="summary",
@@ -101,6 +102,7 @@ def tell_summary(archive: str, summary: RunSummary, *, as_json: bool) -> None:
             videos=summary.videos,
             **{name: count for name, count in counts.items() if name != "failed"},
             failed=[outcome.video for outcome in failed],
+            features=features,
             interrupted=summary.interrupted,
             seconds=round(summary.seconds, 3),
         )
@@ -108,10 +110,12 @@ def tell_summary(archive: str, summary: RunSummary, *, as_json: bool) -> None:
     indexed = len(summary.outcomes) - len(failed)
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     typer.echo(
-        f"{indexed} of {summary.videos} videos were indexed or found up to date in {archive}"
+        f"{indexed} of {counted(summary.videos, 'video')} indexed or up to date in {archive}"
         f"{f' ({told})' if summary.videos > 1 else ''}",
         err=bool(failed),
     )
+    if features and summary.videos > 1:
+        typer.echo(f"features of {counted(features, 'frame')} were made for the sampler", err=bool(failed))
 
 
 def tell_estimate(estimate: RunEstimate, *, as_json: bool) -> None:
@@ -122,15 +126,24 @@ def tell_estimate(estimate: RunEstimate, *, as_json: bool) -> None:
         print_json_line(event="estimate", **estimate.to_dict())
         return
     left = estimate.videos - estimate.indexed - len(estimate.unopenable)
-    typer.echo(f"{left} of {estimate.videos} videos are to be indexed, {estimate.indexed} are indexed already")
+    typer.echo(f"{left} of {counted(estimate.videos, 'video')} to be indexed, {estimate.indexed} indexed already")
     if estimate.replaced:
         changes = "; ".join(estimate.changes[:3]) + ("; ..." if len(estimate.changes) > 3 else "")
         typer.echo(f"{estimate.replaced} of them have an index of another configuration, to be replaced: {changes}")
     for reason in estimate.unopenable:
         typer.echo(f"cannot be opened: {reason}", err=True)
     time = "not known" if estimate.seconds is None else f"about {clock(estimate.seconds)} with one worker"
-    typer.echo(f"{estimate.hours:.2f} h, {estimate.frames} frames, {size(estimate.disk_bytes)} on disk, time {time}")
+    typer.echo(
+        f"{estimate.hours:.2f} h, {counted(estimate.frames, 'frame')}, {size(estimate.disk_bytes)} on disk, time {time}"
+    )
     typer.echo(f"by {estimate.basis}")
+    if estimate.features_note:
+        typer.echo(f"features: not known, and the run could not make any: {estimate.features_note}", err=True)
+    elif estimate.features:
+        room = "" if estimate.feature_bytes is None else f", {size(estimate.feature_bytes)} more on disk"
+        typer.echo(
+            f"features of {counted(estimate.features, 'frame')} are to be made for the sampler{room}; time not known"
+        )
 
 
 class _Bars:

@@ -11,7 +11,6 @@ from hybrid.cli.options import (
     DEFAULT_ARCHIVE,
     DEFAULT_PRESET,
     ArchiveOption,
-    BatchOption,
     ContextOption,
     DeviceOption,
     DtypeOption,
@@ -27,16 +26,19 @@ from hybrid.cli.options import (
     open_engine,
     read_window,
 )
-from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW
+from hybrid.errors import InputError
+from hybrid.values import DEFAULT_FRAMES
+from hybrid.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hybrid.values import FoundVideo, SearchResult
+    from hybrid.values import Answer, FoundVideo, SearchResult
 
 __all__ = ["search"]
 
 _SHOWN_SKIPPED = 10
+_SHOWN_FRAMES = 8
 
 
 def search(
@@ -55,12 +57,15 @@ def search(
     top: Annotated[int, typer.Option("--top", help="How many frames over all videos, at most.")] = DEFAULT_FRAMES,
     fine: Annotated[int, typer.Option("--fine", help="Ask GenS about so many of the best videos.")] = 0,
     frames: Annotated[
-        int, typer.Option("--frames", help="With --fine: how many frames to select in a video.")
-    ] = DEFAULT_FRAMES,
-    window: WindowOption = "scattered",
-    window_frames: WindowFramesOption = DEFAULT_WINDOW,
-    segments: SegmentsOption = DEFAULT_SEGMENTS,
-    context: ContextOption = DEFAULT_CONTEXT_SECONDS,
+        int | None,
+        typer.Option(
+            "--frames", help=f"With --fine: how many frames to select in a video; {DEFAULT_FRAMES} if not said."
+        ),
+    ] = None,
+    window: WindowOption = None,
+    window_frames: WindowFramesOption = None,
+    segments: SegmentsOption = None,
+    context: ContextOption = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every frame, even where there is an approximate index.")
     ] = False,
@@ -73,7 +78,6 @@ def search(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     loading: LoadingOption = None,
-    batch_size: BatchOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search all videos of an archive, or some of them, for what a question asks.
@@ -81,10 +85,16 @@ def search(
     Small archives are searched exactly, large ones by an approximate index (hybrid stats says how well it finds).
     Videos that cannot be searched are named with the reason.
     """
+    from hybrid.engine.search_work import SearchOptions, options_of_search
+    from hybrid.engine.work import only_said
     from indexes.archive import Archive
     from indexes.lookup import read_date
 
     mode, size = read_window(window, window_frames)
+    ask = only_said(frames=frames, window=size, window_mode=mode, segments=segments, context_seconds=context)
+    options_of_search(SearchOptions(top=top, fine=fine, strict=strict), ask)  # before anything is loaded
+    if not fine:
+        _check_without_gens(sampler=sampler, prompt=prompt, loading=loading)
     when = None if since is None else read_date(since)
     Archive.open(archive, create=False).close()  # a slip in the name must not make an archive
     engine = open_engine(
@@ -98,7 +108,6 @@ def search(
         decoder=None,
         device=device,
         dtype=dtype,
-        batch_size=batch_size,
         prompt=prompt,
         loading=loading,
     )
@@ -112,18 +121,26 @@ def search(
             since=when,
             strict=strict,
             exact=exact,
-            ask={
-                "frames": frames,
-                "window": size,
-                "window_mode": mode,
-                "segments": segments,
-                "context_seconds": context,
-            },
+            ask=ask,
         )
     if as_json:
         typer.echo(result.to_json())
     else:
         _show(result)
+
+
+def _check_without_gens(**given: object) -> None:
+    """Refuse what names GenS or says how it is loaded, where it is not asked.
+
+    Raises:
+        InputError: an option would have no effect.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"--{name} is {str(value)!r}, which is for GenS, and it is asked only with --fine; say about how many "
+                f"of the best videos (--fine 3), or leave out --{name}"
+            )
 
 
 def _show(result: SearchResult) -> None:
@@ -135,10 +152,11 @@ def _show(result: SearchResult) -> None:
     console.print(f"[bold]{plain(result.question)}[/bold]")
     for place, found in enumerate(result.videos, start=1):
         _show_video(console, place, found)
-    console.print(f"searched {result.searched_frames} frames of {result.searched_videos} videos")
+    console.print(f"searched {counted(result.searched_frames, 'frame')} of {counted(result.searched_videos, 'video')}")
     for stage in result.stages:
-        if stage.ran or stage.name == "index":
-            console.print(f"{stage.name}: {plain(stage.model or '')} {stage.device or ''} {stage.seconds:.3f} s")
+        if stage.ran or stage.name == "index" or (stage.name == "gens" and stage.candidates_in):
+            facts = filter(None, (stage.model, stage.device, f"{stage.seconds:.3f} s"))
+            console.print(f"{stage.name}: {plain('  '.join(facts))}")
         for note in stage.notes:
             console.print(f"{stage.name}: {plain(note)}")
         if stage.fallback_reason:
@@ -150,22 +168,31 @@ def _show(result: SearchResult) -> None:
 
 
 def _show_video(console: Console, place: int, found: FoundVideo) -> None:
-    from hybrid.cli.text import best_part, clock, plain
+    from hybrid.cli.text import clock, plain
 
     length = clock(found.duration_seconds)
     console.print(f"{place}. [bold]{plain(found.video)}[/bold] ({length})  best {found.similarity:.3f}")
     if found.gone is not None:
         console.print(f"     [bold yellow]found in the index only[/bold yellow]: {plain(found.gone)}")
-    if found.answer is not None:
-        for span in found.answer.spans:
-            times = f"{clock(span.start_seconds)} to {clock(span.end_seconds)}"
-            part = f"  (best: {best_part(span)})" if span.best else ""
-            console.print(f"     span {times}  score {span.score:.3g} by {span.scorer}{part}")
-        for stage in found.answer.stages:
-            if stage.fallback_reason:
-                reason = plain(stage.fallback_reason)
-                console.print(f"     [bold yellow]fallback[/bold yellow] {stage.name}: {reason}")
-    best = sorted(found.frames, key=lambda frame: -(frame.clip_similarity or 0.0))[:8]
+    best = sorted(found.frames, key=lambda frame: -(frame.clip_similarity or 0.0))[:_SHOWN_FRAMES]
     shown = ", ".join(f"{clock(frame.seconds)} ({frame.clip_similarity or 0.0:.3f})" for frame in best)
     more = f" and {len(found.frames) - len(best)} more" if len(found.frames) > len(best) else ""
-    console.print(f"     frames {shown}{more}")
+    console.print(f"     most similar: {shown}{more}")
+    if found.answer is not None:
+        _show_answer(console, found.answer)
+
+
+def _show_answer(console: Console, answer: Answer) -> None:
+    """What GenS says of one of the best videos, as ``hybrid ask`` shows it."""
+    from rich.padding import Padding
+
+    from hybrid.cli.tables import frames_table, spans_table
+    from hybrid.cli.text import plain
+
+    console.print(Padding(spans_table(answer), (0, 0, 0, 5)))
+    console.print(Padding(frames_table(answer), (0, 0, 0, 5)))
+    for stage in answer.stages:
+        for note in stage.notes:
+            console.print(f"     {stage.name}: {plain(note)}")
+        if stage.fallback_reason:
+            console.print(f"     [bold yellow]fallback[/bold yellow] {stage.name}: {plain(stage.fallback_reason)}")

@@ -9,6 +9,7 @@ import typer
 
 from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, Backend, JsonOption, NewArchiveOption
 from hybrid.errors import HybridError, InputError
+from hybrid.words import counted
 
 __all__ = ["convert", "export_video", "import_videos"]
 
@@ -32,7 +33,7 @@ def export_video(
     if as_json:
         print_json_line(event="exported", video=manifest.source.path, video_id=manifest.video_id, bytes=count)
     else:
-        typer.echo(f"exported {manifest.source.path}: {manifest.frames} frames, {size(count)} in {file}")
+        typer.echo(f"exported {manifest.source.path}: {counted(manifest.frames, 'frame')}, {size(count)} in {file}")
 
 
 def import_videos(
@@ -70,7 +71,7 @@ def import_videos(
             if as_json:
                 print_json_line(event=outcome, file=str(file), video_id=manifest.video_id, frames=manifest.frames)
             else:
-                typer.echo(f"{outcome} {manifest.source.path}: {manifest.frames} frames")
+                typer.echo(f"{outcome} {manifest.source.path}: {counted(manifest.frames, 'frame')}")
     if failed:
         raise typer.Exit(1)
 
@@ -121,6 +122,8 @@ def convert(
     if as_json:
         print_json_line(event="summary", archive=target, copied=copied, unchanged=there, failed=len(failed))
     else:
-        typer.echo(f"{copied} indexes copied to {target}, {there} were there, {len(failed)} failed")
+        typer.echo(
+            f"{counted(copied, 'index', 'indexes')} copied to {target}, {there} there already, {len(failed)} failed"
+        )
     if failed:
         raise typer.Exit(1)

@@ -24,23 +24,20 @@ from hybrid.engine.groups import answer_in_groups
 from hybrid.engine.indexing import IndexResult
 from hybrid.engine.models import HeldModels
 from hybrid.engine.ready import Ready, ready_video
-from hybrid.engine.search_work import SearchModels, SearchOptions
+from hybrid.engine.search_work import SearchModels, SearchOptions, options_of_search
 from hybrid.engine.searching import search_archive
 from hybrid.engine.settings import Settings, configuration_of
 from hybrid.engine.streaming import OnSpans
 from hybrid.engine.updating import update_index
-from hybrid.engine.work import AskKeywords, AskOptions, WindowMode
+from hybrid.engine.work import AskKeywords, WindowMode, only_said, read_options
+from hybrid.errors import InputError
 from hybrid.frames.source import DecoderName
 from hybrid.gens.prompt import read_prompt_file
 from hybrid.gens.scorer import FrameScorer
 from hybrid.presets import DEFAULT_PRESET
 from hybrid.progress import NullProgress, Progress
-from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import (
-    DEFAULT_CONTEXT_SECONDS,
     DEFAULT_FRAMES,
-    DEFAULT_SEGMENTS,
-    DEFAULT_WINDOW,
     Answer,
     ByteArray,
     SamplingPolicy,
@@ -200,15 +197,15 @@ class Engine:
         question: str,
         *,
         frames: int = DEFAULT_FRAMES,
-        window: int = DEFAULT_WINDOW,
-        window_mode: WindowMode = "scattered",
-        segments: int = DEFAULT_SEGMENTS,
-        context_seconds: float = DEFAULT_CONTEXT_SECONDS,
+        window: int | None = None,
+        window_mode: WindowMode | None = None,
+        segments: int | None = None,
+        context_seconds: float | None = None,
         coarse: bool = True,
         fine: bool = True,
         features: bool = True,
         strict: bool = False,
-        min_score: int = DEFAULT_MIN_SCORE,
+        min_score: int | None = None,
         gap_seconds: float | None = None,
         select: str | None = None,
         scores: str | None = None,
@@ -219,22 +216,25 @@ class Engine:
     ) -> Answer:
         """Answer a question; the video is indexed first if it is not yet.
 
+        What is None is not said, and as :class:`hybrid.engine.work.AskOptions` has it. What is said and would
+        decide nothing beside the rest (``context_seconds`` without ``window_mode="context"``) is an error.
+
         Args:
             video: a file or folder; or, if it is not at hand, the path or content id under which
                 the archive knows it (GenS then runs only if its features are stored).
             question: plain text.
             frames: how many frames to select at most.
-            window: how many frames GenS reads at once, and how many the coarse stage passes on.
-            window_mode: ``scattered``: GenS reads the most similar frames, wherever they lie;
+            window: how many frames GenS reads at once, and how many the coarse stage passes on (256).
+            window_mode: ``scattered`` (if not said): GenS reads the most similar frames, wherever they lie;
                 ``context``: the best of them together with the frames around each, as many in all;
                 ``segments``: the segments of the video that are most similar.
-            segments: how many segments it reads, in that mode.
-            context_seconds: how far before and after a frame its surroundings reach, in that mode.
+            segments: how many segments it reads, in that mode (4).
+            context_seconds: how far before and after a frame its surroundings reach, in that mode (4).
             coarse: False: GenS reads the whole video in consecutive windows.
             fine: False: no GenS; the most similar frames are the answer.
             features: False: GenS's features of frames are neither taken from the archive nor kept.
             strict: a stage that cannot do what it was asked to is an error.
-            min_score: least GenS score (1 to 5) of a frame that belongs to a span.
+            min_score: least GenS score (1 to 5) of a frame that belongs to a span (4).
             gap_seconds: how far apart two stretches may lie and still be one span; by default one
                 sampling interval.
             select: a selector that chooses the frames, by GenS's scores, or without GenS by similarity, with
@@ -255,11 +255,7 @@ class Engine:
             StageFailedError: ``strict``, and a stage did not do what it was asked to.
             VideoError, ModelError, ArchiveError: as :meth:`index`.
         """
-        return self.ask_many(
-            video,
-            [question],
-            on_spans=on_spans,
-            progress=progress,
+        said = only_said(
             frames=frames,
             window=window,
             window_mode=window_mode,
@@ -275,7 +271,8 @@ class Engine:
             scores=scores,
             seed=seed,
             look_for=look_for,
-        )[0]
+        )
+        return self.ask_many(video, [question], on_spans=on_spans, progress=progress, **said)[0]
 
     def ask_many(
         self,
@@ -307,7 +304,11 @@ class Engine:
         Raises:
             As :meth:`ask`; what was given to ``on_answer`` before stays true.
         """
-        asked = AskOptions(**options)
+        asked = read_options(**options)
+        if on_spans is not None and not asked.fine:
+            raise InputError(
+                "on_spans (--stream) is told by GenS, and the fine stage is left out; leave out one of both"
+            )
         check_questions(questions)
         if not questions:
             return []
@@ -330,7 +331,7 @@ class Engine:
         Raises:
             As :meth:`index`, and IndexMismatchError.
         """
-        asked = AskOptions(**options)
+        asked = read_options(**options)
         manifest = self._ready(Path(video), progress).manifest
         return configuration_of(self.settings, manifest, asked, sampler_name=self._models.sampler_name)
 
@@ -360,15 +361,15 @@ class Engine:
             strict: what could not be done as asked, and a video that cannot be searched, is an error.
             threads: how many cores search; by default all, up to eight.
             exact: compare every frame, even where the archive has an approximate index.
-            ask: options of the questions to the best videos, as in :meth:`ask`.
+            ask: with ``fine``: options of the questions to the best videos, as in :meth:`ask`, but for ``fine`` and
+                ``strict``.
 
         Raises:
             See :func:`hybrid.engine.searching.search_archive`.
         """
         names, folders = tuple(map(str, videos)), tuple(map(str, under))
         wanted = SearchOptions(top, fine, names, folders, since, threads, strict, exact)
-        options: AskKeywords = {**(ask or {}), "strict": strict, "fine": True}
-        AskOptions(**options)  # before any work
+        options = options_of_search(wanted, ask or {})
         models = SearchModels(
             encoder=self._models.encoder_for,
             name_changes=partial(name_changes, self._models.encoder_name),

@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hybrid.engine.checking import name_changes
+from hybrid.engine.models import feature_maker_of
 from hybrid.engine.settings import Settings, wanted_config
-from hybrid.errors import VideoOpenError
+from hybrid.errors import ModelError, VideoOpenError
 from hybrid.frames.probe import probe_seconds
 from hybrid.places import absolute_path
 from hybrid.presets import encoder_of
@@ -18,6 +19,9 @@ from indexes.identity import remembered
 from indexes.manifest import Manifest, differences
 from indexes.paths import Layout
 from indexes.reader import ArchiveReader
+
+if TYPE_CHECKING:
+    from hybrid.gens.feature_maker import FeatureMaker
 
 __all__ = ["RunEstimate", "estimate_run"]
 
@@ -41,6 +45,9 @@ class RunEstimate:
         disk_bytes: what their indexes will take.
         seconds: how long it will take with one worker; None if nothing was indexed here yet that would tell.
         basis: what the figures rest on.
+        features: how many frames' features of the sampler are to be made, where the run makes any.
+        feature_bytes: what these will take on disk, besides; None if that is not known.
+        features_note: why it is not known what there is to be made.
     """
 
     videos: int
@@ -53,19 +60,25 @@ class RunEstimate:
     disk_bytes: int
     seconds: float | None
     basis: str
+    features: int = 0
+    feature_bytes: int | None = 0
+    features_note: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for ``json.dumps``."""
         return asdict(self)
 
 
-def estimate_run(archive: ArchiveReader | None, videos: Sequence[Path], settings: Settings) -> RunEstimate:
+def estimate_run(
+    archive: ArchiveReader | None, videos: Sequence[Path], settings: Settings, *, features: bool | None = None
+) -> RunEstimate:
     """Estimate a run from what the containers state and from what the archive took so far.
 
     Args:
         archive: where the run would index to; None if there is none yet.
         videos: what it would be given.
-        settings: what it would be done with. Models are known by their names; none is loaded.
+        settings: what it would be done with. Models are known by their names and files; none is loaded.
+        features: whether it makes features of the sampler; None: if settings name one.
 
     Raises:
         InputError: the settings are not legal.
@@ -78,6 +91,7 @@ def estimate_run(archive: ArchiveReader | None, videos: Sequence[Path], settings
     unopenable: list[str] = []
     changes: dict[str, None] = {}
     samples_a_second = settings.sampling.rate
+    wanted = _Features(settings) if (settings.sampler is not None if features is None else features) else None
     for video in videos:
         stored = None if archive is None else _stored(archive, video, by_id, places)
         rate = samples_a_second
@@ -85,6 +99,8 @@ def estimate_run(archive: ArchiveReader | None, videos: Sequence[Path], settings
             changed = _changes(settings, stored)
             if not changed:
                 indexed += 1
+                if wanted is not None and archive is not None:
+                    wanted.add_missing(archive, stored)
                 continue
             replaced += 1
             changes.update(dict.fromkeys(changed))
@@ -100,6 +116,8 @@ def estimate_run(archive: ArchiveReader | None, videos: Sequence[Path], settings
     spent = sum(sum(manifest.seconds.values()) for manifest in manifests)
     done = sum(manifest.frames for manifest in manifests)
     said = "as indexed, otherwise " if settings.rate is None and replaced else ""
+    if wanted is not None:
+        wanted.frames += frames
     basis = f"stated lengths, samples a second: {said}{samples_a_second:g}, {dimension} values a vector"
     if spent:
         basis += f", {done / spent:.1f} frames a second as for the {done} frames that are indexed here"
@@ -116,7 +134,36 @@ def estimate_run(archive: ArchiveReader | None, videos: Sequence[Path], settings
         disk_bytes=frames * (2 * dimension + _BYTES_A_FRAME) + 2_000 * (len(videos) - indexed - len(unopenable)),
         seconds=frames * spent / done if spent and done else None,
         basis=basis,
+        **({} if wanted is None else wanted.fields()),
     )
+
+
+class _Features:
+    """Counts the frames whose features a run has to make."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.frames = 0
+        self._maker: FeatureMaker | None = None
+        self._note: str | None = None
+        try:
+            self._maker = feature_maker_of(settings)
+        except ModelError as exc:
+            self._note = str(exc)
+
+    def add_missing(self, archive: ArchiveReader, manifest: Manifest) -> None:
+        """Those of a video that is indexed."""
+        if self._maker is None:
+            return
+        rows = archive.timeline(manifest).distinct_rows()
+        own = [listed for listed in archive.feature_lists(manifest) if self._maker.made(listed.spec.identity)]
+        self.frames += len(rows) - max((int(listed.present[rows].sum()) for listed in own), default=0)
+
+    def fields(self) -> dict[str, Any]:
+        """What the estimate says of them."""
+        if self._maker is None:
+            return {"feature_bytes": None, "features_note": self._note}
+        each = self._maker.frame_bytes
+        return {"features": self.frames, "feature_bytes": None if each is None else self.frames * each}
 
 
 def _stored(

@@ -20,6 +20,7 @@ from hybrid.frames.source import FrameSource, open_source
 from hybrid.gens.scorer import FeatureScorer
 from hybrid.progress import Progress
 from hybrid.values import IntArray, Timeline
+from hybrid.words import counted
 from indexes.archive import Archive
 from indexes.features_list import FeatureItem, FeatureSpec
 from indexes.manifest import Manifest
@@ -152,14 +153,14 @@ class FeatureReader:
         found.stored.update(found.items)
         damaged = {row for row in rows[stored.present[rows]].tolist() if row not in found.items}
         if damaged:
-            found.notes.append(f"{len(damaged)} stored features are damaged and are made anew")
+            found.notes.append(f"the stored features of {counted(len(damaged), 'frame')} are damaged and are made anew")
         return damaged
 
     def _from_video(self, absent: IntArray, tower: Tower, found: Rows) -> dict[int, FeatureItem]:
         if self._video.gone is not None and self._keep:
             raise VideoOpenError(
-                f"{self._video.gone}, and {len(absent)} of the {len(absent) + len(found.stored)} frames "
-                "have no stored features"
+                f"{self._video.gone}, and there are no stored features of {len(absent)} of "
+                f"{counted(len(absent) + len(found.stored), 'frame')}"
             )
         source = self._video.source()
         fresh: dict[int, FeatureItem] = {}

@@ -20,6 +20,7 @@ from hybrid.frames.source import ReadReport
 from hybrid.places import absolute_path
 from hybrid.progress import Progress
 from hybrid.values import ByteArray, Float32Array, FrameBatch, Sampling, Timeline, VideoInfo
+from hybrid.words import counted
 from indexes.archive import Archive
 from indexes.features_file import FeatureSpool
 from indexes.features_list import FeatureItem
@@ -301,7 +302,7 @@ def place_of(path: Path) -> Source:
 def _note(report: ReadReport) -> str | None:
     parts = [report.note] if report.note else []
     if report.packets_damaged:
-        parts.append(f"{report.packets_damaged} damaged packets")
+        parts.append(counted(report.packets_damaged, "damaged packet"))
     if report.missing:
-        parts.append(f"{len(report.missing)} of the samples are missing")
+        parts.append(f"{counted(len(report.missing), 'sample is', 'samples are')} missing")
     return "; ".join(parts) or None

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 from hybrid.clip.encoder import FrameEncoder, load_encoder
 from hybrid.engine.settings import Settings
 from hybrid.errors import ModelLoadError
-from hybrid.gens.scorer import FrameScorer
+from hybrid.gens.scorer import FeatureScorer, FrameScorer
 from hybrid.presets import encoder_of, sampler_of
 from hybrid.runtime import choose_device, choose_dtype, dtype_name
 from indexes.manifest import Manifest
 
 if TYPE_CHECKING:
+    from hybrid.gens.feature_maker import FeatureMaker
     from hybrid.scorers.interface import VideoScorer
 
-__all__ = ["HeldModels", "Models"]
+__all__ = ["HeldModels", "Models", "feature_maker_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,22 @@ class Models:
     scorer: Callable[[], FrameScorer]
     video_scorer: Callable[[], VideoScorer]
     sampler_name: str
+
+
+def feature_maker_of(settings: Settings) -> FeatureMaker:
+    """What shows which stored features are those of the sampler that settings name.
+
+    Raises:
+        ModelError: its files cannot be looked at.
+    """
+    from hybrid.gens.feature_maker import find_feature_maker
+
+    return find_feature_maker(
+        settings.sampler or sampler_of(settings.preset),
+        device=settings.device,
+        dtype=settings.dtype,
+        prompt=settings.prompt,
+    )
 
 
 class HeldModels:
@@ -60,6 +77,7 @@ class HeldModels:
         self._encoder_is_given = encoder is not None
         self._scorer = scorer
         self._scorer_failure: str | None = None
+        self._feature_maker: FeatureMaker | None = None
         self._given_scorers = dict(video_scorers or {})
         self._video_scorer: tuple[str, VideoScorer] | None = None
 
@@ -134,6 +152,20 @@ class HeldModels:
                 self._scorer_failure = str(exc)
                 raise
         return self._scorer
+
+    def made_features(self, identity: Mapping[str, str]) -> bool:
+        """Whether stored features of this identity are those of GenS, which is not loaded to tell.
+
+        Raises:
+            ModelError: its files cannot be looked at, or it could not be loaded before.
+        """
+        if self._scorer is not None:
+            return isinstance(self._scorer, FeatureScorer) and self._scorer.feature_identity == identity
+        if self._scorer_failure is not None:
+            raise ModelLoadError(self._scorer_failure)
+        if self._feature_maker is None:
+            self._feature_maker = feature_maker_of(self.settings)
+        return self._feature_maker.made(identity)
 
     def video_scorer(self, scores: str) -> VideoScorer:
         """The scorer of that name (see :mod:`hybrid.scorers.registry`): a given one, else the last one is kept.

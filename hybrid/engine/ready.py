@@ -12,6 +12,7 @@ from hybrid.engine.finding import find_video
 from hybrid.engine.indexing import IndexResult
 from hybrid.engine.models import HeldModels
 from hybrid.values import Stage
+from hybrid.words import counted
 from indexes.archive import Archive
 from indexes.manifest import Manifest
 
@@ -65,7 +66,7 @@ def _index_stage(
     archive: Archive, models: HeldModels, manifest: Manifest, result: IndexResult | None, seconds: float
 ) -> Stage:
     encoder = manifest.config.encoder
-    notes = [f"indexed now: {manifest.frames} frames in {seconds:.1f} s"] if result is not None else []
+    notes = [f"indexed now: {counted(manifest.frames, 'frame')} in {seconds:.1f} s"] if result is not None else []
     return Stage(
         name="index",
         ran=result is not None,

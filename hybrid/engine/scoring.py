@@ -21,6 +21,7 @@ from hybrid.scorers.interface import Replying, Trouble, VideoScorer
 from hybrid.scorers.registry import find_scorer, read_scores
 from hybrid.selectors.wanted import read_selector
 from hybrid.values import ByteArray, FloatArray, IntArray, Stage
+from hybrid.words import counted
 
 __all__ = ["DemandedScores", "run_scorer", "scores_on_demand", "wants_model"]
 
@@ -204,7 +205,7 @@ def _record(
 ) -> None:
     missing = wanted - len(reading.rows)
     usable = trouble is None or trouble.usable
-    reasons = [f"{missing} frames of the index cannot be decoded from {work.path} now"] if missing else []
+    reasons = [f"{counted(missing, 'frame')} of the index cannot be decoded from {work.path} now"] if missing else []
     if trouble is not None:
         reasons.append(trouble.reason if usable else f"{trouble.reason}; {_INSTEAD}")
     work.record(

@@ -13,6 +13,7 @@ from hybrid.engine.checking import what_fits
 from hybrid.engine.search_work import Search, SearchModels
 from hybrid.errors import IndexDamagedError, IndexMismatchError
 from hybrid.values import Stage
+from hybrid.words import counted
 from indexes.archive_search import ApproximateRecord, ArchiveHits, search_archive_vectors
 from indexes.effort import Effort
 from indexes.manifest import Manifest
@@ -56,7 +57,9 @@ def find_frames(search: Search, manifests: Sequence[Manifest], models: SearchMod
     if search.skipped:
         first = search.skipped[0]
         total = len(found.searched) + len(search.skipped)
-        reason = f"{len(search.skipped)} of {total} videos were not searched; the first, {first.video}: {first.reason}"
+        reason = (
+            f"{len(search.skipped)} of {counted(total, 'video')} not searched; the first, {first.video}: {first.reason}"
+        )
     if found.approximate is not None:
         search.record(_approximate_stage(found.approximate, ended - encoded))
     search.record(
@@ -115,7 +118,7 @@ def _check_names(search: Search, manifests: Sequence[Manifest], models: SearchMo
         return
     head = _most_common(manifests)
     raise IndexMismatchError(
-        f"not one of {len(manifests)} videos was indexed with this encoder; the first, {head.source.path}: "
+        f"of {counted(len(manifests), 'video')} none was indexed with this encoder; the first, {head.source.path}: "
         f"{'; '.join(models.name_changes(head))}; search with the one they were indexed with: {what_fits(head)}; "
         f"or index them with this one: hybrid index VIDEO --archive {search.archive.place}"
     )
@@ -138,8 +141,8 @@ def _fitting(
     if not fitting:
         path, folder = Path(manifests[0].source.path), search.archive.place
         raise IndexMismatchError(
-            f"not one of {len(manifests)} videos was indexed with the encoder {encoder.name}; the first, {path}: "
-            f"{changes[manifests[0].fingerprint]}; search with the encoder that they were indexed with, or index them "
-            f"with this one: hybrid index VIDEO --archive {folder}"
+            f"of {counted(len(manifests), 'video')} none was indexed with the encoder {encoder.name}; the first, "
+            f"{path}: {changes[manifests[0].fingerprint]}; search with the encoder that they were indexed with, or "
+            f"index them with this one: hybrid index VIDEO --archive {folder}"
         )
     return fitting

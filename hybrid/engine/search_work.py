@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from hybrid.clip.encoder import FrameEncoder
+from hybrid.engine.work import AskKeywords, read_options
 from hybrid.errors import InputError, StageFailedError
 from hybrid.values import DEFAULT_FRAMES, Answer, SkippedVideo, Stage
 from indexes.archive import Archive
 from indexes.manifest import Manifest
 
-__all__ = ["Search", "SearchModels", "SearchOptions"]
+__all__ = ["Search", "SearchModels", "SearchOptions", "options_of_search"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,29 @@ class SearchOptions:
             raise InputError(f"threads is {self.threads}; it must be at least 1")
         if self.since is not None and self.since.tzinfo is None:
             raise InputError(f"since is {self.since}; it must have a time zone")
+
+
+def options_of_search(wanted: SearchOptions, ask: AskKeywords) -> AskKeywords:
+    """The options of the questions that GenS is asked about the best videos.
+
+    Args:
+        wanted: how the archive is searched.
+        ask: what the caller said of these questions.
+
+    Raises:
+        InputError: a value is not legal, or would decide nothing: no question is asked, or the search itself says it.
+    """
+    for name, value in ask.items():
+        if name in ("fine", "strict"):
+            raise InputError(f"ask says {name} = {value!r}, which is an option of the search itself; say it there")
+        if not wanted.fine:
+            raise InputError(
+                f"{name} is {value!r}, which is for GenS's look at the best videos, and fine is 0; say how many it is "
+                f"asked about (--fine 3), or leave out {name}"
+            )
+    options: AskKeywords = {**ask, "strict": wanted.strict, "fine": True}
+    read_options(**options)
+    return options
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,8 +106,8 @@ def _add_features(
     progress: Progress,
 ) -> IndexResult:
     """Make what an index that is up to date lacks of features."""
-    if features is None and _has_features(archive, manifest):
-        return result  # whose they are shows when they are used; a model is not loaded to look
+    if features is None and models.names_sampler and _has_features(archive, models, manifest):
+        return result
     scorer, why_not = _scorer_for_features(models, features)
     if scorer is None:
         return replace(result, features_note=why_not)
@@ -122,10 +122,17 @@ def _add_features(
     return replace(result, features=count, seconds=seconds)
 
 
-def _has_features(archive: Archive, manifest: Manifest) -> bool:
+def _has_features(archive: Archive, models: HeldModels, manifest: Manifest) -> bool:
+    """Whether every frame has features of the sampler; no model is loaded to look."""
     lists = archive.feature_lists(manifest)
     timeline = archive.timeline(manifest) if lists else None
-    return timeline is not None and any(is_complete(listed.present, timeline) for listed in lists)
+    if timeline is None:
+        return False
+    whole = [listed for listed in lists if is_complete(listed.present, timeline)]
+    try:
+        return any(models.made_features(listed.spec.identity) for listed in whole)
+    except ModelError:  # is said where it is to be loaded
+        return False
 
 
 def _scorer_for_features(models: HeldModels, features: bool | None) -> tuple[FeatureScorer | None, str | None]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, cast, get_args
 
 from hybrid.errors import InputError, StageFailedError
 from hybrid.scorers.registry import read_scores
@@ -16,7 +16,10 @@ from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_FRAMES, DEFAULT_SEGME
 from indexes.archive import Archive
 from indexes.manifest import Manifest
 
-__all__ = ["AskKeywords", "AskOptions", "WindowMode", "Work"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["AskKeywords", "AskOptions", "WindowMode", "Work", "only_said", "read_options"]
 
 WindowMode = Literal["scattered", "context", "segments"]
 """``scattered``: GenS reads the frames that are most similar to the question, wherever they lie, as
@@ -141,6 +144,63 @@ class AskKeywords(TypedDict, total=False):
     scores: str | None
     seed: int | None
     look_for: Sequence[str]
+
+
+_GENS_ALONE: Final = {
+    "window": "--window-frames",
+    "window_mode": "--window",
+    "segments": "--segments",
+    "context_seconds": "--context",
+    "min_score": "--min-score",
+}
+"""What says how GenS reads and scores, and nothing else; with the option of the command line."""
+
+_OF_A_MODE: Final[Mapping[str, WindowMode]] = {"segments": "segments", "context_seconds": "context"}
+"""The only mode in which they decide anything."""
+
+
+def only_said(**options: object) -> AskKeywords:
+    """The options that a caller said: one that is None was not.
+
+    >>> only_said(frames=8, window=None)
+    {'frames': 8}
+    """
+    return cast("AskKeywords", {name: value for name, value in options.items() if value is not None})
+
+
+def read_options(**said: Unpack[AskKeywords]) -> AskOptions:
+    """The options of a question, from those that the caller said.
+
+    Raises:
+        InputError: a value is not legal, or one that was said would decide nothing beside the others.
+    """
+    options = AskOptions(**said)
+    for name, value in only_said(**said).items():
+        if name in _GENS_ALONE and not options.fine:
+            raise InputError(
+                f"{name} is {value!r} ({_GENS_ALONE[name]}), which is for GenS, and the fine stage is left out; leave "
+                f"out {_GENS_ALONE[name]} or --no-fine"
+            )
+        mode = _OF_A_MODE.get(name)
+        if mode is not None and options.window_mode != mode:
+            raise InputError(
+                f"{name} is {value!r} ({_GENS_ALONE[name]}), which decides nothing where window_mode is "
+                f"{options.window_mode!r}; take --window {mode}, or leave out {_GENS_ALONE[name]}"
+            )
+    if options.seed is not None:
+        _check_seed(options.seed, options.select)
+    return options
+
+
+def _check_seed(seed: int, select: str | None) -> None:
+    """Refuse a seed that no draw goes by."""
+    if select is None:
+        raise InputError(f"seed is {seed}, which is for selectors that draw; name one with select, or leave out seed")
+    wanted = read_selector(select)
+    if not wanted.selector.draws:
+        raise InputError(f"seed is {seed}, but the selector {select!r} does not draw; leave out seed")
+    if wanted.seed is not None:
+        raise InputError(f"seed is {seed}, and the selector {select!r} says its own; say it once")
 
 
 @dataclass(slots=True)

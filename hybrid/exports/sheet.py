@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hybrid.errors import SaveError
 from hybrid.values import Answer, AnswerFrame, ByteArray
+from hybrid.words import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -98,7 +99,9 @@ def _thumbnail(image: ByteArray) -> PILImage:
 
 def _subtitle(answer: Answer) -> str:
     models = ", ".join(f"{stage.name}: {stage.model}" for stage in answer.stages if stage.ran and stage.model)
-    return f"{Path(answer.video).name}  {answer.duration_seconds:.1f} s   {len(answer.spans)} spans   {models}"
+    return (
+        f"{Path(answer.video).name}  {answer.duration_seconds:.1f} s   {counted(len(answer.spans), 'span')}   {models}"
+    )
 
 
 def _fallbacks(answer: Answer) -> list[str]:

@@ -50,6 +50,7 @@ from hybrid.frames.source import (
     why_none,
 )
 from hybrid.values import FrameBatch, MissingFrame, Sampling, VideoInfo
+from hybrid.words import counted
 
 __all__ = ["PyAVSource"]
 
@@ -211,9 +212,13 @@ class PyAVSource(FrameSource):
         if tally.redone:
             notes.append(f"decoded again in full after damage or a lost frame: {tally.redone} of its stretches")
         if tally.concealed:
-            notes.append(f"{tally.concealed} frames are damaged and were patched up by the decoder")
+            notes.append(
+                f"{counted(tally.concealed, 'damaged frame was', 'damaged frames were')} patched up by the decoder"
+            )
         if tally.backward:
-            notes.append(f"{tally.backward} frames are left out because their time stamps go back")
+            notes.append(
+                f"{counted(tally.backward, 'frame is', 'frames are')} left out because the time stamps go back"
+            )
         return ReadReport(
             duration_seconds=self._movie.end_seconds,
             frames_decoded=tally.frames,

@@ -21,6 +21,7 @@ from hybrid.frames.container import VideoPacket, open_container, open_stream, pa
 from hybrid.frames.plan import NO_PTS, Clock, Packets, why_unsafe
 from hybrid.frames.timestamps import OUTLIER_SECONDS, Jumps, clock_jumps, outliers, put_behind, usual_step
 from hybrid.values import IntArray
+from hybrid.words import counted
 
 __all__ = ["Movie", "scan"]
 
@@ -217,14 +218,14 @@ def _straighten(
         times = put_behind(times, shown & ~wild, starts)
         at = times[: starts[0]][(known & ~wild)[: starts[0]]]
         where = f"at {float(clock.seconds(int(at.max()))):.2f} s" if len(at) else "at the start"
-        often = f" and {len(starts) - 1} times more" if len(starts) > 1 else ""
+        often = f" and {counted(len(starts) - 1, 'time')} more" if len(starts) > 1 else ""
         notes.append(f"the clock jumps back {where}{often}; what follows is put behind it")
     # Whatever still lies before the beginning can be no sample, be it much or little.
     early = known & (clock.seconds(np.where(times != NO_PTS, times, 0)) < -OUTLIER_SECONDS)
     if not early[known].all():
         wild |= early
     if wild.any():
-        notes.append(f"{int(wild.sum())} packets with a time stamp outside of the video are left out")
+        notes.append(f"{counted(int(wild.sum()), 'packet')} with a time stamp outside of the video left out")
     return _Timeline(times, wild, stated, starts, notes)
 
 

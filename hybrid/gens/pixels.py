@@ -25,6 +25,7 @@ __all__ = [
     "PIXELS_FILE",
     "PatchRule",
     "check_frames",
+    "image_identity",
     "level_table",
     "pair_frames",
     "patchify",
@@ -65,6 +66,16 @@ class PatchRule:
     def factor(self) -> int:
         """Side of a merged token in pixels; width and height of a frame must be multiples of it."""
         return self.patch * self.merge
+
+
+def image_identity(spec: PromptSpec, rule: PatchRule) -> dict[str, str]:
+    """What decides the features of a frame besides the weights and their precision, for Qwen2.5-VL."""
+    return {
+        "mode": spec.mode,
+        "frame_size": "x".join(map(str, spec.frame_size)) if spec.frame_size else "",
+        "pixel_limits": "x".join(map(str, spec.pixel_limits)),
+        "rule": repr(rule),
+    }
 
 
 def read_patch_rule(folder: str | Path) -> PatchRule:

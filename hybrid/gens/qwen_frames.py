@@ -10,7 +10,15 @@ import torch
 
 from hybrid.errors import InputError
 from hybrid.gens.frame_features import FrameFeatures, content_key
-from hybrid.gens.pixels import PatchRule, check_frames, pair_frames, patchify, resize_frame, target_size
+from hybrid.gens.pixels import (
+    PatchRule,
+    check_frames,
+    image_identity,
+    pair_frames,
+    patchify,
+    resize_frame,
+    target_size,
+)
 from hybrid.gens.prompt import PromptSpec
 from hybrid.gens.timing import timed
 from hybrid.gens.vision import encode_patches
@@ -49,15 +57,8 @@ class QwenFrames:
     @property
     def feature_identity(self) -> Mapping[str, str]:
         """Everything that decides :meth:`encode_frames`; see :class:`hybrid.gens.scorer.FeatureScorer`."""
-        spec = self._spec
-        return {
-            "weights": self._identity["weights"],
-            "dtype": self._identity["dtype"],
-            "mode": spec.mode,
-            "frame_size": "x".join(map(str, spec.frame_size)) if spec.frame_size else "",
-            "pixel_limits": "x".join(map(str, spec.pixel_limits)),
-            "rule": repr(self._rule),
-        }
+        identity = {name: self._identity[name] for name in ("weights", "dtype")}
+        return {**identity, **image_identity(self._spec, self._rule)}
 
     @property
     def feature_width(self) -> int:

@@ -41,7 +41,7 @@ def test_stats_say_what_is_known_of_the_recall(folder: Path) -> None:
         vectors = NoEncoder().encode_text("a red car").vector[None]
         store_queries(archive, archive.require(f"{0:032x}"), vectors)
     told = " ".join(stats(folder).split())
-    assert "of the best 256 frames it finds 100.0 % (least 100.0 %, 1 sample questions)" in told
+    assert "of the best 256 frames it finds 100.0 % (least 100.0 %, 1 sample question)" in told
     (recall,) = json.loads(stats(folder, "--json"))["approximate"]
     assert recall["recall"] == 1.0
     assert recall["covered_frames"] == 360
@@ -86,7 +86,7 @@ def test_index_makes_it_with_sample_questions_and_search_uses_it(
         app, ["index", str(frames), "--workers", "0", "--approximate-from", "20", *options], catch_exceptions=False
     )
     assert told.exit_code == 0
-    assert "approximate index: 30 of 30 frames" in " ".join(told.stdout.split())
+    assert "approximate index: it holds 30 of 30 frames" in " ".join(told.stdout.split())
     (recall,) = json.loads(stats(tmp_path / "archive", "--json"))["approximate"]
     assert recall["queries"] == len(SAMPLE_QUESTIONS)
     assert recall["units"] == 30

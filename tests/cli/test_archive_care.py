@@ -59,7 +59,7 @@ def test_stats(archive: Path) -> None:
 def test_verify_says_what_is_damaged_and_fails(archive: Path, videos: list[Path]) -> None:
     sound = run("verify", "--archive", archive)
     assert sound.exit_code == 0
-    assert "3 videos with 120 frames are sound, 0 are damaged" in sound.stdout
+    assert "3 videos with 120 frames sound, 0 damaged" in sound.stdout
     path = sorted(archive.glob("videos/*/vectors-*"))[1]
     data = bytearray(path.read_bytes())
     data[500] ^= 1
@@ -224,7 +224,7 @@ def test_dry_run_estimates_and_changes_nothing(archive: Path, videos: list[Path]
     assert sorted(path for path in archive.rglob("*")) == before
     absent = run("index", pictures, videos[0], "--archive", tmp_path / "new", "--dry-run")
     assert absent.exit_code == 0
-    assert "1 of 2 videos are to be indexed" in absent.stdout
+    assert "1 of 2 videos to be indexed, 0 indexed already" in absent.stdout
     assert "time not known" in absent.stdout
     assert not (tmp_path / "new").exists()
 

@@ -71,7 +71,7 @@ def test_index_then_ask(clip: Path, models: dict[str, list[str]], tmp_path: Path
     assert indexed.exit_code == 0
     # 6 s and 5 s at 29.97 frames a second are 180 and 150 frames, which last 11.011 s.
     assert "12 frames" in indexed.stdout
-    assert "1 of 1 videos were indexed or found up to date" in indexed.stdout
+    assert "1 of 1 video indexed or up to date" in indexed.stdout
     again = run("index", clip, "--archive", archive, *models["index"])
     assert "unchanged" in again.stdout
     asked = run("ask", clip, "a red circle", "--archive", archive, "--frames", "3", *models["ask"])

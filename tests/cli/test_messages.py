@@ -126,6 +126,23 @@ def test_the_tiny_preset_says_what_it_is_and_a_search_what_ran(tiny_archive: Pat
     assert result.stages[-1].model == ran.model == sampler_of("tiny")
 
 
+def test_a_search_shows_what_gens_chose_as_ask_does(tiny_archive: Path, clip: Path) -> None:
+    question = "When is the red circle visible?"
+    common: list[str | Path] = ["--archive", tiny_archive, "--preset", "tiny", "--device", "cpu", "--frames", "3"]
+    asked, found = run("ask", clip, question, *common), run("search", question, "--fine", "1", *common)
+
+    def rows(shown: Result) -> list[list[str]]:
+        """The cells of the tables of spans and frames."""
+        lines = [line.strip() for line in shown.stdout.partition("stages")[0].splitlines()]
+        return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+
+    assert len(rows(asked)) > 3  # three frames and a span
+    assert rows(found) == rows(asked)
+    without = run("search", question, "--archive", tiny_archive, "--preset", "tiny", "--device", "cpu")
+    assert rows(without) == []
+    assert "most similar: " in without.stdout
+
+
 def test_a_search_has_the_windows_of_a_question(tiny_archive: Path) -> None:
     common = ["--archive", tiny_archive, "--preset", "tiny", "--fine", "1", "--device", "cpu", "--json"]
 
@@ -139,3 +156,36 @@ def test_a_search_has_the_windows_of_a_question(tiny_archive: Path) -> None:
     assert read("--window", "segments", "--window-frames", "8", "--segments", "2") in range(10, 17)
     with pytest.raises(InputError, match="scattered, context"):
         read("--window", "some")
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("ask V a? --context 4", "--window context"),
+        ("ask V a? --window 64 --window-frames 32", "--window is 64 and --window-frames 32"),
+        ("ask V a? --no-fine --stream", "--stream is for GenS, and --no-fine leaves it out"),
+        ("ask V a? --no-fine --constrained", "--constrained is for GenS"),
+        ("ask V a? --no-fine --window 64", "--window"),
+        ("ask V a? -q b? --frames-dir F", "--frames-dir is for a single question"),
+        ("ask V a? --out O --sheet S", "without --questions and --out"),
+        ("search a? --frames 5", "--fine 3"),
+        ("search a? --window context", "--fine 3"),
+        ("search a? --sampler S", "--sampler is 'S', which is for GenS"),
+        ("search a? --prompt S", "--prompt is 'S', which is for GenS"),
+        ("search a? --fine 1 --segments 2", "--window segments"),
+        ("index V --loading 4bit", "add --features or --sampler"),
+        ("index V --prompt P", "--prompt is 'P'"),
+        ("remove V --even-if-folders-are-missing", "is for --gone"),
+    ],
+)
+def test_options_without_effect_are_refused_before_anything_is_made(command: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=says):
+        run(*command.split(), "--archive", tmp_path / "archive")
+    assert not (tmp_path / "archive").exists()
+
+
+def test_an_explicit_no_leaves_gens_out_whatever_else_names_it(clip: Path, tiny_archive: Path) -> None:
+    options = ["--archive", tiny_archive, "--preset", "tiny", "--sampler", "none", "--device", "cpu"]
+    shown = run("ask", clip, "a red circle", "--no-fine", "--no-features", *options)
+    assert shown.exit_code == 0
+    assert "fallback" not in shown.stdout

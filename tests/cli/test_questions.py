@@ -75,7 +75,7 @@ def test_a_file_of_questions_is_answered_and_gone_on_with(
     arguments = ["ask", clip, "--questions", questions, "--out", out, "--no-fine", *options]
     first = run(*arguments)
     assert first.exit_code == 0
-    assert "3 of 3 questions were answered now" in first.stdout
+    assert "3 of 3 questions answered now" in first.stdout
     written = lines(out.read_text())
     assert [(line["id"], line["question"]) for line in written] == [(7, "first?"), (None, "second?"), (None, "third?")]
     assert all(Answer.from_dict(line["answer"]).frames for line in written)  # type: ignore[arg-type]
@@ -85,14 +85,14 @@ def test_a_file_of_questions_is_answered_and_gone_on_with(
     whole = out.read_bytes()
     out.write_bytes(whole[: whole.rindex(b'"third?"') + 20])
     again = run(*arguments)
-    assert "1 of 3 questions were answered now, 2 were there" in again.stdout
+    assert "1 of 3 questions answered now, 2 there already" in again.stdout
     assert asked[3:] == ["third?"]
     assert [line["question"] for line in lines(out.read_text())] == ["first?", "second?", "third?"]
     run(*arguments)
     assert asked[4:] == []
 
     other = run(*arguments, "--frames", "3")
-    assert "3 of 3 questions were answered now" in other.stdout
+    assert "3 of 3 questions answered now" in other.stdout
     assert len(lines(out.read_text())) == 6
 
 
@@ -224,9 +224,12 @@ def test_index_with_features_shows_them_and_they_can_be_dropped(clip: Path, opti
     archive = ["--archive", str(tmp_path / "archive")]
     plain = run("index", clip, "--no-features", *options)
     assert "stored for the sampler" not in plain.stdout
+    tried = run("index", clip, "--dry-run", *options)
+    assert "features of 7 frames are to be made for the sampler, 28.7 kB more on disk" in tried.stdout
     indexed = run("index", clip, *options)
     assert "unchanged" in indexed.stdout
     assert "features of 7 frames are stored for the sampler" in indexed.stdout
+    assert "to be made" not in run("index", clip, "--dry-run", *options).stdout
     (line,) = lines(run("list", "--json", *archive).stdout)
     (stored,) = line["features"]  # type: ignore[misc]
     assert (stored["frames"], stored["dtype"]) == (7, "float32")
@@ -244,6 +247,7 @@ def test_index_with_features_shows_them_and_they_can_be_dropped(clip: Path, opti
     assert line["features"] == []
     (again,) = lines(run("features", "drop", line["video_id"], "--json", *archive).stdout)  # type: ignore[arg-type]
     assert again["freed_bytes"] == 0
+    assert "clip.mp4: no features are stored" in run("features", "drop", clip, *archive).stdout
     with pytest.raises(HybridError):
         run("features", "drop", clip, "--archive", tmp_path / "none")
 

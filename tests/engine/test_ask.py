@@ -265,6 +265,37 @@ def test_options_that_are_not_legal_are_refused(
         open_engine().ask(demo_clip, "a red circle", **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"context_seconds": 4.0},
+            r"context_seconds is 4.0 .*--context.* window_mode is 'scattered'; take --window con",
+        ),
+        (
+            {"segments": 4, "window_mode": "context"},
+            r"segments is 4 .* window_mode is 'context'; take --window segments",
+        ),
+        (
+            {"fine": False, "window": 256},
+            r"window is 256 \(--window-frames\), which is for GenS.* leave out .*--no-fine",
+        ),
+        ({"fine": False, "window_mode": "scattered"}, r"window_mode is 'scattered' \(--window\), which is for GenS"),
+        ({"fine": False, "min_score": 4}, r"min_score is 4 \(--min-score\), which is for GenS"),
+        ({"fine": False, "on_spans": print}, r"on_spans \(--stream\) is told by GenS"),
+        ({"seed": 3}, "seed is 3, which is for selectors that draw"),
+        ({"seed": 3, "select": "aks"}, "the selector 'aks' does not draw"),
+        ({"seed": 3, "select": "focus:seed=4"}, "'focus:seed=4' says its own"),
+    ],
+)
+def test_options_that_would_decide_nothing_are_refused_before_any_work(
+    open_engine: OpenEngine, tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    # Also where the value is the usual one: whoever says it expects something of it.
+    with pytest.raises(InputError, match=message):
+        open_engine().ask(tmp_path / "none.mp4", "a red circle", **options)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("question", ["", "   ", "\n"])
 def test_an_empty_question_is_refused(open_engine: OpenEngine, demo_clip: Path, question: str) -> None:
     with pytest.raises(InputError, match="empty"):

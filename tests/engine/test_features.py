@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from hybrid.engine import Engine
+from hybrid.engine.estimate import estimate_run
 from hybrid.errors import InputError, ModelLoadError
+from hybrid.gens.feature_maker import find_feature_maker
 from hybrid.gens.load import load_scorer
 from hybrid.gens.loop.options import LoopOptions
 from hybrid.gens.prompt import GENS_QWEN
 from hybrid.models.untrained_clip import make_untrained_clip
+from hybrid.models.untrained_gens import make_untrained_gens
 from hybrid.values import Answer, Stage
 from indexes.archive import Archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
@@ -48,6 +51,12 @@ def video(demo_clip: Path, tmp_path: Path) -> Path:
     place = tmp_path / "video.mp4"
     place.write_bytes(demo_clip.read_bytes())
     return place
+
+
+@pytest.fixture(scope="module")
+def other_gens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint like the usual one, with other weights."""
+    return make_untrained_gens(tmp_path_factory.mktemp("other") / "tiny-gens", seed=1)
 
 
 @pytest.fixture
@@ -163,6 +172,81 @@ def test_they_are_made_by_default_if_a_sampler_was_named(
     assert open_engine(archive=tmp_path / "named").index(video).features == 0
 
 
+def test_another_sampler_makes_its_own_beside_those_that_are_there(
+    open_engine: OpenEngine, video: Path, other_gens: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_engine().index(video)
+    second = open_engine(sampler=str(other_gens)).index(video)
+    assert (first.features, second.outcome, second.features) == (41, "unchanged", 41)
+    engine = open_engine(sampler=str(other_gens))
+    frames = stage(engine.ask(video, QUESTION), "frames")
+    assert (frames.ran, frames.details["encoded"]) == (False, 0)
+    manifest = engine.archive.require(first.video_id)
+    assert [int(listed.present.sum()) for listed in engine.archive.feature_lists(manifest)] == [41, 41]
+
+    def must_not_load(*_: object, **__: object) -> None:
+        pytest.fail("a model was loaded to see that there is nothing to do")
+
+    monkeypatch.setattr("hybrid.gens.load.load_scorer", must_not_load)
+    for sampler in ({}, {"sampler": str(other_gens)}):
+        again = open_engine(**sampler).index(video)
+        assert (again.features, again.features_note) == (0, None)
+
+
+def test_that_features_of_another_sampler_do_not_count_is_said_where_its_own_cannot_be_made(
+    open_engine: OpenEngine, video: Path
+) -> None:
+    open_engine().index(video)
+    result = open_engine(sampler="/no/such/folder").index(video)
+    assert (result.outcome, result.features) == ("unchanged", 0)
+    assert "features were not made: there is no folder" in (result.features_note or "")
+
+
+def test_whose_features_they_are_shows_without_loading(
+    open_engine: OpenEngine, video: Path, gens_folder: Path, other_gens: Path, scorer: Counted
+) -> None:
+    identity = scorer.feature_identity
+    made = {
+        "own": find_feature_maker(gens_folder, device="cpu").made(identity),
+        "other weights": find_feature_maker(other_gens, device="cpu").made(identity),
+        "other precision": find_feature_maker(gens_folder, device="cpu", dtype="bfloat16").made(identity),
+        "other size": find_feature_maker(
+            gens_folder, device="cpu", prompt=replace(GENS_QWEN, frame_size=(56, 56))
+        ).made(identity),
+        "by vLLM": find_feature_maker(f"vllm:{gens_folder}", device="cpu").made(identity),
+    }
+    assert [name for name, own in made.items() if own] == ["own", "by vLLM"]
+    engine = open_engine()
+    result = engine.index(video)
+    (listed,) = engine.archive.feature_lists(engine.archive.require(result.video_id))
+    assert listed.size_bytes == 41 * (find_feature_maker(gens_folder, device="cpu").frame_bytes or 0)
+
+
+def test_an_estimate_counts_the_features_that_a_run_would_make(
+    open_engine: OpenEngine, video: Path, gens_folder: Path, other_gens: Path, tmp_path: Path
+) -> None:
+    engine = open_engine()
+    engine.ask(video, QUESTION, window=8)
+    new = tmp_path / "new.mp4"
+    write_demo_clip(new, DEMO_SCENES[:1])
+
+    def counted(sampler: Path | None, videos: list[Path], *, features: bool | None = None) -> int:
+        settings = replace(engine.settings, sampler=None if sampler is None else str(sampler))
+        estimate = estimate_run(engine.archive, videos, settings, features=features)
+        each = 0 if estimate.features == 0 else (estimate.feature_bytes or 0) / estimate.features
+        assert each in (0, 16 * 64 * 4)
+        return estimate.features
+
+    assert counted(gens_folder, [video]) == 41 - 8
+    assert counted(other_gens, [video]) == 41
+    assert counted(other_gens, [video, new]) == 41 + 7
+    assert counted(gens_folder, [video], features=False) == counted(None, [video, new]) == 0
+    engine.index(video)
+    assert counted(gens_folder, [video]) == 0
+    gone = replace(engine.settings, sampler="/no/such/folder")
+    assert "there is no folder" in (estimate_run(engine.archive, [video], gone).features_note or "")
+
+
 def test_a_sampler_that_cannot_be_loaded_does_not_cost_the_index(
     open_engine: OpenEngine, video: Path, tmp_path: Path
 ) -> None:
@@ -223,7 +307,7 @@ def test_a_video_that_is_gone_and_has_some_features_falls_back_and_says_how_many
     video.unlink()
     assert said(engine.ask(video, QUESTION, window=8)) == said(there)
     more = engine.ask(video, QUESTION, window=12)
-    assert "4 of the 12 frames have no stored features" in str(stage(more, "frames").fallback_reason)
+    assert "there are no stored features of 4 of 12 frames" in str(stage(more, "frames").fallback_reason)
     assert not stage(more, "gens").ran
     assert {span.scorer for span in more.spans} == {"clip"}
 
@@ -267,13 +351,13 @@ def test_a_flipped_byte_is_found_and_never_answered_from(
     if gone:
         video.unlink()
         answer = engine.ask(sound.video_id, QUESTION)
-        assert "1 of the 41 frames have no stored features" in str(stage(answer, "frames").fallback_reason)
+        assert "there are no stored features of 1 of 41 frames" in str(stage(answer, "frames").fallback_reason)
         return
     answer = engine.ask(video, QUESTION)
     frames = stage(answer, "frames")
     assert said(answer) == said(sound)
     assert (frames.ran, frames.details["encoded"], frames.details["from_store"]) == (True, 1, 40)
-    assert "1 stored features are damaged" in frames.notes[0]
+    assert "the stored features of 1 frame are damaged" in frames.notes[0]
     assert not stage(engine.ask(video, QUESTION), "frames").ran
     assert engine.archive.verify_features(answer.video_id) == 41
 

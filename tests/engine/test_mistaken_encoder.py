@@ -42,7 +42,7 @@ def test_a_forgotten_preset_is_named(open_engine: OpenEngine, clip: Path, nothin
     says = r"encoder\.model: clip -> ViT-B-32; .*ask with the one it was made with: --preset tiny; .*hybrid index "
     with pytest.raises(IndexMismatchError, match=says):
         engine.ask(clip, "a red circle", fine=False)
-    with pytest.raises(IndexMismatchError, match=r"not one of 1 videos .* they were indexed with: --preset tiny; "):
+    with pytest.raises(IndexMismatchError, match=r"of 1 video none .* they were indexed with: --preset tiny; "):
         engine.search("a red circle")
 
 

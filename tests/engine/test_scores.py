@@ -302,7 +302,7 @@ def test_frames_that_cannot_be_decoded_are_not_chosen(
     monkeypatch.setattr(scoring, "_frames", without_the_best)
     answer = engine.ask_many(demo_clip, [QUESTION], **options)[0]
     assert best not in [frame.ordinal for frame in answer.frames]
-    assert "1 frames of the index cannot be decoded" in (stage(answer, "scores").fallback_reason or "")
+    assert "1 frame of the index cannot be decoded" in (stage(answer, "scores").fallback_reason or "")
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def test_a_question_whose_scorer_failed_is_asked_again(
     folder = tmp_path / "blip"
     command = ["ask", str(demo_clip), QUESTION, *encoder, "--no-fine", "--out", str(tmp_path / "answers.jsonl")]
     command += ["--select", "aks", "--scores", f"blip-itm:{folder}"]
-    for there, said in ((False, "1 of 1 questions were answered now"), (True, "1 of 1"), (True, "0 of 1")):
+    for there, said in ((False, "1 of 1 question answered now"), (True, "1 of 1"), (True, "0 of 1")):
         if there and not folder.exists():
             shutil.copytree(blip.partition(":")[2], folder)
         result = CliRunner().invoke(app, command, catch_exceptions=False)

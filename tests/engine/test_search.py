@@ -200,10 +200,10 @@ def test_videos_of_another_encoder_are_named(open_engine: OpenEngine, archive: P
     assert [skipped.video for skipped in result.skipped] == [str(clips[0])]
     assert "model: another ->" in result.skipped[0].reason
     assert result.degraded
-    assert (result.stages[1].fallback_reason or "").startswith("1 of 3 videos were not searched")
+    assert (result.stages[1].fallback_reason or "").startswith("1 of 3 videos not searched")
     with pytest.raises(StageFailedError, match="1 of 3 videos"):
         engine.search("a?", strict=True)
-    with pytest.raises(IndexMismatchError, match="not one of 1 videos"):
+    with pytest.raises(IndexMismatchError, match="of 1 video none was indexed"):
         engine.search("a?", videos=[manifest.video_id])
 
 
@@ -248,3 +248,19 @@ def test_an_empty_question_and_an_empty_archive(open_engine: OpenEngine, archive
         open_engine(archive=archive).search("  ")
     with pytest.raises(VideoNotIndexedError, match="holds no video"):
         open_engine(archive=tmp_path / "empty").search("a?")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ask": {"frames": 5}}, r"frames is 5, .* and fine is 0; say how many .*--fine 3"),
+        ({"fine": 1, "ask": {"segments": 2}}, "take --window segments"),
+        ({"fine": 1, "ask": {"strict": True}}, "ask says strict = True, which is an option of the search itself"),
+        ({"fine": 1, "ask": {"fine": False}}, "ask says fine = False"),
+    ],
+)
+def test_options_that_would_decide_nothing_are_refused(
+    tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    with Engine.open(tmp_path / "archive", preset="tiny") as engine, pytest.raises(InputError, match=message):
+        engine.search("a red circle", **options)  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from hybrid.frames.plan import NO_PTS, Clock
 from hybrid.frames.pyav import PyAVSource
 from hybrid.frames.scan import scan
 from hybrid.values import Sampling, SamplingPolicy
+from hybrid.words import counted
 from tests.frames.full_decode import assert_same, full_decode, read_all
 from tests.make_videos import (
     FPS,
@@ -91,7 +92,7 @@ def test_packets_that_are_left_out_make_the_report_partial(tmp_path: Path) -> No
     assert read_all(source).ordinals == [0, 1, 2]
     assert source.report().duration_seconds == pytest.approx(2.013, abs=2e-3)
     assert source.report().cut
-    assert "1 packets with a time stamp outside of the video are left out" in str(source.report().note)
+    assert "1 packet with a time stamp outside of the video left out" in str(source.report().note)
 
 
 @pytest.mark.parametrize("early", [1, 40])
@@ -100,7 +101,7 @@ def test_what_lies_before_the_beginning_is_left_out(early: int) -> None:
     times[:early] -= 100_000
     found = scan_module._straighten(times, np.ones(100, bool), Clock(MS, Fraction(0)), 4.0, None)
     assert np.flatnonzero(found.wild).tolist() == list(range(early))
-    assert found.notes == [f"{early} packets with a time stamp outside of the video are left out"]
+    assert found.notes == [f"{counted(early, 'packet')} with a time stamp outside of the video left out"]
     assert found.stated == 4.0
     # What an edit list cuts off is no loss.
     kept = np.arange(100) >= early
@@ -155,7 +156,7 @@ def test_a_clock_that_starts_over_loses_nothing(tmp_path: Path, policy: Sampling
     found = read_all(source)
     report = source.report()
     assert report.duration_seconds == pytest.approx(13.0, abs=1e-3)
-    assert "the clock jumps back at 4.97 s and 1 times more; what follows is put behind it" in str(report.note)
+    assert "the clock jumps back at 4.97 s and 1 time more; what follows is put behind it" in str(report.note)
     assert not report.cut
     assert report.missing == ()
     keys = [n for n, key in enumerate(reference.key) if key]
@@ -190,7 +191,7 @@ def test_frames_that_go_back_a_little_are_counted(clips: dict[str, Path]) -> Non
     times[(times >= np.sort(times)[100]) & (times < np.sort(times)[110])] -= 33_000
     source._movie = replace(movie, times=times, unsafe="the test says so")
     assert len(read_all(source).ordinals) == 10
-    assert "10 frames are left out because their time stamps go back" in str(source.report().note)
+    assert "10 frames are left out because the time stamps go back" in str(source.report().note)
     assert source.report().cut
 
 

@@ -78,14 +78,37 @@ def test_no_flipped_byte_of_an_export_comes_in(tmp_path: Path) -> None:
             assert target.verify(found.video_id).vectors_hash == manifest.vectors_hash
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"no archive at all"])
-def test_what_is_no_export_is_refused(archive: Archive, content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "the file is empty; give a file that hybrid export wrote"),
+        (b"PK\x03\x04 cut", "cut or damaged; copy it again, or write it again with hybrid export"),
+        (b"no archive at all", "this is not an exported index; give a file that hybrid export wrote"),
+    ],
+)
+def test_what_is_no_export_is_refused(content: bytes, says: str, tmp_path: Path) -> None:
     file = tmp_path / "odd"
     file.write_bytes(content)
-    with pytest.raises(IndexDamagedError, match="not an exported index"):
+    with pytest.raises(IndexDamagedError, match=f"^{file}: .*{says}$"):
         read_export(file)
     with pytest.raises(InputError, match="no such file"):
         read_export(tmp_path / "absent")
+    with pytest.raises(InputError, match="directory; give a file that hybrid export wrote"):
+        read_export(tmp_path)
+
+
+def test_a_broken_export_says_what_is_wrong_and_not_what_its_reader_met(archive: Archive, tmp_path: Path) -> None:
+    file, other = tmp_path / "one.hybrid", tmp_path / "photos.zip"
+    export_index(archive, archive.commit(ONE, **some_index(1)), file)
+    whole = file.read_bytes()
+    for broken in (whole[:-200], whole[: len(whole) // 2], whole[:200] + b"?" + whole[201:]):
+        file.write_bytes(broken)
+        with pytest.raises(IndexDamagedError, match=f"^{file}: this exported index is cut or damaged; "):
+            read_export(file)
+    with zipfile.ZipFile(other, "w") as written:
+        written.writestr("photo.png", b"?")
+    with pytest.raises(IndexDamagedError, match=r"a ZIP file, but not an exported index: it holds no manifest\.json"):
+        read_export(other)
 
 
 def rewrite(file: Path, change: Callable[[dict[str, Any]], None]) -> None:

@@ -118,7 +118,7 @@ def use_it(uri: str, videos: Path, clip_folder: Path) -> None:
     stock = json.loads(text)
     assert (code, stock["archive"], stock["statuses"]["done"]) == (0, uri, VIDEOS)
     code, text = run("verify", "--archive", uri)
-    assert (code, text) == (0, f"{VIDEOS} videos with {stock['frames']} frames are sound, 0 are damaged\n")
+    assert (code, text) == (0, f"{VIDEOS} videos with {stock['frames']} frames sound, 0 damaged\n")
     code, text = run("remove", video, "--archive", uri)
     assert (code, text) == (0, f"removed  {video}\n")
     code, text = run("list", "--archive", uri, "--json")

@@ -14,6 +14,7 @@ from bench.accuracy.record import Sample
 from bench.accuracy.report import build_report, report_lines, report_notes
 from bench.datasets.question import Question
 from bench.metrics.bootstrap import bootstrap_difference
+from hybrid.engine.work import AskKeywords, read_options
 from hybrid.values import Answer, AnswerFrame, Sampling, Timeline
 
 
@@ -43,6 +44,15 @@ def test_the_options_of_a_method() -> None:
     assert parse_method("hybrid+aks").keywords({"frames": 3}) == {"frames": 3, "select": "aks", "scores": None}
     assert parse_method("clip").keywords({}) == {"fine": False, "select": None, "scores": None}
     assert parse_method("gens").keywords({})["coarse"] is False
+
+
+def test_common_options_are_left_out_where_they_decide_nothing() -> None:
+    common: AskKeywords = {"frames": 3, "window": 8, "window_mode": "context", "seed": 1}
+    kept = {name: set(parse_method(name).keywords(common)) & set(common) for name in ("hybrid", "clip", "hybrid+focus")}
+    assert kept == {"hybrid": {"frames", "window", "window_mode"}, "clip": {"frames"}, "hybrid+focus": set(common)}
+    assert "seed" not in parse_method("focus:seed=4").keywords(common)
+    for name in ("hybrid", "clip", "focus", "focus:seed=4", "aks"):
+        read_options(**parse_method(name).keywords(common))  # refuses what decides nothing
 
 
 def answer_of(*ordinals: int) -> Answer:
