@@ -54,7 +54,7 @@ def answer_questions(works: Sequence[Work], models: Models, *, on_spans: OnSpans
         StageFailedError: ``strict``, and a stage did not do what it was asked to.
         ModelError: the encoder cannot be loaded or runs out of memory.
         IndexDamagedError: the index cannot be read.
-        ListenerError: ``on_spans`` raised something.
+        What ``on_spans`` raised, as it is.
     """
     check_questions([work.question for work in works])
     if not works:

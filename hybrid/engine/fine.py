@@ -48,7 +48,7 @@ def run_fine(
         One a question; None if GenS could not run for it, with the reason on record.
 
     Raises:
-        ListenerError: ``on_spans`` raised something.
+        What ``on_spans`` raised, as it is.
     """
     head = works[0]
     with OpenedVideo(head.path, head.timeline, head.manifest, gone=head.gone) as video:

@@ -18,7 +18,7 @@ from hybrid.engine.feature_rows import features_of, spec_of
 from hybrid.engine.features import FeatureReader, OpenedVideo, Rows
 from hybrid.engine.fine_records import Loaded, given_up, no_frames, record_frames, record_scores
 from hybrid.engine.gens_errors import gens_errors
-from hybrid.engine.streaming import OnSpans, SpanStream
+from hybrid.engine.streaming import ListenerError, OnSpans, SpanStream
 from hybrid.engine.window_frames import Reading, only
 from hybrid.engine.work import Work
 from hybrid.errors import MissingDependencyError, ModelError, VideoError
@@ -65,7 +65,7 @@ def score_by_features(
         on_spans: is told of spans as they are found.
 
     Raises:
-        ListenerError: ``on_spans`` raised something.
+        What ``on_spans`` raised, as it is.
     """
     head = works[0]
     asked_for = [sum(len(window) for window in own) for own in windows]
@@ -96,6 +96,8 @@ def score_by_features(
             for part, reply in said:
                 merge(heard[part.question].scores, part.window.rows, reply)
                 heard[part.question].replies.append(reply)
+    except ListenerError as exc:
+        raise exc.error from None
     except VideoError as exc:
         for work, own in zip(works, windows, strict=True):
             no_frames(work, scorer.name, exc, own, time.perf_counter() - started)

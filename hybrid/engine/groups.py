@@ -10,7 +10,7 @@ from hybrid.engine.asking import answer_questions
 from hybrid.engine.checking import check_encoder_name, check_index
 from hybrid.engine.models import HeldModels, Models
 from hybrid.engine.ready import Ready, found_before
-from hybrid.engine.streaming import ListenerError, OnSpans
+from hybrid.engine.streaming import OnSpans
 from hybrid.engine.work import AskOptions, Work
 from hybrid.values import Answer
 from indexes.archive import Archive
@@ -44,7 +44,7 @@ def answer_in_groups(
         on_spans: is told of spans as GenS finds them; what it raises ends the asking.
 
     Raises:
-        See :func:`hybrid.engine.asking.answer_questions`; what a listener raised is raised as it is.
+        See :func:`hybrid.engine.asking.answer_questions`; and what a listener raised, as it is.
     """
     timeline = archive.timeline(ready.manifest)
     models = _models(archive, held, ready, options)
@@ -57,10 +57,7 @@ def answer_in_groups(
         for place, work in enumerate(works, start=start):
             work.record(ready.stage if place == 0 else found_before(ready.stage))
         listener = None if on_spans is None else _shifted(on_spans, start)
-        try:
-            answers += answer_questions(works, models, on_spans=listener)
-        except ListenerError as exc:
-            raise exc.error from None
+        answers += answer_questions(works, models, on_spans=listener)
         if on_answer is not None:
             for place, answer in enumerate(answers[start:], start=start):
                 on_answer(place, answer)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from hybrid.gens.scorer import OnScores, ScoreUpdate, WindowScores
 from hybrid.gens.windows import FeatureWindow, merge
 from hybrid.values import Span
 
-__all__ = ["ListenerError", "OnSpans", "SpanStream", "SpanUpdate"]
+__all__ = ["ListenerError", "OnSpans", "SpanStream", "SpanUpdate", "carried"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,19 @@ class ListenerError(Exception):
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+@contextmanager
+def carried() -> Iterator[None]:
+    """Around what a scorer calls: what is raised there is no error of the scorer, and must not be taken for one.
+
+    Raises:
+        ListenerError: in place of any error.
+    """
+    try:
+        yield
+    except Exception as exc:
+        raise ListenerError(exc) from exc
 
 
 class SpanStream:
@@ -84,7 +98,5 @@ class SpanStream:
             self._read[question][rows] = True
         finished = bool(np.count_nonzero(self._read[question]) >= self._wanted[question])
         spans = gens_spans(self._works[question], self._scores[question])
-        try:
+        with carried():
             self._tell(SpanUpdate(question, spans, finished))
-        except Exception as exc:
-            raise ListenerError(exc) from exc
