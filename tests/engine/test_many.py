@@ -14,7 +14,7 @@ from hybrid.engine import Engine, SpanUpdate
 from hybrid.engine.models import HeldModels
 from hybrid.errors import InputError, OutOfMemoryError, StageFailedError
 from hybrid.gens.frame_features import FrameFeatures
-from hybrid.gens.scorer import OnScores, WindowScores
+from hybrid.gens.scorer import OnReply, OnScores, WindowScores
 from hybrid.spans import spans_of_scores
 from hybrid.values import Answer, Stage
 from tests.engine.conftest import Counted, Recorded, counted_from
@@ -158,11 +158,16 @@ def test_windows_are_halved_until_the_device_holds_them(
 ) -> None:
     class Small(Counted):
         def score_many(
-            self, features: Sequence[FrameFeatures], questions: Sequence[str], *, on_scores: OnScores | None = None
+            self,
+            features: Sequence[FrameFeatures],
+            questions: Sequence[str],
+            *,
+            on_scores: OnScores | None = None,
+            on_reply: OnReply | None = None,
         ) -> list[WindowScores]:
             if max(window.frame_count for window in features) > 12:
                 raise OutOfMemoryError("out of memory")
-            return super().score_many(features, questions, on_scores=on_scores)
+            return super().score_many(features, questions, on_scores=on_scores, on_reply=on_reply)
 
     plain = counted_from(tiny_scorer)
     small = Small(plain._checkpoint, plain.prompt, plain.options)
