@@ -1,4 +1,4 @@
-"""Spans of an answer while GenS still writes them."""
+"""What is told while GenS still writes: spans of an answer, and all that it said to a question that is finished."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from hybrid.engine.spans import gens_spans
 from hybrid.engine.work import Work
 from hybrid.gens.scorer import OnScores, ScoreUpdate, WindowScores
-from hybrid.gens.windows import FeatureWindow, merge
+from hybrid.gens.windows import FeatureWindow, FineScores, merge
 from hybrid.values import Span
 
-__all__ = ["ListenerError", "OnSpans", "SpanStream", "SpanUpdate", "carried"]
+__all__ = ["ListenerError", "OnFine", "OnSpans", "SpanStream", "SpanUpdate", "carried"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,12 @@ OnSpans = Callable[[SpanUpdate], None]
 """Called in the thread that asked, between two steps of decoding; what it raises ends the asking.
 
 It cannot ask GenS itself, which is busy (:class:`~hybrid.errors.InputError`).
+"""
+
+OnFine = Callable[[int, FineScores | None], None]
+"""(place of the question, what GenS said), once a question, when its record is kept: None if GenS could not run for it.
+
+Called like :data:`OnSpans`, and after it.
 """
 
 

@@ -83,10 +83,10 @@ class Counted(QwenScorer):
         return super().score_many(features, questions, on_scores=on_scores, on_reply=on_reply)
 
 
-def counted_from(scorer: Any, **prompt: Any) -> Counted:
+def counted_from(scorer: Any, *, batch: int = 32, **prompt: Any) -> Counted:
     """A counting scorer of the same checkpoint, whose replies are short and always hold scores."""
     spec = replace(scorer.prompt, **{"max_new_tokens": 24, **prompt})
-    return Counted(scorer._checkpoint, spec, LoopOptions(constrained=True))
+    return Counted(scorer._checkpoint, spec, LoopOptions(constrained=True, batch=batch))
 
 
 @pytest.fixture
