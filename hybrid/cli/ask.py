@@ -55,7 +55,10 @@ def ask(
         Path | None, typer.Option("--questions", help="File with questions: a line each, or JSON lines.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write answers here as JSON lines; what it answers already is kept.")
+        Path | None,
+        typer.Option(
+            "--out", help="Write each answer here, as a JSON line, when it is there; what it answers already is kept."
+        ),
     ] = None,
     archive: NewArchiveOption = DEFAULT_ARCHIVE,
     preset: PresetOption = DEFAULT_PRESET,
@@ -116,8 +119,9 @@ def ask(
 ) -> None:
     """Ask a video a question, or many. It is indexed first if it is not yet.
 
-    Many questions go to GenS together, which is much faster than one by one. With --out, a run that
-    was stopped goes on where it was; --json then prints one line an answer.
+    Many questions go to GenS together, which is much faster than one by one. Each answer is given as
+    soon as GenS has finished it, in whatever order that is; --json prints one line an answer, with the
+    question and its id. With --out, a run that was stopped goes on where it was.
 
     Exit code 0 also where a stage had to be replaced (the answer says so); --strict makes that 1.
     """

@@ -75,7 +75,8 @@ class AnswerFile:
     """A file of answers that grows by whole lines. Use it as a context manager.
 
     Each line is a JSON object: ``id``, ``question``, ``configuration`` (everything that decides the
-    answer) and ``answer``. A line that a killed run left half written is cut off.
+    answer) and ``answer``. Lines may have any order: they are known by question and id. A line that a
+    killed run left half written is cut off.
 
     Args:
         path: the file; made if it is not there.

@@ -17,7 +17,7 @@ from hybrid.coarse.search import window_of_hits
 from hybrid.coarse.segments import best_segments, cut_segments
 from hybrid.engine.fine import run_fine
 from hybrid.engine.models import Models
-from hybrid.engine.scoring import run_scorer, scores_on_demand, wants_model
+from hybrid.engine.scoring import run_scorer, scores_together
 from hybrid.engine.selection import Chosen, choose_rows
 from hybrid.engine.spans import gens_spans, spans_of
 from hybrid.engine.streaming import OnSpans
@@ -41,12 +41,19 @@ def check_questions(questions: Sequence[str]) -> None:
         raise InputError("the question is empty; ask for something that can be seen in the video")
 
 
-def answer_questions(works: Sequence[Work], models: Models, *, on_spans: OnSpans | None = None) -> list[Answer]:
+def answer_questions(
+    works: Sequence[Work],
+    models: Models,
+    *,
+    on_answer: Callable[[int, Answer], None] | None = None,
+    on_spans: OnSpans | None = None,
+) -> list[Answer]:
     """Answer questions to one video; GenS is asked all of them together.
 
     Args:
         works: one a question, all of one video and with the same options.
         models: what answers them.
+        on_answer: is given each answer with the place of its question, as soon as GenS is finished with it.
         on_spans: is told of spans as GenS finds them.
 
     Raises:
@@ -54,24 +61,31 @@ def answer_questions(works: Sequence[Work], models: Models, *, on_spans: OnSpans
         StageFailedError: ``strict``, and a stage did not do what it was asked to.
         ModelError: the encoder cannot be loaded or runs out of memory.
         IndexDamagedError: the index cannot be read.
-        ListenerError: ``on_spans`` raised something.
+        What ``on_answer`` or ``on_spans`` raised, as it is.
     """
     check_questions([work.question for work in works])
     if not works:
         return []
     options = works[0].options
     hits = [_search(work, models.encoder) if options.coarse else None for work in works]
-    heard: list[FineScores | None] = [None] * len(works)
+    named: list[FloatArray | None] = [None] * len(works)
+    if scores_together(options):  # before GenS, so that an answer lacks nothing when GenS is finished with it
+        named = run_scorer(works, models.video_scorer)
+    answers: dict[int, Answer] = {}
+
+    def answer(place: int, heard: FineScores | None) -> None:
+        answers[place] = _answer(works[place], hits[place], heard, named[place], models)
+        if on_answer is not None:
+            on_answer(place, answers[place])
+
     if options.fine:
         windows = [_windows(*pair) for pair in zip(works, hits, strict=True)]
-        heard = run_fine(works, windows, models.scorer, models.sampler_name, on_spans=on_spans)
+        run_fine(works, windows, models.scorer, models.sampler_name, on_fine=answer, on_spans=on_spans)
     else:
-        for work in works:
+        for place, work in enumerate(works):
             work.record(Stage(name="gens", ran=False, seconds=0.0, notes=("not asked for",)))
-    named: list[FloatArray | None] = [None] * len(works)
-    if wants_model(options.scores) and not scores_on_demand(options):
-        named = run_scorer(works, models.video_scorer)
-    return [_answer(*four, models) for four in zip(works, hits, heard, named, strict=True)]
+            answer(place, None)
+    return [answers[place] for place in range(len(works))]
 
 
 def _windows(work: Work, hits: Hits | None) -> list[Window]:

@@ -292,8 +292,9 @@ class Engine:
         Args:
             video: as in :meth:`ask`.
             questions: plain text.
-            on_answer: is given each answer with the place of its question, in order. Questions go to GenS in
-                groups of :data:`hybrid.engine.groups.QUESTIONS_AT_ONCE`; answers come when theirs is done.
+            on_answer: is given each answer with the place of its question as soon as GenS has finished the reply,
+                in whatever order that is. It is called in the thread that asked, between two steps of decoding; what
+                it raises ends the asking. It cannot ask GenS itself, which is busy.
             on_spans: is told of spans as GenS finds them; ``question`` is the place.
             progress: as in :meth:`ask`.
             options: as in :meth:`ask`.

@@ -16,7 +16,7 @@ from hybrid.engine.fine_features import score_by_features
 from hybrid.engine.fine_records import Loaded, given_up, no_frames, record_frames, record_scores
 from hybrid.engine.gens_errors import gens_errors
 from hybrid.engine.spans import gens_spans
-from hybrid.engine.streaming import OnSpans, SpanUpdate
+from hybrid.engine.streaming import OnFine, OnSpans, SpanUpdate
 from hybrid.engine.window_frames import Reading, frames_of_windows
 from hybrid.engine.work import Work
 from hybrid.errors import MissingDependencyError, ModelError, VideoError
@@ -33,8 +33,9 @@ def run_fine(
     scorer: Callable[[], FrameScorer],
     sampler_name: str,
     *,
+    on_fine: OnFine,
     on_spans: OnSpans | None = None,
-) -> list[FineScores | None]:
+) -> None:
     """Frames, GenS, and their records, for questions to one video.
 
     Args:
@@ -42,28 +43,23 @@ def run_fine(
         windows: of each question: disjoint and in time order.
         scorer: gives GenS.
         sampler_name: its name, for the record where it cannot be loaded.
+        on_fine: is given what GenS said to each question as soon as all its replies are finished.
         on_spans: is told of spans as they are found.
 
-    Returns:
-        One a question; None if GenS could not run for it, with the reason on record.
-
     Raises:
-        ListenerError: ``on_spans`` raised something.
+        What ``on_fine`` or ``on_spans`` raised, as it is.
     """
     head = works[0]
     with OpenedVideo(head.path, head.timeline, head.manifest, gone=head.gone) as video:
         loaded = _load(works, windows, video, scorer, sampler_name)
-        if loaded is None:
-            return [None] * len(works)
-        if isinstance(loaded.scorer, FeatureScorer) and why_not_kept(loaded.scorer) is None:
-            return score_by_features(works, windows, loaded, loaded.scorer, video, on_spans=on_spans)
-        found: list[FineScores | None] = []
+        if loaded is not None and isinstance(loaded.scorer, FeatureScorer) and why_not_kept(loaded.scorer) is None:
+            score_by_features(works, windows, loaded, loaded.scorer, video, on_fine=on_fine, on_spans=on_spans)
+            return
         for place, (work, own) in enumerate(zip(works, windows, strict=True)):
-            heard = _score_by_frames(work, own, loaded, video)
-            found.append(heard)
+            heard = None if loaded is None else _score_by_frames(work, own, loaded, video)
             if on_spans is not None and heard is not None:
                 on_spans(SpanUpdate(place, gens_spans(work, heard.scores), finished=True))
-        return found
+            on_fine(place, heard)
 
 
 def _load(

@@ -18,7 +18,7 @@ from hybrid.engine.feature_rows import features_of, spec_of
 from hybrid.engine.features import FeatureReader, OpenedVideo, Rows
 from hybrid.engine.fine_records import Loaded, given_up, no_frames, record_frames, record_scores
 from hybrid.engine.gens_errors import gens_errors
-from hybrid.engine.streaming import OnSpans, SpanStream
+from hybrid.engine.streaming import ListenerError, OnFine, OnSpans, SpanStream, carried
 from hybrid.engine.window_frames import Reading, only
 from hybrid.engine.work import Work
 from hybrid.errors import MissingDependencyError, ModelError, VideoError
@@ -38,11 +38,38 @@ Job = tuple[int, Window]
 
 @dataclass(slots=True)
 class _Heard:
-    """What was found for one question so far."""
+    """What was found for one question so far.
+
+    Attributes:
+        scores: int8 [rows of the index].
+        reading: its frames.
+        windows: how many of its windows GenS has not read yet.
+        replies: each with the first row of its window, in the order in which they were finished.
+        cut_to: see :class:`~hybrid.gens.windows.FineScores`.
+        finished: whether that is all, and was given.
+    """
 
     scores: npt.NDArray[np.int8]
     reading: Reading
-    replies: list[WindowScores] = field(default_factory=list)
+    windows: int
+    replies: list[tuple[int, WindowScores]] = field(default_factory=list)
+    cut_to: int | None = None
+    finished: bool = False
+
+    def add(self, said: Sequence[tuple[FeatureWindow, WindowScores]]) -> None:
+        """What was said of a window, or of its pieces."""
+        for piece, reply in said:
+            merge(self.scores, piece.window.rows, reply)
+            self.replies.append((int(piece.window.rows[0]), reply))
+        if len(said) > 1:
+            size = len(said[0][0].window)
+            self.cut_to = size if self.cut_to is None else min(size, self.cut_to)
+        self.windows -= 1
+
+    def fine(self) -> FineScores:
+        """All of it."""
+        in_time_order = sorted(self.replies, key=lambda entry: entry[0])
+        return FineScores(self.scores, tuple(reply for _, reply in in_time_order), self.cut_to)
 
 
 def score_by_features(
@@ -52,8 +79,9 @@ def score_by_features(
     scorer: FeatureScorer,
     video: OpenedVideo,
     *,
+    on_fine: OnFine,
     on_spans: OnSpans | None,
-) -> list[FineScores | None]:
+) -> None:
     """Score the windows of questions to one video, and keep the record.
 
     Args:
@@ -62,50 +90,64 @@ def score_by_features(
         loaded: ``scorer``, and how long it took to load.
         scorer: keeps features of single frames apart (image mode).
         video: for the frames whose features are not stored.
+        on_fine: is given what was found for each question as soon as all its replies are finished.
         on_spans: is told of spans as they are found.
 
     Raises:
-        ListenerError: ``on_spans`` raised something.
+        What ``on_fine`` or ``on_spans`` raised, as it is.
     """
     head = works[0]
     asked_for = [sum(len(window) for window in own) for own in windows]
+    opening = video.take_seconds() / len(works)
     heard = [
-        _Heard(np.zeros(len(work.timeline), dtype=np.int8), Reading(asked_for=n))
-        for work, n in zip(works, asked_for, strict=True)
+        _Heard(np.zeros(len(work.timeline), dtype=np.int8), Reading(asked_for=n, seconds=opening), len(own))
+        for work, own, n in zip(works, windows, asked_for, strict=True)
     ]
+
+    def hear(window: FeatureWindow, said: Sequence[tuple[FeatureWindow, WindowScores]]) -> None:
+        heard[window.question].add(said)
+        if not heard[window.question].windows:
+            finish(window.question)
+
+    def finish(question: int) -> None:
+        heard[question].finished = True
+        with carried():
+            on_fine(question, _recorded(works[question], heard[question], loaded, together=len(works)))
+
     stream = None if on_spans is None else SpanStream(works, asked_for, on_spans)
     reader = FeatureReader(head.archive, head.manifest, head.timeline, scorer, video, keep=head.options.features)
     limit: int | None = None
-    fetching, opening = 0.0, video.take_seconds()
     started = time.perf_counter()
     try:
         for jobs in _groups(windows):
             rows = reader.fetch(np.unique(np.concatenate([window.rows for _, window in jobs])))
-            fetching += rows.seconds
             parts = _parts(jobs, rows, spec_of(scorer), heard, head, stream)
-            if not parts:
-                continue
             with gens_errors():
-                said, limit = score_feature_windows(
+                limit = score_feature_windows(
                     scorer,
                     parts,
                     [work.question for work in works],
+                    on_window=hear,
                     limit=limit,
                     listen=None if stream is None else stream.listen,
                 )
-            for part, reply in said:
-                merge(heard[part.question].scores, part.window.rows, reply)
-                heard[part.question].replies.append(reply)
+        for question in _unfinished(heard):  # not one frame of its last window could be had
+            finish(question)
+    except ListenerError as exc:
+        raise exc.error from None
     except VideoError as exc:
-        for work, own in zip(works, windows, strict=True):
-            no_frames(work, scorer.name, exc, own, time.perf_counter() - started)
-        return [None] * len(works)
+        for question in _unfinished(heard):
+            no_frames(works[question], scorer.name, exc, windows[question], time.perf_counter() - started)
+            on_fine(question, None)
     except (ModelError, MissingDependencyError) as exc:
-        for work, own in zip(works, windows, strict=True):
-            given_up(work, "gens", scorer.name, exc, own, time.perf_counter() - started)
-        return [None] * len(works)
-    scoring = time.perf_counter() - started - fetching
-    return _records(works, heard, loaded, limit, fetching=fetching + opening, scoring=scoring)
+        for question in _unfinished(heard):
+            given_up(works[question], "gens", scorer.name, exc, windows[question], time.perf_counter() - started)
+            on_fine(question, None)
+
+
+def _unfinished(heard: Sequence[_Heard]) -> list[int]:
+    """The questions of which not all is known."""
+    return [question for question, one in enumerate(heard) if not one.finished]
 
 
 def _groups(windows: Sequence[Sequence[Window]]) -> Iterator[list[Job]]:
@@ -130,6 +172,9 @@ def _parts(
     """The windows with their features; frames that cannot be had are taken out, and noted."""
     made: dict[bytes, FrameFeatures] = {}
     unclaimed = set(rows.encoded)
+    asking = {question for question, _ in jobs}
+    for question in asking:
+        heard[question].reading.seconds += rows.seconds / len(asking)
     parts: list[FeatureWindow] = []
     for question, window in jobs:
         kept = [row for row in window.rows.tolist() if row in rows.items]
@@ -143,6 +188,7 @@ def _parts(
         if stream is not None and lost:
             stream.missing(question, len(lost))
         if not kept:
+            heard[question].windows -= 1
             continue
         shown = only(window, kept)
         name = shown.rows.tobytes()
@@ -157,27 +203,12 @@ def _parts(
     return parts
 
 
-def _records(
-    works: Sequence[Work],
-    heard: Sequence[_Heard],
-    loaded: Loaded,
-    limit: int | None,
-    *,
-    fetching: float,
-    scoring: float,
-) -> list[FineScores | None]:
-    """One record a question. Time that questions took together is shared out among them."""
-    spent = [sum(sum(reply.seconds.values()) for reply in one.replies) for one in heard]
-    total = sum(spent)
-    found: list[FineScores | None] = []
-    for work, one, own in zip(works, heard, spent, strict=True):
-        reading = one.reading
-        reading.seconds = fetching / len(works)
-        together: dict[str, Any] = {"questions_together": len(works)} if len(works) > 1 else {}
-        encoded = reading.frames - reading.from_store
-        record_frames(work, reading, details={"from_store": reading.from_store, "encoded": encoded, **together})
-        fine = FineScores(scores=one.scores, replies=tuple(one.replies), cut_to=limit)
-        seconds = scoring * (own / total if total else 1 / len(works))
-        record_scores(work, fine, loaded, frames=reading.frames, seconds=seconds, details=together)
-        found.append(fine)
-    return found
+def _recorded(work: Work, one: _Heard, loaded: Loaded, *, together: int) -> FineScores:
+    """What was found for a question, now that it is on record; what several took together is shared out."""
+    details: dict[str, Any] = {"questions_together": together} if together > 1 else {}
+    reading, fine = one.reading, one.fine()
+    encoded = reading.frames - reading.from_store
+    record_frames(work, reading, details={"from_store": reading.from_store, "encoded": encoded, **details})
+    seconds = sum(sum(reply.seconds.values()) for reply in fine.replies)
+    record_scores(work, fine, loaded, frames=reading.frames, seconds=seconds, details=details)
+    return fine

@@ -1,4 +1,4 @@
-"""Many questions to one video, in groups that GenS gets together."""
+"""Many questions to one video, in groups that are answered together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from hybrid.engine.asking import answer_questions
 from hybrid.engine.checking import check_encoder_name, check_index
 from hybrid.engine.models import HeldModels, Models
 from hybrid.engine.ready import Ready, found_before
-from hybrid.engine.streaming import ListenerError, OnSpans
+from hybrid.engine.scoring import scores_together
+from hybrid.engine.streaming import OnSpans
 from hybrid.engine.work import AskOptions, Work
 from hybrid.values import Answer
 from indexes.archive import Archive
@@ -18,8 +19,8 @@ from indexes.archive import Archive
 __all__ = ["answer_in_groups"]
 
 QUESTIONS_AT_ONCE = 64
-"""How many questions GenS gets together: twice what it writes at once, so that it never waits, and
-few enough that what is lost to an interruption is small."""
+"""How many questions GenS gets together: twice what it writes at once, so that it seldom waits, and few enough that the
+first does not wait long for the coarse stage of the last."""
 
 
 def answer_in_groups(
@@ -40,30 +41,30 @@ def answer_in_groups(
         ready: the video.
         questions: at least one, none of them empty.
         options: how they are answered.
-        on_answer: is given each answer when its group is done, with the place of its question.
-        on_spans: is told of spans as GenS finds them; what it raises ends the asking.
+        on_answer: is given each answer as soon as there is one, with the place of its question.
+        on_spans: is told of spans as GenS finds them. What a listener raises ends the asking.
 
     Raises:
-        See :func:`hybrid.engine.asking.answer_questions`; what a listener raised is raised as it is.
+        See :func:`hybrid.engine.asking.answer_questions`; and what a listener raised, as it is.
     """
     timeline = archive.timeline(ready.manifest)
     models = _models(archive, held, ready, options)
     answers: list[Answer] = []
-    for start in range(0, len(questions), QUESTIONS_AT_ONCE):
+    # Where no model does anything for several questions together, none has to wait for the others.
+    at_once = QUESTIONS_AT_ONCE if options.fine or scores_together(options) else 1
+    for start in range(0, len(questions), at_once):
         works = [
             Work(archive, ready.manifest, timeline, ready.path, question, options, ready.gone)
-            for question in questions[start : start + QUESTIONS_AT_ONCE]
+            for question in questions[start : start + at_once]
         ]
         for place, work in enumerate(works, start=start):
             work.record(ready.stage if place == 0 else found_before(ready.stage))
-        listener = None if on_spans is None else _shifted(on_spans, start)
-        try:
-            answers += answer_questions(works, models, on_spans=listener)
-        except ListenerError as exc:
-            raise exc.error from None
-        if on_answer is not None:
-            for place, answer in enumerate(answers[start:], start=start):
-                on_answer(place, answer)
+        answers += answer_questions(
+            works,
+            models,
+            on_answer=None if on_answer is None else _answers_from(start, on_answer),
+            on_spans=None if on_spans is None else _spans_from(start, on_spans),
+        )
     return answers
 
 
@@ -84,6 +85,11 @@ def _models(archive: Archive, held: HeldModels, ready: Ready, options: AskOption
     )
 
 
-def _shifted(on_spans: OnSpans, start: int) -> OnSpans:
-    """The listener of a group of questions: counts them from the first of all."""
-    return lambda update: on_spans(replace(update, question=update.question + start))
+def _answers_from(start: int, on_answer: Callable[[int, Answer], None]) -> Callable[[int, Answer], None]:
+    """The listener of a group of questions, which counts them from the first of all."""
+    return lambda place, answer: on_answer(start + place, answer)
+
+
+def _spans_from(start: int, on_spans: OnSpans) -> OnSpans:
+    """Likewise."""
+    return lambda update: on_spans(replace(update, question=start + update.question))

@@ -23,7 +23,7 @@ from hybrid.selectors.wanted import read_selector
 from hybrid.values import ByteArray, FloatArray, IntArray, Stage
 from hybrid.words import counted
 
-__all__ = ["DemandedScores", "run_scorer", "scores_on_demand", "wants_model"]
+__all__ = ["DemandedScores", "run_scorer", "scores_on_demand", "scores_together", "wants_model"]
 
 _INSTEAD = "the selector goes by the scores of the other stages instead"
 
@@ -31,6 +31,11 @@ _INSTEAD = "the selector goes by the scores of the other stages instead"
 def wants_model(scores: str | None) -> bool:
     """Whether these scores come from a model of their own, and not from a stage that runs anyway."""
     return scores is not None and read_scores(scores).checkpoint is not None
+
+
+def scores_together(options: AskOptions) -> bool:
+    """Whether a model of their own scores the whole video for all questions in one pass."""
+    return wants_model(options.scores) and not scores_on_demand(options)
 
 
 def scores_on_demand(options: AskOptions) -> bool:

@@ -1,8 +1,9 @@
-"""Spans of an answer while GenS still writes them."""
+"""What is told while GenS still writes: spans of an answer, and all that it said to a question that is finished."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,10 @@ import numpy as np
 from hybrid.engine.spans import gens_spans
 from hybrid.engine.work import Work
 from hybrid.gens.scorer import OnScores, ScoreUpdate, WindowScores
-from hybrid.gens.windows import FeatureWindow, merge
+from hybrid.gens.windows import FeatureWindow, FineScores, merge
 from hybrid.values import Span
 
-__all__ = ["ListenerError", "OnSpans", "SpanStream", "SpanUpdate"]
+__all__ = ["ListenerError", "OnFine", "OnSpans", "SpanStream", "SpanUpdate", "carried"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,12 @@ OnSpans = Callable[[SpanUpdate], None]
 It cannot ask GenS itself, which is busy (:class:`~hybrid.errors.InputError`).
 """
 
+OnFine = Callable[[int, FineScores | None], None]
+"""(place of the question, what GenS said), once a question, when its record is kept: None if GenS could not run for it.
+
+Called like :data:`OnSpans`, and after it.
+"""
+
 
 class ListenerError(Exception):
     """Carries what a listener raised past the places where errors of models are dealt with."""
@@ -45,6 +52,19 @@ class ListenerError(Exception):
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+@contextmanager
+def carried() -> Iterator[None]:
+    """Around what a scorer calls: what is raised there is no error of the scorer, and must not be taken for one.
+
+    Raises:
+        ListenerError: in place of any error.
+    """
+    try:
+        yield
+    except Exception as exc:
+        raise ListenerError(exc) from exc
 
 
 class SpanStream:
@@ -84,7 +104,5 @@ class SpanStream:
             self._read[question][rows] = True
         finished = bool(np.count_nonzero(self._read[question]) >= self._wanted[question])
         spans = gens_spans(self._works[question], self._scores[question])
-        try:
+        with carried():
             self._tell(SpanUpdate(question, spans, finished))
-        except Exception as exc:
-            raise ListenerError(exc) from exc

@@ -23,7 +23,7 @@ from hybrid.gens.positions import VisualGrid, check_positions, rope_positions
 from hybrid.gens.prompt import PromptSpec
 from hybrid.gens.timing import timed
 from hybrid.gens.tokens import VisualPrefix
-from hybrid.gens.writer import OnTokens, Reply
+from hybrid.gens.writer import OnFinished, OnTokens, Reply
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,15 +119,27 @@ class QwenWriter:
         self._checkpoint.tokens.suffix(question)
 
     def write(
-        self, features: Sequence[FrameFeatures], questions: Sequence[str], *, on_tokens: OnTokens | None = None
+        self,
+        features: Sequence[FrameFeatures],
+        questions: Sequence[str],
+        *,
+        on_tokens: OnTokens | None = None,
+        on_finished: OnFinished | None = None,
     ) -> list[Reply]:
         """See :meth:`hybrid.gens.writer.Writer.write`; ``seconds`` are those of the runner, and of the prompt."""
         seconds: dict[str, float] = {}
         with timed(seconds, "prompt", torch.device("cpu")):
             requests = self.requests(features, questions)
-        replies = self.runner.run(requests, on_tokens=on_tokens)
-        share = {"prompt": seconds["prompt"] / max(len(replies), 1)}
-        return [replace(reply, seconds={**share, **reply.seconds}) for reply in replies]
+        share = {"prompt": seconds["prompt"] / max(len(requests), 1)}
+
+        def with_prompt(reply: Reply) -> Reply:
+            return replace(reply, seconds={**share, **reply.seconds})
+
+        def finished(place: int, reply: Reply) -> None:
+            if on_finished is not None:
+                on_finished(place, with_prompt(reply))
+
+        return [with_prompt(reply) for reply in self.runner.run(requests, on_tokens=on_tokens, on_finished=finished)]
 
     def requests(self, features: Sequence[FrameFeatures], questions: Sequence[str]) -> list[Request]:
         """What the runner is given for pairs of a window and a question.

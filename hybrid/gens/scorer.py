@@ -20,7 +20,16 @@ from hybrid.values import ByteArray
 if TYPE_CHECKING:
     from hybrid.gens.frame_features import FrameFeatures
 
-__all__ = ["CUT_NOTE", "FeatureScorer", "FrameScorer", "OnScores", "ReplyStatus", "ScoreUpdate", "WindowScores"]
+__all__ = [
+    "CUT_NOTE",
+    "FeatureScorer",
+    "FrameScorer",
+    "OnReply",
+    "OnScores",
+    "ReplyStatus",
+    "ScoreUpdate",
+    "WindowScores",
+]
 
 CUT_NOTE = "the reply was cut at the limit of {limit} tokens"
 
@@ -72,6 +81,9 @@ class ScoreUpdate:
 
 OnScores = Callable[[ScoreUpdate], None]
 """Called in the thread that called the scorer, between two steps; what it raises ends the run. It cannot ask itself."""
+
+OnReply = Callable[[int, WindowScores], None]
+"""(which pair of :meth:`FeatureScorer.score_many`, what was said of it); called like :data:`OnScores`, and after it."""
 
 
 class FrameScorer(Protocol):
@@ -167,7 +179,12 @@ class FeatureScorer(FrameScorer, Protocol):
         ...
 
     def score_many(
-        self, features: Sequence[FrameFeatures], questions: Sequence[str], *, on_scores: OnScores | None = None
+        self,
+        features: Sequence[FrameFeatures],
+        questions: Sequence[str],
+        *,
+        on_scores: OnScores | None = None,
+        on_reply: OnReply | None = None,
     ) -> list[WindowScores]:
         """Score pairs of a window and a question; the replies are those of :meth:`score_features`.
 
@@ -179,6 +196,8 @@ class FeatureScorer(FrameScorer, Protocol):
             features: one window per pair; the same object or key may come many times.
             questions: plain text, one per pair.
             on_scores: is told of entries while they are written.
+            on_reply: is given what is said of each pair once, as soon as its reply is finished, in whatever
+                order replies are.
 
         Returns:
             One per pair, in the order of the pairs.

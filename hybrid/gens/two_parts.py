@@ -15,7 +15,7 @@ from hybrid.errors import InputError
 from hybrid.gens.frame_features import FrameFeatures
 from hybrid.gens.prompt import PromptMode, PromptSpec
 from hybrid.gens.reply import parse_reply
-from hybrid.gens.scorer import CUT_NOTE, OnScores, ScoreUpdate, WindowScores
+from hybrid.gens.scorer import CUT_NOTE, OnReply, OnScores, ScoreUpdate, WindowScores
 from hybrid.gens.timing import timed
 from hybrid.gens.writer import OnTokens, Reply, Writer
 from hybrid.values import ByteArray
@@ -152,7 +152,12 @@ class TwoPartScorer:
         return self.score_many([features], [question])[0]
 
     def score_many(
-        self, features: Sequence[FrameFeatures], questions: Sequence[str], *, on_scores: OnScores | None = None
+        self,
+        features: Sequence[FrameFeatures],
+        questions: Sequence[str],
+        *,
+        on_scores: OnScores | None = None,
+        on_reply: OnReply | None = None,
     ) -> list[WindowScores]:
         """Score pairs of a window and a question; see :meth:`hybrid.gens.scorer.FeatureScorer.score_many`.
 
@@ -160,13 +165,19 @@ class TwoPartScorer:
         several pairs took together are shared out among them, so that all add up to the whole.
         """
         check_pairs(features, questions, mode=self._spec.mode)
+        first = {id(window): place for place, window in reversed(list(enumerate(features)))}
+        said: dict[int, WindowScores] = {}
+
+        def finish(place: int, reply: Reply) -> None:
+            window = features[place]
+            encoding = window.seconds if first[id(window)] == place else {}
+            said[place] = self._scores(window, reply, {**encoding, **reply.seconds})
+            if on_reply is not None:
+                on_reply(place, said[place])
+
         on_tokens = None if on_scores is None else self._reader(features, on_scores)
-        replies = self._writer.write(features, questions, on_tokens=on_tokens)
-        spent = [dict(reply.seconds) for reply in replies]
-        encoded = {id(window): place for place, window in reversed(list(enumerate(features)))}
-        for place in encoded.values():
-            spent[place] = {**features[place].seconds, **spent[place]}
-        return [self._scores(*pair) for pair in zip(features, replies, spent, strict=True)]
+        self._writer.write(features, questions, on_tokens=on_tokens, on_finished=finish)
+        return [said[place] for place in range(len(features))]
 
     def generate(self, features: FrameFeatures, question: str) -> Reply:
         """The reply as tokens: those that ``generate(do_sample=False)`` of transformers gives, if it is free.

@@ -19,7 +19,15 @@ from hybrid.gens.frame_features import FrameFeatures
 from hybrid.gens.scorer import FeatureScorer, FrameScorer, OnScores, WindowScores
 from hybrid.values import ByteArray, IntArray, Window
 
-__all__ = ["FeatureWindow", "FineScores", "consecutive_windows", "merge", "score_feature_windows", "score_windows"]
+__all__ = [
+    "FeatureWindow",
+    "FineScores",
+    "OnWindow",
+    "consecutive_windows",
+    "merge",
+    "score_feature_windows",
+    "score_windows",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,47 +145,88 @@ class FeatureWindow:
         return FeatureWindow(self.question, part, features)
 
 
+OnWindow = Callable[[FeatureWindow, Sequence[tuple[FeatureWindow, WindowScores]]], None]
+"""(a window, what was said of it): of the window itself, or, where it had to be cut, of each of its pieces in order."""
+
+
 def score_feature_windows(
     scorer: FeatureScorer,
     windows: Sequence[FeatureWindow],
     questions: Sequence[str],
     *,
+    on_window: OnWindow,
     limit: int | None = None,
     listen: Callable[[Sequence[FeatureWindow]], OnScores] | None = None,
-) -> tuple[list[tuple[FeatureWindow, WindowScores]], int | None]:
+) -> int | None:
     """Score many windows for many questions together.
 
-    If the device runs out of memory, windows are cut in half, and all are scored again.
+    If the device runs out of memory, the windows of which not all is said yet are cut in half and scored again.
 
     Args:
         scorer: the model.
         windows: each with its features and its question.
         questions: plain text.
+        on_window: is given each window once, as soon as all is said of it, in whatever order they are finished.
         limit: how many frames a window may hold at most, if an earlier call found that out.
         listen: is given the windows that are tried now, in order, and gives what is told of their
             entries as they are written.
 
     Returns:
-        The windows that were scored, with what was said of each; and the limit that was found.
+        The limit that was found.
 
     Raises:
         OutOfMemoryError: even a single frame does not fit.
     """
-    while True:
-        tried = [piece for whole in windows for piece in whole.cut(limit or len(whole.window))]
+    left = list(windows)
+    while left:
+        pieces = _Pieces(left, limit, on_window)
         try:
-            replies = scorer.score_many(
-                [piece.features for piece in tried],
-                [questions[piece.question] for piece in tried],
-                on_scores=None if listen is None else listen(tried),
+            scorer.score_many(
+                [piece.features for piece in pieces.tried],
+                [questions[piece.question] for piece in pieces.tried],
+                on_scores=None if listen is None else listen(pieces.tried),
+                on_reply=pieces.hear,
             )
         except OutOfMemoryError:
-            largest = max(len(piece.window) for piece in tried)
+            largest = max(len(piece.window) for piece in pieces.tried)
             if largest == 1:
                 raise
             limit = (largest + 1) // 2
-            continue
-        return list(zip(tried, replies, strict=True)), limit
+            left = pieces.unfinished()
+        else:
+            left = []
+    return limit
+
+
+class _Pieces:
+    """Windows in pieces that a device should hold, and what is said of these so far.
+
+    Args:
+        windows: are cut.
+        limit: how many frames a piece may have; None: the windows stay whole.
+        on_window: is given each window when the last of its pieces is heard of.
+    """
+
+    def __init__(self, windows: Sequence[FeatureWindow], limit: int | None, on_window: OnWindow) -> None:
+        self._windows, self._on_window = windows, on_window
+        cut = [whole.cut(limit or len(whole.window)) for whole in windows]
+        self.tried = [piece for pieces in cut for piece in pieces]
+        self._window_of = [number for number, pieces in enumerate(cut) for _ in pieces]
+        self._silent = [len(pieces) for pieces in cut]
+        self._said: dict[int, WindowScores] = {}
+
+    def hear(self, place: int, said: WindowScores) -> None:
+        """Of the piece in that place."""
+        number = self._window_of[place]
+        self._said[place] = said
+        self._silent[number] -= 1
+        if not self._silent[number]:
+            own = [place for place, window in enumerate(self._window_of) if window == number]
+            self._on_window(self._windows[number], [(self.tried[place], self._said[place]) for place in own])
+
+    def unfinished(self) -> list[FeatureWindow]:
+        """The windows of which not all is said."""
+        return [whole for whole, silent in zip(self._windows, self._silent, strict=True) if silent]
 
 
 def merge(scores: npt.NDArray[np.int8], rows: npt.NDArray[Any], reply: WindowScores) -> None:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from hybrid.gens.frame_features import FrameFeatures
 
-__all__ = ["OnTokens", "Reply", "Writer"]
+__all__ = ["OnFinished", "OnTokens", "Reply", "Writer"]
 
 OnTokens = Callable[[int, Sequence[int], bool], None]
 """(place of the request, all tokens of its reply so far, whether it is finished)."""
@@ -41,6 +41,10 @@ class Reply:
     seconds: Mapping[str, float]
 
 
+OnFinished = Callable[[int, Reply], None]
+"""(place of the request, its reply)."""
+
+
 class Writer(Protocol):
     """A language model that writes replies about windows."""
 
@@ -58,7 +62,12 @@ class Writer(Protocol):
         ...
 
     def write(
-        self, features: Sequence[FrameFeatures], questions: Sequence[str], *, on_tokens: OnTokens | None = None
+        self,
+        features: Sequence[FrameFeatures],
+        questions: Sequence[str],
+        *,
+        on_tokens: OnTokens | None = None,
+        on_finished: OnFinished | None = None,
     ) -> list[Reply]:
         """The replies to pairs of a window and a question, in their order.
 
@@ -67,6 +76,9 @@ class Writer(Protocol):
             questions: plain text, one per pair.
             on_tokens: is told of tokens as they come, in the thread of the caller; at least once a
                 reply, when it is finished.
+            on_finished: is given each reply as soon as it is finished, in whatever order they are, after
+                ``on_tokens`` was told of it; in the thread of the caller too. What either of them raises
+                ends the writing.
 
         Raises:
             InputError: a question is empty, or cannot be put to this writer.

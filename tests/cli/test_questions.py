@@ -187,6 +187,22 @@ def test_what_counts_as_answered(tmp_path: Path) -> None:
         assert file.left(everything) == everything
 
 
+def test_a_last_line_that_is_torn_anywhere_is_asked_again(tmp_path: Path) -> None:
+    """Answers come in any order, so the line that a kill tears may be that of any question."""
+    path, questions = tmp_path / "answers.jsonl", [Question("a?", 1), Question("a?", 2), Question("é?")]
+    with AnswerFile(path, {}) as file:
+        for question in reversed(questions):
+            file.add(question, an_answer(gens=Stage("gens", True, 0.0), reply='{"1": 5}'))
+    whole = path.read_bytes()
+    start = whole[:-1].rindex(b"\n") + 1
+    for end in [*range(start, len(whole), 17), len(whole) - 1]:
+        path.write_bytes(whole[:end])
+        with AnswerFile(path, {}) as file:
+            assert file.left(questions) == questions[:1]
+            file.add(questions[0], an_answer(gens=Stage("gens", True, 0.0), reply='{"1": 5}'))
+        assert path.read_bytes() == whole
+
+
 def test_no_question_or_pictures_of_many(clip: Path, options: list[str], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no question"):
         run("ask", clip, *options)

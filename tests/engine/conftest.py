@@ -16,7 +16,7 @@ from hybrid.gens.frame_features import FrameFeatures
 from hybrid.gens.loop.options import LoopOptions
 from hybrid.gens.qwen import QwenScorer
 from hybrid.gens.reply import parse_reply
-from hybrid.gens.scorer import FrameScorer, OnScores, WindowScores
+from hybrid.gens.scorer import FrameScorer, OnReply, OnScores, WindowScores
 from hybrid.values import ByteArray
 from tests.demo_clip import write_demo_clip
 
@@ -72,16 +72,21 @@ class Counted(QwenScorer):
         return super().encode_frames(frames)
 
     def score_many(
-        self, features: Sequence[FrameFeatures], questions: Sequence[str], *, on_scores: OnScores | None = None
+        self,
+        features: Sequence[FrameFeatures],
+        questions: Sequence[str],
+        *,
+        on_scores: OnScores | None = None,
+        on_reply: OnReply | None = None,
     ) -> list[WindowScores]:
         self.asked.append([window.key for window in features])
-        return super().score_many(features, questions, on_scores=on_scores)
+        return super().score_many(features, questions, on_scores=on_scores, on_reply=on_reply)
 
 
-def counted_from(scorer: Any, **prompt: Any) -> Counted:
+def counted_from(scorer: Any, *, batch: int = 32, **prompt: Any) -> Counted:
     """A counting scorer of the same checkpoint, whose replies are short and always hold scores."""
     spec = replace(scorer.prompt, **{"max_new_tokens": 24, **prompt})
-    return Counted(scorer._checkpoint, spec, LoopOptions(constrained=True))
+    return Counted(scorer._checkpoint, spec, LoopOptions(constrained=True, batch=batch))
 
 
 @pytest.fixture

@@ -6,17 +6,19 @@ import threading
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from hybrid.engine import Engine, SpanUpdate
 from hybrid.engine.models import HeldModels
-from hybrid.errors import InputError, OutOfMemoryError, StageFailedError
+from hybrid.errors import InputError, ModelError, OutOfMemoryError, StageFailedError
 from hybrid.gens.frame_features import FrameFeatures
-from hybrid.gens.scorer import OnScores, WindowScores
+from hybrid.gens.scorer import OnReply, OnScores, WindowScores
 from hybrid.spans import spans_of_scores
 from hybrid.values import Answer, Stage
+from indexes.archive import Archive
 from tests.engine.conftest import Counted, Recorded, counted_from
 
 OpenEngine = Callable[..., Engine]
@@ -71,21 +73,149 @@ def test_a_window_that_questions_share_is_encoded_and_read_once(
     assert sum(count > 0 for count in reused) >= len(QUESTIONS) - 1
 
 
-def test_answers_are_given_as_they_come_in_groups(
+@pytest.mark.parametrize(
+    "options",
+    [{"window": 8}, {"window_mode": "segments", "window": 10, "segments": 2}, {"coarse": False, "window": 16}],
+)
+def test_an_answer_is_given_while_others_are_written(
+    open_engine: OpenEngine, demo_clip: Path, tiny_scorer: object, options: dict[str, object]
+) -> None:
+    engine = open_engine(scorer=counted_from(tiny_scorer, batch=2))
+    told: list[tuple[int, Answer] | SpanUpdate] = []
+    answers = engine.ask_many(
+        demo_clip,
+        QUESTIONS,
+        min_score=1,
+        on_answer=lambda place, answer: told.append((place, answer)),
+        on_spans=told.append,
+        **options,  # type: ignore[arg-type]
+    )
+    given = [entry for entry in told if isinstance(entry, tuple)]
+    assert sorted(place for place, _ in given) == list(range(len(QUESTIONS)))
+    assert all(answer is answers[place] for place, answer in given)
+    assert [answer.question for answer in answers] == QUESTIONS
+    for place, answer in given:
+        at = told.index((place, answer))
+        assert told[at - 1] == SpanUpdate(place, answer.spans, finished=True)
+    first = told.index(given[0])
+    begun = {entry.question for entry in told[:first] if isinstance(entry, SpanUpdate)}
+    if options == {"window": 8}:  # in the other modes questions share windows, which are read one after another
+        assert len(begun) < len(QUESTIONS), "some were not even begun"
+    alone = [engine.ask(demo_clip, question, min_score=1, **options) for question in QUESTIONS]  # type: ignore[arg-type]
+    assert [said(answer) for answer in answers] == [said(answer) for answer in alone]
+
+
+def test_questions_go_to_gens_in_groups(
     open_engine: OpenEngine, demo_clip: Path, scorer: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hybrid.engine.groups.QUESTIONS_AT_ONCE", 2)
     engine = open_engine(scorer=scorer)
-    given: list[tuple[int, str, int]] = []
+    calls: dict[int, int] = {}
     answers = engine.ask_many(
         demo_clip,
         QUESTIONS,
         window=8,
-        on_answer=lambda place, answer: given.append((place, answer.question, len(scorer.asked))),
+        on_answer=lambda place, answer: calls.update({place: len(scorer.asked)}),
     )
-    assert [(place, question) for place, question, _ in given] == list(enumerate(QUESTIONS))
-    assert [calls for _, _, calls in given] == [1, 1, 2, 2, 3]
+    assert calls == {0: 1, 1: 1, 2: 2, 3: 2, 4: 3}
     assert [answer.question for answer in answers] == QUESTIONS
+
+
+def test_without_gens_each_question_is_answered_before_the_next_is_looked_for(
+    open_engine: OpenEngine, demo_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine()
+    searched: list[object] = []
+    search = Archive.search
+    monkeypatch.setattr(Archive, "search", lambda self, *rest: searched.append(rest) or search(self, *rest))
+    given: list[tuple[int, int]] = []
+    engine.ask_many(
+        demo_clip,
+        QUESTIONS,
+        fine=False,
+        select="top_k",
+        on_answer=lambda place, answer: given.append((place, len(searched))),
+    )
+    assert given == [(place, place + 1) for place in range(len(QUESTIONS))]
+
+
+def test_what_is_raised_where_answers_are_given_ends_the_asking(
+    open_engine: OpenEngine, demo_clip: Path, tiny_scorer: object
+) -> None:
+    """As it is, also where it looks like an error of the model, and what was given before stays given."""
+    engine = open_engine(scorer=counted_from(tiny_scorer, batch=1))
+    given: list[int] = []
+
+    def give(place: int, answer: Answer) -> None:
+        if len(given) == 2:
+            raise OutOfMemoryError("no room for answers")
+        given.append(place)
+
+    with pytest.raises(OutOfMemoryError, match="no room for answers"):
+        engine.ask_many(demo_clip, QUESTIONS, window=8, on_answer=give)
+    assert len(given) == 2
+    assert len(engine.ask_many(demo_clip, QUESTIONS, window=8)) == len(QUESTIONS)
+
+
+class Failing(Counted):
+    """A real scorer that fails when it has written some replies."""
+
+    def __init__(self, *arguments: Any, after: int, error: Exception) -> None:
+        super().__init__(*arguments)
+        self.after, self.error = after, error
+
+    def score_many(
+        self,
+        features: Sequence[FrameFeatures],
+        questions: Sequence[str],
+        *,
+        on_scores: OnScores | None = None,
+        on_reply: OnReply | None = None,
+    ) -> list[WindowScores]:
+        def give(place: int, said: WindowScores) -> None:
+            if self.after == 0:
+                self.after = -1
+                raise self.error
+            self.after -= 1
+            assert on_reply is not None
+            on_reply(place, said)
+
+        return super().score_many(features, questions, on_scores=on_scores, on_reply=give)
+
+    @classmethod
+    def like(cls, scorer: Counted, *, after: int, error: Exception) -> Failing:
+        return cls(scorer._checkpoint, scorer.prompt, scorer.options, after=after, error=error)
+
+
+def test_what_was_answered_before_a_failure_stays(
+    open_engine: OpenEngine, demo_clip: Path, tiny_scorer: object
+) -> None:
+    scorer = Failing.like(counted_from(tiny_scorer, batch=1), after=2, error=ModelError("it broke"))
+    given: dict[int, Answer] = {}
+    answers = open_engine(scorer=scorer).ask_many(demo_clip, QUESTIONS, window=8, on_answer=given.__setitem__)
+    assert list(given.values()) == [answers[place] for place in given]
+    assert len(given) == len(QUESTIONS)
+    whole = [answer for answer in given.values() if answer.reply is not None]
+    assert whole == list(given.values())[:2]
+    assert all("it broke" in str(stage(answer, "gens").fallback_reason) for answer in list(given.values())[2:])
+
+
+def test_windows_that_were_read_in_full_are_not_cut_when_memory_runs_out(
+    open_engine: OpenEngine, demo_clip: Path, tiny_scorer: object
+) -> None:
+    plain = counted_from(tiny_scorer, batch=1)
+    engine = open_engine(scorer=plain)
+    whole = engine.ask_many(demo_clip, QUESTIONS[:3], window=16)
+    scorer = Failing.like(plain, after=1, error=OutOfMemoryError("out of memory"))
+    given: dict[int, Answer] = {}
+    answers = open_engine(scorer=scorer).ask_many(demo_clip, QUESTIONS[:3], window=16, on_answer=given.__setitem__)
+    assert sorted(given) == [0, 1, 2]
+    first, *cut = given
+    assert said(answers[first]) == said(whole[first])
+    assert stage(answers[first], "gens").fallback_reason is None
+    for gens in (stage(answers[place], "gens") for place in cut):
+        assert gens.details["windows"] == 2
+        assert "windows were cut to 8 frames" in str(gens.fallback_reason)
 
 
 def test_spans_are_told_while_they_are_written(open_engine: OpenEngine, demo_clip: Path, scorer: Counted) -> None:
@@ -137,8 +267,17 @@ def test_a_listener_that_asks_is_told_that_it_cannot(open_engine: OpenEngine, de
 def test_a_scorer_that_takes_frames_only_is_asked_one_by_one(open_engine: OpenEngine, demo_clip: Path) -> None:
     replies = ('{"1": 5}', '{"2": 4}', "I cannot say.")
     updates: list[SpanUpdate] = []
-    engine = open_engine(scorer=Recorded(*replies))
-    answers = engine.ask_many(demo_clip, QUESTIONS[:3], window=8, on_spans=updates.append)
+    scorer = Recorded(*replies)
+    engine = open_engine(scorer=scorer)
+    given: list[tuple[int, int]] = []
+    answers = engine.ask_many(
+        demo_clip,
+        QUESTIONS[:3],
+        window=8,
+        on_answer=lambda place, answer: given.append((place, len(scorer.shown))),
+        on_spans=updates.append,
+    )
+    assert given == [(0, 1), (1, 2), (2, 3)], "each before GenS is asked the next"
     assert [answer.reply for answer in answers] == list(replies)
     assert [answer.degraded for answer in answers] == [False, False, True]
     assert [update.question for update in updates] == [0, 1, 2]
@@ -158,11 +297,16 @@ def test_windows_are_halved_until_the_device_holds_them(
 ) -> None:
     class Small(Counted):
         def score_many(
-            self, features: Sequence[FrameFeatures], questions: Sequence[str], *, on_scores: OnScores | None = None
+            self,
+            features: Sequence[FrameFeatures],
+            questions: Sequence[str],
+            *,
+            on_scores: OnScores | None = None,
+            on_reply: OnReply | None = None,
         ) -> list[WindowScores]:
             if max(window.frame_count for window in features) > 12:
                 raise OutOfMemoryError("out of memory")
-            return super().score_many(features, questions, on_scores=on_scores)
+            return super().score_many(features, questions, on_scores=on_scores, on_reply=on_reply)
 
     plain = counted_from(tiny_scorer)
     small = Small(plain._checkpoint, plain.prompt, plain.options)

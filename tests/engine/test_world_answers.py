@@ -28,7 +28,7 @@ from hybrid.gens.load import load_scorer
 from hybrid.gens.prompt import PROMPT_FILE, read_prompt_file
 from hybrid.gens.qwen import QwenScorer
 from hybrid.gens.reply import parse_reply
-from hybrid.gens.scorer import OnScores, WindowScores
+from hybrid.gens.scorer import OnReply, OnScores, WindowScores
 from hybrid.models.tiny import tiny_sampler
 from hybrid.values import DEFAULT_WINDOW, Answer, FloatArray, Span
 
@@ -224,10 +224,22 @@ class Severe(QwenScorer):
     """The real scorer, but every score is one lower: what leads to an answer has 3, the answer 4."""
 
     def score_many(
-        self, features: Sequence[FrameFeatures], questions: Sequence[str], *, on_scores: OnScores | None = None
+        self,
+        features: Sequence[FrameFeatures],
+        questions: Sequence[str],
+        *,
+        on_scores: OnScores | None = None,
+        on_reply: OnReply | None = None,
     ) -> list[WindowScores]:
-        given = super().score_many(features, questions, on_scores=on_scores)
-        return [replace(one, scores={place: score - 1 for place, score in one.scores.items()}) for one in given]
+        severe: dict[int, WindowScores] = {}
+
+        def lower(place: int, said: WindowScores) -> None:
+            severe[place] = replace(said, scores={frame: score - 1 for frame, score in said.scores.items()})
+            if on_reply is not None:
+                on_reply(place, severe[place])
+
+        super().score_many(features, questions, on_scores=on_scores, on_reply=lower)
+        return [severe[place] for place in range(len(features))]
 
 
 def test_a_span_needs_a_score_of_four_if_nothing_else_is_said(engine: Engine, asked: list[Asked]) -> None:

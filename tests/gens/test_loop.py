@@ -24,7 +24,7 @@ from hybrid.gens.load import load_scorer
 from hybrid.gens.loop.options import LoopOptions
 from hybrid.gens.prompt import PromptSpec
 from hybrid.gens.qwen import QwenScorer
-from hybrid.gens.scorer import FeatureScorer, ScoreUpdate
+from hybrid.gens.scorer import FeatureScorer, ScoreUpdate, WindowScores
 from hybrid.values import ByteArray
 from tests.gens.talker import make_talker
 
@@ -356,6 +356,44 @@ def test_entries_are_told_as_they_are_written(load_talker: Callable[..., Any], c
     assert len(updates) > len(scored) + 4
     order = [update.place for update in updates]
     assert order != sorted(order), "the replies are written side by side"
+
+
+def test_a_reply_is_given_as_soon_as_it_is_finished(load_talker: Callable[..., Any], case: Case) -> None:
+    scorer = load_talker(60)
+    windows = [scorer.encode_frames(frames) for frames in case.windows]
+    told: list[ScoreUpdate | tuple[int, WindowScores]] = []
+
+    def give(place: int, said: WindowScores) -> None:
+        assert not torch.is_inference_mode_enabled(), "a listener may load a model"
+        told.append((place, said))
+
+    pairs = case.pairs()
+    scored = scorer.score_many(
+        [windows[w] for w, _ in pairs], [QUESTIONS[q] for _, q in pairs], on_scores=told.append, on_reply=give
+    )
+    given = [entry for entry in told if isinstance(entry, tuple)]
+    assert dict(given) == dict(enumerate(scored))
+    assert len(given) == len(scored)
+    # Right after its last entries, while others are still being written.
+    for before, entry in pairwise(told):
+        ended = before.place if isinstance(before, ScoreUpdate) and before.finished else None
+        assert (entry[0] if isinstance(entry, tuple) else None) == ended
+    under_way = [number for number, entry in enumerate(told) if isinstance(entry, ScoreUpdate) and not entry.finished]
+    assert told.index(given[len(given) // 2]) < under_way[-1]
+
+
+def test_a_listeners_lack_of_memory_is_not_taken_for_one_of_the_replies(load: Callable[..., Any], case: Case) -> None:
+    scorer = load(constrained=True)
+    windows = [scorer.encode_frames(frames) for frames in case.windows]
+    asked: list[int] = []
+
+    def give(place: int, said: WindowScores) -> None:
+        asked.append(place)
+        raise OutOfMemoryError("the listener's own")
+
+    with pytest.raises(OutOfMemoryError, match="the listener's own"):
+        scorer.score_many(windows, list(QUESTIONS[:3]), on_reply=give)
+    assert len(asked) == 1, "nothing was written again"
 
 
 def test_a_callback_that_raises_ends_the_run_cleanly(load: Callable[..., Any], case: Case) -> None:

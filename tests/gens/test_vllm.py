@@ -19,7 +19,7 @@ from hybrid.errors import InputError, MissingDependencyError, ModelError, ModelL
 from hybrid.gens.load import load_scorer
 from hybrid.gens.loop.options import LoopOptions
 from hybrid.gens.prompt import PromptSpec
-from hybrid.gens.scorer import FeatureScorer, ScoreUpdate
+from hybrid.gens.scorer import FeatureScorer, ScoreUpdate, WindowScores
 from hybrid.gens.vllm.name import VllmName, read_vllm_name
 from hybrid.values import ByteArray
 from tests.gens.talker import make_talker
@@ -210,8 +210,10 @@ def test_replies_are_told_of(vllm: Started, gens_folder: Path, make_frames: Make
     _, other = both(gens_folder)
     told: list[ScoreUpdate] = []
     window = other.encode_frames(make_frames(2))
-    found = other.score_many([window, window], ["Who?", "When?"], on_scores=told.append)
+    given: dict[int, WindowScores] = {}
+    found = other.score_many([window, window], ["Who?", "When?"], on_scores=told.append, on_reply=given.__setitem__)
     assert told == [ScoreUpdate(place, found[place].scores, finished=True) for place in (0, 1)]
+    assert given == dict(enumerate(found))
 
 
 def test_another_prompt_than_was_meant_is_an_error(

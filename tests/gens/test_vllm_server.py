@@ -18,7 +18,7 @@ from hybrid.errors import InputError, MissingDependencyError, ModelError
 from hybrid.gens.load import load_scorer
 from hybrid.gens.loop.options import LoopOptions
 from hybrid.gens.prompt import PromptSpec
-from hybrid.gens.scorer import ScoreUpdate
+from hybrid.gens.scorer import ScoreUpdate, WindowScores
 from hybrid.values import ByteArray
 from tests.gens.vllm_server import VllmServer, decoded, served
 
@@ -39,7 +39,7 @@ def server(process: VllmServer) -> VllmServer:
     name = str(process.engine.folder)
     process.models = [{"id": name, "object": "model", "root": name}]
     process.key, process._arrived, process.change = None, None, lambda reply: reply
-    process.page = None
+    process.page, process.hold = None, lambda body: None
     process.requests.clear()
     return process
 
@@ -99,6 +99,29 @@ def test_questions_are_with_the_server_together(server: VllmServer, make_frames:
     assert {thread for _, thread in told} == {threading.get_ident()}, "the listener is called in the caller's thread"
     updates = sorted((update for update, _ in told), key=lambda update: update.place)
     assert updates == [ScoreUpdate(place, reply.scores, finished=True) for place, reply in enumerate(found)]
+
+
+def test_a_reply_is_given_while_the_server_writes_others(server: VllmServer, make_frames: MakeFrames) -> None:
+    """It holds one question back until the listener has what was said to the two others."""
+    scorer = through(server)
+    others_given = threading.Event()
+
+    def hold(body: dict[str, Any]) -> None:
+        if QUESTIONS[0] in json.dumps(body["messages"]):
+            assert others_given.wait(timeout=60)
+
+    given: dict[int, WindowScores] = {}
+
+    def give(place: int, said: WindowScores) -> None:
+        given[place] = said
+        if len(given) == 2:
+            others_given.set()
+
+    server.hold = hold
+    window = scorer.encode_frames(make_frames(2))
+    found = scorer.score_many([window] * 3, QUESTIONS, on_reply=give)
+    assert list(given)[2] == 0
+    assert [given[place] for place in range(3)] == found
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

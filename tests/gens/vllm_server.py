@@ -33,6 +33,7 @@ class VllmServer:
         models: what it says that it serves.
         key: that it wants; None: whichever.
         page: what it shows in place of all replies; None: nothing else.
+        hold: is called with each question before it is answered, and may wait.
         change: makes another reply, or a status and a message, of a reply.
         requests: bodies, in order of arrival.
     """
@@ -42,6 +43,7 @@ class VllmServer:
     models: list[dict[str, Any]] = field(default_factory=list)
     key: str | None = None
     page: bytes | None = None
+    hold: Callable[[dict[str, Any]], None] = lambda body: None
     change: Change = lambda reply: reply
     requests: list[dict[str, Any]] = field(default_factory=list)
     _arrived: threading.Barrier | None = None
@@ -64,6 +66,7 @@ class VllmServer:
             self._arrived.wait(timeout=60)
         if not any(body["model"] == model["id"] for model in self.models):
             return 404, f"The model `{body['model']}` does not exist."
+        self.hold(body)
         with self._lock:
             return self.change(self._complete(body))
 

@@ -24,7 +24,7 @@ from hybrid.gens.pixels import check_frames
 from hybrid.gens.positions import check_positions
 from hybrid.gens.prompt import PromptSpec
 from hybrid.gens.reply import parse_reply
-from hybrid.gens.scorer import CUT_NOTE, OnScores, ScoreUpdate, WindowScores
+from hybrid.gens.scorer import CUT_NOTE, OnReply, OnScores, ScoreUpdate, WindowScores
 from hybrid.gens.timing import timed
 from hybrid.gens.tokens import PromptTokens, VisualPrefix
 from hybrid.runtime import dtype_name, out_of_memory_as_error
@@ -227,7 +227,12 @@ class AriaScorer:
         )
 
     def score_many(
-        self, features: Sequence[FrameFeatures], questions: Sequence[str], *, on_scores: OnScores | None = None
+        self,
+        features: Sequence[FrameFeatures],
+        questions: Sequence[str],
+        *,
+        on_scores: OnScores | None = None,
+        on_reply: OnReply | None = None,
     ) -> list[WindowScores]:
         """Score pairs of a window and a question; see :meth:`hybrid.gens.scorer.FeatureScorer.score_many`.
 
@@ -242,6 +247,8 @@ class AriaScorer:
             results[place] = self.score_features(features[place], questions[place])
             if on_scores is not None:
                 on_scores(ScoreUpdate(place, results[place].scores, finished=True))
+            if on_reply is not None:
+                on_reply(place, results[place])
         return [results[place] for place in range(len(features))]
 
     def forget(self) -> None:

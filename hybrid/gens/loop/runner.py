@@ -25,7 +25,7 @@ from hybrid.gens.loop.choose import Choice
 from hybrid.gens.loop.prefixes import Prefix, PrefixCache
 from hybrid.gens.loop.rows import PlainSteps, RowBuffers, Steps, read_suffixes
 from hybrid.gens.loop.stack import TextStack
-from hybrid.gens.writer import OnTokens, Reply
+from hybrid.gens.writer import OnFinished, OnTokens, Reply
 from hybrid.runtime import out_of_memory_as_error
 
 if TYPE_CHECKING:
@@ -80,14 +80,30 @@ class _Row:
 
 @dataclass(slots=True, eq=False)
 class _Work:
-    """The state of one run; ``tried``: how many rows were to be at work when memory was last asked for."""
+    """The state of one run.
+
+    Attributes:
+        waiting: requests with their places.
+        most_rows: how many may be at work.
+        rows: those that are.
+        filling: whether the last step took requests in, so that the next one tries to take in more.
+        tried: how many rows were to be at work when memory was last asked for.
+        news: of each row that the last step went on with: its place, its tokens, its reply if that is finished.
+        replies: those that are finished, by place.
+    """
 
     waiting: deque[tuple[int, Request]]
     most_rows: int
-    on_tokens: OnTokens | None
     rows: list[_Row] = field(default_factory=list)
+    filling: bool = False
     tried: int = 0
+    news: list[tuple[int, Sequence[int], Reply | None]] = field(default_factory=list)
     replies: dict[int, Reply] = field(default_factory=dict)
+
+    def take_news(self) -> list[tuple[int, Sequence[int], Reply | None]]:
+        """The news, each once."""
+        news, self.news = self.news, []
+        return news
 
 
 class Runner:
@@ -119,29 +135,43 @@ class Runner:
 
             self._steps = RecordedSteps(stack, self._buffers, choice, most=batch)
 
-    def run(self, requests: Sequence[Request], *, on_tokens: OnTokens | None = None) -> list[Reply]:
-        """Write all replies, in the order of the requests.
+    def run(
+        self,
+        requests: Sequence[Request],
+        *,
+        on_tokens: OnTokens | None = None,
+        on_finished: OnFinished | None = None,
+    ) -> list[Reply]:
+        """Write all replies, in the order of the requests; see :meth:`hybrid.gens.writer.Writer.write`.
 
         If memory runs out with several rows at work, fewer work at once from then on.
 
         Raises:
-            InputError: ``on_tokens`` of a run that is under way calls this.
+            InputError: a listener of a run that is under way calls this.
             OutOfMemoryError: not even one row fits.
             ModelError: the model's output is not finite.
         """
         if self._running_in == threading.get_ident():  # it would wait for itself
             raise InputError("a listener cannot ask the model that it is listening to; ask when the call has returned")
-        with self._lock, torch.inference_mode():
-            work = _Work(deque(_by_key(requests)), most_rows=self._batch, on_tokens=on_tokens)
+        with self._lock:
+            work = _Work(deque(_by_key(requests)), most_rows=self._batch)
             try:
                 self._running_in = threading.get_ident()
                 while work.waiting or work.rows:
                     try:
-                        self._turn(work)
+                        with torch.inference_mode():
+                            self._step(work)
                     except OutOfMemoryError as exc:
                         if not self._make_smaller(work):
                             raise
                         _LOG.warning("%s; going on with %d questions at once", exc, work.most_rows)
+                    # Here, and not where it comes about: a lack of memory of a listener's is none of the rows', and
+                    # what a listener makes (it may load a model) is not made for inference only.
+                    for place, ids, reply in work.take_news():
+                        if on_tokens is not None:
+                            on_tokens(place, ids, reply is not None)
+                        if on_finished is not None and reply is not None:
+                            on_finished(place, reply)
             finally:
                 self._running_in = None
                 self._let_go(work.rows)
@@ -149,15 +179,14 @@ class Runner:
                     self._buffers.drop()
         return [work.replies[place] for place in range(len(requests))]
 
-    def _turn(self, work: _Work) -> None:
-        """Take new requests in, if it is worth it, and go a few steps on."""
+    def _step(self, work: _Work) -> None:
+        """Take new requests in, if it is worth it and there is room, or else write a few tokens on."""
         free = work.most_rows - len(work.rows)
-        if not work.rows or free * _REFILL_SHARE >= work.most_rows:
-            # As many questions are read together as memory admits; that some wait for the next such pass is no
-            # reason to decode without them.
-            while work.waiting and free and self._take_in(work, free):
-                free = work.most_rows - len(work.rows)
-        if work.rows:
+        # As many questions are read together as memory admits; that some wait for the next such pass is no reason to
+        # decode without them.
+        worth = work.filling or not work.rows or free * _REFILL_SHARE >= work.most_rows
+        work.filling = bool(worth and free and work.waiting) and self._take_in(work, free)
+        if work.rows and not work.filling:
             self._decode(work)
 
     def _take_in(self, work: _Work, free: int) -> bool:
@@ -181,7 +210,7 @@ class Runner:
             self._let_go(new)
             raise
         work.rows += new
-        self._tell_and_sort_out(work, first_tokens, first=len(work.rows) - len(new))
+        self._note(work, first_tokens, first=len(work.rows) - len(new))
         return bool(new)
 
     def _begin(self, place: int, request: Request, nbytes: int) -> _Row:
@@ -237,10 +266,10 @@ class Runner:
         share = (time.perf_counter() - started) / len(rows)
         for row in rows:
             row.seconds["decode"] += share
-        self._tell_and_sort_out(work, chosen, first=0)
+        self._note(work, chosen, first=0)
 
-    def _tell_and_sort_out(self, work: _Work, chosen: list[list[int]], *, first: int) -> None:
-        """Note the tokens of rows from ``first`` on, tell of them, and let finished rows go."""
+    def _note(self, work: _Work, chosen: list[list[int]], *, first: int) -> None:
+        """Note the tokens of rows from ``first`` on, and let finished rows go."""
         finished: list[int] = []
         for number, tokens in enumerate(chosen, start=first):
             row = work.rows[number]
@@ -250,11 +279,11 @@ class Runner:
                 done = self._choice.closes(token) or len(row.ids) >= row.request.limit
                 if done:
                     break
-            if done:
+            reply = self._reply(number, row) if done else None
+            if reply is not None:
                 finished.append(number)
-                work.replies[row.place] = self._reply(number, row)
-            if work.on_tokens is not None:
-                work.on_tokens(row.place, row.ids, done)
+                work.replies[row.place] = reply
+            work.news.append((row.place, row.ids, reply))
         for number in reversed(finished):
             self._remove(work, number)
 

@@ -14,7 +14,7 @@ import torch
 from hybrid.errors import MissingDependencyError, ModelError, ModelLoadError, first_line
 from hybrid.gens.frame_features import FrameFeatures
 from hybrid.gens.vllm.asking import Asking, Written, embeddings_of, grids_of, uuids_of
-from hybrid.gens.writer import OnTokens, Reply
+from hybrid.gens.writer import OnFinished, OnTokens, Reply
 
 __all__ = ["InProcessWriter", "require_vllm"]
 
@@ -61,9 +61,14 @@ class InProcessWriter:
         self._asking.tokens.suffix(question)
 
     def write(
-        self, features: Sequence[FrameFeatures], questions: Sequence[str], *, on_tokens: OnTokens | None = None
+        self,
+        features: Sequence[FrameFeatures],
+        questions: Sequence[str],
+        *,
+        on_tokens: OnTokens | None = None,
+        on_finished: OnFinished | None = None,
     ) -> list[Reply]:
-        """See :meth:`hybrid.gens.writer.Writer.write`; ``on_tokens`` is told of finished replies only."""
+        """See :meth:`hybrid.gens.writer.Writer.write`; both listeners are told when vLLM has written all replies."""
         pairs = list(zip(features, questions, strict=True))
         if not pairs:
             return []
@@ -85,9 +90,11 @@ class InProcessWriter:
             self._asking.reply(*pair, output, share, remedy=_REMEDY)
             for pair, output in zip(pairs, outputs, strict=True)
         ]
-        if on_tokens is not None:
-            for place, reply in enumerate(replies):
+        for place, reply in enumerate(replies):
+            if on_tokens is not None:
                 on_tokens(place, reply.ids, True)
+            if on_finished is not None:
+                on_finished(place, reply)
         return replies
 
     def _images(self, features: FrameFeatures) -> dict[str, Any]:

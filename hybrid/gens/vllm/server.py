@@ -16,7 +16,7 @@ from hybrid.gens.frame_features import FrameFeatures
 from hybrid.gens.vllm.asking import Asking, Written
 from hybrid.gens.vllm.chat import Chat, image_parts
 from hybrid.gens.vllm.name import VllmName
-from hybrid.gens.writer import OnTokens, Reply
+from hybrid.gens.writer import OnFinished, OnTokens, Reply
 
 __all__ = ["KEY_VARIABLE", "ServerWriter"]
 
@@ -84,34 +84,47 @@ class ServerWriter:
             )
 
     def write(
-        self, features: Sequence[FrameFeatures], questions: Sequence[str], *, on_tokens: OnTokens | None = None
+        self,
+        features: Sequence[FrameFeatures],
+        questions: Sequence[str],
+        *,
+        on_tokens: OnTokens | None = None,
+        on_finished: OnFinished | None = None,
     ) -> list[Reply]:
-        """See :meth:`hybrid.gens.writer.Writer.write`; ``on_tokens`` is told of finished replies only."""
+        """See :meth:`hybrid.gens.writer.Writer.write`; ``on_tokens`` is told of finished replies only.
+
+        ``seconds`` are those from a question's turn to its reply, over the number of questions that are under way at
+        once.
+        """
         pairs = list(zip(features, questions, strict=True))
         for question in questions:
             self.check(question)
         if not pairs:
             return []
-        started = time.perf_counter()
-        written: dict[int, Written] = {}
+        replies: dict[int, Reply] = {}
         model = self._model_there()
-        pool = ThreadPoolExecutor(min(self._batch, len(pairs)))
+        at_once = min(self._batch, len(pairs))
+        pool = ThreadPoolExecutor(at_once)
         try:
-            asked = {pool.submit(self._ask, model, *pairs[place]): place for place in _by_window(features)}
+            asked = {pool.submit(self._ask_timed, model, *pairs[place]): place for place in _by_window(features)}
             for future in as_completed(asked):
                 place = asked[future]
-                written[place] = future.result()
+                written, seconds = future.result()
+                share = {"vllm": seconds / at_once}
+                reply = replies[place] = self._asking.reply(*pairs[place], written, share, remedy=_REMEDY)
                 if on_tokens is not None:
-                    on_tokens(place, self._reply(pairs[place], written[place], 0.0).ids, True)
+                    on_tokens(place, reply.ids, True)
+                if on_finished is not None:
+                    on_finished(place, reply)
         finally:
             # After a fault, what is not yet sent is not sent any more.
             pool.shutdown(wait=False, cancel_futures=True)
             self._images.cache_clear()
-        seconds = (time.perf_counter() - started) / len(pairs)
-        return [self._reply(pair, written[place], seconds) for place, pair in enumerate(pairs)]
+        return [replies[place] for place in range(len(pairs))]
 
-    def _reply(self, pair: tuple[FrameFeatures, str], written: Written, seconds: float) -> Reply:
-        return self._asking.reply(*pair, written, {"vllm": seconds}, remedy=_REMEDY)
+    def _ask_timed(self, model: str, features: FrameFeatures, question: str) -> tuple[Written, float]:
+        started = time.perf_counter()
+        return self._ask(model, features, question), time.perf_counter() - started
 
     def _make_images(self, features: FrameFeatures) -> list[dict[str, Any]]:
         return image_parts(features, self._asking.merge)

@@ -15,7 +15,7 @@ import pytest
 from hybrid.errors import InputError, ModelError, OutOfMemoryError
 from hybrid.gens.aria.convert import convert_gens
 from hybrid.gens.frame_features import features_from_rows
-from hybrid.gens.scorer import FeatureScorer, FrameScorer, ScoreUpdate
+from hybrid.gens.scorer import FeatureScorer, FrameScorer, ScoreUpdate, WindowScores
 from hybrid.models.untrained_aria import TINY_SIZES, make_untrained_aria
 from hybrid.values import ByteArray
 
@@ -203,11 +203,19 @@ def test_many_at_once_are_as_one_by_one(
     pairs = [(windows[i % 2], question) for i, question in enumerate([*QUESTIONS, *QUESTIONS])]
     alone = [make_aria_scorer(aria_folder).score_features(*pair).text for pair in pairs]
     told: list[ScoreUpdate] = []
-    many = scorer.score_many([pair[0] for pair in pairs], [pair[1] for pair in pairs], on_scores=told.append)
+    given: list[tuple[int, WindowScores, int]] = []
+    many = scorer.score_many(
+        [pair[0] for pair in pairs],
+        [pair[1] for pair in pairs],
+        on_scores=told.append,
+        on_reply=lambda place, said: given.append((place, said, len(told))),
+    )
     assert [reply.text for reply in many] == alone
     assert sum(reply.reused_tokens > 0 for reply in many) == len(pairs) - 2
     assert sorted(update.place for update in told) == list(range(len(pairs)))
     assert all(update.finished for update in told)
+    assert {place: said for place, said, _ in given} == dict(enumerate(many))
+    assert [count for *_, count in given] == list(range(1, len(pairs) + 1)), "each before the next was begun"
     with pytest.raises(InputError, match="pairs"):
         scorer.score_many(windows, ["Who?"])
 
