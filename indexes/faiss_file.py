@@ -25,6 +25,7 @@ from indexes.base import Found, Scored, VectorKey, VectorStore, check_video_id
 from indexes.faiss_scan import MappedFiles, scan_files
 from indexes.faiss_score import score_rows
 from indexes.kept import DEFAULT_CACHE_BYTES, Kept
+from indexes.paths import files_like
 from indexes.vectors import Float16Array, check_hash, check_query, hash_vectors, is_hash_of, rank, round_vectors
 
 __all__ = ["FaissStore"]
@@ -144,9 +145,11 @@ class FaissStore(VectorStore):
         remove_file(self.path(key))
 
     def keys(self, video_id: str | None = None) -> Iterator[VectorKey]:
-        name = "*" if video_id is None else check_video_id(video_id)
-        for path in sorted(self.folder.glob(f"videos/{name}/{_PREFIX}*{_SUFFIX}")):
-            yield VectorKey(path.parent.name, path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX))
+        videos = self.folder / "videos"
+        folders = files_like(videos, "*") if video_id is None else [videos / check_video_id(video_id)]
+        for folder in folders:
+            for path in files_like(folder, f"{_PREFIX}*{_SUFFIX}"):
+                yield VectorKey(folder.name, path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX))
 
     def close(self) -> None:
         self._opened.clear()

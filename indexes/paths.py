@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
+import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +12,7 @@ from pathlib import Path
 
 from indexes.base import VectorKey, check_video_id
 
-__all__ = ["Layout", "feature_list_name", "feature_values_name"]
+__all__ = ["Layout", "feature_list_name", "feature_values_name", "files_like"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Layout:
 
     def timelines(self, video_id: str) -> Iterator[Path]:
         """Every timeline of a video, spoken for or not."""
-        yield from sorted(self.video(video_id).glob("timeline-*.safetensors"))
+        yield from files_like(self.video(video_id), "timeline-*.safetensors")
 
     def features(self, video_id: str, frames: str, spec: str) -> Path:
         """The list of features under one spec, for the frames with this key."""
@@ -80,11 +83,21 @@ class Layout:
 
     def feature_lists(self, video_id: str, frames: str = "*") -> Iterator[Path]:
         """Every list of features of a video, spoken for or not; or only those for the frames with this key."""
-        yield from sorted(self.video(video_id).glob(feature_list_name(frames, "*")))
+        yield from files_like(self.video(video_id), feature_list_name(frames, "*"))
 
     def feature_values(self, video_id: str) -> Iterator[Path]:
         """Every file with the values of features, spoken for or not."""
-        yield from sorted(self.video(video_id).glob("features-*.values"))
+        yield from files_like(self.video(video_id), "features-*.values")
+
+
+def files_like(folder: Path, pattern: str) -> list[Path]:
+    """What lies in a folder under a name of this form, in order; nothing if there is no such folder.
+
+    Not ``Path.glob``, which raises where a writer deletes the folder while it is looked at.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return [folder / name for name in sorted(os.listdir(folder)) if fnmatch.fnmatchcase(name, pattern)]
+    return []
 
 
 def feature_list_name(frames: str, spec: str) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from archive_samples import some_index, video_id
@@ -15,6 +16,7 @@ from indexes.archive import Archive
 from indexes.care import compact_archive, gone_videos, take_stock
 from indexes.checkup import check_up
 from indexes.failures import Attempt, Failure, failures, forget_failure, known_failure, remember_failure
+from indexes.faiss_file import FaissStore
 from indexes.manifest import Manifest, Source
 
 ONE = video_id(1)
@@ -182,6 +184,29 @@ def test_what_a_writer_does_while_it_is_looked_at_is_not_damage(
     monkeypatch.setattr(Archive, "manifest", meanwhile)
     (finding,) = check_up(filled, [looked_at])
     assert finding.state == ("sound" if what == "commit" else "unfinished")
+
+
+def test_a_folder_that_goes_while_it_is_looked_at_is_no_error(filled: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that removes a video deletes its folder when a reader, or who compacts, is about to list it."""
+    folder = filled.folder / "videos" / video_id(9)
+
+    def going(real: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def look(place: Any) -> Any:
+            if Path(place) == folder and folder.exists():
+                folder.rmdir()
+            return real(place)
+
+        return look
+
+    folder.mkdir()
+    before = [manifest.key for manifest in filled.manifests()]
+    monkeypatch.setattr(os, "listdir", going(os.listdir))
+    monkeypatch.setattr(os, "scandir", going(os.scandir))
+    assert list(FaissStore(filled.folder).keys()) == (before if filled.backend == "faiss" else [])
+    for look in (filled._layout.timelines, filled._layout.feature_lists, filled._layout.feature_values):
+        folder.mkdir(exist_ok=True)
+        assert list(look(video_id(9))) == []
+        assert not folder.exists()
 
 
 def test_features_of_frames_that_the_index_no_longer_has_are_not_damage(filled: Archive) -> None:
