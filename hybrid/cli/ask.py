@@ -32,6 +32,7 @@ from hybrid.cli.options import (
     open_engine,
     read_window,
 )
+from hybrid.cli.paths import check_one_video
 from hybrid.errors import ArchiveFormatError, InputError, VideoOpenError
 from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import DEFAULT_FRAMES
@@ -158,6 +159,7 @@ def ask(
     if not wanted.fine:
         _check_without_gens(wanted, stream=stream, constrained=constrained)
     check_questions([one.text for one in asked])
+    check_one_video(video)
     there = Path(video).exists()
     try:
         engine = open_engine(

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from hybrid.cli.app import app
 from hybrid.demo import DemoQuestion
 from hybrid.engine import Engine
-from hybrid.errors import ArchiveFormatError, InputError, VideoNotIndexedError, VideoOpenError
+from hybrid.errors import ArchiveFormatError, InputError, ModelLoadError, VideoNotIndexedError, VideoOpenError
 from hybrid.presets import PRESETS, sampler_of
 from hybrid.values import SearchResult
 from indexes.approximate_build import update_approximate
@@ -255,3 +255,27 @@ def test_a_run_of_questions_that_is_stopped_says_how_to_go_on(
 def test_a_file_of_questions_that_is_not_there(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none: cannot be read: No such file or directory; --questions is a file"):
         run("ask", clip, "--questions", tmp_path / "none")
+
+
+def test_a_folder_of_videos_is_no_video_to_ask_about(clip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(clip.read_bytes())
+    with pytest.raises(InputError, match=r"with 1 video, and a question is asked about one: name it \(.*a\.mp4\)"):
+        run("ask", folder, "a?", "--archive", tmp_path / "archive", "--preset", "tiny")
+    assert not (tmp_path / "archive").exists()
+
+
+def test_a_search_under_a_folder_without_videos_says_so(tiny_archive: Path) -> None:
+    with pytest.raises(VideoNotIndexedError, match=r"of 1 video in archive .* none lies under /nowhere; .*hybrid list"):
+        run("search", "a?", "--archive", tiny_archive, "--preset", "tiny", "--under", "/nowhere")
+
+
+def test_a_model_that_is_not_there_is_told_in_one_line_for_one_video(clip: Path, tmp_path: Path) -> None:
+    common = ["--archive", tmp_path / "archive", "--encoder", "local-dir:/no", "--workers", "0"]
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(clip.read_bytes())
+    for videos, said in (([clip], False), ([clip, copy], True)):
+        shown = CliRunner().invoke(app, ["index", *map(str, [*videos, *common])])
+        assert isinstance(shown.exception, ModelLoadError)
+        assert ("stopped, because this would meet every further video" in shown.stderr) is said
