@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
@@ -15,7 +16,7 @@ from indexes.manifest import Manifest
 from indexes.paths import Layout
 from indexes.reader import ArchiveReader
 
-__all__ = ["choose", "find_id", "find_indexed", "lies_under", "read_date", "replaced_since"]
+__all__ = ["choose", "find_id", "find_indexed", "lies_under", "read_date", "replaced_since", "require_indexed"]
 
 
 def find_indexed(archive: ArchiveReader, video: str) -> Manifest:
@@ -31,9 +32,10 @@ def find_indexed(archive: ArchiveReader, video: str) -> Manifest:
     path = Path(video).expanduser()
     if path.exists():
         try:
-            return archive.require(archive.identify(path))
+            video_id = archive.identify(path)
         except VideoError as exc:
             raise VideoNotIndexedError(f"archive {archive.place} does not know {video}: {exc}") from exc
+        return require_indexed(archive, path, video_id)
     place = absolute_path(path)
     for manifest in archive.manifests():
         if video == manifest.video_id or place in manifest.source.places:
@@ -42,6 +44,20 @@ def find_indexed(archive: ArchiveReader, video: str) -> Manifest:
         f"archive {archive.place} holds no video {video}; "
         f"list what it holds with: hybrid list --archive {archive.place}"
     )
+
+
+def require_indexed(archive: ArchiveReader, path: Path, video_id: str) -> Manifest:
+    """The index of the video that lies at a path, by its content id.
+
+    Raises:
+        VideoNotIndexedError: the archive holds no such video; the text names it by the path.
+        IndexDamagedError: its manifest cannot be read.
+    """
+    manifest = archive.manifest(video_id)
+    if manifest is None:
+        command = shlex.join(["hybrid", "index", str(path), "--archive", archive.place])
+        raise VideoNotIndexedError(f"archive {archive.place} holds no index of {path}; to make one: {command}")
+    return manifest
 
 
 def find_id(archive: ArchiveReader, video: str) -> str:

@@ -32,6 +32,7 @@ from hybrid.cli.options import (
     open_engine,
     read_window,
 )
+from hybrid.cli.paths import check_one_video
 from hybrid.errors import ArchiveFormatError, InputError, VideoOpenError
 from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import DEFAULT_FRAMES
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from hybrid.values import Answer, ByteArray
 
 __all__ = ["ask"]
+
+_SHOWN_FRAMES = 8
 
 
 def ask(
@@ -160,6 +163,7 @@ def ask(
     if not wanted.fine:
         _check_without_gens(wanted, stream=stream, constrained=constrained)
     check_questions([one.text for one in asked])
+    check_one_video(video)
     there = Path(video).exists()
     try:
         engine = open_engine(
@@ -267,12 +271,18 @@ def _ask_many(
                 _show_short(answer)
 
         listener = _tell_spans(left) if stream else None
-        engine.ask_many(
-            video, [question.text for question in left], on_answer=give, on_spans=listener, progress=told, **options
-        )
-    if out is not None and not as_json:
+        texts = [question.text for question in left]
+        try:
+            engine.ask_many(video, texts, on_answer=give, on_spans=listener, progress=told, **options)
+        except KeyboardInterrupt:
+            if out is not None:
+                typer.echo(
+                    f"stopped; what was answered is kept in {out}, the same command goes on from there", err=True
+                )
+            raise
+    if out is not None:
         kept = f", {len(asked) - len(left)} there already" if len(left) < len(asked) else ""
-        typer.echo(f"{len(left)} of {counted(len(asked), 'question')} answered now{kept}: {out}")
+        typer.echo(f"{len(left)} of {counted(len(asked), 'question')} answered now{kept}: {out}", err=as_json)
 
 
 def _tell_spans(asked: list[Question]) -> Callable[[SpanUpdate], None]:
@@ -296,12 +306,17 @@ def _show_short(answer: Answer) -> None:
     console = Console(highlight=False)
     console.print(f"[bold]{plain(answer.question)}[/bold]")
     for span in answer.spans:
-        times = f"{clock(span.start_seconds)} - {clock(span.end_seconds)}"
+        times = f"{clock(span.start_seconds)} to {clock(span.end_seconds)}"
         best = f"  (best: {best_part(span)})" if span.best else ""
         console.print(f"  {times}  {span.score:.3g} by {span.scorer}{best}")
     if not answer.spans:
         console.print("  no spans")
+    shown = ", ".join(clock(frame.seconds) for frame in answer.frames[:_SHOWN_FRAMES])
+    more = f" and {len(answer.frames) - _SHOWN_FRAMES} more" if len(answer.frames) > _SHOWN_FRAMES else ""
+    console.print(f"  frames {shown}{more}" if shown else "  no frames")
     for stage in answer.stages:
+        for note in stage.notes if stage.name == "gens" else ():
+            console.print(f"  {stage.name}: {plain(note)}")
         if stage.fallback_reason:
             console.print(f"  [bold yellow]fallback[/bold yellow] {stage.name}: {plain(stage.fallback_reason)}")
 

@@ -134,11 +134,12 @@ def index(
             _refresh_approximate(engine, approximate_from, as_json=as_json)
     tell_summary(archive, summary, as_json=as_json)
     if summary.stopped_by is not None:
-        typer.echo(
-            "stopped, because this would meet every further video; what was finished is kept, the same command goes on "
-            "from there",
-            err=True,
-        )
+        if summary.videos > 1:
+            typer.echo(
+                "stopped, because this would meet every further video; what was finished is kept, the same command "
+                "goes on from there",
+                err=True,
+            )
         raise summary.stopped_by
     if summary.interrupted:
         typer.echo("stopped; what was finished is kept, the same command goes on from there", err=True)

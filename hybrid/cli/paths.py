@@ -10,8 +10,9 @@ from pathlib import Path
 from hybrid.errors import InputError
 from hybrid.places import absolute_path
 from hybrid.values import IMAGE_SUFFIXES
+from hybrid.words import counted
 
-__all__ = ["VIDEO_ENDINGS", "find_videos", "is_image_folder"]
+__all__ = ["VIDEO_ENDINGS", "check_one_video", "find_videos", "is_image_folder"]
 
 VIDEO_ENDINGS = frozenset(
     ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()  # noqa: SIM905
@@ -61,7 +62,28 @@ def is_image_folder(folder: Path) -> bool:
         return False
     if any(entry.is_dir() or entry.suffix.lower() in VIDEO_ENDINGS for entry in entries):
         return False
-    return any(entry.suffix.lower() in IMAGE_SUFFIXES and _NUMBERED.fullmatch(entry.stem) for entry in entries)
+    return any(map(_is_numbered_image, entries))
+
+
+def check_one_video(argument: str) -> None:
+    """Refuse a folder of videos where one video is meant.
+
+    Raises:
+        InputError: it is a folder without numbered images, and there are videos below it.
+    """
+    place = Path(argument).expanduser()
+    if not place.is_dir() or any(_is_numbered_image(entry) for entry in place.iterdir()):
+        return
+    videos = _below(place)
+    if videos:
+        raise InputError(
+            f"{argument} is a folder with {counted(len(videos), 'video')}, and a question is asked about one: name it "
+            f"({videos[0]}), or search them all: hybrid index {argument}, then hybrid search QUESTION"
+        )
+
+
+def _is_numbered_image(entry: Path) -> bool:
+    return entry.suffix.lower() in IMAGE_SUFFIXES and _NUMBERED.fullmatch(entry.stem) is not None
 
 
 def _below(folder: Path) -> list[Path]:

@@ -43,8 +43,10 @@ def read_questions(path: Path) -> list[Question]:
     try:
         # Python's splitlines also cuts at characters that a question may hold, such as U+2028 or U+0085.
         lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise InputError(f"{path}: cannot be read: {exc}") from exc
+    except OSError as exc:
+        raise InputError(f"{path}: cannot be read: {exc.strerror or exc}; --questions is a file, a line each") from exc
+    except UnicodeDecodeError as exc:
+        raise InputError(f"{path}: cannot be read, it is no text in UTF-8: {exc}") from exc
     found = [_question(line.strip(), f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not found:
         raise InputError(f"{path}: there is no question in it; write one a line")

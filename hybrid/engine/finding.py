@@ -12,6 +12,7 @@ from hybrid.frames.source import open_source
 from hybrid.places import absolute_path
 from hybrid.values import ByteArray
 from indexes.archive import Archive
+from indexes.lookup import require_indexed
 from indexes.manifest import Manifest
 from indexes.whereabouts import find_place
 
@@ -78,7 +79,7 @@ def manifest_of(archive: Archive, found: Found) -> Manifest:
         VideoNotIndexedError: the archive does not know the video.
         IndexDamagedError: its manifest cannot be read.
     """
-    return found.manifest or archive.require(identify(archive, found.path))
+    return found.manifest or require_indexed(archive, found.path, identify(archive, found.path))
 
 
 def read_frames(archive: Archive, path: Path, ordinals: Sequence[int]) -> Iterator[tuple[int, ByteArray]]:

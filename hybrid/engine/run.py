@@ -204,7 +204,9 @@ def index_one(
     try:
         before = _failed_before(engine, video)
         if before is not None and not retry_failed:
-            return VideoOutcome(str(video), "failed", 0.0, reason=before.reason, remembered=True)
+            # Its reason names the file that failed, which may be another one of the same content.
+            also = "" if before.path == path else f"{video} has the content of {before.path}, which failed: "
+            return VideoOutcome(str(video), "failed", 0.0, reason=f"{also}{before.reason}", remembered=True)
         result = engine.index(
             video, features=features, following=following, progress=progress, lock_seconds=lock_seconds
         )

@@ -7,6 +7,7 @@ coarse stage's record says so; nothing is left out in silence.
 
 from __future__ import annotations
 
+import shlex
 import time
 
 import numpy as np
@@ -17,6 +18,7 @@ from hybrid.engine.search_fine import ask_best_videos
 from hybrid.engine.search_work import Search, SearchModels, SearchOptions
 from hybrid.errors import IndexDamagedError, VideoNotIndexedError
 from hybrid.values import AnswerFrame, FoundVideo, Hits, SearchResult, SkippedVideo, Stage, Timeline
+from hybrid.words import counted
 from indexes.archive import Archive
 from indexes.lookup import choose, find_indexed, replaced_since
 from indexes.manifest import Manifest
@@ -77,9 +79,10 @@ def _chosen(search: Search) -> list[Manifest]:
         (manifest for manifest in everything if manifest.video_id in wanted), under=options.under, since=options.since
     )
     if not meant and (everything or not search.skipped):
-        which = "no video" if not everything else f"no such video among its {len(everything)}"
+        if everything:
+            raise VideoNotIndexedError(_none_fits(archive.place, len(wanted), options))
         raise VideoNotIndexedError(
-            f"archive {archive.place} holds {which}; index some with: hybrid index VIDEO --archive {archive.place}"
+            f"archive {archive.place} holds no video; index some with: hybrid index VIDEO --archive {archive.place}"
         )
     outdated = set() if options.videos else replaced_since(archive, meant)
     for manifest in meant:
@@ -96,6 +99,16 @@ def _chosen(search: Search) -> list[Manifest]:
     )
     search.record(stage)
     return chosen
+
+
+def _none_fits(place: str, videos: int, options: SearchOptions) -> str:
+    """What none of the videos that could be searched is."""
+    asked = [f"lies under {' or '.join(map(shlex.quote, options.under))}"] if options.under else []
+    asked += [f"was indexed since {options.since:%Y-%m-%d %H:%M %z}"] if options.since is not None else []
+    return (
+        f"of {counted(videos, 'video')} in archive {place} none {' and '.join(asked)}; to see where they lie: "
+        f"hybrid list --archive {place}"
+    )
 
 
 def _found_video(archive: Archive, manifest: Manifest, timeline: Timeline, hits: Hits) -> FoundVideo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from typer.testing import CliRunner, Result
 from hybrid.cli.app import app
 from hybrid.demo import DemoQuestion
 from hybrid.engine import Engine
-from hybrid.errors import ArchiveFormatError, InputError, VideoOpenError
+from hybrid.errors import ArchiveFormatError, InputError, ModelLoadError, VideoNotIndexedError, VideoOpenError
 from hybrid.presets import PRESETS, sampler_of
 from hybrid.values import SearchResult
 from indexes.approximate_build import update_approximate
@@ -189,3 +190,92 @@ def test_an_explicit_no_leaves_gens_out_whatever_else_names_it(clip: Path, tiny_
     shown = run("ask", clip, "a red circle", "--no-fine", "--no-features", *options)
     assert shown.exit_code == 0
     assert "fallback" not in shown.stdout
+
+
+def test_a_copy_of_a_failed_file_is_told_by_its_own_name(tmp_path: Path) -> None:
+    first, second = tmp_path / "notes.txt", tmp_path / "copy.mp4"
+    for place in (first, second):
+        place.write_text("no video")
+    shown = run("index", first, second, "--archive", tmp_path / "archive", "--preset", "tiny", "--workers", "0")
+    assert shown.exit_code == 1
+    assert f"failed   {second} has the content of {first}, which failed: {first} is not a video" in shown.stderr
+    again = run("index", first, "--archive", tmp_path / "archive", "--preset", "tiny")
+    assert f"failed   {first} is not a video" in again.stderr
+
+
+@pytest.mark.parametrize("command", ["verify V", "export V F", "features drop V", "remove V"])
+def test_a_video_that_is_not_indexed_is_told_by_its_name(tiny_archive: Path, tmp_path: Path, command: str) -> None:
+    video = write_demo_clip(tmp_path / "other video.mp4", DEMO_SCENES[2:3])
+    words = [{"V": str(video), "F": str(tmp_path / "file")}.get(word, word) for word in command.split()]
+    said = f"holds no index of {video}; to make one: hybrid index '{video}' --archive {tiny_archive}"
+    if words[0] == "remove":
+        shown = run(*words, "--archive", tiny_archive)
+        assert shown.exit_code == 1
+        assert said in shown.stderr
+    else:
+        with pytest.raises(VideoNotIndexedError) as caught:
+            run(*words, "--archive", tiny_archive)
+        assert said in str(caught.value)
+
+
+def test_many_questions_show_frames_and_what_gens_says(clip: Path, tiny_archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "answers.jsonl"
+    common: list[str | Path] = ["--archive", tiny_archive, "--preset", "tiny", "--device", "cpu", "--frames", "3"]
+    asked = ["-q", "When is the red circle visible?", "-q", "When is the man at the door visible?"]
+    shown = run("ask", clip, *asked, "--out", out, *common)
+    frames = [line for line in shown.stdout.splitlines() if line.startswith("  frames ")]
+    assert len(frames) == 2
+    assert all(line.count(":") == 3 for line in frames)
+    answers = [json.loads(line)["answer"] for line in out.read_text().splitlines()]
+    notes = [
+        note for answer in answers for stage in answer["stages"] if stage["name"] == "gens" for note in stage["notes"]
+    ]
+    told = " ".join(shown.stdout.split())
+    assert all(" ".join(note.split()) in told for note in notes)
+    again = run("ask", clip, *asked, "--out", out, "--json", *common)
+    assert again.stdout == ""
+    assert f"0 of 2 questions answered now, 2 there already: {out}" in again.stderr
+
+
+def test_a_run_of_questions_that_is_stopped_says_how_to_go_on(
+    clip: Path, tiny_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hybrid.cli.questions import AnswerFile
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(AnswerFile, "add", interrupted)
+    common: list[str | Path] = ["--archive", tiny_archive, "--preset", "tiny", "--device", "cpu", "--no-fine"]
+    shown = CliRunner().invoke(app, ["ask", str(clip), "a?", "--out", str(tmp_path / "out"), *map(str, common)])
+    assert shown.exit_code == 130
+    assert "stopped; what was answered is kept in" in shown.stderr
+
+
+def test_a_file_of_questions_that_is_not_there(clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="none: cannot be read: No such file or directory; --questions is a file"):
+        run("ask", clip, "--questions", tmp_path / "none")
+
+
+def test_a_folder_of_videos_is_no_video_to_ask_about(clip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(clip.read_bytes())
+    with pytest.raises(InputError, match=r"with 1 video, and a question is asked about one: name it \(.*a\.mp4\)"):
+        run("ask", folder, "a?", "--archive", tmp_path / "archive", "--preset", "tiny")
+    assert not (tmp_path / "archive").exists()
+
+
+def test_a_search_under_a_folder_without_videos_says_so(tiny_archive: Path) -> None:
+    with pytest.raises(VideoNotIndexedError, match=r"of 1 video in archive .* none lies under /nowhere; .*hybrid list"):
+        run("search", "a?", "--archive", tiny_archive, "--preset", "tiny", "--under", "/nowhere")
+
+
+def test_a_model_that_is_not_there_is_told_in_one_line_for_one_video(clip: Path, tmp_path: Path) -> None:
+    common = ["--archive", tmp_path / "archive", "--encoder", "local-dir:/no", "--workers", "0"]
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(clip.read_bytes())
+    for videos, said in (([clip], False), ([clip, copy], True)):
+        shown = CliRunner().invoke(app, ["index", *map(str, [*videos, *common])])
+        assert isinstance(shown.exception, ModelLoadError)
+        assert ("stopped, because this would meet every further video" in shown.stderr) is said
