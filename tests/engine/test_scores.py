@@ -25,7 +25,7 @@ from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.focus import focus
 from hybrid.selectors.registry import select
 from hybrid.values import Answer, ByteArray, FloatArray, Stage
-from tests.engine.conftest import Recorded
+from tests.engine.conftest import Recorded, counted_from
 
 OpenEngine = Callable[..., Engine]
 QUESTION = "When is the red circle visible?"
@@ -134,6 +134,32 @@ def test_many_questions_share_one_reading(open_engine: OpenEngine, demo_clip: Pa
     assert first.details["questions"] == second.details["questions"] == 2
     assert first.seconds == second.seconds
     assert second.details["load_seconds"] == 0
+
+
+@pytest.mark.parametrize("select", ["top_k", "focus"])
+def test_an_answer_by_other_scores_is_given_before_gens_writes_the_next(
+    open_engine: OpenEngine, demo_clip: Path, blip: str, tiny_scorer: object, select: str
+) -> None:
+    """Whether the model has scored the whole video before, or scores the frames that the selector asks for then."""
+    engine = open_engine(scorer=counted_from(tiny_scorer, batch=1))
+    options: AskKeywords = {"frames": 6, "window": 8, "select": select, "scores": blip}
+    asked = [QUESTION, "What comes right after the blue square?"]
+    told: list[tuple[str, int]] = []
+    answers = engine.ask_many(
+        demo_clip,
+        asked,
+        on_answer=lambda place, answer: told.append(("answer", place)),
+        on_spans=lambda update: told.append(("spans", update.question)),
+        **options,
+    )
+    (given, first), (_, second) = [(number, place) for number, (kind, place) in enumerate(told) if kind == "answer"]
+    assert {first, second} == {0, 1}
+    assert ("spans", second) not in told[:given]
+    assert ("spans", second) in told[given:]
+    assert [stage(answer, "scores").ran for answer in answers] == [True, True]
+    assert [stage(answer, "select").details["scores"] for answer in answers] == [blip, blip]
+    alone = [engine.ask(demo_clip, question, **options) for question in asked]
+    assert [answer.frames for answer in answers] == [answer.frames for answer in alone]
 
 
 def test_scores_of_a_stage_can_be_chosen(open_engine: OpenEngine, demo_clip: Path) -> None:

@@ -36,6 +36,7 @@ class Started:
 
     options: list[dict[str, Any]] = field(default_factory=list)
     prompts: list[list[dict[str, Any]]] = field(default_factory=list)
+    steps: int = 0
 
 
 @pytest.fixture
@@ -48,12 +49,30 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> Started:
             started.options.append(options)
             self._engine = Engine(Path(options["model"]))
 
-        def generate(self, prompts: Sequence[dict[str, Any]], sampling: Sequence[Any], *, use_tqdm: bool) -> list[Any]:
+            self._waiting: list[tuple[str, dict[str, Any], Any]] = []
+            self.llm_engine = self
+
+        def enqueue(self, prompts: Sequence[dict[str, Any]], sampling: Sequence[Any], *, use_tqdm: bool) -> list[str]:
             assert not use_tqdm
             started.prompts.append(list(prompts))
-            return [self._output(*pair) for pair in zip(prompts, sampling, strict=True)]
+            numbers = [str(sum(map(len, started.prompts[:-1])) + place) for place in range(len(prompts))]
+            self._waiting += zip(numbers, prompts, sampling, strict=True)
+            return [f"{number}-0a1b2c3d" for number in numbers]
 
-        def _output(self, prompt: dict[str, Any], sampling: Any) -> Any:
+        def step(self) -> list[Any]:
+            """Writes one reply to its end, the last first; the others go on."""
+            if len(self._waiting) > 1 and not started.steps % 2:
+                number, prompt, sampling = self._waiting.pop()
+            else:
+                number, prompt, sampling = self._waiting.pop(0)
+            started.steps += 1
+            return [self._output(number, prompt, sampling)]
+
+        def abort_request(self, ids: Sequence[str], internal: bool) -> None:
+            assert internal
+            self._waiting = [entry for entry in self._waiting if f"{entry[0]}-0a1b2c3d" not in ids]
+
+        def _output(self, number: str, prompt: dict[str, Any], sampling: Any) -> Any:
             images = prompt["multi_modal_data"]["image"]
             assert len(prompt["multi_modal_uuids"]["image"]) == len(images["image_grid_thw"])
             assert sampling.temperature == 0.0
@@ -67,7 +86,9 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> Started:
                 regex=sampling.structured_outputs and sampling.structured_outputs.regex,
             )
             written = SimpleNamespace(token_ids=new, finish_reason=finish)
-            return SimpleNamespace(prompt_token_ids=read, outputs=[written], num_cached_tokens=7)
+            return SimpleNamespace(
+                request_id=number, finished=True, prompt_token_ids=read, outputs=[written], num_cached_tokens=7
+            )
 
     module, sampling = ModuleType("vllm"), ModuleType("vllm.sampling_params")
     module.__spec__ = ModuleSpec("vllm", None)
@@ -212,8 +233,29 @@ def test_replies_are_told_of(vllm: Started, gens_folder: Path, make_frames: Make
     window = other.encode_frames(make_frames(2))
     given: dict[int, WindowScores] = {}
     found = other.score_many([window, window], ["Who?", "When?"], on_scores=told.append, on_reply=given.__setitem__)
-    assert told == [ScoreUpdate(place, found[place].scores, finished=True) for place in (0, 1)]
+    assert told == [ScoreUpdate(place, found[place].scores, finished=True) for place in (1, 0)]
     assert given == dict(enumerate(found))
+
+
+def test_a_reply_is_given_before_vllm_goes_on(vllm: Started, gens_folder: Path, make_frames: MakeFrames) -> None:
+    _, other = both(gens_folder)
+    window = other.encode_frames(make_frames(2))
+    given: list[tuple[int, int]] = []
+    other.score_many([window] * 3, QUESTIONS, on_reply=lambda place, said: given.append((place, vllm.steps)))
+    assert given == [(2, 1), (0, 2), (1, 3)]
+
+
+def test_what_a_listener_of_vllm_raises_ends_the_run_cleanly(
+    vllm: Started, gens_folder: Path, make_frames: MakeFrames
+) -> None:
+    """What was not written is not left to the next run; and the listener cannot ask again."""
+    _, other = both(gens_folder)
+    window = other.encode_frames(make_frames(2))
+    with pytest.raises(InputError, match="cannot ask the model that it is listening to"):
+        other.score_many([window] * 3, QUESTIONS, on_reply=lambda place, said: other.score_features(window, "Who?"))
+    assert vllm.steps == 1
+    other.score_features(window, "Who?")
+    assert vllm.steps == 2
 
 
 def test_another_prompt_than_was_meant_is_an_error(

@@ -94,3 +94,15 @@ def test_vllm_reads_what_was_meant(
     assert theirs.structured_outputs == sampling.structured_outputs
     assert theirs.stop_token_ids == sampling.stop_token_ids
     assert (theirs.temperature, theirs.repetition_penalty) == (sampling.temperature, sampling.repetition_penalty)
+
+
+def test_vllm_has_what_replies_are_taken_with_one_by_one() -> None:
+    """``LLM.generate`` keeps all replies to its end; it consists of these."""
+    from inspect import signature
+
+    from vllm import LLM
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    signature(LLM.enqueue).bind(None, [], [], use_tqdm=False)
+    signature(LLMEngine.step).bind(None)
+    signature(LLMEngine.abort_request).bind(None, ["0"], internal=True)

@@ -9,7 +9,6 @@ it, so a reply is the same in any company, up to rounding.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,13 +17,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hybrid.errors import InputError, OutOfMemoryError
+from hybrid.errors import OutOfMemoryError
 from hybrid.gens.grammar import GrammarTables
 from hybrid.gens.loop.attention import causal_attention
 from hybrid.gens.loop.choose import Choice
 from hybrid.gens.loop.prefixes import Prefix, PrefixCache
 from hybrid.gens.loop.rows import PlainSteps, RowBuffers, Steps, read_suffixes
 from hybrid.gens.loop.stack import TextStack
+from hybrid.gens.turns import Turns
 from hybrid.gens.writer import OnFinished, OnTokens, Reply
 from hybrid.runtime import out_of_memory_as_error
 
@@ -125,8 +125,7 @@ class Runner:
         self._choice = choice
         self._batch = batch
         self._buffers = RowBuffers(stack, rows=batch)
-        self._lock = threading.Lock()
-        self._running_in: int | None = None
+        self._turns = Turns()
         # Elsewhere than on a CPU, looking at the tokens makes the device wait for the host.
         self._count = 1 if stack.device.type == "cpu" else _STEPS_BETWEEN_LOOKS
         self._steps: Steps = PlainSteps(stack, self._buffers, choice)
@@ -151,12 +150,9 @@ class Runner:
             OutOfMemoryError: not even one row fits.
             ModelError: the model's output is not finite.
         """
-        if self._running_in == threading.get_ident():  # it would wait for itself
-            raise InputError("a listener cannot ask the model that it is listening to; ask when the call has returned")
-        with self._lock:
-            work = _Work(deque(_by_key(requests)), most_rows=self._batch)
+        work = _Work(deque(_by_key(requests)), most_rows=self._batch)
+        with self._turns.take():
             try:
-                self._running_in = threading.get_ident()
                 while work.waiting or work.rows:
                     try:
                         with torch.inference_mode():
@@ -173,7 +169,6 @@ class Runner:
                         if on_finished is not None and reply is not None:
                             on_finished(place, reply)
             finally:
-                self._running_in = None
                 self._let_go(work.rows)
                 if self._stack.device.type == "cpu":
                     self._buffers.drop()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 
 from hybrid.errors import MissingDependencyError, ModelError, ModelLoadError, first_line
 from hybrid.gens.frame_features import FrameFeatures
+from hybrid.gens.turns import Turns
 from hybrid.gens.vllm.asking import Asking, Written, embeddings_of, grids_of, uuids_of
 from hybrid.gens.writer import OnFinished, OnTokens, Reply
 
@@ -48,7 +49,7 @@ class InProcessWriter:
 
     def __init__(self, folder: Path, asking: Asking, *, dtype: str, batch: int) -> None:
         self._folder, self._asking, self._dtype, self._batch = folder, asking, dtype, batch
-        self._lock = threading.Lock()
+        self._turns = Turns()
         self._started: Any = None
 
     @property
@@ -68,7 +69,10 @@ class InProcessWriter:
         on_tokens: OnTokens | None = None,
         on_finished: OnFinished | None = None,
     ) -> list[Reply]:
-        """See :meth:`hybrid.gens.writer.Writer.write`; both listeners are told when vLLM has written all replies."""
+        """See :meth:`hybrid.gens.writer.Writer.write`; ``on_tokens`` is told of finished replies only.
+
+        ``seconds`` are those since the reply before was finished, so that all add up to the whole.
+        """
         pairs = list(zip(features, questions, strict=True))
         if not pairs:
             return []
@@ -79,23 +83,21 @@ class InProcessWriter:
             for window, question in pairs
         ]
         prepared = time.perf_counter()
-        with self._lock:
+        replies: dict[int, Reply] = {}
+        with self._turns.take():
             llm = self._llm()
-            loaded = time.perf_counter()
-            outputs = self._generate(llm, prompts, features)
-        ended = time.perf_counter()
-        parts = {"prompt": prepared - started, "vllm_start": loaded - prepared, "vllm": ended - loaded}
-        share = {part: seconds / len(pairs) for part, seconds in parts.items()}
-        replies = [
-            self._asking.reply(*pair, output, share, remedy=_REMEDY)
-            for pair, output in zip(pairs, outputs, strict=True)
-        ]
-        for place, reply in enumerate(replies):
-            if on_tokens is not None:
-                on_tokens(place, reply.ids, True)
-            if on_finished is not None:
-                on_finished(place, reply)
-        return replies
+            last = time.perf_counter()
+            share = {"prompt": (prepared - started) / len(pairs), "vllm_start": (last - prepared) / len(pairs)}
+            with closing(self._generate(llm, prompts, features)) as outputs:
+                for place, written in outputs:
+                    seconds = {**share, "vllm": time.perf_counter() - last}
+                    reply = replies[place] = self._asking.reply(*pairs[place], written, seconds, remedy=_REMEDY)
+                    if on_tokens is not None:
+                        on_tokens(place, reply.ids, True)
+                    if on_finished is not None:
+                        on_finished(place, reply)
+                    last = time.perf_counter()
+        return [replies[place] for place in range(len(pairs))]
 
     def _images(self, features: FrameFeatures) -> dict[str, Any]:
         """The part of a prompt that holds a window."""
@@ -146,17 +148,57 @@ class InProcessWriter:
                 ) from exc
         return self._started
 
-    def _generate(self, llm: Any, prompts: list[dict[str, Any]], features: Sequence[FrameFeatures]) -> list[Written]:
+    def _generate(
+        self, llm: Any, prompts: list[dict[str, Any]], features: Sequence[FrameFeatures]
+    ) -> Generator[tuple[int, Written], None, None]:
+        """Each reply with its place, as vLLM finishes it: what ``LLM.generate`` does, which keeps them to its end."""
+        engine = llm.llm_engine
+        with _failures():
+            ids: list[str] = llm.enqueue(prompts, [self._sampling(window) for window in features], use_tqdm=False)
+        left = dict(enumerate(ids))
         try:
-            outputs = llm.generate(prompts, [self._sampling(window) for window in features], use_tqdm=False)
-        except Exception as exc:  # see _llm
-            raise ModelError(f"vLLM failed: {first_line(exc)}") from exc
-        return [
-            Written(
-                ids=list(output.outputs[0].token_ids),
-                prompt_ids=list(output.prompt_token_ids or ()),
-                finish=output.outputs[0].finish_reason,
-                reused_tokens=int(output.num_cached_tokens or 0),
-            )
-            for output in outputs
-        ]
+            while left:
+                with _failures():
+                    outputs = [output for output in engine.step() if output.finished]
+                for output in outputs:
+                    place = _place_of(output.request_id, left)
+                    del left[place]
+                    yield place, _read(output)
+        finally:
+            if left:  # after an error, nobody waits for them any more
+                with _failures():
+                    engine.abort_request(list(left.values()), internal=True)
+
+
+def _place_of(request_id: str, left: Mapping[int, str]) -> int:
+    """Whose output this is. vLLM adds something behind a dash to the ids that it gives out, and tells them without.
+
+    Raises:
+        ModelError: nobody's.
+    """
+    for place, given in left.items():
+        if given == request_id or given.startswith(f"{request_id}-"):
+            return place
+    raise ModelError(f"vLLM wrote a reply that was not asked for ({request_id}); {_REMEDY}")
+
+
+def _read(output: Any) -> Written:
+    return Written(
+        ids=list(output.outputs[0].token_ids),
+        prompt_ids=list(output.prompt_token_ids or ()),
+        finish=output.outputs[0].finish_reason,
+        reused_tokens=int(output.num_cached_tokens or 0),
+    )
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """vLLM and all that it starts raise what they like.
+
+    Raises:
+        ModelError: in its place.
+    """
+    try:
+        yield
+    except Exception as exc:
+        raise ModelError(f"vLLM failed: {first_line(exc)}") from exc
