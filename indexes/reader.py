@@ -179,6 +179,15 @@ class ArchiveReader:
         """
         return self._with_current(video, self._read_timeline)
 
+    def timeline_file(self, video: str | Manifest) -> bytes:
+        """What the file with a video's timeline holds.
+
+        Raises:
+            VideoNotIndexedError: it is not indexed.
+            IndexDamagedError: the file is gone or cannot be read.
+        """
+        return self._with_current(video, self._timeline_bytes)
+
     def search(self, video: str | Manifest, query: Float32Array, top: int) -> Hits:
         """The ``top`` frames of one video that are nearest to a query, exactly, best first.
 

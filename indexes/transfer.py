@@ -43,12 +43,13 @@ def export_index(archive: ArchiveReader, manifest: Manifest, path: Path) -> int:
 
     Raises:
         IndexDamagedError: the index is not what was written.
+        VideoNotIndexedError: another process has replaced or removed it.
         ArchiveError: the file cannot be written.
     """
     archive.verify(manifest.video_id)
     parts = {
         _MANIFEST: manifest.to_bytes(),
-        _TIMELINE: Layout(archive.folder).timeline(manifest.key).read_bytes(),
+        _TIMELINE: archive.timeline_file(manifest),
         _VECTORS: archive.read(manifest).astype("<f2").tobytes(),
     }
     buffer = io.BytesIO()
@@ -174,6 +175,7 @@ def copy_index(source: ArchiveReader, target: Archive, manifest: Manifest, *, re
     Raises:
         IndexMismatchError: the target holds another index of this video, and ``replace`` is off.
         IndexDamagedError: the index is not what was written.
+        VideoNotIndexedError: another process has replaced or removed it.
         ArchiveLockedError, ArchiveError: the target cannot be written.
     """
     fresh = False
@@ -182,8 +184,7 @@ def copy_index(source: ArchiveReader, target: Archive, manifest: Manifest, *, re
         if current is not None and not replace:
             raise IndexMismatchError(_another(target, current))
         source.verify(manifest.video_id)
-        timeline = Layout(source.folder).timeline(manifest.key).read_bytes()
-        _adopt(target, manifest, timeline, source.read(manifest), where=source.place)
+        _adopt(target, manifest, source.timeline_file(manifest), source.read(manifest), where=source.place)
         fresh = True
     return _copy_features(source, target, manifest.video_id) or fresh
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from archive_samples import some_index, some_timeline, video_id
 
-from hybrid.errors import IndexDamagedError, IndexMismatchError, InputError
+from hybrid.errors import IndexDamagedError, IndexMismatchError, InputError, VideoNotIndexedError
 from indexes.archive import Archive
 from indexes.base import BACKENDS, BackendName
 from indexes.manifest import Manifest, generation_of
@@ -56,6 +56,19 @@ def test_another_index_of_the_video_is_replaced_only_on_request(archive: Archive
     assert fresh
     assert archive.verify(ONE) == manifest
     assert [key.generation for key in archive.store.keys(ONE)] == [manifest.generation]
+
+
+def test_an_index_that_is_replaced_meanwhile_is_told_as_that(archive: Archive, tmp_path: Path) -> None:
+    older = archive.commit(ONE, **some_index(1))
+    archive.commit(ONE, **some_index(2))
+    with pytest.raises(VideoNotIndexedError, match="replaced or removed by another process"):
+        export_index(archive, older, tmp_path / "one.hybrid")
+    with (
+        Archive.open(tmp_path / "to") as target,
+        pytest.raises(VideoNotIndexedError, match="replaced or removed by another process"),
+    ):
+        copy_index(archive, target, older)
+    assert not (tmp_path / "one.hybrid").exists()
 
 
 def test_no_flipped_byte_of_an_export_comes_in(tmp_path: Path) -> None:
