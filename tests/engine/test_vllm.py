@@ -21,7 +21,7 @@ OpenEngine = Callable[..., Engine]
 QUESTIONS = ["a red circle", "a green square", "a blue circle"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server(gens_folder: Path) -> Iterator[VllmServer]:
     with served(gens_folder) as server:
         yield server
@@ -29,8 +29,6 @@ def server(gens_folder: Path) -> Iterator[VllmServer]:
 
 @pytest.fixture
 def sampler(server: VllmServer) -> str:
-    server.requests.clear()
-    server._arrived = None
     return f"vllm:{server.url}#{server.engine.folder}"
 
 

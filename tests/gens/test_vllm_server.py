@@ -27,21 +27,11 @@ QUESTIONS = ["When does the door open?", "Who?", "What is it, then?"]
 LIMIT = 24
 
 
-@pytest.fixture(scope="module")
-def process(gens_folder: Path) -> Iterator[VllmServer]:
+@pytest.fixture
+def server(gens_folder: Path) -> Iterator[VllmServer]:
+    """One for each test: questions that were given up still arrive, and must not count for the test that follows."""
     with served(gens_folder) as server:
         yield server
-
-
-@pytest.fixture
-def server(process: VllmServer) -> VllmServer:
-    """As it is at first."""
-    name = str(process.engine.folder)
-    process.models = [{"id": name, "object": "model", "root": name}]
-    process.key, process._arrived, process.change = None, None, lambda reply: reply
-    process.page, process.hold = None, lambda body: None
-    process.requests.clear()
-    return process
 
 
 def through(server: VllmServer, *, constrained: bool = False, dtype: str = "float32", **prompt: Any) -> Any:

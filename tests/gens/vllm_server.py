@@ -173,7 +173,7 @@ def served(folder: Path) -> Iterator[VllmServer]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        thread = threading.Thread(target=http.serve_forever, daemon=True)
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         server.url = f"http://127.0.0.1:{http.server_address[1]}/v1"
         yield server
