@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from archive_samples import some_index, video_id
 from feature_samples import some_items, some_spec
 
+from hybrid.errors import ArchiveError
 from indexes.archive import Archive
 from indexes.base import VectorKey, VectorStore
 from indexes.care import compact_archive, gone_videos, take_stock
@@ -267,6 +269,32 @@ def test_a_folder_that_goes_while_it_is_looked_at_is_no_error(filled: Archive, m
         folder.mkdir(exist_ok=True)
         assert list(look(video_id(9))) == []
         assert not folder.exists()
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_looked_at(
+    filled: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files can be opened by name, but not listed. (Nothing is forbidden to root.)"""
+    folder, real = filled.folder / "videos" / ONE, os.listdir
+
+    def forbidden(place: Any = ".") -> list[str]:
+        if Path(place) == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+        return real(place)
+
+    manifest = filled.require(ONE)
+    filled.add_features(manifest, some_spec(), some_items([0]))
+    monkeypatch.setattr(os, "listdir", forbidden)
+    findings = list(check_up(filled))
+    assert [(finding.video_id, finding.state) for finding in findings] == [
+        (video_id(0), "sound"),
+        (ONE, "damaged"),
+        (video_id(2), "sound"),
+    ]
+    assert findings[1].problem == f"{folder}: cannot be read: Permission denied"
+    assert filled.feature_lists(manifest) == []
+    with pytest.raises(ArchiveError, match="Permission denied"):
+        filled.remove(ONE)
 
 
 def test_features_of_frames_that_the_index_no_longer_has_are_not_damage(filled: Archive) -> None:
