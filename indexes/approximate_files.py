@@ -24,7 +24,7 @@ from safetensors.numpy import load, save
 
 from hybrid.errors import IndexDamagedError
 from hybrid.values import Float32Array
-from indexes.atomic import make_folder, remove_file, remove_temporaries, write_atomically
+from indexes.atomic import insist, make_folder, remove_file, remove_temporaries, write_atomically
 from indexes.manifest import Manifest
 
 __all__ = ["APPROXIMATE_VERSION", "GONE", "ApproximateFiles", "Pointer", "Segment", "dimensions_of", "name_of"]
@@ -35,7 +35,6 @@ GONE = (0, 0, 0)
 
 _META = "hybrid_approximate"
 _DIGITS = 8
-_TRIES = 20
 _SUFFIX = ".safetensors"
 
 
@@ -223,11 +222,7 @@ class ApproximateFiles:
 
     def _put(self, name: str, data: bytes) -> None:
         """Write a file without the lock: another process may clean up meanwhile, and then it is written again."""
-        for _ in range(_TRIES - 1):
-            with contextlib.suppress(FileNotFoundError):
-                write_atomically(self.folder / name, data)
-                return
-        write_atomically(self.folder / name, data)
+        insist(lambda: write_atomically(self.folder / name, data))
 
     def clean(self) -> None:
         """Make the folder, and delete what killed writers left. Under the lock only."""

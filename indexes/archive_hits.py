@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hybrid.values import Hits
+from indexes.manifest import Manifest
 
 __all__ = ["ApproximateRecord", "ArchiveHits"]
 
@@ -44,13 +45,19 @@ class ArchiveHits:
         hits: by video id, for the videos that have a frame among the best ``top`` of all: those
             frames, best first. The video with the best frame comes first.
         failed: video id -> why it could not be searched.
-        searched: ids of the videos that were.
+        manifests: by video id, for the videos that were searched: the index whose rows the hits are. It is
+            another than the one that was asked for where the video was indexed anew meanwhile.
         damaged_seen: how many videos were found damaged by what the search gave, not by reading them.
         approximate: what the approximate index did; None if there is none, or it was not asked for.
     """
 
     hits: Mapping[str, Hits]
     failed: Mapping[str, str]
-    searched: frozenset[str]
+    manifests: Mapping[str, Manifest]
     damaged_seen: int = 0
     approximate: ApproximateRecord | None = None
+
+    @property
+    def searched(self) -> frozenset[str]:
+        """Ids of the videos that were searched."""
+        return frozenset(self.manifests)

@@ -15,7 +15,9 @@ from hybrid.values import Float32Array, Hits
 from indexes.manifest import Manifest
 from indexes.reader import ArchiveReader
 
-__all__ = ["best_hits", "scan_videos", "settle_hits"]
+__all__ = ["OTHER_ENCODER", "best_hits", "has_same_encoder", "scan_videos", "settle_hits"]
+
+OTHER_ENCODER = "it was indexed anew with another encoder while the search ran"
 
 _LARGEST_COSINE = 1.01
 """Of two unit vectors, one of them rounded to float16. More means that bytes on disk were changed."""
@@ -60,13 +62,18 @@ def _search_again(
     manifest = by_id[video_id]
     try:
         current = archive.require(video_id)
-        if current.dimension != manifest.dimension or current.config.encoder != manifest.config.encoder:
-            failed[video_id] = "it was indexed anew with another encoder while the search ran"
+        if not has_same_encoder(current, manifest):
+            failed[video_id] = OTHER_ENCODER
             return
         found[video_id] = archive.search(current, query, top)
         by_id[video_id] = current
     except HybridError as exc:
         failed[video_id] = str(exc)
+
+
+def has_same_encoder(one: Manifest, other: Manifest) -> bool:
+    """Whether one query fits the vectors of both."""
+    return one.dimension == other.dimension and one.config.encoder == other.config.encoder
 
 
 def settle_hits(

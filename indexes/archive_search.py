@@ -71,7 +71,8 @@ def _exactly(
     by_id = {manifest.video_id: manifest for manifest in manifests}
     found, failed = scan_videos(archive, by_id, query, top, threads)
     seen = settle_hits(archive, by_id, query, top, found, failed)
-    return ArchiveHits(best_hits(found, top), failed, frozenset(found), seen, record)
+    searched = {video_id: manifest for video_id, manifest in by_id.items() if video_id in found}
+    return ArchiveHits(best_hits(found, top), failed, searched, seen, record)
 
 
 def _approximately(
@@ -121,7 +122,7 @@ def _approximately(
         segments=index.segments,
         device=near.device,
     )
-    searched = frozenset(by_id) - frozenset(failed)
+    searched = {video_id: manifest for video_id, manifest in by_id.items() if video_id not in failed}
     return ArchiveHits(best, failed, searched, seen, record)
 
 

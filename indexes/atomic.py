@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 __all__ = [
     "NewFiles",
+    "insist",
     "is_temporary",
     "make_folder",
     "remove_file",
@@ -24,6 +26,9 @@ __all__ = [
 ]
 
 _MARK = ".tmp-"
+_TRIES = 20
+
+_T = TypeVar("_T")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -48,13 +53,30 @@ def write_atomically(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def insist(write: Callable[[], _T]) -> _T:
+    """Write a file without a lock into a folder that another process may clean up or delete meanwhile.
+
+    Args:
+        write: makes the folder and writes the file; is called again where either goes from under it.
+
+    Raises:
+        OSError: as ``write``.
+    """
+    for _ in range(_TRIES - 1):
+        # Path.mkdir says that the folder exists if that is deleted right after it was found.
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            return write()
+    return write()
+
+
 def remove_file(path: Path) -> None:
     """Delete a file, durably; no error if there is none."""
     try:
         path.unlink()
     except FileNotFoundError:
         return
-    sync_folder(path.parent)
+    with contextlib.suppress(FileNotFoundError):  # another process has deleted the folder, too
+        sync_folder(path.parent)
 
 
 def make_folder(folder: Path) -> None:

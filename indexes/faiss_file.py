@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,10 +146,19 @@ class FaissStore(VectorStore):
 
     def keys(self, video_id: str | None = None) -> Iterator[VectorKey]:
         videos = self.folder / "videos"
-        folders = files_like(videos, "*") if video_id is None else [videos / check_video_id(video_id)]
-        for folder in folders:
-            for path in files_like(folder, f"{_PREFIX}*{_SUFFIX}"):
-                yield VectorKey(folder.name, path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX))
+        if video_id is not None:
+            yield from self._keys_in(videos / check_video_id(video_id))
+            return
+        for folder in files_like(videos, "*"):
+            # One folder that cannot be read does not hide the others; who asks for its video is told.
+            with suppress(IndexDamagedError):
+                yield from self._keys_in(folder)
+
+    def _keys_in(self, folder: Path) -> list[VectorKey]:
+        return [
+            VectorKey(folder.name, path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX))
+            for path in files_like(folder, f"{_PREFIX}*{_SUFFIX}")
+        ]
 
     def close(self) -> None:
         self._opened.clear()

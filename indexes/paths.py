@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import os
 import secrets
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hybrid.errors import IndexDamagedError
 from indexes.base import VectorKey, check_video_id
 
 __all__ = ["Layout", "feature_list_name", "feature_values_name", "files_like"]
@@ -93,11 +93,19 @@ class Layout:
 def files_like(folder: Path, pattern: str) -> list[Path]:
     """What lies in a folder under a name of this form, in order; nothing if there is no such folder.
 
-    Not ``Path.glob``, which raises where a writer deletes the folder while it is looked at.
+    Not ``Path.glob``, which raises where a writer deletes the folder while it is looked at, and takes a folder
+    that cannot be read for an empty one.
+
+    Raises:
+        IndexDamagedError: the folder cannot be read.
     """
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return [folder / name for name in sorted(os.listdir(folder)) if fnmatch.fnmatchcase(name, pattern)]
-    return []
+    try:
+        names = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as exc:
+        raise IndexDamagedError(f"{folder}: cannot be read: {exc.strerror}") from exc
+    return [folder / name for name in names if fnmatch.fnmatchcase(name, pattern)]
 
 
 def feature_list_name(frames: str, spec: str) -> str:

@@ -275,11 +275,12 @@ class ArchiveReader:
         """What is stored of the features of a video's frames, of all specs; lists that are damaged are left out."""
         found: list[FeatureList] = []
         frames = frames_key(manifest)
-        for path in self._layout.feature_lists(manifest.video_id):
-            with contextlib.suppress(OSError, IndexDamagedError):
-                listed = read_list(path.read_bytes(), where=str(path))
-                if listed.frames_key == frames and len(listed) == manifest.frames:
-                    found.append(listed)
+        with contextlib.suppress(IndexDamagedError):  # of a folder that cannot be read, nothing is known to be stored
+            for path in self._layout.feature_lists(manifest.video_id, frames):
+                with contextlib.suppress(OSError, IndexDamagedError):
+                    listed = read_list(path.read_bytes(), where=str(path))
+                    if listed.frames_key == frames and len(listed) == manifest.frames:
+                        found.append(listed)
         return found
 
     def is_intact(self, video_id: str) -> bool:

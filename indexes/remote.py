@@ -254,7 +254,8 @@ class RemoteArchive(Archive):
         found = self._objects.get(name)
         if found is None:
             raise IndexDamagedError(f"{self.place}/{name}: the timeline of the video is gone")
-        self._copy.keep(name, found.data)
+        with contextlib.suppress(ArchiveError):  # without a copy it is only asked for again
+            self._copy.keep(name, found.data)
         return found.data
 
     def _how_to_mend(self, video_id: str) -> str:

@@ -11,10 +11,12 @@ import io
 import json
 import os
 import secrets
-import shutil
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -23,6 +25,7 @@ from hybrid.values import Float32Array
 from hybrid.words import counted
 from indexes.archive import Archive, check_parts
 from indexes.atomic import make_folder, remove_file, sync_folder, write_atomically
+from indexes.features_list import frames_key, read_list
 from indexes.manifest import Manifest, check_digest, parse_manifest
 from indexes.paths import Layout
 from indexes.reader import ArchiveReader
@@ -31,6 +34,7 @@ __all__ = ["Export", "copy_index", "export_index", "import_index", "read_export"
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _BEGINS = b"PK"
+_COPIED_AT_ONCE = 1 << 20
 _LEGAL = "give a file that hybrid export wrote"
 _DAMAGED = "this exported index is cut or damaged; copy it again, or write it again with hybrid export"
 _MANIFEST, _TIMELINE, _VECTORS = "manifest.json", "timeline.safetensors", "vectors.f16"
@@ -174,7 +178,7 @@ def copy_index(source: ArchiveReader, target: Archive, manifest: Manifest, *, re
 
     Raises:
         IndexMismatchError: the target holds another index of this video, and ``replace`` is off.
-        IndexDamagedError: the index is not what was written.
+        IndexDamagedError: the index is not what was written, or a file with features cannot be read.
         VideoNotIndexedError: another process has replaced or removed it.
         ArchiveLockedError, ArchiveError: the target cannot be written.
     """
@@ -186,7 +190,7 @@ def copy_index(source: ArchiveReader, target: Archive, manifest: Manifest, *, re
         source.verify(manifest.video_id)
         _adopt(target, manifest, source.timeline_file(manifest), source.read(manifest), where=source.place)
         fresh = True
-    return _copy_features(source, target, manifest.video_id) or fresh
+    return _copy_features(source, target, manifest) or fresh
 
 
 def _same(current: Manifest, manifest: Manifest) -> bool:
@@ -200,22 +204,62 @@ def _adopt(archive: Archive, manifest: Manifest, timeline: bytes, vectors: Float
         raise IndexDamagedError(f"{where}: {exc}") from exc
 
 
-def _copy_features(source: ArchiveReader, target: Archive, video_id: str) -> bool:
-    """Copy the files with GenS's features. The lists are read first and written last: what they name is there."""
-    old, new = Layout(source.folder), Layout(target.folder)
-    lists = {path.name: path.read_bytes() for path in old.feature_lists(video_id)}
-    wanted = {name: data for name, data in lists.items() if not _holds(new.video(video_id) / name, data)}
+def _copy_features(source: ArchiveReader, target: Archive, manifest: Manifest) -> bool:
+    """Copy what is stored of GenS's features of an index's frames; whether there was anything to copy.
+
+    A list is read before its values and written after them: what it names is there. Lists that are dropped
+    meanwhile or damaged stay behind, since features are made anew where they are needed.
+
+    Raises:
+        IndexDamagedError: a file of the source is there and cannot be read.
+        ArchiveLockedError, ArchiveError: the target cannot be written.
+    """
+    place = Layout(target.folder).video(manifest.video_id)
+    wanted: list[tuple[Path, bytes, Path]] = []
+    for path in Layout(source.folder).feature_lists(manifest.video_id, frames_key(manifest)):
+        data = _read(path)
+        values = None if data is None or _holds(place / path.name, data) else _values_of(path, data)
+        if data is not None and values is not None:
+            wanted.append((place / path.name, data, values))
     if not wanted:
         return False
+    copied = False
     try:
-        with target.lock(video_id):
-            for path in old.feature_values(video_id):
-                _copy_atomically(path, new.video(video_id) / path.name)
-            for name, data in wanted.items():
-                write_atomically(new.video(video_id) / name, data)
+        with target.lock(manifest.video_id):
+            for listing, data, values in wanted:
+                if _copy_atomically(values, place / values.name):
+                    write_atomically(listing, data)
+                    copied = True
     except OSError as exc:
         raise ArchiveError(f"archive {target.place}: features cannot be written: {exc.strerror or exc}") from exc
-    return True
+    return copied
+
+
+def _values_of(path: Path, data: bytes) -> Path | None:
+    """The file with the values of a list; None if the list is damaged."""
+    try:
+        name = read_list(data, where=str(path)).values_name
+    except IndexDamagedError:
+        return None
+    return path.with_name(name) if os.path.basename(name) == name else None
+
+
+def _read(path: Path) -> bytes | None:
+    """A file of the source; None if it is gone."""
+    with _reading(path):
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say of which file it is that it cannot be read, so that it is not taken for one that cannot be written."""
+    try:
+        yield
+    except OSError as exc:
+        raise IndexDamagedError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
 
 
 def _holds(path: Path, data: bytes) -> bool:
@@ -225,18 +269,36 @@ def _holds(path: Path, data: bytes) -> bool:
         return False
 
 
-def _copy_atomically(path: Path, target: Path) -> None:
-    make_folder(target.parent)
+def _copy_atomically(path: Path, target: Path) -> bool:
+    """Copy a file of the source; whether it was still there."""
+    file = _opened(path)
+    if file is None:
+        return False
     temporary = target.with_name(f".{target.name}.tmp-{secrets.token_hex(4)}")
-    try:
-        shutil.copyfile(path, temporary)
-        handle = os.open(temporary, os.O_RDONLY)
+    with file:
+        make_folder(target.parent)
         try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        os.replace(temporary, target)
-    except BaseException:
-        remove_file(temporary)
-        raise
+            with open(temporary, "wb") as written:
+                while data := _next_bytes(file, path):
+                    written.write(data)
+                written.flush()
+                os.fsync(written.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            remove_file(temporary)
+            raise
     sync_folder(target.parent)
+    return True
+
+
+def _opened(path: Path) -> BinaryIO | None:
+    with _reading(path):
+        try:
+            return path.open("rb")
+        except FileNotFoundError:
+            return None
+
+
+def _next_bytes(file: BinaryIO, path: Path) -> bytes:
+    with _reading(path):
+        return file.read(_COPIED_AT_ONCE)

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hybrid.errors import ArchiveError, ArchiveLockedError
-from indexes.atomic import make_folder, write_atomically
+from indexes.atomic import insist, make_folder, write_atomically
 from indexes.locks import Locks
 from indexes.objects import ObjectInfo, Objects
 from indexes.paths import Layout
@@ -32,7 +32,6 @@ _OF_VIDEO = re.compile(r"videos/([0-9a-f]{1,64})/[^/]+")
 _MARK = re.compile(r"pending/([0-9a-f]{1,64})")
 _FETCHED_AT_ONCE = 16
 _OWNER_SECONDS = 60.0
-_TRIES = 20
 
 _Stamp = tuple[int, int, int]
 
@@ -172,21 +171,23 @@ def _settle(path: Path, data: bytes) -> _Stamp:
             return _of(os.fstat(file.fileno()))
     # A writer of this machine cleans up in its video's folder, and whoever sees that a video was removed deletes
     # that: what we have begun may be gone before it has its name.
-    for _ in range(_TRIES - 1):
-        with contextlib.suppress(FileNotFoundError):
-            return _write(path, data)
-    return _write(path, data)
+    return insist(lambda: _write(path, data))
 
 
 def _write(path: Path, data: bytes) -> _Stamp:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        # Of this very file: by the time that it has its name, another process may have replaced it.
-        stamp = _of(os.fstat(file.fileno()))
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            # Of this very file: by the time that it has its name, another process may have replaced it.
+            stamp = _of(os.fstat(file.fileno()))
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
     return stamp
 
 

@@ -14,7 +14,8 @@ from hybrid.engine.search_work import Search, SearchModels
 from hybrid.errors import IndexDamagedError, IndexMismatchError
 from hybrid.values import Stage
 from hybrid.words import counted
-from indexes.archive_search import ApproximateRecord, ArchiveHits, search_archive_vectors
+from indexes.archive_hits import ApproximateRecord
+from indexes.dated_hits import DatedHits, find_dated_hits
 from indexes.effort import Effort
 from indexes.manifest import Manifest
 
@@ -23,8 +24,8 @@ __all__ = ["find_frames"]
 _MOST_THREADS = 8
 
 
-def find_frames(search: Search, manifests: Sequence[Manifest], models: SearchModels) -> ArchiveHits:
-    """Find the best frames of videos, and keep the record.
+def find_frames(search: Search, manifests: Sequence[Manifest], models: SearchModels) -> DatedHits:
+    """Find the best frames of videos with their times, and keep the record.
 
     Raises:
         IndexMismatchError: not one of the videos was indexed with the encoder.
@@ -43,16 +44,15 @@ def find_frames(search: Search, manifests: Sequence[Manifest], models: SearchMod
     encoded = time.perf_counter()
     threads = search.options.threads or min(_MOST_THREADS, os.cpu_count() or 1)
     effort = None if search.options.exact else Effort()
-    found = search_archive_vectors(
-        search.archive, fitting, text.vector, search.options.top, threads=threads, effort=effort
-    )
+    dated = find_dated_hits(search.archive, fitting, text.vector, search.options.top, threads=threads, effort=effort)
+    found = dated.found
     ended = time.perf_counter()
     for manifest in fitting:
         if manifest.video_id in found.failed:
             search.skip(manifest, found.failed[manifest.video_id])
     if not found.searched:
         raise IndexDamagedError(f"not one video can be searched; the first: {search.skipped[0].reason}")
-    frames = sum(manifest.frames for manifest in fitting if manifest.video_id in found.searched)
+    frames = sum(manifest.frames for manifest in found.manifests.values())
     reason = None
     if search.skipped:
         first = search.skipped[0]
@@ -84,7 +84,7 @@ def find_frames(search: Search, manifests: Sequence[Manifest], models: SearchMod
             },
         )
     )
-    return found
+    return dated
 
 
 def _approximate_stage(record: ApproximateRecord, seconds: float) -> Stage:

@@ -42,11 +42,11 @@ def search_archive(archive: Archive, question: str, options: SearchOptions, mode
     check_questions([question])
     search = Search(archive, question, options)
     manifests = _chosen(search)
-    found = find_frames(search, manifests, models)
+    dated = find_frames(search, manifests, models)
+    found = dated.found
     by_id = {manifest.video_id: manifest for manifest in manifests}
     videos = [
-        _found_video(archive, by_id[video_id], archive.timeline(video_id), hits)
-        for video_id, hits in found.hits.items()
+        _found_video(archive, by_id[video_id], dated.timelines[video_id], hits) for video_id, hits in found.hits.items()
     ]
     videos = ask_best_videos(search, videos, models)
     return SearchResult(
@@ -55,7 +55,7 @@ def search_archive(archive: Archive, question: str, options: SearchOptions, mode
         videos=tuple(videos),
         skipped=tuple(search.skipped),
         searched_videos=len(found.searched),
-        searched_frames=sum(by_id[video_id].frames for video_id in found.searched),
+        searched_frames=sum(manifest.frames for manifest in found.manifests.values()),
         stages=tuple(search.stages),
     )
 

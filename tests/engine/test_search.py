@@ -21,8 +21,9 @@ from hybrid.errors import (
     VideoNotIndexedError,
 )
 from hybrid.gens.scorer import FrameScorer
-from hybrid.values import ByteArray, Float32Array, SearchResult
+from hybrid.values import ByteArray, Float32Array, SearchResult, Timeline
 from indexes.archive import Archive
+from indexes.manifest import Manifest
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.conftest import Recorded
 
@@ -216,6 +217,52 @@ def test_a_damaged_video_is_named_and_never_an_answer(
     assert [skipped.video_id for skipped in result.skipped] == [cut.parent.name]
     assert cut.parent.name not in {found.video_id for found in result.videos}
     assert result.searched_videos == 2
+
+
+@pytest.mark.parametrize("what", ["replaced", "removed"])
+def test_a_video_that_a_writer_changes_while_the_search_runs(
+    open_engine: OpenEngine, archive: Path, clips: list[Path], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Its rows are known, and its times are about to be read."""
+    engine = open_engine(archive=archive)
+    manifest = engine.archive.require(engine.archive.identify(clips[0]))
+    times, vectors = engine.archive.timeline(manifest), engine.archive.read(manifest)
+    look = Archive.timeline
+
+    def meanwhile(self: Archive, video: str | Manifest) -> Timeline:
+        monkeypatch.setattr(Archive, "timeline", look)
+        with Archive.open(archive) as other:
+            if what == "removed":
+                other.remove(manifest.video_id)
+            else:
+                shorter = replace(
+                    times,
+                    ordinals=times.ordinals[:1],
+                    pts_seconds=times.pts_seconds[:1] + 0.25,
+                    frame_numbers=times.frame_numbers[:1],
+                    missing=(),
+                )
+                other.commit(
+                    manifest.video_id,
+                    timeline=shorter,
+                    vectors=vectors[:1],
+                    config=manifest.config,
+                    source=manifest.source,
+                    video=manifest.video,
+                )
+        return look(self, video)
+
+    monkeypatch.setattr(Archive, "timeline", meanwhile)
+    result = engine.search("a?", top=1000)
+    frames = {found.video_id: found.frames for found in result.videos}
+    assert result.searched_frames == sum(manifest.frames for manifest in engine.archive.manifests())
+    if what == "removed":
+        assert [skipped.video for skipped in result.skipped] == [str(clips[0])]
+        assert set(frames) == {engine.archive.identify(clip) for clip in clips[1:]}
+        assert result.degraded
+    else:
+        assert not result.degraded
+        assert [frame.seconds for frame in frames[manifest.video_id]] == [float(times.pts_seconds[0]) + 0.25]
 
 
 def test_the_index_of_a_file_that_was_replaced_does_not_answer(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from indexes.approximate_files import ApproximateFiles
 from indexes.atomic import NewFiles, is_temporary, remove_file, remove_temporaries, write_atomically
+from indexes.working_copy import _settle
 
 
 def test_writing_replacing_and_removing(tmp_path: Path) -> None:
@@ -100,3 +103,60 @@ def test_foreign_files_are_flushed_once_but_those_that_are_written_again_each_ti
     (tmp_path / "deep" / "a.lance").write_bytes(b"3")
     assert flush() == ["a.lance", "hint.json", "deep"]
     files.flush(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("place", "write"),
+    [
+        ("approximate/16/note.json", lambda folder: ApproximateFiles(folder, 16).write_json("note.json", {"a": 1})),
+        ("videos/0a/manifest.json", lambda folder: _settle(folder / "videos" / "0a" / "manifest.json", b"{}")),
+    ],
+    ids=["approximate index", "copy of an object"],
+)
+def test_a_folder_that_others_make_and_delete_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, write: Callable[[Path], object]
+) -> None:
+    """Another process makes the folder when we are about to, and deletes it when we have been told that it is there."""
+    folder, mkdir, met = (tmp_path / place).parent, os.mkdir, []
+
+    def racing(path: Path, *arguments: int) -> None:
+        if Path(path) != folder or met or not folder.parent.exists():
+            mkdir(path, *arguments)
+            return
+        met.append(path)
+        mkdir(path, *arguments)
+        try:
+            mkdir(path, *arguments)
+        finally:
+            folder.rmdir()
+
+    monkeypatch.setattr(os, "mkdir", racing)
+    write(tmp_path)
+    assert met
+    assert [path.name for path in folder.iterdir()] == [Path(place).name]
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "approximate").write_bytes(b"a file where the folder should be")
+    with pytest.raises(OSError, match="approximate"):
+        ApproximateFiles(tmp_path, 16).write_json("note.json", {})
+
+
+def test_a_folder_that_goes_with_its_last_file_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, unlink = tmp_path / "video" / "timeline", os.unlink
+    write_atomically(path, b"times")
+
+    def and_its_folder(place: Path) -> None:
+        unlink(place)
+        path.parent.rmdir()
+
+    monkeypatch.setattr(os, "unlink", and_its_folder)
+    remove_file(path)
+    assert not path.parent.exists()
+
+
+def test_a_copy_that_cannot_have_its_name_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        _settle(tmp_path / "manifest.json", b"{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import pytest
 from archive_samples import some_index, video_id
 from feature_samples import some_items, some_spec
 
+from hybrid.errors import ArchiveError
 from indexes.archive import Archive
+from indexes.base import VectorKey, VectorStore
 from indexes.care import compact_archive, gone_videos, take_stock
 from indexes.checkup import check_up
 from indexes.failures import Attempt, Failure, failures, forget_failure, known_failure, remember_failure
@@ -186,6 +190,64 @@ def test_what_a_writer_does_while_it_is_looked_at_is_not_damage(
     assert finding.state == ("sound" if what == "commit" else "unfinished")
 
 
+def test_a_writer_that_begins_while_a_video_is_looked_at_is_not_damage(
+    filled: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There was neither mark nor manifest when it was asked for them; then the writer makes mark and folder."""
+    looked_at, looks = video_id(9), 0
+    look = Archive.manifest
+
+    with contextlib.ExitStack() as until_then:
+        writer = until_then.enter_context(Archive.open(filled.folder))
+
+        def meanwhile(self: Archive, name: str) -> Manifest | None:
+            nonlocal looks
+            looks += self is filled
+            if self is filled and looks == 2:
+                spool = until_then.enter_context(writer.feature_spool(looked_at, some_spec()))
+                spool.add(some_items([0]).values())
+                assert (filled.folder / "videos" / looked_at).exists()
+            return look(self, name)
+
+        monkeypatch.setattr(Archive, "manifest", meanwhile)
+        (finding,) = check_up(filled, [looked_at])
+    assert looks >= 2
+    assert (finding.state, finding.problem) == ("unfinished", "it is being written, or its writer was killed")
+
+
+@pytest.mark.parametrize("written", [ONE, video_id(9)], ids=["indexed anew", "new"])
+@pytest.mark.parametrize("what", ["committed", "committed and replaced", "committed and removed"])
+def test_what_a_writer_finishes_while_vectors_are_listed_is_no_stranger(
+    filled: Archive, monkeypatch: pytest.MonkeyPatch, written: str, what: str
+) -> None:
+    """All manifests have been read, and the vectors are about to be listed."""
+    kind = type(filled.store)
+    listed = kind.keys
+
+    def meanwhile(self: VectorStore, video: str | None = None) -> Iterator[VectorKey]:
+        monkeypatch.setattr(kind, "keys", listed)
+        with Archive.open(filled.folder) as writer:
+            writer.commit(written, **some_index(7))
+            found = list(listed(self, video))
+            if what == "committed and replaced":
+                writer.commit(written, **some_index(8))
+            elif what == "committed and removed":
+                writer.remove(written)
+        return iter(found)
+
+    monkeypatch.setattr(kind, "keys", meanwhile)
+    assert [finding.state for finding in check_up(filled)] == ["sound"] * 3
+
+
+def test_vectors_that_belong_to_no_index_are_said(filled: Archive) -> None:
+    filled.store.write(VectorKey(video_id(7), "0b"), some_index(7)["vectors"])
+    filled.store.write(VectorKey(ONE, "0b"), some_index(7)["vectors"])
+    problems = {finding.video_id: finding.problem for finding in check_up(filled) if finding.state == "unfinished"}
+    assert problems[ONE] == "vectors of generation 0b belong to no index; hybrid compact deletes them"
+    if filled.backend == "lancedb":  # FAISS's lie in a folder without a manifest, as is said then
+        assert problems[video_id(7)] == problems[ONE]
+
+
 def test_a_folder_that_goes_while_it_is_looked_at_is_no_error(filled: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that removes a video deletes its folder when a reader, or who compacts, is about to list it."""
     folder = filled.folder / "videos" / video_id(9)
@@ -207,6 +269,32 @@ def test_a_folder_that_goes_while_it_is_looked_at_is_no_error(filled: Archive, m
         folder.mkdir(exist_ok=True)
         assert list(look(video_id(9))) == []
         assert not folder.exists()
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_looked_at(
+    filled: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files can be opened by name, but not listed. (Nothing is forbidden to root.)"""
+    folder, real = filled.folder / "videos" / ONE, os.listdir
+
+    def forbidden(place: Any = ".") -> list[str]:
+        if Path(place) == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+        return real(place)
+
+    manifest = filled.require(ONE)
+    filled.add_features(manifest, some_spec(), some_items([0]))
+    monkeypatch.setattr(os, "listdir", forbidden)
+    findings = list(check_up(filled))
+    assert [(finding.video_id, finding.state) for finding in findings] == [
+        (video_id(0), "sound"),
+        (ONE, "damaged"),
+        (video_id(2), "sound"),
+    ]
+    assert findings[1].problem == f"{folder}: cannot be read: Permission denied"
+    assert filled.feature_lists(manifest) == []
+    with pytest.raises(ArchiveError, match="Permission denied"):
+        filled.remove(ONE)
 
 
 def test_features_of_frames_that_the_index_no_longer_has_are_not_damage(filled: Archive) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from archive_samples import some_index, some_timeline, video_id
+from feature_samples import some_items, some_spec
 
-from hybrid.errors import IndexDamagedError, IndexMismatchError, InputError, VideoNotIndexedError
+from hybrid.errors import ArchiveError, IndexDamagedError, IndexMismatchError, InputError, VideoNotIndexedError
 from indexes.archive import Archive
 from indexes.base import BACKENDS, BackendName
+from indexes.features_list import FeatureList, FeatureSpec, read_list
 from indexes.manifest import Manifest, generation_of
 from indexes.timeline_file import timeline_hash, timeline_to_bytes
 from indexes.transfer import copy_index, export_index, import_index, read_export
@@ -223,3 +225,102 @@ def test_a_damaged_index_is_not_copied(tmp_path: Path) -> None:
                 attempt()
         assert list(target.manifests()) == []
         assert not (tmp_path / "file").exists()
+
+
+@pytest.fixture
+def with_features(tmp_path: Path) -> Iterator[tuple[Archive, Manifest]]:
+    """An index whose frames have features under two specs."""
+    with Archive.open(tmp_path / "from", backend="faiss") as archive:
+        manifest = archive.commit(ONE, **some_index(1))
+        for spec in (some_spec(), some_spec(mode="video")):
+            archive.add_features(manifest, spec, some_items([3, 5, 8]))
+        yield archive, manifest
+
+
+def specs_of(archive: Archive) -> list[FeatureSpec]:
+    """Of what features there are, every one of them sound."""
+    lists = archive.feature_lists(archive.require(ONE))
+    assert archive.verify_features(ONE) == 3 * len(lists)
+    return [listed.spec for listed in lists]
+
+
+def test_features_go_along_with_their_index(with_features: tuple[Archive, Manifest], tmp_path: Path) -> None:
+    source, manifest = with_features
+    (stranger, *_) = (source.folder / "videos" / ONE).glob("features-*.safetensors")
+    other = stranger.with_name(f"features-{'0' * 16}-{stranger.name.split('-')[-1]}")
+    other.write_bytes(stranger.read_bytes())  # of other frames, as a killed writer may leave it
+    with Archive.open(tmp_path / "to") as target:
+        assert copy_index(source, target, manifest)
+        assert specs_of(target) == specs_of(source)
+        assert not (target.folder / "videos" / ONE / other.name).exists()
+        assert not copy_index(source, target, manifest)
+
+
+@pytest.mark.parametrize("when", ["their lists are read", "their values are copied"])
+def test_features_that_are_dropped_meanwhile_stay_behind(
+    with_features: tuple[Archive, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    source, manifest = with_features
+
+    def drop() -> None:
+        with Archive.open(source.folder) as other:
+            assert other.drop_features(ONE) > 0
+
+    def dropped_before_reading(path: Path) -> bytes:
+        if path.name.startswith("features-") and path.exists() and source.folder in path.parents:
+            drop()
+        return read_bytes(path)
+
+    def dropped_before_copying(data: bytes, *, where: str) -> FeatureList:
+        monkeypatch.setattr("indexes.transfer.read_list", read_list)
+        drop()
+        return read_list(data, where=where)
+
+    read_bytes = Path.read_bytes
+    if when == "their lists are read":
+        monkeypatch.setattr(Path, "read_bytes", dropped_before_reading)
+    else:
+        monkeypatch.setattr("indexes.transfer.read_list", dropped_before_copying)
+    with Archive.open(tmp_path / "to") as target:
+        assert copy_index(source, target, manifest)
+        assert specs_of(target) == specs_of(source) == []
+        assert not list((target.folder / "videos" / ONE).glob("*features-*"))
+
+
+def test_a_list_whose_values_are_lost_stays_behind(with_features: tuple[Archive, Manifest], tmp_path: Path) -> None:
+    source, manifest = with_features
+    lost, kept = source.feature_lists(manifest)
+    (source.folder / "videos" / ONE / lost.values_name).unlink()
+    with Archive.open(tmp_path / "to") as target:
+        assert copy_index(source, target, manifest)
+        assert specs_of(target) == [kept.spec]
+
+
+@pytest.mark.parametrize("part", ["list", "values"])
+def test_features_that_cannot_be_read_are_not_said_of_the_target(
+    with_features: tuple[Archive, Manifest], tmp_path: Path, part: str
+) -> None:
+    source, manifest = with_features
+    folder = source.folder / "videos" / ONE
+    unreadable = folder / source.feature_lists(manifest)[0].values_name
+    if part == "list":
+        (unreadable, *_) = sorted(folder.glob("features-*.safetensors"))
+    unreadable.unlink()
+    unreadable.mkdir()
+    with (
+        Archive.open(tmp_path / "to") as target,
+        pytest.raises(IndexDamagedError, match=f"^{unreadable}: cannot be read: Is a directory"),
+    ):
+        copy_index(source, target, manifest)
+
+
+def test_features_that_cannot_be_written_are_said_of_the_target(
+    with_features: tuple[Archive, Manifest], tmp_path: Path
+) -> None:
+    source, manifest = with_features
+    values = source.feature_lists(manifest)[0].values_name
+    with Archive.open(tmp_path / "to") as target:
+        target.commit(ONE, **some_index(1))
+        (target.folder / "videos" / ONE / values).mkdir()
+        with pytest.raises(ArchiveError, match=f"^archive {target.place}: features cannot be written: Is a directory"):
+            copy_index(source, target, manifest)

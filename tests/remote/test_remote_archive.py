@@ -403,6 +403,16 @@ def test_a_copy_that_is_cleaned_away_before_it_has_its_name_is_made_again(
         assert there._layout.timeline(wanted.key) in cleaned
 
 
+def test_times_are_read_where_no_copy_of_them_can_be_kept(uri: str) -> None:
+    with Archive.open(uri) as archive:
+        manifest = archive.commit(ONE, **some_index(1))
+        (copy,) = (archive.folder / "videos" / ONE).glob("timeline-*")
+        copy.unlink()
+        copy.mkdir()
+        assert len(archive.timeline(manifest)) == manifest.frames
+        assert [path.name for path in copy.parent.iterdir() if ".tmp-" in path.name] == []
+
+
 def test_a_lease_stays_until_it_was_cleaned_up(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if the mark is gone, or was put there by another process of this machine."""
     with Archive.open(uri) as archive:
