@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from hybrid.errors import ArchiveError, InputError, VideoNotIndexedError
+from hybrid.errors import ArchiveError, IndexDamagedError, InputError, VideoNotIndexedError
 from indexes.approximate_files import dimensions_of
 from indexes.base import VectorKey, check_video_id
 from indexes.paths import Layout
@@ -93,12 +93,13 @@ def _check(archive: ArchiveReader, layout: Layout, video_id: str) -> Finding:
 
 def _without_manifest(archive: ArchiveReader, layout: Layout, video_id: str) -> Finding | None:
     """What to say of a video that had no manifest; None if a writer has come to its end since, and it has one now."""
-    if (layout.pending / video_id).exists():
-        return Finding(video_id, None, "unfinished", "it is being written, or its writer was killed")
-    if archive.manifest(video_id) is not None:
-        return None
-    if not layout.video(video_id).exists():
-        return Finding(video_id, None, "unfinished", "it was removed while it was looked at")
+    for _ in range(2):  # a writer may have begun between the look at its mark and that at its folder
+        if (layout.pending / video_id).exists():
+            return Finding(video_id, None, "unfinished", "it is being written, or its writer was killed")
+        if archive.manifest(video_id) is not None:
+            return None
+        if not layout.video(video_id).exists():
+            return Finding(video_id, None, "unfinished", "it was removed while it was looked at")
     return Finding(
         video_id,
         None,
@@ -123,11 +124,24 @@ def _strangers(archive: ArchiveReader, layout: Layout) -> Iterator[Finding]:
             # Of videos without a readable manifest it was said already.
             if current.get(key.video_id, "unknown") in (None, key):
                 continue
-            if not (layout.pending / key.video_id).exists():
+            if _is_left_over(archive, layout, key):
                 problem = f"vectors of generation {key.generation} belong to no index; hybrid compact deletes them"
                 yield Finding(key.video_id, None, "unfinished", problem)
     except ArchiveError as exc:
         yield Finding("", None, "damaged", str(exc))
+
+
+def _is_left_over(archive: ArchiveReader, layout: Layout, key: VectorKey) -> bool:
+    """Whether vectors that no manifest spoke for are nobody's: not being written, nor finished or deleted since."""
+    if (layout.pending / key.video_id).exists():
+        return False
+    try:
+        manifest = archive.manifest(key.video_id)
+    except IndexDamagedError:
+        return False  # which vectors count is not known
+    if manifest is not None and manifest.key == key:
+        return False
+    return key in archive.store.keys(key.video_id)
 
 
 def _approximate(archive: ArchiveReader) -> Iterator[Finding]:
