@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hybrid.cli.questions import Question
     from hybrid.cli.run_report import RunReport
     from hybrid.engine.run import VideoOutcome
+    from hybrid.values import Answer
 
 __all__ = ["acknowledged_videos", "fork_server", "run_command", "start_command"]
 
@@ -42,9 +44,10 @@ def start_command(
         arguments: of the command line.
         output: the file for its standard output.
         errors: one for its standard error; if not given, that goes where the server's goes.
-        hold_after: of ``hybrid index``: when so many videos were indexed and said to be, the next is
-            indexed, too, but that is never said; the process waits there to be killed. However slow
-            or fast the machine is, a kill then comes between two acknowledgements, not after all.
+        hold_after: the process waits to be killed: ``hybrid index``, when so many videos were indexed
+            and said to be, and the next one was indexed but not said to be; ``hybrid ask --out``, when
+            so many answers were written to the file, and the next one was found but not written.
+            However slow or fast the machine is, a kill then comes between two of them, not after all.
     """
     output.write_bytes(b"")
     files = (str(output), None if errors is None else str(errors))
@@ -97,11 +100,27 @@ def _command(arguments: list[str], output: str, errors: str | None, hold_after: 
     from hybrid.cli import main
 
     if hold_after is not None:
-        _hold(hold_after)
+        hold = _hold_answers if arguments[0] == "ask" else _hold_videos
+        hold(hold_after)
     main()
 
 
-def _hold(after: int) -> None:
+def _hold_answers(after: int) -> None:
+    from hybrid.cli.questions import AnswerFile
+
+    write, written = AnswerFile.add, 0
+
+    def add(file: AnswerFile, question: Question, answer: Answer) -> None:
+        nonlocal written
+        if written == after:
+            time.sleep(FOREVER_SECONDS)
+        write(file, question, answer)
+        written += 1
+
+    AnswerFile.add = add  # type: ignore[method-assign]
+
+
+def _hold_videos(after: int) -> None:
     from hybrid.cli.run_report import RunReport
 
     tell, told = RunReport.outcome, 0

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bench.report import circumstances, print_table, write_result
 from bench.world.exam import Exam, prepare_exam
-from hybrid.errors import HybridError
+from hybrid.errors import HybridError, InputError
 from hybrid.frames.source import open_source
 from hybrid.gens.load import load_scorer
 from hybrid.gens.loop.options import LoopOptions
@@ -144,7 +144,11 @@ def compare_replies(ones: Replies, others: Replies, theirs: Generate, *, frames:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Ask, compare and report."""
+    """Ask, compare and report.
+
+    Raises:
+        InputError: there is nothing to compare.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--videos", type=int, default=8, help="of the world's test split")
     parser.add_argument("--per-kind", type=int, default=3, help="most questions of a kind about each video")
@@ -152,6 +156,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=Path("world-videos"), help="where films are made and kept")
     parser.add_argument("--out", type=Path, help="file for the figures, besides the last line")
     given = parser.parse_args(argv)
+    for name, number in (("--videos", given.videos), ("--per-kind", given.per_kind), ("--frames", given.frames)):
+        if number < 1:
+            raise InputError(f"{name} is {number}; it must be at least 1")
     run = circumstances()
     exams = [prepare_exam(given.folder, "test", seed, per_kind=given.per_kind) for seed in range(given.videos)]
     ways, theirs = _ask_all(exams, given.frames)

@@ -294,7 +294,8 @@ class Engine:
             questions: plain text.
             on_answer: is given each answer with the place of its question as soon as GenS has finished the reply,
                 in whatever order that is. It is called in the thread that asked, between two steps of decoding; what
-                it raises ends the asking. It cannot ask GenS itself, which is busy.
+                it raises ends the asking. It cannot ask GenS itself, which is busy (InputError), but where GenS is
+                asked from frames, one question after the other.
             on_spans: is told of spans as GenS finds them; ``question`` is the place.
             progress: as in :meth:`ask`.
             options: as in :meth:`ask`.

@@ -36,7 +36,8 @@ class SpanUpdate:
 OnSpans = Callable[[SpanUpdate], None]
 """Called in the thread that asked, between two steps of decoding; what it raises ends the asking.
 
-It cannot ask GenS itself, which is busy (:class:`~hybrid.errors.InputError`).
+It cannot ask GenS itself, which is busy (:class:`~hybrid.errors.InputError`). Where GenS is asked from frames, one
+question after the other, it is called between them, and can.
 """
 
 OnFine = Callable[[int, FineScores | None], None]

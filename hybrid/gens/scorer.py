@@ -80,7 +80,10 @@ class ScoreUpdate:
 
 
 OnScores = Callable[[ScoreUpdate], None]
-"""Called in the thread that called the scorer, between two steps; what it raises ends the run. It cannot ask itself."""
+"""Called in the thread that called the scorer, between two steps; what it raises ends the run.
+
+It cannot ask the scorer, which is busy (:class:`~hybrid.errors.InputError`).
+"""
 
 OnReply = Callable[[int, WindowScores], None]
 """(which pair of :meth:`FeatureScorer.score_many`, what was said of it); called like :data:`OnScores`, and after it."""

@@ -1,4 +1,4 @@
-"""One run of a model at a time, whoever asks."""
+"""Runs of a model that call listeners: who may start one while another is under way."""
 
 from __future__ import annotations
 
@@ -8,15 +8,38 @@ from contextlib import contextmanager
 
 from hybrid.errors import InputError
 
-__all__ = ["Turns"]
+__all__ = ["Runs", "Turns"]
+
+
+class Runs:
+    """Each thread has one run at a time, beside those of the others: a listener is told that it cannot ask."""
+
+    def __init__(self) -> None:
+        self._threads: set[int] = set()
+
+    @contextmanager
+    def begin(self) -> Iterator[None]:
+        """A run of this thread, until the block ends.
+
+        Raises:
+            InputError: this thread has a run that is under way.
+        """
+        own = threading.get_ident()
+        if own in self._threads:
+            raise InputError("a listener cannot ask the model that it is listening to; ask when the call has returned")
+        self._threads.add(own)
+        try:
+            yield
+        finally:
+            self._threads.discard(own)
 
 
 class Turns:
-    """For runs that call listeners: other threads wait for their turn, a listener is told that it cannot ask."""
+    """For a model that does one run at a time, whoever asks: other threads wait for their turn."""
 
     def __init__(self) -> None:
+        self._runs = Runs()
         self._lock = threading.Lock()
-        self._running_in: int | None = None
 
     @contextmanager
     def take(self) -> Iterator[None]:
@@ -25,11 +48,5 @@ class Turns:
         Raises:
             InputError: it is this thread's turn already; it would wait for itself.
         """
-        if self._running_in == threading.get_ident():
-            raise InputError("a listener cannot ask the model that it is listening to; ask when the call has returned")
-        with self._lock:
-            self._running_in = threading.get_ident()
-            try:
-                yield
-            finally:
-                self._running_in = None
+        with self._runs.begin(), self._lock:
+            yield

@@ -81,7 +81,7 @@ class Writer(Protocol):
                 ends the writing.
 
         Raises:
-            InputError: a question is empty, or cannot be put to this writer.
+            InputError: a question is empty, or cannot be put to this writer; or a listener of this writer calls it.
             ModelError: the model cannot be run, or wrote something that cannot be right.
             OutOfMemoryError: a single window is too large for the device.
         """

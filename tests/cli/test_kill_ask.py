@@ -16,7 +16,7 @@ from tests.gens.talker import make_talker
 
 QUESTIONS = 60
 KILLED_AFTER = (1, 4, 2, 7)
-"""For each kill: to how many more questions GenS has finished its reply."""
+"""For each kill: how many more answers are in the file. GenS has finished one more reply by then."""
 
 
 def whole_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -39,12 +39,12 @@ def test_only_replies_that_were_not_finished_are_lost(clip_folder: Path, gens_fo
     questions.write_text("".join(f'{{"id": {n}, "question": "Where is number {n}?"}}\n' for n in range(QUESTIONS)))
     output, errors = tmp_path / "stdout.jsonl", tmp_path / "stderr.txt"
 
-    def start(out: Path) -> Any:
+    def start(out: Path, *, hold_after: int | None = None) -> Any:
         errors.unlink(missing_ok=True)
         options = ["--archive", str(tmp_path / "archive"), "--encoder", f"local-dir:{clip_folder}", "--device", "cpu"]
         options += ["--sampler", str(talker), "--prompt", str(prompt), "--constrained", "--window", "3"]
         arguments = ["ask", str(clip), "--questions", str(questions), "--out", str(out), "--stream", "--json", *options]
-        return start_command(arguments, output, errors=errors)
+        return start_command(arguments, output, errors=errors, hold_after=hold_after)
 
     def answered(out: Path) -> dict[int, dict[str, Any]]:
         lines = list(whole_lines(out)) if out.exists() else []
@@ -64,18 +64,18 @@ def test_only_replies_that_were_not_finished_are_lost(clip_folder: Path, gens_fo
     out = tmp_path / "answers.jsonl"
     for wanted in KILLED_AFTER:
         before = set(answered(out))
-        run = start(out)
-        while run.is_alive() and len(finished(errors)) < wanted:
+        run = start(out, hold_after=wanted)
+        while run.is_alive() and len(finished(errors)) <= wanted:
             time.sleep(0.002)
         run.kill()
         run.join()
         assert run.exitcode == -signal.SIGKILL
         told = finished(errors)
-        assert len(told) >= wanted
+        assert len(told) == wanted + 1
         # A reply is told of, the answer made of it and written, and only then comes the next one.
-        assert set(answered(out)) - before in (set(told), set(told[:-1]))
+        assert set(answered(out)) - before == set(told[:-1])
     left = QUESTIONS - len(answered(out))
-    assert left > 0
+    assert left == QUESTIONS - sum(KILLED_AFTER)
     run = start(out)
     run.join()
     assert run.exitcode == 0

@@ -200,6 +200,43 @@ def test_what_was_answered_before_a_failure_stays(
     assert all("it broke" in str(stage(answer, "gens").fallback_reason) for answer in list(given.values())[2:])
 
 
+class Forgetful(Counted):
+    """A real scorer that returns all its replies, but tells ``on_reply`` of the first ones only."""
+
+    heard = 0
+
+    def score_many(
+        self,
+        features: Sequence[FrameFeatures],
+        questions: Sequence[str],
+        *,
+        on_scores: OnScores | None = None,
+        on_reply: OnReply | None = None,
+    ) -> list[WindowScores]:
+        found = super().score_many(features, questions, on_scores=on_scores)
+        for place, said in enumerate(found[: self.heard]):
+            assert on_reply is not None
+            on_reply(place, said)
+        return found
+
+
+@pytest.mark.parametrize("heard", [0, 2])
+def test_a_scorer_that_does_not_give_its_replies_is_no_empty_answer(
+    open_engine: OpenEngine, demo_clip: Path, tiny_scorer: object, heard: int
+) -> None:
+    plain = counted_from(tiny_scorer)
+    scorer = Forgetful(plain._checkpoint, plain.prompt, plain.options)
+    scorer.heard = heard
+    engine = open_engine(scorer=scorer)
+    answers = engine.ask_many(demo_clip, QUESTIONS, window=8)
+    for place, answer in enumerate(answers):
+        reason = stage(answer, "gens").fallback_reason
+        assert (answer.reply is not None, reason is None) == (place < heard, place < heard)
+        assert place < heard or f"gave no reply to {len(QUESTIONS) - heard} of {len(QUESTIONS)} windows" in str(reason)
+    with pytest.raises(StageFailedError, match="must give what is said of each window to on_reply"):
+        engine.ask_many(demo_clip, QUESTIONS, window=8, strict=True)
+
+
 def test_windows_that_were_read_in_full_are_not_cut_when_memory_runs_out(
     open_engine: OpenEngine, demo_clip: Path, tiny_scorer: object
 ) -> None:

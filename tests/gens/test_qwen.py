@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hybrid.errors import InputError, OutOfMemoryError
+from hybrid.errors import InputError, ModelError, OutOfMemoryError
+from hybrid.gens.frame_features import FrameFeatures
+from hybrid.gens.qwen_writer import QwenWriter
 from hybrid.gens.reply import parse_reply
+from hybrid.gens.two_parts import TwoPartScorer
+from hybrid.gens.writer import OnFinished, OnTokens, Reply
 from hybrid.values import ByteArray
 
 MakeFrames = Callable[..., list[ByteArray]]
@@ -212,6 +216,34 @@ def test_bad_input_is_refused(scorer: Any, make_scorer: Callable[..., Any], make
     several = make_scorer(mode="video", frame_label="", frame_size=None, min_pixels=784, max_pixels=12544)
     with pytest.raises(InputError, match="2 sizes"):
         several.score([*make_frames(1, 640, 360), *make_frames(1, 320, 240)], "Who?")
+
+
+class Unheard(QwenWriter):
+    """A real writer that returns its replies, and does not say when one is finished."""
+
+    def write(
+        self,
+        features: Sequence[FrameFeatures],
+        questions: Sequence[str],
+        *,
+        on_tokens: OnTokens | None = None,
+        on_finished: OnFinished | None = None,
+    ) -> list[Reply]:
+        return super().write(features, questions, on_tokens=on_tokens)
+
+
+def test_a_writer_that_does_not_give_its_replies_is_an_error(scorer: Any, make_frames: MakeFrames) -> None:
+    unheard = TwoPartScorer(
+        scorer.name,
+        scorer.identity,
+        frames=scorer._frames,
+        writer=Unheard(scorer._checkpoint, scorer.prompt, scorer.options),
+        tokenizer=scorer._tokenizer,
+        spec=scorer.prompt,
+    )
+    window = unheard.encode_frames(make_frames(1))
+    with pytest.raises(ModelError, match=r"Unheard gave no reply to 2 of 2 questions; its write must give each"):
+        unheard.score_many([window] * 2, ["Who?", "When?"])
 
 
 def test_what_is_longer_than_the_model_was_made_for_is_refused(checkpoint_copy: Path, make_frames: MakeFrames) -> None:

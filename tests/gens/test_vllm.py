@@ -68,6 +68,9 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> Started:
             started.steps += 1
             return [self._output(number, prompt, sampling)]
 
+        def has_unfinished_requests(self) -> bool:
+            return bool(self._waiting)
+
         def abort_request(self, ids: Sequence[str], internal: bool) -> None:
             assert internal
             self._waiting = [entry for entry in self._waiting if f"{entry[0]}-0a1b2c3d" not in ids]
@@ -256,6 +259,77 @@ def test_what_a_listener_of_vllm_raises_ends_the_run_cleanly(
     assert vllm.steps == 1
     other.score_features(window, "Who?")
     assert vllm.steps == 2
+
+
+@pytest.mark.parametrize("error", [OSError("the disk is full"), KeyboardInterrupt()])
+def test_what_a_listener_raises_comes_out_even_where_vllm_cannot_be_told_to_stop(
+    vllm: Started,
+    gens_folder: Path,
+    make_frames: MakeFrames,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: BaseException,
+) -> None:
+    """And the replies that vLLM goes on with do not come into the way of the next run."""
+    _, other = both(gens_folder)
+    window = other.encode_frames(make_frames(2))
+    expected = other.score_many([window] * 3, QUESTIONS)
+
+    def fail(place: int, said: WindowScores) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["vllm"].LLM, "abort_request", lambda *_, **__: 1 / 0)
+        with pytest.raises(type(error)) as raised:
+            other.score_many([window] * 3, QUESTIONS, on_reply=fail)
+    assert raised.value is error
+    assert "vLLM goes on with 2 replies that nobody waits for: ZeroDivisionError" in caplog.text
+    before = vllm.steps
+    found = other.score_many([window] * 3, QUESTIONS)
+    assert [reply.text for reply in found] == [reply.text for reply in expected]
+    assert vllm.steps > before + 3, "vLLM should have written replies of the run before"
+
+
+def test_an_interrupt_while_prompts_are_handed_over_leaves_the_next_run_alone(
+    vllm: Started, gens_folder: Path, make_frames: MakeFrames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, other = both(gens_folder)
+    window = other.encode_frames(make_frames(2))
+    expected = other.score_many([window] * 3, QUESTIONS)
+    engine: Any = sys.modules["vllm"].LLM
+    enqueue = engine.enqueue
+
+    def interrupted(self: Any, prompts: Sequence[Any], sampling: Sequence[Any], *, use_tqdm: bool) -> None:
+        enqueue(self, prompts[:2], sampling[:2], use_tqdm=use_tqdm)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "enqueue", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            other.score_many([window] * 3, QUESTIONS)
+    before = vllm.steps
+    found = other.score_many([window] * 3, QUESTIONS)
+    assert [reply.text for reply in found] == [reply.text for reply in expected]
+    assert vllm.steps > before + 3, "vLLM should have written replies that were left to it"
+
+
+def test_vllm_that_loses_a_question_does_not_make_us_wait_for_ever(
+    vllm: Started, gens_folder: Path, make_frames: MakeFrames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, other = both(gens_folder)
+    window = other.encode_frames(make_frames(2))
+    engine: Any = sys.modules["vllm"].LLM
+    step = engine.step
+
+    def lossy(self: Any) -> list[Any]:
+        found: list[Any] = step(self)
+        return found if found[0].request_id == "1" else []
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "step", lossy)
+        with pytest.raises(ModelError, match="vLLM stopped with 2 of 3 replies not written; this version of vLLM"):
+            other.score_many([window] * 3, QUESTIONS)
+    assert other.score_features(window, "Who?").new_tokens > 0
 
 
 def test_another_prompt_than_was_meant_is_an_error(

@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,31 @@ def test_a_reply_is_given_while_the_server_writes_others(server: VllmServer, mak
     found = scorer.score_many([window] * 3, QUESTIONS, on_reply=give)
     assert list(given)[2] == 0
     assert [given[place] for place in range(3)] == found
+
+
+def test_a_listener_of_the_server_cannot_ask_it(server: VllmServer, make_frames: MakeFrames) -> None:
+    """As with the checkpoint in this process, though the server could; and when the call has ended, it can."""
+    scorer = through(server)
+    window = scorer.encode_frames(make_frames(2))
+
+    def ask(*_: object) -> None:
+        scorer.score_features(window, "Who?")
+
+    for listeners in ({"on_reply": ask}, {"on_scores": ask}):
+        with pytest.raises(InputError, match="cannot ask the model that it is listening to"):
+            scorer.score_many([window], QUESTIONS[:1], **listeners)
+    assert scorer.score_features(window, "Who?").new_tokens > 0
+
+
+def test_threads_ask_the_server_side_by_side(server: VllmServer, make_frames: MakeFrames) -> None:
+    """It answers none before both are there."""
+    scorer = through(server)
+    window = scorer.encode_frames(make_frames(2))
+    expected = [scorer.score_features(window, question).text for question in QUESTIONS[:2]]
+    server.wait_for(2)
+    with ThreadPoolExecutor(2) as pool:
+        found = pool.map(lambda question: scorer.score_features(window, question).text, QUESTIONS[:2])
+        assert list(found) == expected
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

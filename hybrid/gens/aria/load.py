@@ -64,7 +64,9 @@ def load_aria(
     from hybrid.gens.aria.scorer import AriaScorer
 
     if loop is not None and loop.constrained:
-        raise InputError(f"{files.name} is on Aria, whose replies cannot be held to their form yet; ask without that")
+        raise InputError(
+            f"{files.name} is on Aria, whose replies cannot be held to their form yet; leave out --constrained"
+        )
     tokenizer = _load_tokenizer(files)
     spec = prompt or prompt_of_tokenizer(tokenizer)
     if spec.mode != "image" or spec.frame_size != (FRAME_SIDE, FRAME_SIDE):

@@ -27,6 +27,7 @@ from hybrid.gens.reply import parse_reply
 from hybrid.gens.scorer import CUT_NOTE, OnReply, OnScores, ScoreUpdate, WindowScores
 from hybrid.gens.timing import timed
 from hybrid.gens.tokens import PromptTokens, VisualPrefix
+from hybrid.gens.turns import Turns
 from hybrid.runtime import dtype_name, out_of_memory_as_error
 from hybrid.values import ByteArray
 
@@ -82,7 +83,7 @@ class _Reply(NamedTuple):
 class AriaScorer:
     """A :class:`hybrid.gens.scorer.FeatureScorer` on a converted checkpoint of GenS on Aria.
 
-    May serve several threads. The keys and values of one window are kept between questions (10 GB
+    May serve several threads, which take turns. The keys and values of one window are kept between questions (10 GB
     for 256 frames in bfloat16); :meth:`forget` lets go of them.
 
     Args:
@@ -95,6 +96,7 @@ class AriaScorer:
         self._spec = spec
         self._vision_device, self._vision_dtype = _place_of_vision(checkpoint.model)
         self._device = _place_of_text(checkpoint.model)
+        self._turns = Turns()
         self._lock = threading.Lock()
         self._kept: _Read | None = None
 
@@ -203,9 +205,13 @@ class AriaScorer:
 
         Raises:
             InputError: an empty question, features of another prompt mode, or more of them than the
-                model has positions for.
+                model has positions for; or a listener of a run that is under way calls this.
             OutOfMemoryError: the window is too large for the device.
         """
+        with self._turns.take():
+            return self._scores(features, question)
+
+    def _scores(self, features: FrameFeatures, question: str) -> WindowScores:
         seconds = dict(features.seconds)
         reply = self._reply(features, question, seconds)
         ids = reply.ids
@@ -243,12 +249,13 @@ class AriaScorer:
         for question in questions:
             self._checkpoint.tokens.suffix(question)
         results: dict[int, WindowScores] = {}
-        for place in sorted(range(len(features)), key=lambda place: features[place].key):
-            results[place] = self.score_features(features[place], questions[place])
-            if on_scores is not None:
-                on_scores(ScoreUpdate(place, results[place].scores, finished=True))
-            if on_reply is not None:
-                on_reply(place, results[place])
+        with self._turns.take():
+            for place in sorted(range(len(features)), key=lambda place: features[place].key):
+                results[place] = self._scores(features[place], questions[place])
+                if on_scores is not None:
+                    on_scores(ScoreUpdate(place, results[place].scores, finished=True))
+                if on_reply is not None:
+                    on_reply(place, results[place])
         return [results[place] for place in range(len(features))]
 
     def forget(self) -> None:
@@ -262,7 +269,8 @@ class AriaScorer:
         Raises:
             InputError, OutOfMemoryError: as :meth:`score_features`.
         """
-        return self._reply(features, question, {}).ids
+        with self._turns.take():
+            return self._reply(features, question, {}).ids
 
     def _reply(self, features: FrameFeatures, question: str, seconds: dict[str, float]) -> _Reply:
         if features.mode != self._spec.mode:

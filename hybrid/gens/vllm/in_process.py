@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,8 @@ from hybrid.gens.vllm.asking import Asking, Written, embeddings_of, grids_of, uu
 from hybrid.gens.writer import OnFinished, OnTokens, Reply
 
 __all__ = ["InProcessWriter", "require_vllm"]
+
+_LOG = logging.getLogger(__name__)
 
 _SHARE_OF_FREE = 0.9
 """Of the GPU's free memory, for vLLM; the rest is for the vision tower's work."""
@@ -159,27 +162,33 @@ class InProcessWriter:
         try:
             while left:
                 with _failures():
-                    outputs = [output for output in engine.step() if output.finished]
+                    busy = engine.has_unfinished_requests()
+                    outputs = [output for output in engine.step() if output.finished] if busy else []
+                if not busy:
+                    raise ModelError(f"vLLM stopped with {len(left)} of {len(ids)} replies not written; {_REMEDY}")
                 for output in outputs:
                     place = _place_of(output.request_id, left)
+                    if place is None:  # of a run that was interrupted while its prompts were handed over
+                        continue
                     del left[place]
                     yield place, _read(output)
         finally:
-            if left:  # after an error, nobody waits for them any more
-                with _failures():
-                    engine.abort_request(list(left.values()), internal=True)
+            if left:
+                _abort(engine, left.values())
 
 
-def _place_of(request_id: str, left: Mapping[int, str]) -> int:
-    """Whose output this is. vLLM adds something behind a dash to the ids that it gives out, and tells them without.
+def _abort(engine: Any, ids: Collection[str]) -> None:
+    """After an error, nobody waits for these replies any more. That error is what counts, if this fails as well."""
+    try:
+        engine.abort_request(list(ids), internal=True)
+    except Exception as exc:  # see _failures
+        _LOG.warning("vLLM goes on with %d replies that nobody waits for: %s", len(ids), first_line(exc))
 
-    Raises:
-        ModelError: nobody's.
-    """
-    for place, given in left.items():
-        if given == request_id or given.startswith(f"{request_id}-"):
-            return place
-    raise ModelError(f"vLLM wrote a reply that was not asked for ({request_id}); {_REMEDY}")
+
+def _place_of(request_id: str, left: Mapping[int, str]) -> int | None:
+    """Whose output this is, if anybody's. vLLM adds something behind a dash to its ids, and tells them without."""
+    ours = (place for place, given in left.items() if given == request_id or given.startswith(f"{request_id}-"))
+    return next(ours, None)
 
 
 def _read(output: Any) -> Written:

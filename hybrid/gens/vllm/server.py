@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 
 from hybrid.errors import HybridError, InputError, MissingDependencyError, ModelError, first_line
 from hybrid.gens.frame_features import FrameFeatures
+from hybrid.gens.turns import Runs
 from hybrid.gens.vllm.asking import Asking, Written
 from hybrid.gens.vllm.chat import Chat, image_parts
 from hybrid.gens.vllm.name import VllmName
@@ -63,6 +64,7 @@ class ServerWriter:
             timeout=openai.Timeout(TIMEOUT_SECONDS, connect=CONNECT_SECONDS),
             max_retries=RETRIES,
         )
+        self._runs = Runs()
         self._lock = threading.Lock()
         self._model: str | None = None
         # Questions about one window follow each other; to encode its 16 MiB takes as long as to send them.
@@ -101,12 +103,22 @@ class ServerWriter:
             self.check(question)
         if not pairs:
             return []
+        with self._runs.begin():
+            return self._write(pairs, on_tokens=on_tokens, on_finished=on_finished)
+
+    def _write(
+        self,
+        pairs: Sequence[tuple[FrameFeatures, str]],
+        *,
+        on_tokens: OnTokens | None,
+        on_finished: OnFinished | None,
+    ) -> list[Reply]:
         replies: dict[int, Reply] = {}
         model = self._model_there()
         at_once = min(self._batch, len(pairs))
         pool = ThreadPoolExecutor(at_once)
         try:
-            asked = {pool.submit(self._ask_timed, model, *pairs[place]): place for place in _by_window(features)}
+            asked = {pool.submit(self._ask_timed, model, *pairs[place]): place for place in _by_window(pairs)}
             for future in as_completed(asked):
                 place = asked[future]
                 written, seconds = future.result()
@@ -238,12 +250,12 @@ def _hint(refusal: str) -> str | None:
     return None
 
 
-def _by_window(features: Sequence[FrameFeatures]) -> list[int]:
+def _by_window(pairs: Sequence[tuple[FrameFeatures, str]]) -> list[int]:
     """The places of pairs, those of one window together, in the order in which it came first."""
     first: dict[str, int] = {}
-    for place, window in enumerate(features):
+    for place, (window, _) in enumerate(pairs):
         first.setdefault(window.key, place)
-    return sorted(range(len(features)), key=lambda place: first[features[place].key])
+    return sorted(range(len(pairs)), key=lambda place: first[pairs[place][0].key])
 
 
 def _are_ids(value: object) -> TypeGuard[list[int]]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from bench.accuracy.agreement import Generate, compare_replies, replies_of_ours
+from pathlib import Path
+
+import pytest
+
+from bench.accuracy.agreement import Generate, compare_replies, main, replies_of_ours
 from hybrid.demo import demo_questions, demo_video
+from hybrid.errors import InputError
 from hybrid.frames.source import open_source
 from hybrid.gens.load import load_scorer
 from hybrid.gens.qwen import QwenScorer
@@ -41,3 +46,10 @@ def test_a_reply_that_differs_is_counted_and_shown() -> None:
     )
     assert (found["replies"], found["same_tokens"], found["same_scores"]) == (3, 1, 2)
     assert [one for one, _ in found["differing"]] == ['{"1": 5}', '{"1-1": 5}']
+
+
+@pytest.mark.parametrize("option", ["--videos", "--per-kind", "--frames"])
+def test_nothing_to_compare_is_refused_before_anything_is_filmed(tmp_path: Path, option: str) -> None:
+    with pytest.raises(InputError, match=f"{option} is 0; it must be at least 1"):
+        main(["--folder", str(tmp_path / "films"), option, "0"])
+    assert not (tmp_path / "films").exists()

@@ -120,6 +120,18 @@ def test_the_published_layout_is_no_sampler(
     assert answer.frames
 
 
+@pytest.mark.parametrize("extra", [[], ["--no-fine", "--select", "top_k", "--scores", "gens:{sampler}"]])
+def test_a_form_for_replies_is_refused_and_not_left_out(
+    images: Path, aria_folder: Path, clip_folder: Path, tmp_path: Path, extra: list[str]
+) -> None:
+    from hybrid.errors import InputError
+
+    common = options(tmp_path / "archive", clip_folder, aria_folder)
+    chosen = [word.format(sampler=aria_folder) for word in extra]
+    with pytest.raises(InputError, match=f"{aria_folder} is on Aria, .*; leave out --constrained"):
+        run("ask", images, "Who?", "--constrained", *chosen, *common)
+
+
 def test_a_word_that_is_no_loading(images: Path, clip_folder: Path, tmp_path: Path) -> None:
     from hybrid.errors import InputError
 

@@ -155,7 +155,7 @@ def test_settings_that_are_not_followed_are_refused(aria_copy: Path, edit_json: 
 
 
 def test_options_for_the_other_kind_are_refused(aria_folder: Path, gens_folder: Path) -> None:
-    with pytest.raises(InputError, match="held to their form"):
+    with pytest.raises(InputError, match="cannot be held to their form yet; leave out --constrained"):
         load_scorer(aria_folder, device="cpu", loop=LoopOptions(constrained=True))
     with pytest.raises(InputError, match="checkpoints on Aria"):
         load_scorer(gens_folder, device="cpu", loading="4bit")

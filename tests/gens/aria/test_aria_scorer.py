@@ -220,6 +220,21 @@ def test_many_at_once_are_as_one_by_one(
         scorer.score_many(windows, ["Who?"])
 
 
+def test_a_listener_cannot_ask(aria_scorer: Any, frames: list[ByteArray]) -> None:
+    window = aria_scorer.encode_frames(frames[:2])
+    given: list[int] = []
+    for ask in (aria_scorer.score_features, aria_scorer.generate, lambda *pair: aria_scorer.score(frames[:1], pair[1])):
+
+        def listen(place: int, said: WindowScores, ask: Callable[..., Any] = ask) -> None:
+            given.append(place)
+            ask(window, QUESTIONS[1])
+
+        with pytest.raises(InputError, match="cannot ask the model that it is listening to"):
+            aria_scorer.score_many([window] * 2, QUESTIONS[:2], on_reply=listen)
+    assert given == [0, 0, 0], "it ends the run"
+    assert aria_scorer.score_features(window, QUESTIONS[1]).new_tokens > 0
+
+
 def test_several_threads(aria_scorer: Any, frames: list[ByteArray]) -> None:
     windows = [aria_scorer.encode_frames(frames), aria_scorer.encode_frames(frames[2:6])]
     tasks = [(window, question) for window in windows for question in QUESTIONS] * 2
