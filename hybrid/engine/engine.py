@@ -297,7 +297,7 @@ class Engine:
                 it raises ends the asking. It cannot ask GenS itself, which is busy.
             on_spans: is told of spans as GenS finds them; ``question`` is the place.
             progress: as in :meth:`ask`.
-            options: as in :meth:`ask`.
+            options: as in :meth:`ask`; here, too, what is None is not said.
 
         Returns:
             One answer a question, in order.

@@ -167,6 +167,10 @@ def test_a_search_has_the_windows_of_a_question(tiny_archive: Path) -> None:
         ("ask V a? --no-fine --stream", "--stream is for GenS, and --no-fine leaves it out"),
         ("ask V a? --no-fine --constrained", "--constrained is for GenS"),
         ("ask V a? --no-fine --window 64", "--window"),
+        ("ask V a? --no-fine --prompt P", "--prompt is 'P'.*leave out --no-fine, or leave out --prompt"),
+        ("ask V a? --no-fine --loading 4bit", "--loading is '4bit'"),
+        ("ask V a? --no-fine --select aks --scores clip --loading 4bit", "--loading is '4bit'"),
+        ("ask V a? --no-fine --no-features", "--no-features"),
         ("ask V a? -q b? --frames-dir F", "--frames-dir is for a single question"),
         ("ask V a? --out O --sheet S", "without --questions and --out"),
         ("search a? --frames 5", "--fine 3"),
@@ -176,6 +180,8 @@ def test_a_search_has_the_windows_of_a_question(tiny_archive: Path) -> None:
         ("search a? --fine 1 --segments 2", "--window segments"),
         ("index V --loading 4bit", "add --features or --sampler"),
         ("index V --prompt P", "--prompt is 'P'"),
+        ("index V --no-features --prompt P", "--prompt is 'P'.*leave out --no-features"),
+        ("index V --no-features --sampler S --loading 4bit", "--loading is '4bit'"),
         ("remove V --even-if-folders-are-missing", "is for --gone"),
     ],
 )
@@ -187,9 +193,10 @@ def test_options_without_effect_are_refused_before_anything_is_made(command: str
 
 def test_an_explicit_no_leaves_gens_out_whatever_else_names_it(clip: Path, tiny_archive: Path) -> None:
     options = ["--archive", tiny_archive, "--preset", "tiny", "--sampler", "none", "--device", "cpu"]
-    shown = run("ask", clip, "a red circle", "--no-fine", "--no-features", *options)
+    shown = run("ask", clip, "a red circle", "--no-fine", *options)
     assert shown.exit_code == 0
     assert "fallback" not in shown.stdout
+    assert run("index", clip, "--no-features", *options).exit_code == 0
 
 
 def test_a_copy_of_a_failed_file_is_told_by_its_own_name(tmp_path: Path) -> None:
