@@ -167,7 +167,7 @@ def ask(
         if wanted.scores is None or read_scores(wanted.scores).kind != "gens":  # gens:CHECKPOINT heeds them
             check_without_gens(why, constrained=constrained, prompt=prompt, loading=loading)
     check_questions([one.text for one in asked])
-    check_one_video(video)
+    check_one_video(video, archive=archive)
     there = Path(video).exists()
     try:
         engine = open_engine(

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from hybrid.cli.app import app
+from hybrid.cli.paths import check_one_video
 from hybrid.demo import DemoQuestion
 from hybrid.engine import Engine
 from hybrid.errors import ArchiveFormatError, InputError, ModelLoadError, VideoNotIndexedError, VideoOpenError
@@ -271,6 +272,38 @@ def test_a_folder_of_videos_is_no_video_to_ask_about(clip: Path, tmp_path: Path)
     with pytest.raises(InputError, match=r"with 1 video, and a question is asked about one: name it \(.*a\.mp4\)"):
         run("ask", folder, "a?", "--archive", tmp_path / "archive", "--preset", "tiny")
     assert not (tmp_path / "archive").exists()
+
+
+def test_what_a_folder_of_videos_suggests_can_be_typed(clip: Path, tmp_path: Path) -> None:
+    folder, archive = tmp_path / "my videos", tmp_path / "the archive"
+    folder.mkdir()
+    (folder / "a b.mp4").write_bytes(clip.read_bytes())
+    with pytest.raises(InputError) as caught:
+        run("ask", folder, "a?", "--archive", archive, "--preset", "tiny")
+    told = str(caught.value)
+    named = told.partition("name it (")[2].partition("), or")[0]
+    assert shlex.split(named) == [str(folder / "a b.mp4")]
+    index, search = told.partition("search them all: ")[2].split(", then ")
+    assert shlex.split(index) == ["hybrid", "index", str(folder), "--archive", str(archive)]
+    assert shlex.split(search) == ["hybrid", "search", "QUESTION", "--archive", str(archive)]
+    for number in range(99):
+        (folder / f"{number}.mp4").touch()
+    with pytest.raises(InputError, match="is a folder with 100 videos"):
+        run("ask", folder, "a?", "--archive", archive)
+    (folder / "last.mp4").touch()
+    with pytest.raises(InputError, match="is a folder with more than 100 videos"):
+        run("ask", folder, "a?", "--archive", archive)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_left_to_whoever_opens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    # By way of the system's answer, because a test that runs as root may look into every folder.
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    check_one_video(str(tmp_path), archive="archive")
 
 
 def test_a_search_under_a_folder_without_videos_says_so(tiny_archive: Path) -> None:
