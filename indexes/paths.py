@@ -47,6 +47,11 @@ class Layout:
         return self.folder / "cache" / "paths"
 
     @property
+    def known_weights(self) -> Path:
+        """Digests of the weights of samplers, by the state of their files; may be deleted."""
+        return self.folder / "cache" / "weights"
+
+    @property
     def catalogue(self) -> Path:
         """All manifests in one file; may be deleted."""
         return self.folder / "cache" / "catalogue"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 from hybrid.engine import Engine
-from hybrid.engine.work import AskKeywords, AskOptions
+from hybrid.engine.work import GENS_ALONE, AskKeywords, AskOptions
 from hybrid.errors import InputError
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.registry import NAMES
@@ -69,7 +69,7 @@ class Method:
         """The options of :meth:`hybrid.engine.Engine.ask`; the common ones as far as they decide something here."""
         own: AskKeywords = {**_SCORED[self.source], "select": self.rule, "scores": self.scores}
         left_out = set() if self._draws else {"seed"}
-        left_out |= set() if own.get("fine", True) else {"window", "window_mode"}
+        left_out |= set() if own.get("fine", True) else {*GENS_ALONE, "features"}
         merged = {name: value for name, value in {**common, **own}.items() if name not in left_out}
         return cast("AskKeywords", merged)
 

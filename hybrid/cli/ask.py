@@ -11,6 +11,7 @@ import typer
 from hybrid.cli.options import (
     DEFAULT_ARCHIVE,
     DEFAULT_PRESET,
+    SHOWN_FRAMES,
     BackendOption,
     BatchOption,
     ContextOption,
@@ -29,6 +30,7 @@ from hybrid.cli.options import (
     SegmentsOption,
     WindowFramesOption,
     WindowOption,
+    check_without_gens,
     open_engine,
     read_window,
 )
@@ -41,13 +43,11 @@ from hybrid.words import counted
 if TYPE_CHECKING:
     from hybrid.cli.questions import Question
     from hybrid.engine import Engine, SpanUpdate
-    from hybrid.engine.work import AskKeywords, AskOptions
+    from hybrid.engine.work import AskKeywords
     from hybrid.progress import Progress
     from hybrid.values import Answer, ByteArray
 
 __all__ = ["ask"]
-
-_SHOWN_FRAMES = 8
 
 
 def ask(
@@ -132,6 +132,7 @@ def ask(
     from hybrid.engine.asking import check_questions
     from hybrid.engine.work import only_said, read_options
     from hybrid.progress import NullProgress
+    from hybrid.scorers.registry import read_scores
     from indexes.place import is_remote
 
     asked = _questions(question, more, questions)
@@ -161,9 +162,12 @@ def ask(
     # Before an archive is made.
     wanted = read_options(**options)
     if not wanted.fine:
-        _check_without_gens(wanted, stream=stream, constrained=constrained)
+        why = "--no-fine leaves it out; leave out --no-fine"
+        check_without_gens(why, stream=stream)
+        if wanted.scores is None or read_scores(wanted.scores).kind != "gens":  # gens:CHECKPOINT heeds them
+            check_without_gens(why, constrained=constrained, prompt=prompt, loading=loading)
     check_questions([one.text for one in asked])
-    check_one_video(video)
+    check_one_video(video, archive=archive)
     there = Path(video).exists()
     try:
         engine = open_engine(
@@ -208,21 +212,6 @@ def ask(
         else:
             _show(answer)
         _save(engine, answer, frames_dir=frames_dir, sheet=sheet, quiet=as_json)
-
-
-def _check_without_gens(wanted: AskOptions, *, stream: bool, constrained: bool) -> None:
-    """Refuse what only GenS would do, where it is left out. Which one it would be may be said, as in other commands.
-
-    Raises:
-        InputError: an option would have no effect.
-    """
-    from hybrid.scorers.registry import read_scores
-
-    given = ["--stream"] if stream else []
-    if wanted.scores is None or read_scores(wanted.scores).kind != "gens":  # gens:CHECKPOINT heeds it
-        given += ["--constrained"] if constrained else []
-    if given:
-        raise InputError(f"{given[0]} is for GenS, and --no-fine leaves it out; leave out one of both")
 
 
 def _questions(first: str | None, more: list[str] | None, file: Path | None) -> list[Question]:
@@ -311,8 +300,8 @@ def _show_short(answer: Answer) -> None:
         console.print(f"  {times}  {span.score:.3g} by {span.scorer}{best}")
     if not answer.spans:
         console.print("  no spans")
-    shown = ", ".join(clock(frame.seconds) for frame in answer.frames[:_SHOWN_FRAMES])
-    more = f" and {len(answer.frames) - _SHOWN_FRAMES} more" if len(answer.frames) > _SHOWN_FRAMES else ""
+    shown = ", ".join(clock(frame.seconds) for frame in answer.frames[:SHOWN_FRAMES])
+    more = f" and {len(answer.frames) - SHOWN_FRAMES} more" if len(answer.frames) > SHOWN_FRAMES else ""
     console.print(f"  frames {shown}{more}" if shown else "  no frames")
     for stage in answer.stages:
         for note in stage.notes if stage.name == "gens" else ():

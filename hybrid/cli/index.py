@@ -25,6 +25,7 @@ from hybrid.cli.options import (
     RateOption,
     SamplerOption,
     SamplingOption,
+    check_without_gens,
 )
 from hybrid.cli.paths import find_videos
 from hybrid.errors import InputError
@@ -104,8 +105,11 @@ def index(
         raise InputError(f"workers is {workers}; it must be 0 (this process) or more")
     if approximate_from is not None and approximate_from < 0:
         raise InputError(f"approximate-from is {approximate_from}; it must be 0 or more frames")
-    if features is None and sampler is None:
-        _check_without_features(prompt=prompt, loading=loading)
+    if features is False:
+        check_without_gens("--no-features leaves it out; leave out --no-features", prompt=prompt, loading=loading)
+    elif features is None and sampler is None:
+        why = "index loads it only where it makes features; add --features or --sampler"
+        check_without_gens(why, prompt=prompt, loading=loading)
     settings = Settings(
         preset=preset,
         encoder=encoder,
@@ -146,20 +150,6 @@ def index(
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.failed:
         raise typer.Exit(1)
-
-
-def _check_without_features(**given: object) -> None:
-    """Refuse what says how GenS is loaded, where the run does not load it.
-
-    Raises:
-        InputError: an option would have no effect.
-    """
-    for name, value in given.items():
-        if value is not None:
-            raise InputError(
-                f"--{name} is {str(value)!r}, which is for GenS, and index loads it only where it makes features; "
-                f"add --features or --sampler, or leave out --{name}"
-            )
 
 
 def _run(engine: Engine, recipe: EngineRecipe, videos: list[Path], report: RunReport, *, workers: int) -> RunSummary:

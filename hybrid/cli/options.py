@@ -116,6 +116,7 @@ ContextOption: TypeAlias = Annotated[
 __all__ = [
     "DEFAULT_ARCHIVE",
     "DEFAULT_PRESET",
+    "SHOWN_FRAMES",
     "ArchiveOption",
     "Backend",
     "BackendOption",
@@ -138,9 +139,33 @@ __all__ = [
     "SegmentsOption",
     "WindowFramesOption",
     "WindowOption",
+    "check_without_gens",
     "open_engine",
     "read_window",
 ]
+
+SHOWN_FRAMES = 8
+"""How many frames are named where there is one line for them."""
+
+
+def check_without_gens(why: str, **given: object) -> None:
+    """Refuse what says how GenS is loaded or asked, where it is left out: it would decide nothing.
+
+    Which GenS (--sampler) may be said beside an explicit no, so that one choice of models serves all commands; where
+    it is left out only because nothing asked for it, whoever names it expects it, and is told what asks for it.
+
+    Args:
+        why: why it is left out, and what to do about it.
+        given: options by their names, with ``_`` for ``-``; None and False: not said.
+
+    Raises:
+        InputError: one of them is said.
+    """
+    for name, value in given.items():
+        if value is not None and value is not False:
+            option = f"--{name.replace('_', '-')}"
+            said = f"{option} is" if value is True else f"{option} is {str(value)!r}, which is"
+            raise InputError(f"{said} for GenS, and {why}, or leave out {option}")
 
 
 def read_window(text: str | None, frames: int | None) -> tuple[WindowMode | None, int | None]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import re
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hybrid.errors import InputError
@@ -18,6 +20,8 @@ VIDEO_ENDINGS = frozenset(
     ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()  # noqa: SIM905
 )
 _NUMBERED = re.compile(r".*\d")
+_MOST_COUNTED = 100
+"""So many videos are counted where only the first one matters."""
 _APPLE_DOUBLE = "._"
 """How macOS begins the names of the files in which it keeps what other file systems have no place for, one beside
 each video and with its ending."""
@@ -65,20 +69,30 @@ def is_image_folder(folder: Path) -> bool:
     return any(map(_is_numbered_image, entries))
 
 
-def check_one_video(argument: str) -> None:
+def check_one_video(argument: str, *, archive: str) -> None:
     """Refuse a folder of videos where one video is meant.
+
+    Args:
+        argument: what stands for the video.
+        archive: the one that is asked, for the commands that the error suggests.
 
     Raises:
         InputError: it is a folder without numbered images, and there are videos below it.
     """
     place = Path(argument).expanduser()
-    if not place.is_dir() or any(_is_numbered_image(entry) for entry in place.iterdir()):
+    try:
+        if not place.is_dir() or any(_is_numbered_image(entry) for entry in place.iterdir()):
+            return
+    except OSError:  # may not be looked into, which is said where the video is opened
         return
-    videos = _below(place)
+    videos = list(itertools.islice(_videos_below(place), _MOST_COUNTED + 1))
     if videos:
+        count = counted(len(videos), "video") if len(videos) <= _MOST_COUNTED else f"more than {_MOST_COUNTED} videos"
+        given = shlex.join(["--archive", archive])
         raise InputError(
-            f"{argument} is a folder with {counted(len(videos), 'video')}, and a question is asked about one: name it "
-            f"({videos[0]}), or search them all: hybrid index {argument}, then hybrid search QUESTION"
+            f"{argument} is a folder with {count}, and a question is asked about one: name it "
+            f"({shlex.quote(str(min(videos)))}), or search them all: hybrid index {shlex.quote(argument)} {given}, "
+            f"then hybrid search QUESTION {given}"
         )
 
 
@@ -87,11 +101,14 @@ def _is_numbered_image(entry: Path) -> bool:
 
 
 def _below(folder: Path) -> list[Path]:
-    videos = []
-    for place in sorted(folder.rglob("*")):
+    return sorted(_videos_below(folder))
+
+
+def _videos_below(folder: Path) -> Iterator[Path]:
+    """In no order, as they are come upon."""
+    for place in folder.rglob("*"):
         if place.is_dir():
             if is_image_folder(place):
-                videos.append(place)
+                yield place
         elif place.suffix.lower() in VIDEO_ENDINGS and not place.name.startswith(_APPLE_DOUBLE):
-            videos.append(place)
-    return videos
+            yield place

@@ -138,7 +138,7 @@ def tell_estimate(estimate: RunEstimate, *, as_json: bool) -> None:
     )
     typer.echo(f"by {estimate.basis}")
     if estimate.features_note:
-        typer.echo(f"features: not known, and the run could not make any: {estimate.features_note}", err=True)
+        typer.echo(f"features: {estimate.features_note}", err=True)
     elif estimate.features:
         room = "" if estimate.feature_bytes is None else f", {size(estimate.feature_bytes)} more on disk"
         typer.echo(

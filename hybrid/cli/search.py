@@ -10,6 +10,7 @@ import typer
 from hybrid.cli.options import (
     DEFAULT_ARCHIVE,
     DEFAULT_PRESET,
+    SHOWN_FRAMES,
     ArchiveOption,
     ContextOption,
     DeviceOption,
@@ -23,10 +24,10 @@ from hybrid.cli.options import (
     SegmentsOption,
     WindowFramesOption,
     WindowOption,
+    check_without_gens,
     open_engine,
     read_window,
 )
-from hybrid.errors import InputError
 from hybrid.values import DEFAULT_FRAMES
 from hybrid.words import counted
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["search"]
 
 _SHOWN_SKIPPED = 10
-_SHOWN_FRAMES = 8
 
 
 def search(
@@ -94,7 +94,8 @@ def search(
     ask = only_said(frames=frames, window=size, window_mode=mode, segments=segments, context_seconds=context)
     options_of_search(SearchOptions(top=top, fine=fine, strict=strict), ask)  # before anything is loaded
     if not fine:
-        _check_without_gens(sampler=sampler, prompt=prompt, loading=loading)
+        why = "it is asked only with --fine; say about how many of the best videos (--fine 3)"
+        check_without_gens(why, sampler=sampler, prompt=prompt, loading=loading)
     when = None if since is None else read_date(since)
     Archive.open(archive, create=False).close()  # a slip in the name must not make an archive
     engine = open_engine(
@@ -129,20 +130,6 @@ def search(
         _show(result)
 
 
-def _check_without_gens(**given: object) -> None:
-    """Refuse what names GenS or says how it is loaded, where it is not asked.
-
-    Raises:
-        InputError: an option would have no effect.
-    """
-    for name, value in given.items():
-        if value is not None:
-            raise InputError(
-                f"--{name} is {str(value)!r}, which is for GenS, and it is asked only with --fine; say about how many "
-                f"of the best videos (--fine 3), or leave out --{name}"
-            )
-
-
 def _show(result: SearchResult) -> None:
     from rich.console import Console
 
@@ -174,7 +161,7 @@ def _show_video(console: Console, place: int, found: FoundVideo) -> None:
     console.print(f"{place}. [bold]{plain(found.video)}[/bold] ({length})  best {found.similarity:.3f}")
     if found.gone is not None:
         console.print(f"     [bold yellow]found in the index only[/bold yellow]: {plain(found.gone)}")
-    best = sorted(found.frames, key=lambda frame: -(frame.clip_similarity or 0.0))[:_SHOWN_FRAMES]
+    best = sorted(found.frames, key=lambda frame: -(frame.clip_similarity or 0.0))[:SHOWN_FRAMES]
     shown = ", ".join(f"{clock(frame.seconds)} ({frame.clip_similarity or 0.0:.3f})" for frame in best)
     more = f" and {len(found.frames) - len(best)} more" if len(found.frames) > len(best) else ""
     console.print(f"     most similar: {shown}{more}")

@@ -298,7 +298,7 @@ class Engine:
                 asked from frames, one question after the other.
             on_spans: is told of spans as GenS finds them; ``question`` is the place.
             progress: as in :meth:`ask`.
-            options: as in :meth:`ask`.
+            options: as in :meth:`ask`; here, too, what is None is not said.
 
         Returns:
             One answer a question, in order.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,20 @@ from typing import TYPE_CHECKING, Any
 from hybrid.engine.checking import name_changes
 from hybrid.engine.models import feature_maker_of
 from hybrid.engine.settings import Settings, wanted_config
-from hybrid.errors import ModelError, VideoOpenError
+from hybrid.errors import (
+    IndexDamagedError,
+    InputError,
+    MissingDependencyError,
+    ModelError,
+    VideoNotIndexedError,
+    VideoOpenError,
+)
 from hybrid.frames.probe import probe_seconds
+from hybrid.gens.checkpoint import CheckpointNotHereError
+from hybrid.gens.known_weights import KnownWeights
 from hybrid.places import absolute_path
 from hybrid.presets import encoder_of
+from hybrid.values import IntArray
 from indexes.identity import remembered
 from indexes.manifest import Manifest, differences
 from indexes.paths import Layout
@@ -47,7 +58,7 @@ class RunEstimate:
         basis: what the figures rest on.
         features: how many frames' features of the sampler are to be made, where the run makes any.
         feature_bytes: what these will take on disk, besides; None if that is not known.
-        features_note: why it is not known what there is to be made.
+        features_note: why it is not known how many are to be made, or why the run could not make any.
     """
 
     videos: int
@@ -97,12 +108,13 @@ def estimate_run(
         rate = samples_a_second
         if stored is not None:
             changed = _changes(settings, stored)
-            if not changed:
+            rows = None if changed or archive is None else _sound_rows(archive, stored)
+            if rows is not None and archive is not None:
                 indexed += 1
-                if wanted is not None and archive is not None:
-                    wanted.add_missing(archive, stored)
+                if wanted is not None:
+                    wanted.add_missing(archive, stored, rows)
                 continue
-            replaced += 1
+            replaced += bool(changed)
             changes.update(dict.fromkeys(changed))
             rate = settings.rate or stored.config.rate
         try:
@@ -145,18 +157,30 @@ class _Features:
         self.frames = 0
         self._maker: FeatureMaker | None = None
         self._note: str | None = None
-        try:
-            self._maker = feature_maker_of(settings)
-        except ModelError as exc:
-            self._note = str(exc)
+        with self._noted():
+            maker = feature_maker_of(settings)
+            maker.check_engine()
+            self._maker = maker
 
-    def add_missing(self, archive: ArchiveReader, manifest: Manifest) -> None:
-        """Those of a video that is indexed."""
-        if self._maker is None:
+    def add_missing(self, archive: ArchiveReader, manifest: Manifest, rows: IntArray) -> None:
+        """Those of a video that is indexed; ``rows``: one for each of its frames."""
+        maker = self._maker
+        if maker is None:
             return
-        rows = archive.timeline(manifest).distinct_rows()
-        own = [listed for listed in archive.feature_lists(manifest) if self._maker.made(listed.spec.identity)]
-        self.frames += len(rows) - max((int(listed.present[rows].sum()) for listed in own), default=0)
+        with self._noted():
+            weights = KnownWeights(archive.folder, look_only=True)
+            own = [listed for listed in archive.feature_lists(manifest) if maker.made(listed.spec.identity, weights)]
+            self.frames += len(rows) - max((int(listed.present[rows].sum()) for listed in own), default=0)
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """What keeps the features from being counted, or made, is said instead of them."""
+        try:
+            yield
+        except CheckpointNotHereError as exc:
+            self._maker, self._note = None, f"how many are to be made is not known: {exc}; the run would download it"
+        except (ModelError, InputError, MissingDependencyError) as exc:
+            self._maker, self._note = None, f"the run could not make any: {exc}"
 
     def fields(self) -> dict[str, Any]:
         """What the estimate says of them."""
@@ -178,6 +202,16 @@ def _stored(
         return None
     # Not remembered by the last reading: the same place and the same length will do for an estimate.
     return manifest if video.stat().st_size == manifest.source.size_bytes else None
+
+
+def _sound_rows(archive: ArchiveReader, stored: Manifest) -> IntArray | None:
+    """The first row of each of a video's frames; None if its index is damaged or gone, so that it is made anew."""
+    try:
+        if archive.up_to_date(stored.video_id, stored.config) is None:
+            return None
+        return archive.timeline(stored).distinct_rows()
+    except (IndexDamagedError, VideoNotIndexedError):
+        return None
 
 
 def _changes(settings: Settings, stored: Manifest) -> list[str]:

@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from hybrid.errors import OutOfMemoryError
 from hybrid.gens.frame_features import FrameFeatures
-from hybrid.gens.scorer import FeatureScorer, FrameScorer
+from hybrid.gens.scorer import WHY_VIDEO_IS_NOT_KEPT, FeatureScorer, FrameScorer
 from hybrid.values import ByteArray
 from indexes.features_list import FeatureItem, FeatureSpec, feature_item
 
@@ -29,7 +29,7 @@ def why_not_kept(scorer: FrameScorer) -> str | None:
     if not isinstance(scorer, FeatureScorer):
         return f"{scorer.name} cannot be given features in place of frames"
     if scorer.feature_identity.get("mode", "image") != "image":
-        return "in video mode a feature belongs to two neighbours in a window, not to a frame"
+        return WHY_VIDEO_IS_NOT_KEPT
     return None
 
 

@@ -16,6 +16,7 @@ from indexes.manifest import Manifest
 
 if TYPE_CHECKING:
     from hybrid.gens.feature_maker import FeatureMaker
+    from hybrid.gens.known_weights import KnownWeights
     from hybrid.scorers.interface import VideoScorer
 
 __all__ = ["HeldModels", "Models", "feature_maker_of"]
@@ -39,10 +40,11 @@ class Models:
 
 
 def feature_maker_of(settings: Settings) -> FeatureMaker:
-    """What shows which stored features are those of the sampler that settings name.
+    """What shows which stored features are those of the sampler that settings name. Nothing is downloaded.
 
     Raises:
-        ModelError: its files cannot be looked at.
+        ModelError: its files cannot be looked at, or are not on this machine.
+        InputError: it makes no features that could be stored.
     """
     from hybrid.gens.feature_maker import find_feature_maker
 
@@ -51,6 +53,7 @@ def feature_maker_of(settings: Settings) -> FeatureMaker:
         device=settings.device,
         dtype=settings.dtype,
         prompt=settings.prompt,
+        loading=settings.loading,
     )
 
 
@@ -153,11 +156,16 @@ class HeldModels:
                 raise
         return self._scorer
 
-    def made_features(self, identity: Mapping[str, str]) -> bool:
+    def made_features(self, identity: Mapping[str, str], weights: KnownWeights) -> bool:
         """Whether stored features of this identity are those of GenS, which is not loaded to tell.
 
+        Args:
+            identity: of the features.
+            weights: remembers what was read of checkpoints.
+
         Raises:
-            ModelError: its files cannot be looked at, or it could not be loaded before.
+            ModelError: its files cannot be looked at or are not on this machine, or it could not be loaded before.
+            InputError: it makes no features that could be stored.
         """
         if self._scorer is not None:
             return isinstance(self._scorer, FeatureScorer) and self._scorer.feature_identity == identity
@@ -165,7 +173,7 @@ class HeldModels:
             raise ModelLoadError(self._scorer_failure)
         if self._feature_maker is None:
             self._feature_maker = feature_maker_of(self.settings)
-        return self._feature_maker.made(identity)
+        return self._feature_maker.made(identity, weights)
 
     def video_scorer(self, scores: str) -> VideoScorer:
         """The scorer of that name (see :mod:`hybrid.scorers.registry`): a given one, else the last one is kept.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from hybrid.clip.encoder import FrameEncoder
-from hybrid.engine.work import AskKeywords, read_options
+from hybrid.engine.work import AskKeywords, only_said, read_options
 from hybrid.errors import InputError, StageFailedError
 from hybrid.values import DEFAULT_FRAMES, Answer, SkippedVideo, Stage
 from indexes.archive import Archive
@@ -57,12 +57,13 @@ def options_of_search(wanted: SearchOptions, ask: AskKeywords) -> AskKeywords:
 
     Args:
         wanted: how the archive is searched.
-        ask: what the caller said of these questions.
+        ask: what the caller said of these questions; what is None was not said.
 
     Raises:
         InputError: a value is not legal, or would decide nothing: no question is asked, or the search itself says it.
     """
-    for name, value in ask.items():
+    said = only_said(**ask)
+    for name, value in said.items():
         if name in ("fine", "strict"):
             raise InputError(f"ask says {name} = {value!r}, which is an option of the search itself; say it there")
         if not wanted.fine:
@@ -70,7 +71,7 @@ def options_of_search(wanted: SearchOptions, ask: AskKeywords) -> AskKeywords:
                 f"{name} is {value!r}, which is for GenS's look at the best videos, and fine is 0; say how many it is "
                 f"asked about (--fine 3), or leave out {name}"
             )
-    options: AskKeywords = {**ask, "strict": wanted.strict, "fine": True}
+    options: AskKeywords = {**said, "strict": wanted.strict, "fine": True}
     read_options(**options)
     return options
 

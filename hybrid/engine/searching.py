@@ -103,6 +103,8 @@ def _chosen(search: Search) -> list[Manifest]:
 
 def _none_fits(place: str, videos: int, options: SearchOptions) -> str:
     """What none of the videos that could be searched is."""
+    if not options.under and options.since is None:  # named, and indexed only after the archive was listed
+        return f"archive {place} did not hold what videos names when the search began, and does now; ask again"
     asked = [f"lies under {' or '.join(map(shlex.quote, options.under))}"] if options.under else []
     asked += [f"was indexed since {options.since:%Y-%m-%d %H:%M %z}"] if options.since is not None else []
     return (

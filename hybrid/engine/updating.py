@@ -17,6 +17,7 @@ from hybrid.engine.indexing import FeatureTap, IndexResult, index_video, place_o
 from hybrid.engine.models import HeldModels
 from hybrid.engine.settings import wanted_config
 from hybrid.errors import InputError, MissingDependencyError, ModelError, VideoError
+from hybrid.gens.known_weights import KnownWeights
 from hybrid.gens.scorer import FeatureScorer
 from hybrid.progress import Progress
 from indexes.archive import Archive
@@ -129,9 +130,10 @@ def _has_features(archive: Archive, models: HeldModels, manifest: Manifest) -> b
     if timeline is None:
         return False
     whole = [listed for listed in lists if is_complete(listed.present, timeline)]
+    weights = KnownWeights(archive.folder)
     try:
-        return any(models.made_features(listed.spec.identity) for listed in whole)
-    except ModelError:  # is said where it is to be loaded
+        return any(models.made_features(listed.spec.identity, weights) for listed in whole)
+    except (ModelError, InputError):  # is said where it is to be loaded
         return False
 
 

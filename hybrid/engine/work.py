@@ -19,7 +19,7 @@ from indexes.manifest import Manifest
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["AskKeywords", "AskOptions", "WindowMode", "Work", "only_said", "read_options"]
+__all__ = ["GENS_ALONE", "AskKeywords", "AskOptions", "WindowMode", "Work", "only_said", "read_options"]
 
 WindowMode = Literal["scattered", "context", "segments"]
 """``scattered``: GenS reads the frames that are most similar to the question, wherever they lie, as
@@ -146,7 +146,7 @@ class AskKeywords(TypedDict, total=False):
     look_for: Sequence[str]
 
 
-_GENS_ALONE: Final = {
+GENS_ALONE: Final[Mapping[str, str]] = {
     "window": "--window-frames",
     "window_mode": "--window",
     "segments": "--segments",
@@ -169,23 +169,29 @@ def only_said(**options: object) -> AskKeywords:
 
 
 def read_options(**said: Unpack[AskKeywords]) -> AskOptions:
-    """The options of a question, from those that the caller said.
+    """The options of a question, from those that the caller said; one that is None was not said.
 
     Raises:
         InputError: a value is not legal, or one that was said would decide nothing beside the others.
     """
+    said = only_said(**said)
     options = AskOptions(**said)
-    for name, value in only_said(**said).items():
-        if name in _GENS_ALONE and not options.fine:
+    if not options.features and not options.fine:
+        raise InputError(
+            "features is False (--no-features), which is for GenS, and the fine stage is left out; leave out "
+            "--no-features or --no-fine"
+        )
+    for name, value in said.items():
+        if name in GENS_ALONE and not options.fine:
             raise InputError(
-                f"{name} is {value!r} ({_GENS_ALONE[name]}), which is for GenS, and the fine stage is left out; leave "
-                f"out {_GENS_ALONE[name]} or --no-fine"
+                f"{name} is {value!r} ({GENS_ALONE[name]}), which is for GenS, and the fine stage is left out; leave "
+                f"out {GENS_ALONE[name]} or --no-fine"
             )
         mode = _OF_A_MODE.get(name)
         if mode is not None and options.window_mode != mode:
             raise InputError(
-                f"{name} is {value!r} ({_GENS_ALONE[name]}), which decides nothing where window_mode is "
-                f"{options.window_mode!r}; take --window {mode}, or leave out {_GENS_ALONE[name]}"
+                f"{name} is {value!r} ({GENS_ALONE[name]}), which decides nothing where window_mode is "
+                f"{options.window_mode!r}; take --window {mode}, or leave out {GENS_ALONE[name]}"
             )
     if options.seed is not None:
         _check_seed(options.seed, options.select)

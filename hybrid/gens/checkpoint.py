@@ -18,7 +18,18 @@ from typing import Any
 
 from hybrid.errors import ModelLoadError
 
-__all__ = ["UNFINISHED", "CheckpointFiles", "find_checkpoint", "find_folder", "read_json"]
+__all__ = [
+    "UNFINISHED",
+    "CheckpointConfig",
+    "CheckpointFiles",
+    "CheckpointNotHereError",
+    "find_checkpoint",
+    "find_config",
+    "find_folder",
+    "is_hub_name",
+    "not_here",
+    "read_json",
+]
 
 UNFINISHED = "hybrid_conversion_unfinished.json"
 """Lies in the folder of a conversion (:mod:`hybrid.gens.aria.convert`) as long as it is not complete."""
@@ -33,21 +44,35 @@ _LARGEST_HEADER = 100 * 2**20
 _REVISION = re.compile(r"[0-9a-f]{40}")
 
 
+class CheckpointNotHereError(ModelLoadError):
+    """A checkpoint, or some of it, is not on this machine, and nothing was to be downloaded."""
+
+
 @dataclass(frozen=True, slots=True)
-class CheckpointFiles:
-    """A checkpoint on disk that is complete as far as its own lists tell.
+class CheckpointConfig:
+    """A checkpoint of which only the configuration was looked at; its weights need not be here.
 
     Attributes:
         name: as the caller named it.
         folder: where it lies.
         config: its config.json.
-        weights: its safetensors files, in order of names.
-        parameters: how many numbers they hold.
     """
 
     name: str
     folder: Path
     config: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFiles(CheckpointConfig):
+    """A checkpoint on disk that is complete as far as its own lists tell.
+
+    Attributes:
+        name, folder, config: see :class:`CheckpointConfig`.
+        weights: its safetensors files, in order of names.
+        parameters: how many numbers they hold.
+    """
+
     weights: tuple[Path, ...]
     parameters: int
 
@@ -99,51 +124,86 @@ def _hash_chunk(place: tuple[Path, int]) -> bytes:
         return hashlib.sha256(file.read(_HASH_CHUNK)).digest()
 
 
-def find_checkpoint(name_or_folder: str | Path) -> CheckpointFiles:
+def find_checkpoint(name_or_folder: str | Path, *, download: bool = True) -> CheckpointFiles:
     """Find a checkpoint, check that it is of a kind that can be run, and that it is whole.
 
     Args:
         name_or_folder: a folder, or a name on the model hub (``owner/name`` or
             ``owner/name@revision``), which is downloaded unless it is in the hub's cache.
+        download: False: the hub is not asked; only what is in its cache counts.
 
     Raises:
+        CheckpointNotHereError: not all of it is on this machine, and ``download`` is off.
         ModelLoadError: there is no such folder or name, it is of another architecture, or files
             are missing or cut.
     """
+    found = find_config(name_or_folder, download=download)
+    folder = find_folder(name_or_folder, _WANTED, download=download)
+    if not download and is_hub_name(name_or_folder) and _lacks_weights(folder):
+        raise not_here(found.name)
+    weights = _weight_files(folder)
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json", "tokenizer.model")):
+        raise ModelLoadError(f"{folder} has no tokenizer.json and no vocab.json; download the checkpoint again")
+    parameters = sum(_count_parameters(path) for path in weights)
+    return CheckpointFiles(found.name, folder, found.config, weights=weights, parameters=parameters)
+
+
+def find_config(name_or_folder: str | Path, *, download: bool = True) -> CheckpointConfig:
+    """Find the configuration of a checkpoint, and check that it is of a kind that can be run.
+
+    Args:
+        name_or_folder, download: see :func:`find_checkpoint`.
+
+    Raises:
+        CheckpointNotHereError: it is not on this machine, and ``download`` is off.
+        ModelLoadError: there is no such folder or name, or it is of another architecture.
+    """
     name = str(name_or_folder)
-    folder = find_folder(name_or_folder, ("config.json",))
+    folder = find_folder(name_or_folder, ("config.json",), download=download)
+    if not download and is_hub_name(name_or_folder) and not (folder / "config.json").is_file():
+        raise not_here(name)
     if (folder / UNFINISHED).is_file():
         raise ModelLoadError(f"{name} holds a conversion that was stopped; run hybrid convert-gens again, it goes on")
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
         raise ModelLoadError(f"{folder / 'config.json'} is no JSON object")
     _check_kind(name, config.get("model_type"))
-    folder = find_folder(name_or_folder, _WANTED)
-    weights = _weight_files(folder)
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json", "tokenizer.model")):
-        raise ModelLoadError(f"{folder} has no tokenizer.json and no vocab.json; download the checkpoint again")
-    parameters = sum(_count_parameters(path) for path in weights)
-    return CheckpointFiles(name=name, folder=folder, config=config, weights=weights, parameters=parameters)
+    return CheckpointConfig(name, folder, config)
 
 
-def find_folder(name_or_folder: str | Path, patterns: tuple[str, ...], *, use: str = "--sampler FOLDER") -> Path:
+def find_folder(
+    name_or_folder: str | Path, patterns: tuple[str, ...], *, use: str = "--sampler FOLDER", download: bool = True
+) -> Path:
     """The folder of a checkpoint; of a name on the hub, the folder that its files are downloaded to.
 
     Args:
         name_or_folder: see :func:`find_checkpoint`.
         patterns: names of the files that are needed; the hub is asked for no others.
         use: how the caller says which folder, for the text of an error.
+        download: False: the hub is not asked; its cache may hold only some of the files.
 
     Raises:
+        CheckpointNotHereError: nothing of it is on this machine, and ``download`` is off.
         ModelLoadError: there is no such folder or name, or the hub cannot be reached.
     """
     name = str(name_or_folder)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
-    if isinstance(name_or_folder, Path) or _looks_like_path(name) or folder.exists():
+    if not is_hub_name(name_or_folder):
         raise ModelLoadError(f"there is no folder {name}; give a checkpoint's folder or a hub name (owner/name)")
-    return _from_hub(name, patterns, use=use)
+    return _from_hub(name, patterns, use=use, download=download)
+
+
+def is_hub_name(name_or_folder: str | Path) -> bool:
+    """Whether a checkpoint is named as on the hub, and is no folder here."""
+    name = str(name_or_folder)
+    return not (isinstance(name_or_folder, Path) or _looks_like_path(name) or Path(name).expanduser().exists())
+
+
+def not_here(name: str) -> CheckpointNotHereError:
+    """What is raised where a checkpoint would have to be downloaded first."""
+    return CheckpointNotHereError(f"{name} is not on this machine yet")
 
 
 def _check_kind(name: str, kind: object) -> None:
@@ -162,10 +222,16 @@ def _looks_like_path(name: str) -> bool:
     return repository.count("/") != 1 or repository.startswith((".", "~", "/")) or ":" in name or "\\" in name
 
 
-def _from_hub(name: str, patterns: tuple[str, ...], *, use: str) -> Path:
-    """Download files of a checkpoint, or find them in the hub's cache."""
+def _from_hub(name: str, patterns: tuple[str, ...], *, use: str, download: bool) -> Path:
+    """Download files of a checkpoint, or find them in the hub's cache; there alone if ``download`` is off."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     repository, _, revision = name.partition("@")
     remedy = (
@@ -180,6 +246,7 @@ def _from_hub(name: str, patterns: tuple[str, ...], *, use: str) -> Path:
                 allow_patterns=list(patterns),
                 # Folders of a repository hold other things: checkpoints of its training, other formats.
                 ignore_patterns=["*/*"],
+                local_files_only=not download,
             )
         )
     except HFValidationError as exc:
@@ -189,6 +256,8 @@ def _from_hub(name: str, patterns: tuple[str, ...], *, use: str) -> Path:
     except (RepositoryNotFoundError, RevisionNotFoundError) as exc:
         raise ModelLoadError(f"the hub has no {name}, or not for you; check the name, or give a folder") from exc
     except Exception as exc:  # network, proxy, disk and cache errors of many types; one seam for all
+        if not download and isinstance(exc, LocalEntryNotFoundError):
+            raise not_here(name) from exc
         raise ModelLoadError(f"{name} is not on this machine and the hub cannot be reached; {remedy}") from exc
 
 
@@ -204,6 +273,15 @@ def read_json(path: Path) -> Any:
         raise ModelLoadError(f"{path} is missing; this folder holds no checkpoint, or not all of it") from exc
     except (OSError, ValueError, RecursionError) as exc:
         raise ModelLoadError(f"{path} cannot be read: {exc}; download the checkpoint again") from exc
+
+
+def _lacks_weights(folder: Path) -> bool:
+    """Whether files of the weights, or their list, are not there."""
+    try:
+        _weight_files(folder)
+    except ModelLoadError:
+        return True
+    return False
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:

@@ -1,17 +1,26 @@
-"""Whose features of frames are stored: told from the files of a checkpoint, without loading it."""
+"""Whose features of frames are stored: told from the files of a checkpoint, without loading or downloading it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hybrid.gens.checkpoint import CheckpointFiles, find_checkpoint
-from hybrid.gens.load import prompt_beside
-from hybrid.gens.pixels import image_identity, read_patch_rule
+from hybrid.errors import InputError
+from hybrid.gens.aria.placement import read_loading
+from hybrid.gens.checkpoint import CheckpointConfig, find_checkpoint, find_config, is_hub_name, not_here
+from hybrid.gens.load import check_frame_size, check_loading, prompt_beside
+from hybrid.gens.pixels import PIXELS_FILE, PROCESSOR_FILE, image_identity, read_patch_rule
 from hybrid.gens.prompt import GENS_QWEN, PromptSpec
-from hybrid.gens.vllm.name import read_vllm_name
+from hybrid.gens.scorer import WHY_VIDEO_IS_NOT_KEPT
+from hybrid.gens.vllm.name import VllmName, read_vllm_name
 from hybrid.runtime import choose_device, choose_dtype, dtype_name
+
+if TYPE_CHECKING:
+    import torch
+
+    from hybrid.gens.known_weights import KnownWeights
 
 __all__ = ["FeatureMaker", "find_feature_maker"]
 
@@ -21,43 +30,115 @@ class FeatureMaker:
     """A sampler that is not loaded, as far as it shows which features are its own.
 
     Attributes:
-        files: of its checkpoint.
+        checkpoint: its folder, or its name on the hub.
+        device: where it would run.
+        in_vllm: where its language model would run in vLLM; None if it would not.
         known: entries of the identity of its features, all but that of the weights.
         frame_bytes: how much the features of a frame take; None if that is not known, or differs by frame.
     """
 
-    files: CheckpointFiles
+    checkpoint: str | Path
+    device: torch.device
+    in_vllm: VllmName | None
     known: Mapping[str, str]
     frame_bytes: int | None
     _weights: str | None = field(default=None, init=False)
 
-    def made(self, identity: Mapping[str, str]) -> bool:
-        """Whether features of this identity are its own. The weights are read, once, only if all else is the same."""
-        if any(identity.get(name) != value for name, value in self.known.items()):
+    def made(self, identity: Mapping[str, str], weights: KnownWeights | None = None) -> bool:
+        """Whether features of this identity are its own.
+
+        Only if all else is the same the weights are compared: their digest is the one that is remembered in
+        ``weights``, or every byte of them is read, once.
+
+        Raises:
+            CheckpointNotHereError: the weights have to be compared, and are not on this machine.
+            ModelLoadError: the files of the weights are damaged.
+        """
+        others = {name: value for name, value in identity.items() if name != "weights"}
+        if others != self.known:
             return False
         if self._weights is None:
-            self._weights = self.files.weights_digest()
+            files = find_checkpoint(self.checkpoint, download=False)
+            self._weights = files.weights_digest() if weights is None else weights.digest(files)
         return identity.get("weights") == self._weights
+
+    def check_engine(self) -> None:
+        """Refuse a sampler whose engine cannot run here.
+
+        Raises:
+            MissingDependencyError: vLLM is not installed.
+            InputError: vLLM does not run on this device.
+        """
+        if self.in_vllm is not None:
+            from hybrid.gens.vllm.load import check_place
+
+            check_place(self.in_vllm, self.device)
 
 
 def find_feature_maker(
-    name_or_folder: str | Path, *, device: str = "auto", dtype: str = "auto", prompt: PromptSpec | None = None
+    name_or_folder: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    prompt: PromptSpec | None = None,
+    loading: str | None = None,
 ) -> FeatureMaker:
-    """Look at the files of a sampler; the arguments are those of :func:`hybrid.gens.load.load_scorer`.
+    """Look at the small files of a sampler; the arguments are those of :func:`hybrid.gens.load.load_scorer`.
+
+    The hub is never asked: of a name on it, what its cache holds is looked at.
 
     Raises:
+        CheckpointNotHereError: it is a name on the hub whose files are not on this machine.
         ModelLoadError: the checkpoint, or the prompt beside it, is missing, damaged or not supported.
-        InputError: the name, the device or the dtype is not legal.
+        InputError: the name, the device, the dtype or the loading is not legal, or no features of single frames
+            can be made with the prompt.
     """
+    chosen_device = choose_device(device)
+    precision = choose_dtype(dtype, chosen_device)
+    read_loading(loading)
     in_vllm = read_vllm_name(name_or_folder)
-    files = find_checkpoint(name_or_folder if in_vllm is None else in_vllm.checkpoint)
-    precision = choose_dtype(dtype, choose_device(device))
+    checkpoint = name_or_folder if in_vllm is None else in_vllm.checkpoint
+    found = find_config(checkpoint, download=False)
     known = {"dtype": dtype_name(precision)}
-    if files.config["model_type"] == "aria":
-        return FeatureMaker(files, known, None)
-    spec = prompt or prompt_beside(files) or GENS_QWEN
-    rule = read_patch_rule(files.folder)
+    if found.config["model_type"] == "aria" and in_vllm is None:
+        return FeatureMaker(checkpoint, chosen_device, None, {**known, **_aria_identity(found, prompt)}, None)
+    check_loading(loading, f"{found.name} is none" if in_vllm is None else f"{in_vllm} runs in vLLM")
+    if is_hub_name(checkpoint) and not any((found.folder / name).is_file() for name in (PIXELS_FILE, PROCESSOR_FILE)):
+        raise not_here(found.name)
+    spec = _qwen_prompt(found, prompt, in_vllm)
+    rule = read_patch_rule(found.folder)
+    check_frame_size(spec, rule, found)
     tokens = None if spec.frame_size is None else spec.frame_size[0] * spec.frame_size[1] // rule.factor**2
-    width = files.config.get("vision_config", {}).get("out_hidden_size")
-    frame_bytes = tokens * width * precision.itemsize if tokens is not None and isinstance(width, int) else None
-    return FeatureMaker(files, {**known, **image_identity(spec, rule)}, frame_bytes)
+    width = _vision_width(found)
+    frame_bytes = None if tokens is None or width is None else tokens * width * precision.itemsize
+    return FeatureMaker(checkpoint, chosen_device, in_vllm, {**known, **image_identity(spec, rule)}, frame_bytes)
+
+
+def _aria_identity(found: CheckpointConfig, prompt: PromptSpec | None) -> dict[str, str]:
+    from hybrid.gens.aria.load import check_prompt
+    from hybrid.gens.aria.pixels import image_identity as aria_identity
+
+    spec = prompt or prompt_beside(found)
+    if spec is not None:  # else that of the tokenizer, which fits
+        check_prompt(found, spec)
+    return aria_identity()
+
+
+def _qwen_prompt(found: CheckpointConfig, prompt: PromptSpec | None, in_vllm: VllmName | None) -> PromptSpec:
+    """The prompt that would be used, after a check that features of single frames can be made with it."""
+    spec = prompt or prompt_beside(found) or GENS_QWEN
+    if in_vllm is not None:
+        from hybrid.gens.vllm.load import check_kind, check_mode
+
+        check_kind(found)
+        check_mode(spec, found)
+    if spec.mode != "image":
+        raise InputError(f"features cannot be stored: {WHY_VIDEO_IS_NOT_KEPT}")
+    return spec
+
+
+def _vision_width(found: CheckpointConfig) -> int | None:
+    """How many values a token of a frame has; None if config.json does not say."""
+    vision = found.config.get("vision_config")
+    width = vision.get("out_hidden_size") if isinstance(vision, dict) else None
+    return width if isinstance(width, int) else None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError, first_line
-from hybrid.gens.checkpoint import CheckpointFiles, find_checkpoint
+from hybrid.gens.checkpoint import CheckpointConfig, CheckpointFiles, find_checkpoint
 from hybrid.gens.pixels import PatchRule, read_patch_rule
 from hybrid.gens.prompt import GENS_QWEN, PromptSpec, read_prompt
 from hybrid.gens.vllm.name import read_vllm_name
@@ -101,8 +101,7 @@ def load_scorer(
     how = read_loading(loading)
     in_vllm = read_vllm_name(name_or_folder)
     if in_vllm is not None:
-        if loading:
-            raise InputError(f"loading is {loading!r}, which is for checkpoints on Aria; {in_vllm} runs in vLLM")
+        check_loading(loading, f"{in_vllm} runs in vLLM")
         from hybrid.gens.vllm.load import load_vllm
 
         return load_vllm(in_vllm, device=chosen_device, dtype=chosen_dtype, prompt=prompt, loop=loop)
@@ -119,8 +118,7 @@ def load_scorer(
             loading=how,
             loop=loop,
         )
-    if loading:
-        raise InputError(f"loading is {loading!r}, which is for checkpoints on Aria; {files.name} is none")
+    check_loading(loading, f"{files.name} is none")
     spec = prompt or prompt_beside(files) or GENS_QWEN
     rule = read_patch_rule(files.folder)
     check_frame_size(spec, rule, files)
@@ -131,7 +129,17 @@ def load_scorer(
     return QwenScorer(checkpoint, spec, loop)
 
 
-def prompt_beside(files: CheckpointFiles) -> PromptSpec | None:
+def check_loading(loading: str | None, why_not: str) -> None:
+    """Refuse a way of loading, which only Aria has.
+
+    Raises:
+        InputError: one is said.
+    """
+    if loading:
+        raise InputError(f"loading is {loading!r}, which is for checkpoints on Aria; {why_not}")
+
+
+def prompt_beside(files: CheckpointConfig) -> PromptSpec | None:
     """The checkpoint's own prompt; one that cannot be read is a fault of the checkpoint, not of the caller."""
     try:
         return read_prompt(files.folder)
@@ -139,7 +147,7 @@ def prompt_beside(files: CheckpointFiles) -> PromptSpec | None:
         raise ModelLoadError(f"the prompt beside {files.name} cannot be used: {exc}") from exc
 
 
-def check_frame_size(spec: PromptSpec, rule: PatchRule, files: CheckpointFiles) -> None:
+def check_frame_size(spec: PromptSpec, rule: PatchRule, files: CheckpointConfig) -> None:
     """Refuse a prompt whose frames cannot be cut into patches."""
     if spec.frame_size is not None and any(side % rule.factor for side in spec.frame_size):
         raise ModelLoadError(

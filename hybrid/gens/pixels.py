@@ -23,6 +23,7 @@ from hybrid.values import ByteArray, Float32Array
 
 __all__ = [
     "PIXELS_FILE",
+    "PROCESSOR_FILE",
     "PatchRule",
     "check_frames",
     "image_identity",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CUT_NOTE",
+    "WHY_VIDEO_IS_NOT_KEPT",
     "FeatureScorer",
     "FrameScorer",
     "OnReply",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 CUT_NOTE = "the reply was cut at the limit of {limit} tokens"
+
+WHY_VIDEO_IS_NOT_KEPT = "in video mode a feature belongs to two neighbours in a window, not to a frame"
+"""Why a store of features of frames takes none that are made in video mode."""
 
 ReplyStatus = Literal["ok", "salvaged", "empty"]
 

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from hybrid.cli.app import app
+from hybrid.cli.paths import check_one_video
 from hybrid.demo import DemoQuestion
 from hybrid.engine import Engine
 from hybrid.errors import ArchiveFormatError, InputError, ModelLoadError, VideoNotIndexedError, VideoOpenError
@@ -167,6 +168,10 @@ def test_a_search_has_the_windows_of_a_question(tiny_archive: Path) -> None:
         ("ask V a? --no-fine --stream", "--stream is for GenS, and --no-fine leaves it out"),
         ("ask V a? --no-fine --constrained", "--constrained is for GenS"),
         ("ask V a? --no-fine --window 64", "--window"),
+        ("ask V a? --no-fine --prompt P", "--prompt is 'P'.*leave out --no-fine, or leave out --prompt"),
+        ("ask V a? --no-fine --loading 4bit", "--loading is '4bit'"),
+        ("ask V a? --no-fine --select aks --scores clip --loading 4bit", "--loading is '4bit'"),
+        ("ask V a? --no-fine --no-features", "--no-features"),
         ("ask V a? -q b? --frames-dir F", "--frames-dir is for a single question"),
         ("ask V a? --out O --sheet S", "without --questions and --out"),
         ("search a? --frames 5", "--fine 3"),
@@ -176,6 +181,8 @@ def test_a_search_has_the_windows_of_a_question(tiny_archive: Path) -> None:
         ("search a? --fine 1 --segments 2", "--window segments"),
         ("index V --loading 4bit", "add --features or --sampler"),
         ("index V --prompt P", "--prompt is 'P'"),
+        ("index V --no-features --prompt P", "--prompt is 'P'.*leave out --no-features"),
+        ("index V --no-features --sampler S --loading 4bit", "--loading is '4bit'"),
         ("remove V --even-if-folders-are-missing", "is for --gone"),
     ],
 )
@@ -187,9 +194,10 @@ def test_options_without_effect_are_refused_before_anything_is_made(command: str
 
 def test_an_explicit_no_leaves_gens_out_whatever_else_names_it(clip: Path, tiny_archive: Path) -> None:
     options = ["--archive", tiny_archive, "--preset", "tiny", "--sampler", "none", "--device", "cpu"]
-    shown = run("ask", clip, "a red circle", "--no-fine", "--no-features", *options)
+    shown = run("ask", clip, "a red circle", "--no-fine", *options)
     assert shown.exit_code == 0
     assert "fallback" not in shown.stdout
+    assert run("index", clip, "--no-features", *options).exit_code == 0
 
 
 def test_a_copy_of_a_failed_file_is_told_by_its_own_name(tmp_path: Path) -> None:
@@ -264,6 +272,38 @@ def test_a_folder_of_videos_is_no_video_to_ask_about(clip: Path, tmp_path: Path)
     with pytest.raises(InputError, match=r"with 1 video, and a question is asked about one: name it \(.*a\.mp4\)"):
         run("ask", folder, "a?", "--archive", tmp_path / "archive", "--preset", "tiny")
     assert not (tmp_path / "archive").exists()
+
+
+def test_what_a_folder_of_videos_suggests_can_be_typed(clip: Path, tmp_path: Path) -> None:
+    folder, archive = tmp_path / "my videos", tmp_path / "the archive"
+    folder.mkdir()
+    (folder / "a b.mp4").write_bytes(clip.read_bytes())
+    with pytest.raises(InputError) as caught:
+        run("ask", folder, "a?", "--archive", archive, "--preset", "tiny")
+    told = str(caught.value)
+    named = told.partition("name it (")[2].partition("), or")[0]
+    assert shlex.split(named) == [str(folder / "a b.mp4")]
+    index, search = told.partition("search them all: ")[2].split(", then ")
+    assert shlex.split(index) == ["hybrid", "index", str(folder), "--archive", str(archive)]
+    assert shlex.split(search) == ["hybrid", "search", "QUESTION", "--archive", str(archive)]
+    for number in range(99):
+        (folder / f"{number}.mp4").touch()
+    with pytest.raises(InputError, match="is a folder with 100 videos"):
+        run("ask", folder, "a?", "--archive", archive)
+    (folder / "last.mp4").touch()
+    with pytest.raises(InputError, match="is a folder with more than 100 videos"):
+        run("ask", folder, "a?", "--archive", archive)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_left_to_whoever_opens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    # By way of the system's answer, because a test that runs as root may look into every folder.
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    check_one_video(str(tmp_path), archive="archive")
 
 
 def test_a_search_under_a_folder_without_videos_says_so(tiny_archive: Path) -> None:

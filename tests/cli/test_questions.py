@@ -22,13 +22,19 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def options(clip_folder: Path, gens_folder: Path, tmp_path: Path) -> list[str]:
-    prompt = tmp_path / "prompt.json"
-    prompt.write_text('{"max_new_tokens": 40}')  # an untrained model goes on to the limit
+def models(clip_folder: Path, gens_folder: Path, tmp_path: Path) -> list[str]:
+    """Options that may also be said where GenS is left out."""
     return [
         *("--archive", str(tmp_path / "archive"), "--encoder", f"local-dir:{clip_folder}"),
-        *("--sampler", str(gens_folder), "--prompt", str(prompt), "--device", "cpu"),
+        *("--sampler", str(gens_folder), "--device", "cpu"),
     ]
+
+
+@pytest.fixture
+def options(models: list[str], tmp_path: Path) -> list[str]:
+    prompt = tmp_path / "prompt.json"
+    prompt.write_text('{"max_new_tokens": 40}')  # an untrained model goes on to the limit
+    return [*models, "--prompt", str(prompt)]
 
 
 @pytest.fixture
@@ -55,24 +61,24 @@ def lines(text: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_questions_one_behind_the_other(clip: Path, options: list[str]) -> None:
-    done = run("ask", clip, "first?", "-q", "second?", "--question", "third?", "--no-fine", "--json", *options)
+def test_questions_one_behind_the_other(clip: Path, models: list[str]) -> None:
+    done = run("ask", clip, "first?", "-q", "second?", "--question", "third?", "--no-fine", "--json", *models)
     assert done.exit_code == 0
     assert [line["question"] for line in lines(done.stdout)] == ["first?", "second?", "third?"]
     assert all(Answer.from_dict({k: v for k, v in line.items() if k != "id"}).frames for line in lines(done.stdout))
-    people = run("ask", clip, "-q", "first?", "-q", "second?", "--no-fine", *options)
+    people = run("ask", clip, "-q", "first?", "-q", "second?", "--no-fine", *models)
     assert people.stdout.index("first?") < people.stdout.index("second?")
     assert "by clip" in people.stdout
-    one = run("ask", clip, "-q", "only?", "--no-fine", "--json", *options)
+    one = run("ask", clip, "-q", "only?", "--no-fine", "--json", *models)
     assert Answer.from_json(one.stdout).question == "only?"
 
 
 def test_a_file_of_questions_is_answered_and_gone_on_with(
-    clip: Path, options: list[str], tmp_path: Path, asked: list[str]
+    clip: Path, models: list[str], tmp_path: Path, asked: list[str]
 ) -> None:
     questions, out = tmp_path / "questions.jsonl", tmp_path / "sub" / "answers.jsonl"
     questions.write_text('{"question": "first?", "id": 7}\n\nsecond?\n"third?"\n')
-    arguments = ["ask", clip, "--questions", questions, "--out", out, "--no-fine", *options]
+    arguments = ["ask", clip, "--questions", questions, "--out", out, "--no-fine", *models]
     first = run(*arguments)
     assert first.exit_code == 0
     assert "3 of 3 questions answered now" in first.stdout
@@ -118,12 +124,12 @@ def test_answers_without_the_sampler_that_was_asked_for_are_asked_again(
     ],
 )
 def test_a_file_that_holds_something_else_is_left_alone(
-    clip: Path, options: list[str], tmp_path: Path, content: str
+    clip: Path, models: list[str], tmp_path: Path, content: str
 ) -> None:
     out = tmp_path / "notes.txt"
     out.write_text(content)
     with pytest.raises(InputError, match="another file"):
-        run("ask", clip, "first?", "--out", out, "--no-fine", *options)
+        run("ask", clip, "first?", "--out", out, "--no-fine", *models)
     assert out.read_text() == content
 
 
@@ -236,9 +242,11 @@ def test_spans_are_streamed_on_standard_error(clip: Path, options: list[str]) ->
     assert [span["start_seconds"] for span in updates[-1]["spans"]] == [span.start_seconds for span in answer.spans]  # type: ignore[attr-defined]
 
 
-def test_index_with_features_shows_them_and_they_can_be_dropped(clip: Path, options: list[str], tmp_path: Path) -> None:
+def test_index_with_features_shows_them_and_they_can_be_dropped(
+    clip: Path, models: list[str], options: list[str], tmp_path: Path
+) -> None:
     archive = ["--archive", str(tmp_path / "archive")]
-    plain = run("index", clip, "--no-features", *options)
+    plain = run("index", clip, "--no-features", *models)
     assert "stored for the sampler" not in plain.stdout
     tried = run("index", clip, "--dry-run", *options)
     assert "features of 7 frames are to be made for the sampler, 28.7 kB more on disk" in tried.stdout

@@ -7,6 +7,7 @@ import shutil
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -282,6 +283,7 @@ def test_options_that_are_not_legal_are_refused(
         ),
         ({"fine": False, "window_mode": "scattered"}, r"window_mode is 'scattered' \(--window\), which is for GenS"),
         ({"fine": False, "min_score": 4}, r"min_score is 4 \(--min-score\), which is for GenS"),
+        ({"fine": False, "features": False}, r"features is False \(--no-features\), which is for GenS"),
         ({"fine": False, "on_spans": print}, r"on_spans \(--stream\) is told by GenS"),
         ({"seed": 3}, "seed is 3, which is for selectors that draw"),
         ({"seed": 3, "select": "aks"}, "the selector 'aks' does not draw"),
@@ -294,6 +296,27 @@ def test_options_that_would_decide_nothing_are_refused_before_any_work(
     # Also where the value is the usual one: whoever says it expects something of it.
     with pytest.raises(InputError, match=message):
         open_engine().ask(tmp_path / "none.mp4", "a red circle", **options)  # type: ignore[arg-type]
+
+
+def test_what_is_none_was_not_said(open_engine: OpenEngine, demo_clip: Path) -> None:
+    nothing: Any = {
+        "window": None,
+        "window_mode": None,
+        "segments": None,
+        "min_score": None,
+        "look_for": None,
+        "frames": None,
+        "seed": None,
+    }
+    engine = open_engine(scorer=None)
+    (answer,) = engine.ask_many(demo_clip, ["a red circle"], fine=False, **nothing)
+    plain = engine.ask(demo_clip, "a red circle", fine=False)
+    assert answer.frames == plain.frames
+    assert engine.configuration(demo_clip, **nothing) == engine.configuration(demo_clip)
+    found = [engine.search("a red circle", ask=ask).videos for ask in (nothing, None)]
+    assert found[0] == found[1] != ()
+    with pytest.raises(InputError, match="strict = False, which is an option of the search"):
+        engine.search("a red circle", ask={**nothing, "strict": False})
 
 
 @pytest.mark.parametrize("question", ["", "   ", "\n"])

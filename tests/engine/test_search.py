@@ -311,3 +311,22 @@ def test_options_that_would_decide_nothing_are_refused(
 ) -> None:
     with Engine.open(tmp_path / "archive", preset="tiny") as engine, pytest.raises(InputError, match=message):
         engine.search("a red circle", **options)  # type: ignore[arg-type]
+
+
+def test_a_video_that_is_indexed_while_a_search_begins_is_to_be_asked_for_again(
+    clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hybrid.engine import searching
+
+    real = searching.find_indexed
+    with Engine(Archive.open(tmp_path / "archive"), Settings(device="cpu"), encoder=ColourEncoder()) as engine:
+        engine.index(clips[0])
+
+        def just_indexed(archive: Archive, video: str) -> object:
+            engine.index(clips[1])
+            return real(archive, video)
+
+        monkeypatch.setattr(searching, "find_indexed", just_indexed)
+        with pytest.raises(VideoNotIndexedError, match="did not hold what videos names when the search began"):
+            engine.search("a question", videos=[clips[1]])
+        assert [found.video for found in engine.search("a question", videos=[clips[1]]).videos] == [str(clips[1])]

@@ -12,7 +12,7 @@ from hybrid.gens.aria.fitness import check_transformers
 from hybrid.gens.aria.placement import Loading, Placement, memory_need, place_weights
 from hybrid.gens.aria.prompt import FRAME_BLOCK, TURN_END, SpellingTokenizer, marks_of, prompt_of_tokenizer
 from hybrid.gens.aria.router import leave_weights_unnormalised, mixture_layers
-from hybrid.gens.checkpoint import CheckpointFiles
+from hybrid.gens.checkpoint import CheckpointConfig, CheckpointFiles
 from hybrid.gens.prompt import PromptSpec
 from hybrid.gens.tokens import PromptTokens, TextTokenizer, VisionTokenIds
 from hybrid.runtime import dtype_name, ensure_torchvision, out_of_memory_as_error
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hybrid.gens.aria.scorer import AriaCheckpoint, AriaScorer
     from hybrid.gens.loop.options import LoopOptions
 
-__all__ = ["load_aria", "load_model"]
+__all__ = ["check_prompt", "load_aria", "load_model"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,16 +69,25 @@ def load_aria(
         )
     tokenizer = _load_tokenizer(files)
     spec = prompt or prompt_of_tokenizer(tokenizer)
-    if spec.mode != "image" or spec.frame_size != (FRAME_SIDE, FRAME_SIDE):
-        raise ModelLoadError(
-            f"the prompt for {files.name} has the mode {spec.mode} and frame_size {spec.frame_size}; "
-            f"Aria takes images of {FRAME_SIDE}x{FRAME_SIDE} pixels"
-        )
+    check_prompt(files, spec)
     need = _memory_need(files, dtype, loading)
     _LOG.info("%s needs %s", files.name, need)
     placement = place_weights(files.name, need, asked=asked, device=device, loading=loading)
     model = load_model(files, device=device, dtype=dtype, placement=placement, quantization=loading.quantization)
     return AriaScorer(_checkpoint(files, model, tokenizer, spec, dtype, loading), spec)
+
+
+def check_prompt(files: CheckpointConfig, spec: PromptSpec) -> None:
+    """Refuse a prompt whose frames are not those that Aria takes.
+
+    Raises:
+        ModelLoadError: it is not in image mode, or has another size of frames.
+    """
+    if spec.mode != "image" or spec.frame_size != (FRAME_SIDE, FRAME_SIDE):
+        raise ModelLoadError(
+            f"the prompt for {files.name} has the mode {spec.mode} and frame_size {spec.frame_size}; "
+            f"Aria takes images of {FRAME_SIDE}x{FRAME_SIDE} pixels"
+        )
 
 
 def _memory_need(files: CheckpointFiles, dtype: torch.dtype, loading: Loading) -> Any:

@@ -25,9 +25,15 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["LEAST_SIDE", "normalise", "prepare_frame", "scaled_size", "shrunk_size"]
+__all__ = ["LEAST_SIDE", "image_identity", "normalise", "prepare_frame", "scaled_size", "shrunk_size"]
 
 LEAST_SIDE = 336
+_RULE = "shrink 490, least side 336, black to 490, no mask"
+
+
+def image_identity() -> dict[str, str]:
+    """What decides the features of a frame besides the weights and their precision; Aria takes images only."""
+    return {"mode": "image", "rule": _RULE}
 
 
 def shrunk_size(width: int, height: int) -> tuple[int, int]:

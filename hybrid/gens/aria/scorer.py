@@ -17,7 +17,7 @@ import torch
 
 from hybrid.errors import InputError, OutOfMemoryError
 from hybrid.gens.aria.decode import Reader, greedy_tokens
-from hybrid.gens.aria.pixels import normalise, prepare_frame
+from hybrid.gens.aria.pixels import image_identity, normalise, prepare_frame
 from hybrid.gens.aria.vision import FRAMES_PER_PASS, encode_pixels
 from hybrid.gens.frame_features import FrameFeatures, content_key
 from hybrid.gens.pixels import check_frames
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["AriaCheckpoint", "AriaScorer"]
 
 _LOG = logging.getLogger(__name__)
-_RULE = "shrink 490, least side 336, black to 490, no mask"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +122,7 @@ class AriaScorer:
     def feature_identity(self) -> Mapping[str, str]:
         """Everything that decides :meth:`encode_frames`."""
         identity = self._checkpoint.identity
-        return {"weights": identity["weights"], "dtype": identity["dtype"], "mode": self._spec.mode, "rule": _RULE}
+        return {"weights": identity["weights"], "dtype": identity["dtype"], **image_identity()}
 
     @property
     def feature_width(self) -> int:

@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError, first_line
-from hybrid.gens.checkpoint import CheckpointFiles, find_checkpoint
+from hybrid.gens.checkpoint import CheckpointConfig, CheckpointFiles, find_checkpoint
 from hybrid.gens.loop.options import LoopOptions
 from hybrid.gens.pixels import read_patch_rule
 from hybrid.gens.prompt import GENS_QWEN, PromptSpec
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hybrid.gens.vllm.asking import Asking
     from hybrid.gens.writer import Writer
 
-__all__ = ["load_vllm"]
+__all__ = ["check_kind", "check_mode", "check_place", "load_vllm"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,26 +65,12 @@ def load_vllm(
     from hybrid.gens.qwen_frames import QwenFrames
     from hybrid.gens.two_parts import TwoPartScorer
     from hybrid.gens.vllm.asking import Asking
-    from hybrid.gens.vllm.in_process import require_vllm
 
-    if name.address is None:
-        require_vllm()
-        if device.index:
-            raise InputError(
-                f"device is {str(device)!r}; vLLM runs on the first GPU that this process sees: choose it with "
-                f"CUDA_VISIBLE_DEVICES={device.index} and --device cuda"
-            )
+    check_place(name, device)
     files = find_checkpoint(name.checkpoint)
-    if files.config["model_type"] != "qwen2_5_vl":
-        raise ModelLoadError(
-            f"{files.name} has the model_type {files.config['model_type']!r}; through vLLM only qwen2_5_vl is run, so "
-            f"use --sampler {files.name}"
-        )
+    check_kind(files)
     spec = prompt or prompt_beside(files) or GENS_QWEN
-    if spec.mode != "image":
-        raise InputError(
-            f"the prompt is in {spec.mode} mode; through vLLM only image mode is run: --sampler {files.name}"
-        )
+    check_mode(spec, files)
     rule = read_patch_rule(files.folder)
     check_frame_size(spec, rule, files)
     options = loop or LoopOptions()
@@ -106,6 +92,50 @@ def load_vllm(
     tower = _load_tower(files, config.vision_config, device=device, dtype=dtype)
     frames = QwenFrames(tower, rule=rule, spec=spec, identity=identity)
     return TwoPartScorer(str(name), identity, frames=frames, writer=writer, tokenizer=tokenizer, spec=spec)
+
+
+def check_place(name: VllmName, device: torch.device) -> None:
+    """Refuse a place where vLLM cannot run.
+
+    Raises:
+        MissingDependencyError: it is to run in this process, and is not installed.
+        InputError: it would run on another device.
+    """
+    from hybrid.gens.vllm.in_process import require_vllm
+
+    if name.address is not None:
+        return
+    require_vllm()
+    if device.index:
+        raise InputError(
+            f"device is {str(device)!r}; vLLM runs on the first GPU that this process sees: choose it with "
+            f"CUDA_VISIBLE_DEVICES={device.index} and --device cuda"
+        )
+
+
+def check_kind(files: CheckpointConfig) -> None:
+    """Refuse a checkpoint that is not run through vLLM.
+
+    Raises:
+        ModelLoadError: it is not of Qwen2.5-VL.
+    """
+    if files.config["model_type"] != "qwen2_5_vl":
+        raise ModelLoadError(
+            f"{files.name} has the model_type {files.config['model_type']!r}; through vLLM only qwen2_5_vl is run, so "
+            f"use --sampler {files.name}"
+        )
+
+
+def check_mode(spec: PromptSpec, files: CheckpointConfig) -> None:
+    """Refuse a prompt that is not run through vLLM.
+
+    Raises:
+        InputError: it is not in image mode.
+    """
+    if spec.mode != "image":
+        raise InputError(
+            f"the prompt is in {spec.mode} mode; through vLLM only image mode is run: --sampler {files.name}"
+        )
 
 
 def _settings(files: CheckpointFiles) -> tuple[Any, Any]:

@@ -1,0 +1,109 @@
+"""The digests of weights that were read before, so that gigabytes are not read again to see that nothing changed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import blake3
+
+from hybrid.errors import ArchiveError
+from hybrid.gens.checkpoint import CheckpointFiles
+from hybrid.places import absolute_path
+from indexes.atomic import write_atomically
+from indexes.locks import Locks
+from indexes.paths import Layout
+
+__all__ = ["KnownWeights"]
+
+_RECENT_SECONDS = 2.0
+_LOCK_SECONDS = 600.0
+"""How long a process waits for another one that reads the same weights: reading them itself would take as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownWeights:
+    """What an archive's cache remembers of weights, by the path, size, times and inode of each file.
+
+    The cache may be deleted at any time; a damaged entry counts as none; where it cannot be written,
+    nothing is remembered.
+
+    Attributes:
+        archive: folder of the archive.
+        look_only: nothing is written.
+    """
+
+    archive: Path
+    look_only: bool = False
+
+    def digest(self, files: CheckpointFiles) -> str:
+        """What :meth:`~hybrid.gens.checkpoint.CheckpointFiles.weights_digest` gives, which is called only if need be.
+
+        Of several processes that ask at once, one reads.
+        """
+        entry = Layout(self.archive).known_weights / f"{_hash(_places(files))}.json"
+        known = _recall(entry, _signature(files))
+        if known is not None:
+            return known
+        if self.look_only:
+            return files.weights_digest()
+        with self._alone(entry):
+            before = _signature(files)
+            known = _recall(entry, before)
+            return known if known is not None else _read(files, entry, before)
+
+    @contextmanager
+    def _alone(self, entry: Path) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(ArchiveError):  # an archive that cannot be written: each reads for itself
+                locks = Locks(Layout(self.archive).locks)
+                stack.enter_context(locks.take(f"weights-{entry.stem}", what="the cache", timeout=_LOCK_SECONDS))
+            yield
+
+
+def _read(files: CheckpointFiles, entry: Path, before: str) -> str:
+    started = time.time()
+    found = files.weights_digest()
+    # File systems count time in ticks: what was touched this lately may change again and keep its times.
+    if _signature(files) == before and not _changed_since(files, started - _RECENT_SECONDS):
+        document = {"signature": before, "weights": found}
+        with contextlib.suppress(OSError):
+            write_atomically(entry, json.dumps(document).encode())
+    return found
+
+
+def _recall(entry: Path, signature: str) -> str | None:
+    try:
+        document = json.loads(entry.read_bytes())
+        if document["signature"] == signature:
+            found = document["weights"]
+            if isinstance(found, str) and len(bytes.fromhex(found)) == 8:
+                return found
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _places(files: CheckpointFiles) -> str:
+    return "\n".join(absolute_path(path) for path in files.weights)
+
+
+def _signature(files: CheckpointFiles) -> str:
+    """Changes whenever the weights may have changed."""
+    states = [path.stat() for path in files.weights]
+    numbers = [(state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino) for state in states]
+    return _hash(f"{_places(files)}\n{numbers}")
+
+
+def _changed_since(files: CheckpointFiles, seconds: float) -> bool:
+    return any(max(state.st_mtime, state.st_ctime) >= seconds for state in (path.stat() for path in files.weights))
+
+
+def _hash(text: str) -> str:
+    return blake3.blake3(os.fsencode(text)).hexdigest(length=16)
