@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 
-from hybrid.errors import InputError
+from hybrid.errors import InputError, ModelError
 from hybrid.gens.frame_features import FrameFeatures
 from hybrid.gens.prompt import PromptMode, PromptSpec
 from hybrid.gens.reply import parse_reply
@@ -163,6 +163,10 @@ class TwoPartScorer:
 
         The seconds of encoding frames count once for each of the features, those of steps that
         several pairs took together are shared out among them, so that all add up to the whole.
+
+        Raises:
+            ModelError: the language model cannot be run.
+            InputError, OutOfMemoryError: see there.
         """
         check_pairs(features, questions, mode=self._spec.mode)
         first = {id(window): place for place, window in reversed(list(enumerate(features)))}
@@ -177,6 +181,11 @@ class TwoPartScorer:
 
         on_tokens = None if on_scores is None else self._reader(features, on_scores)
         self._writer.write(features, questions, on_tokens=on_tokens, on_finished=finish)
+        if len(said) < len(features):
+            raise ModelError(
+                f"{type(self._writer).__name__} gave no reply to {len(features) - len(said)} of {len(features)} "
+                "questions; its write must give each reply to on_finished (see hybrid.gens.writer.Writer)"
+            )
         return [said[place] for place in range(len(features))]
 
     def generate(self, features: FrameFeatures, question: str) -> Reply:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.errors import InputError, OutOfMemoryError
+from hybrid.errors import InputError, ModelError, OutOfMemoryError
 from hybrid.gens.frame_features import FrameFeatures
 from hybrid.gens.scorer import FeatureScorer, FrameScorer, OnScores, WindowScores
 from hybrid.values import ByteArray, IntArray, Window
@@ -175,6 +175,7 @@ def score_feature_windows(
         The limit that was found.
 
     Raises:
+        ModelError: the scorer gave no reply to some of the windows.
         OutOfMemoryError: even a single frame does not fit.
     """
     left = list(windows)
@@ -194,6 +195,12 @@ def score_feature_windows(
             limit = (largest + 1) // 2
             left = pieces.unfinished()
         else:
+            silent = pieces.unfinished()
+            if silent:
+                raise ModelError(
+                    f"{scorer.name} gave no reply to {len(silent)} of {len(left)} windows; its score_many must give "
+                    "what is said of each window to on_reply (see hybrid.gens.scorer.FeatureScorer)"
+                )
             left = []
     return limit
 
