@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -145,6 +147,26 @@ def test_weights_that_were_touched_are_read_again(
     entry.write_text('{"signature": 1')
     assert KnownWeights(tmp_path / "archive", look_only=True).digest(files) == files.weights_digest()
     assert entry.read_text() == '{"signature": 1'
+
+
+def test_of_several_that_look_at_once_one_reads(
+    gens_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hybrid.gens.known_weights._RECENT_SECONDS", -60.0)
+    read: list[str] = []
+    real = CheckpointFiles.weights_digest
+
+    def slowly(files: CheckpointFiles) -> str:
+        read.append(files.name)
+        time.sleep(0.3)
+        return real(files)
+
+    monkeypatch.setattr(CheckpointFiles, "weights_digest", slowly)
+    files = find_checkpoint(gens_folder)
+    with ThreadPoolExecutor(4) as pool:
+        digests = list(pool.map(lambda _: KnownWeights(tmp_path / "archive").digest(files), range(4)))
+    assert digests == [real(files)] * 4
+    assert len(read) == 1
 
 
 @pytest.mark.parametrize("lost", ["timeline-*.safetensors", "manifest.json"])
