@@ -15,11 +15,11 @@ from hybrid.errors import VideoOpenError
 from hybrid.places import absolute_path
 from hybrid.values import IMAGE_SUFFIXES
 from indexes.atomic import write_atomically
+from indexes.file_state import RECENT_SECONDS, file_state, touched_since
 
 __all__ = ["content_id", "identify", "remembered"]
 
 _CHUNK_BYTES = 4 * 2**20
-_RECENT_SECONDS = 2.0
 
 
 def identify(path: str | Path, *, cache: Path | None = None) -> str:
@@ -50,7 +50,7 @@ def identify(path: str | Path, *, cache: Path | None = None) -> str:
             return known
         started = time.time()
         found = content_id(place)
-        if _signature(place) == before and not _changed_since(place, started - _RECENT_SECONDS):
+        if _signature(place) == before and not touched_since(_files(place), started - RECENT_SECONDS):
             _remember(entry, place, before, found)
         return found
     except OSError as exc:
@@ -129,21 +129,13 @@ def _images(folder: Path) -> list[Path]:
 
 def _signature(place: Path) -> str:
     """Changes whenever the content may have changed."""
-    lines = []
-    for path in _images(place) if place.is_dir() else [place]:
-        status = path.stat()
-        numbers = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-        lines.append(f"{path.name if path != place else ''} {numbers}")
+    lines = [f"{path.name if path != place else ''} {file_state(path)}" for path in _files(place)]
     return blake3.blake3(os.fsencode("\n".join(lines))).hexdigest(length=16)
 
 
-def _changed_since(place: Path, seconds: float) -> bool:
-    """Whether the video was touched so lately that a further change could leave the same times.
-
-    File systems count time in ticks (a few milliseconds here, up to 2 s elsewhere).
-    """
-    paths = _images(place) if place.is_dir() else [place]
-    return any(max(status.st_mtime, status.st_ctime) >= seconds for status in (path.stat() for path in paths))
+def _files(place: Path) -> list[Path]:
+    """The files that a video's content is read from."""
+    return _images(place) if place.is_dir() else [place]
 
 
 def _recall(entry: Path, place: Path, signature: str) -> str | None:

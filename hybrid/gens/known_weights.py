@@ -17,12 +17,12 @@ from hybrid.errors import ArchiveError
 from hybrid.gens.checkpoint import CheckpointFiles
 from hybrid.places import absolute_path
 from indexes.atomic import write_atomically
+from indexes.file_state import RECENT_SECONDS, file_state, touched_since
 from indexes.locks import Locks
 from indexes.paths import Layout
 
 __all__ = ["KnownWeights"]
 
-_RECENT_SECONDS = 2.0
 _LOCK_SECONDS = 600.0
 """How long a process waits for another one that reads the same weights: reading them itself would take as long."""
 
@@ -70,8 +70,7 @@ class KnownWeights:
 def _read(files: CheckpointFiles, entry: Path, before: str) -> str:
     started = time.time()
     found = files.weights_digest()
-    # File systems count time in ticks: what was touched this lately may change again and keep its times.
-    if _signature(files) == before and not _changed_since(files, started - _RECENT_SECONDS):
+    if _signature(files) == before and not touched_since(files.weights, started - RECENT_SECONDS):
         document = {"signature": before, "weights": found}
         with contextlib.suppress(OSError):
             write_atomically(entry, json.dumps(document).encode())
@@ -96,13 +95,7 @@ def _places(files: CheckpointFiles) -> str:
 
 def _signature(files: CheckpointFiles) -> str:
     """Changes whenever the weights may have changed."""
-    states = [path.stat() for path in files.weights]
-    numbers = [(state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino) for state in states]
-    return _hash(f"{_places(files)}\n{numbers}")
-
-
-def _changed_since(files: CheckpointFiles, seconds: float) -> bool:
-    return any(max(state.st_mtime, state.st_ctime) >= seconds for state in (path.stat() for path in files.weights))
+    return _hash(f"{_places(files)}\n{list(map(file_state, files.weights))}")
 
 
 def _hash(text: str) -> str:
