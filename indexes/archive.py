@@ -319,8 +319,11 @@ class Archive(ArchiveReader):
         """Delete what processes that were killed while writing left behind.
 
         The first :meth:`lock` of an opened archive does this. It takes time by what there is to
-        sweep, not by the size of the archive. Videos that another process is writing are left alone.
+        sweep, not by the size of the archive, but for a look at the names in the cache of content
+        ids. Videos that another process is writing are left alone.
         """
+        # What another process begins there just now may go, too: then it remembers one thing less.
+        remove_temporaries(self._layout.known_paths)
         try:
             names = sorted(os.listdir(self._layout.pending))
         except FileNotFoundError:

@@ -259,3 +259,12 @@ def test_a_backend_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(archive.manifests()) == []
     with pytest.raises(MissingDependencyError, match="pip install lancedb"):
         archive.commit(ONE, **some_index(1))
+
+
+def test_what_a_kill_left_in_the_cache_goes_with_the_next_writer(archive: Archive) -> None:
+    cache = archive.folder / "cache" / "paths"
+    cache.mkdir(parents=True)
+    (cache / ".0badcafe.json.tmp-12345678").write_text('{"pa')
+    (cache / "0badcafe.json").write_text("{}")
+    archive.commit(video_id(1), **some_index(1))
+    assert [path.name for path in cache.iterdir()] == ["0badcafe.json"]
