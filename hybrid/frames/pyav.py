@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hybrid.errors import FrameDecodeError
 from hybrid.frames.decode import Shown, Tally, decode_job, frames_of
 from hybrid.frames.images import BatchBuilder, RgbConverter, Sample
 from hybrid.frames.parallel import run_ordered
@@ -132,6 +133,8 @@ class PyAVSource(FrameSource):
         rest = builder.take()
         if rest is not None:
             yield rest
+        if ordinals is None and not found and not missing:
+            raise FrameDecodeError(f"{self.info.path}: no frame is marked as a key frame; take --sampling exact")
         self._report = self._make_report(tally, checked_gaps(self.info.path, missing, found=found))
 
     def _samples(self, ordinals: list[int] | None, tally: Tally) -> Generator[Sample]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -24,6 +25,8 @@ from hybrid.values import IntArray
 from hybrid.words import counted
 
 __all__ = ["Movie", "scan"]
+
+BoolArray = npt.NDArray[np.bool_]
 
 NEAR_PACKETS = 48
 """Going on this many packets is cheaper than a seek."""
@@ -49,6 +52,7 @@ class Movie:
         stream: index of the chosen video stream.
         codec: its codec's name.
         packets: for :mod:`hybrid.frames.plan`.
+        flagged: bool [N], which packets the container calls key packets, true or not.
         times: int64 [N], when their frames are shown, as far as the packets tell. They differ from
             ``packets.pts`` where the clock starts over: what follows is put behind what came before.
         counted: the packets do not tell: the n-th frame that comes out has the n-th smallest time.
@@ -69,6 +73,7 @@ class Movie:
     stream: int
     codec: str
     packets: Packets
+    flagged: BoolArray
     times: IntArray
     counted: bool
     sizes: IntArray
@@ -107,12 +112,12 @@ def scan(path: str | Path) -> Movie:
 
 
 class _Table:
-    """Collects the packets of one pass, in columns: 43 bytes a packet."""
+    """Collects the packets of one pass, in columns: 44 bytes a packet."""
 
     def __init__(self, keys: KeyPackets) -> None:
         self.keys = keys
         self.pts, self.dts, self.durations, self.sizes, self.positions = (array("q") for _ in range(5))
-        self.shown, self.alone, self.entry = bytearray(), bytearray(), bytearray()
+        self.shown, self.flagged, self.alone, self.entry = (bytearray() for _ in range(4))
         self.new_headers = False
         self.read_error: str | None = None
 
@@ -131,6 +136,7 @@ class _Table:
             self.sizes.append(packet.size)
             self.positions.append(-1 if packet.pos is None else packet.pos)
             self.shown.append(not packet.is_discard)
+            self.flagged.append(packet.is_keyframe)
             self.alone.append(alone)
             self.entry.append(entry)
             del errors[:-1]  # Only the last one is told.
@@ -171,6 +177,7 @@ def _movie(
         stream=stream.index,
         codec=keys.codec,
         packets=packets,
+        flagged=np.frombuffer(table.flagged, np.bool_),
         times=timeline.times,
         counted=counted,
         sizes=np.frombuffer(table.sizes, np.int64),
@@ -342,7 +349,7 @@ def _why_cut(
 
     If only the container's length is known, it may be that of another stream (sound, subtitles, data).
     """
-    lacking = bytes_missing(path) if header.is_mov else 0
+    lacking = bytes_missing(path, header)
     short = stated is not None and end < stated - CUT_SECONDS
     if not lacking:
         if not short:
