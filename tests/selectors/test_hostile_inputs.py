@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 
 from hybrid.errors import InputError
+from hybrid.selectors.adard_key import adard_key
+from hybrid.selectors.aks import aks
 from hybrid.selectors.best_first import best_first
 from hybrid.selectors.bin_max import bin_max
+from hybrid.selectors.bolt import bolt
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.dig import dig_boundaries
-from hybrid.selectors.f2c import f2c_clips
+from hybrid.selectors.f2c import f2c_clips, f2c_peaks
 from hybrid.selectors.focus import focus
 from hybrid.selectors.maxinfo import maxinfo
+from hybrid.selectors.q_frame import q_frame
 from hybrid.selectors.ranking import first_equal_rows, mean
 from hybrid.selectors.registry import NAMES, find_selector, select
 from hybrid.selectors.tass import tass, tass_order
@@ -237,3 +241,48 @@ def test_scores_too_large_to_add_are_refused(name: str) -> None:
 def test_maxinfo_of_nothing_and_of_black_pictures() -> None:
     assert maxinfo(np.zeros((20, 8)), 4).tolist() == [0]
     assert maxinfo(np.zeros((20, 8)), 4, faithful=True).tolist() == []
+
+
+# Details that no other test would miss.
+
+
+def test_aks_gives_each_part_a_frame_where_the_budget_allows_one() -> None:
+    scores = np.tile([0.0, 0.5], 80) + np.arange(160) % 2 * np.linspace(0.0, 0.4, 160)  # the best ones lie at the end
+    chosen = aks(scores, 16, threshold=2.0)
+    assert (np.diff(chosen // 10) == 1).all()  # one of each sixteenth
+
+
+def test_aks_heeds_the_least_deviation() -> None:
+    scores = np.r_[np.full(4, 1.0), np.zeros(60)]
+    assert aks(scores, 4, threshold=0.5, depth=2).tolist() == [0, 1, 2, 3]
+    assert aks(scores, 4, threshold=0.5, depth=2, least_std=0.5).tolist() == [0, 16, 32, 48]
+
+
+def test_bolt_takes_the_first_row_that_reaches_a_place() -> None:
+    assert bolt(np.ones(8), 4).tolist() == [1, 3, 4, 5]  # c = 1/8, 2/8 ...; u = 1/4, 5/12, 7/12, 3/4
+
+
+def test_f2c_takes_valleys_of_equal_scores_and_joins_clips_that_share_a_row() -> None:
+    scores, vectors = np.array([3.0, 1.0, 1.0, 2.0]), np.eye(4)
+    assert f2c_peaks(scores).tolist() == [0, 1, 3]
+    clips = f2c_clips(scores, vectors, 3, anchors=3, side=1.0)
+    assert [(clip.first, clip.last) for clip in clips] == [(0, 0), (1, 1), (3, 3)]
+
+
+def test_focus_keeps_no_distance_where_there_is_no_room_for_one() -> None:
+    times, scores = np.arange(300) / 30, np.random.default_rng(0).random(300)
+    for frames, same in ((50, True), (25, False)):  # 0.2 s a frame, and 0.4 s
+        rows = [focus(times, scores.__getitem__, frames, gap_seconds=gap).tolist() for gap in (None, 0.0)]
+        assert (rows[0] == rows[1]) == same
+
+
+def test_adard_key_leaves_out_relevance_below_0_4_only() -> None:
+    vectors = np.repeat(np.eye(1, 4), 5, axis=0)
+    for best, row in ((0.4, 3), (0.39, 0)):
+        scores = np.array([0.1, 0.2, 0.1, best, 0.1])
+        assert adard_key(scores, vectors, 1, faithful=True).tolist() == [row]
+
+
+def test_a_cold_q_frame_takes_the_best() -> None:
+    scores = np.random.default_rng(0).permutation(50) / 50
+    assert q_frame(scores, 6, temperature=1e-4).tolist() == np.sort(np.argsort(-scores)[:6]).tolist()
