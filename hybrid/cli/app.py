@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -19,6 +20,7 @@ from hybrid.cli.index import index
 from hybrid.cli.list import list_videos
 from hybrid.cli.search import search
 from hybrid.cli.selectors import list_selectors
+from hybrid.cli.text import echo, printable
 from hybrid.cli.transfer import convert, export_video, import_videos
 from hybrid.errors import HybridError, InputError
 from hybrid.runtime import settle_process
@@ -40,7 +42,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"hybrid {__version__}")
+        echo(f"hybrid {__version__}")
         raise typer.Exit
 
 
@@ -75,14 +77,29 @@ def main() -> None:
     """Run the command line. ``HYBRID_DEBUG=1`` shows the traceback of an error."""
     settle_process()
     try:
-        app()
-    except HybridError as exc:
-        if os.environ.get("HYBRID_DEBUG") == "1":
-            raise
-        typer.echo(f"hybrid: {exc}", err=True)
-        sys.exit(EXIT_USAGE if isinstance(exc, InputError) else EXIT_FAILED)
-    except OSError as exc:
-        if os.environ.get("HYBRID_DEBUG") == "1":
-            raise
-        typer.echo(f"hybrid: {exc}", err=True)
+        sys.exit(app(standalone_mode=False))
+    except typer.Abort:
+        echo("Aborted!", err=True)
         sys.exit(EXIT_FAILED)
+    except Exception as exc:
+        shown = hasattr(exc, "format_message") or isinstance(exc, HybridError | OSError)
+        if not shown or os.environ.get("HYBRID_DEBUG") == "1":
+            raise
+        sys.exit(_show_error(exc))
+
+
+def _show_error(exc: Exception) -> int:
+    """Print an error on standard error; the exit code that belongs to it."""
+    if not hasattr(exc, "format_message"):
+        echo(f"hybrid: {exc}", err=True)
+        return EXIT_USAGE if isinstance(exc, InputError) else EXIT_FAILED
+    # An error in the arguments. Its class is click's, or that of typer's own copy of it. It has several lines: those
+    # within an argument must not be taken for its own.
+    written = io.StringIO()
+    exc.show(file=written)  # type: ignore[attr-defined]
+    text = written.getvalue()
+    for argument in sys.argv[1:]:
+        for part in (argument, argument.partition("=")[2]):
+            text = text if part.isprintable() else text.replace(part, printable(part))
+    echo(*text.rstrip("\n").expandtabs().split("\n"), err=True)
+    return EXIT_USAGE

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, Backend, JsonOption, NewArchiveOption
+from hybrid.cli.text import echo
 from hybrid.errors import HybridError, InputError
 from hybrid.words import counted
 
@@ -33,7 +34,7 @@ def export_video(
     if as_json:
         print_json_line(event="exported", video=manifest.source.path, video_id=manifest.video_id, bytes=count)
     else:
-        typer.echo(f"exported {manifest.source.path}: {counted(manifest.frames, 'frame')}, {size(count)} in {file}")
+        echo(f"exported {manifest.source.path}: {counted(manifest.frames, 'frame')}, {size(count)} in {file}")
 
 
 def import_videos(
@@ -71,7 +72,7 @@ def import_videos(
             if as_json:
                 print_json_line(event=outcome, file=str(file), video_id=manifest.video_id, frames=manifest.frames)
             else:
-                typer.echo(f"{outcome} {manifest.source.path}: {counted(manifest.frames, 'frame')}")
+                echo(f"{outcome} {manifest.source.path}: {counted(manifest.frames, 'frame')}")
     if failed:
         raise typer.Exit(1)
 
@@ -82,7 +83,7 @@ def _tell_failed(file: Path, exc: HybridError, *, as_json: bool) -> None:
     if as_json:
         print_json_line(event="failed", file=str(file), error=str(exc))
     else:
-        typer.echo(f"failed   {exc}", err=True)
+        echo(f"failed   {exc}", err=True)
 
 
 def convert(
@@ -118,12 +119,10 @@ def convert(
                     print_json_line(event="copied" if fresh else "unchanged", video_id=manifest.video_id)
             result.store.compact()
     for line in failed:
-        typer.echo(f"failed   {line}", err=True)
+        echo(f"failed   {line}", err=True)
     if as_json:
         print_json_line(event="summary", archive=target, copied=copied, unchanged=there, failed=len(failed))
     else:
-        typer.echo(
-            f"{counted(copied, 'index', 'indexes')} copied to {target}, {there} there already, {len(failed)} failed"
-        )
+        echo(f"{counted(copied, 'index', 'indexes')} copied to {target}, {there} there already, {len(failed)} failed")
     if failed:
         raise typer.Exit(1)
