@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["compact", "remove", "stats", "verify"]
 
+_FAILED_AND_GONE = "it could not be indexed, and is not there any more"
+
 
 def stats(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = False) -> None:
     """Say what an archive holds and what it takes on disk."""
@@ -149,7 +151,7 @@ def remove(
     from indexes.failures import failures, forget_failure
     from indexes.lookup import find_id
     from indexes.place import is_remote
-    from indexes.whereabouts import check_folders
+    from indexes.whereabouts import check_folders, is_there
 
     if not videos and not gone:
         raise InputError("say which videos to remove, or --gone for those that are not where they were")
@@ -165,7 +167,7 @@ def remove(
         )
     failed = 0
     with Archive.open(archive, create=False) as opened:
-        recorded = {absolute_path(failure.path): failure for failure in failures(opened.folder)}
+        recorded = {record.path: record for record in failures(opened.folder)}
         chosen: dict[str, tuple[str, str | None]] = {}
         records: list[Failure] = []
         for video in videos or ():
@@ -178,15 +180,20 @@ def remove(
                     failed += 1
                     echo(f"failed   {exc}", err=True)
         lost = gone_videos(opened, list(opened.manifests())) if gone else []
+        unread = [record for record in recorded.values() if gone and not is_there(record.path)]
         chosen.update({manifest.video_id: (manifest.source.path, reason) for manifest, reason in lost})
         if dry_run:
             for video_id, (name, reason) in chosen.items():
                 _tell_removed("would_remove", name, video_id, reason, as_json=as_json)
+            for record in unread:
+                _tell_removed("would_remove", record.path, record.video_id, _FAILED_AND_GONE, as_json=as_json)
         if not even_if_folders_are_missing:
-            check_folders([manifest for manifest, _ in lost])
+            check_folders([*(manifest.source.places for manifest, _ in lost), *([record.path] for record in unread)])
         if not dry_run:
-            for record in records:
+            for record in (*records, *unread):
                 forget_failure(opened.folder, record.video_id, record.path, drop=opened.drop_file)
+            for record in unread:
+                _tell_removed("removed", record.path, record.video_id, _FAILED_AND_GONE, as_json=as_json)
             for video_id, (name, reason) in chosen.items():
                 try:
                     opened.remove(video_id)
@@ -196,13 +203,13 @@ def remove(
                     continue
                 forget_failure(opened.folder, video_id, absolute_path(Path(name).expanduser()), drop=opened.drop_file)
                 _tell_removed("removed", name, video_id, reason, as_json=as_json)
-        if gone and not lost and not as_json:
+        if gone and not lost and not unread and not as_json:
             echo("no video is gone")
     if failed:
         raise typer.Exit(1)
 
 
-def _tell_removed(event: str, name: str, video_id: str, reason: str | None, *, as_json: bool) -> None:
+def _tell_removed(event: str, name: str, video_id: str | None, reason: str | None, *, as_json: bool) -> None:
     from hybrid.cli.progress import print_json_line
 
     if as_json:
