@@ -25,6 +25,7 @@ from hybrid.errors import HybridError, InputError
 from hybrid.exports.aks_frames import save_aks_frames
 from hybrid.exports.gens_rag import save_rag_file
 from hybrid.exports.lmms_eval import Images, save_selection
+from hybrid.exports.output_file import RAG, check_output
 from hybrid.values import Answer
 
 __all__ = ["answers_of", "export_aks", "main", "prompts_of"]
@@ -137,6 +138,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     if given.to == "aks" and given.data is None:
         raise InputError("AKS's files hold the benchmark's annotations: name its file with --data")
+    if given.to == "rag":
+        check_output(given.out, RAG, name="--out")
     if given.to == "lmms-eval" and given.archive is None:
         raise InputError("lmms-eval is given pictures: name the folder of the indexes (--archive) to decode them")
     answers = answers_of(given.run, given.method, allow_degraded=given.allow_degraded)

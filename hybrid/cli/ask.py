@@ -132,6 +132,7 @@ def ask(
     from hybrid.cli.progress import BarProgress, print_json
     from hybrid.engine.asking import check_questions
     from hybrid.engine.work import only_said, read_options
+    from hybrid.exports.output_file import ANSWERS, SHEET, check_output
     from hybrid.progress import NullProgress
     from hybrid.scorers.registry import read_scores
     from indexes.place import is_remote
@@ -143,6 +144,10 @@ def ask(
         raise InputError(
             f"{given} is for a single question; leave it out, or ask one question alone, without --questions and --out"
         )
+    if sheet is not None:
+        check_output(sheet, SHEET, name="--sheet", archive=archive, video=video)
+    if out is not None:
+        check_output(out, ANSWERS, name="--out", archive=archive, video=video)
     mode, size = read_window(window, window_frames)
     options = only_said(
         frames=frames,

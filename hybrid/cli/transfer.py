@@ -17,17 +17,19 @@ __all__ = ["convert", "export_video", "import_videos"]
 
 def export_video(
     video: Annotated[str, typer.Argument(help="A path, or a content id.")],
-    file: Annotated[Path, typer.Argument(help="File to write; what is there is replaced.")],
+    file: Annotated[Path, typer.Argument(help="ZIP file to write; an exported index that is there is replaced.")],
     archive: ArchiveOption = DEFAULT_ARCHIVE,
     as_json: JsonOption = False,
 ) -> None:
     """Write the index of one video into a file that any archive can import, whatever its backend."""
     from hybrid.cli.progress import print_json_line
     from hybrid.cli.text import size
+    from hybrid.exports.output_file import EXPORT, check_output
     from indexes.archive import Archive
     from indexes.lookup import find_indexed
     from indexes.transfer import export_index
 
+    check_output(file, EXPORT, name="the file to write", archive=archive, video=video)
     with Archive.open(archive, create=False) as opened:
         manifest = find_indexed(opened, video)
         count = export_index(opened, manifest, file)
