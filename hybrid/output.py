@@ -32,7 +32,7 @@ def guard_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         # Where the terminal's encoding lacks a character, an escape of it is better than an error.
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
-    logging.lastResort = _LogHandler(logging.WARNING)
+    logging.setLogRecordFactory(_Record)
     warnings.showwarning = _show_warning
     sys.excepthook = _show_exception
 
@@ -41,9 +41,16 @@ def _is_harmless(letter: str) -> bool:
     return letter.isprintable() or unicodedata.category(letter) == "Zs"
 
 
-class _LogHandler(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        print(printable(record.getMessage()), file=sys.stderr, flush=True)
+class _Record(logging.LogRecord):
+    """A record that any handler of any library may write."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.exc_info and self.exc_info[0] is not None:
+            self.exc_text = "\n".join(_traceback(*self.exc_info))
+
+    def getMessage(self) -> str:
+        return printable(super().getMessage())
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
@@ -51,5 +58,13 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
 
 
 def _show_exception(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
-    for line in "".join(traceback.format_exception(kind, value, trace)).splitlines():
-        print(printable(line), file=sys.stderr, flush=True)
+    print(*_traceback(kind, value, trace), sep="\n", file=sys.stderr, flush=True)
+
+
+def _traceback(kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> list[str]:
+    lines: list[str] = []
+    for part in traceback.format_exception(kind, value, trace):
+        # A frame has two lines, and what stands between two tracebacks some empty ones; a message is a line.
+        own = part.startswith(("  File ", "\n"))
+        lines += part.rstrip("\n").split("\n") if own else [part.rstrip("\n")]
+    return list(map(printable, lines))

@@ -77,7 +77,8 @@ def main() -> None:
     """Run the command line. ``HYBRID_DEBUG=1`` shows the traceback of an error."""
     settle_process()
     try:
-        sys.exit(app(standalone_mode=False))
+        # Not app(): that would have typer's own hook print tracebacks.
+        sys.exit(typer.main.get_command(app)(standalone_mode=False))
     except typer.Abort:
         echo("Aborted!", err=True)
         sys.exit(EXIT_FAILED)
