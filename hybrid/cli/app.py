@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -83,24 +83,21 @@ def main() -> None:
         echo("Aborted!", err=True)
         sys.exit(EXIT_FAILED)
     except Exception as exc:
-        shown = hasattr(exc, "format_message") or isinstance(exc, HybridError | OSError)
-        if not shown or os.environ.get("HYBRID_DEBUG") == "1":
+        if hasattr(exc, "format_message"):  # its class is click's, or that of typer's own copy of it
+            _show_usage_error(exc)
+            sys.exit(EXIT_USAGE)
+        if not isinstance(exc, HybridError | OSError) or os.environ.get("HYBRID_DEBUG") == "1":
             raise
-        sys.exit(_show_error(exc))
-
-
-def _show_error(exc: Exception) -> int:
-    """Print an error on standard error; the exit code that belongs to it."""
-    if not hasattr(exc, "format_message"):
         echo(f"hybrid: {exc}", err=True)
-        return EXIT_USAGE if isinstance(exc, InputError) else EXIT_FAILED
-    # An error in the arguments. Its class is click's, or that of typer's own copy of it. It has several lines: those
-    # within an argument must not be taken for its own.
+        sys.exit(EXIT_USAGE if isinstance(exc, InputError) else EXIT_FAILED)
+
+
+def _show_usage_error(exc: Any) -> None:
+    """Print an error in the arguments. It has several lines; those within an argument must not pass for its own."""
     written = io.StringIO()
-    exc.show(file=written)  # type: ignore[attr-defined]
+    exc.show(file=written)
     text = written.getvalue()
     for argument in sys.argv[1:]:
         for part in (argument, argument.partition("=")[2]):
             text = text if part.isprintable() else text.replace(part, printable(part))
     echo(*text.rstrip("\n").expandtabs().split("\n"), err=True)
-    return EXIT_USAGE
