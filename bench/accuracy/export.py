@@ -1,7 +1,7 @@
 """What a run selected, for those who evaluate elsewhere: no question is asked again.
 
     python -m bench.accuracy.export RUN --method hybrid --to lmms-eval --out FOLDER [--clips]
-    python -m bench.accuracy.export RUN --method hybrid --to rag --out FILE.json --data lvb_val.json [--consumer qwen2_vl]
+    python -m bench.accuracy.export RUN --method hybrid --to rag --out FILE.json --data FILE [--consumer qwen2_vl]
     python -m bench.accuracy.export RUN --method hybrid --to aks --out FOLDER --frames 64 --data lvb_val.json [--repeat]
 
 ``RUN`` is the folder of ``python -m bench.accuracy``. See :mod:`hybrid.exports` for the forms and their traps.
