@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import av
 import av.error
@@ -14,6 +14,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from hybrid.errors import NoVideoStreamError, VideoOpenError
+from hybrid.frames.formats import FORMATS, kind_of_head
 from hybrid.places import absolute_path
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"
@@ -22,6 +23,8 @@ __all__ = ["VideoPacket", "open_container", "open_stream", "packets_of"]
 
 MAX_DEMUX_ERRORS = 16
 """So many read errors in a row end the file; some demuxers would go on for ever."""
+_FORMATS = ",".join(sorted(FORMATS))
+_HEAD_BYTES = 4096
 
 
 def open_stream(path: str | Path, *, index: int | None = None) -> tuple[InputContainer, VideoStream]:
@@ -48,24 +51,64 @@ def open_stream(path: str | Path, *, index: int | None = None) -> tuple[InputCon
     return container, stream
 
 
-def open_container(path: str | Path) -> InputContainer:
-    """Open a regular file; the seam where FFmpeg's errors of opening become ours.
+def open_container(source: str | Path | BinaryIO) -> InputContainer:
+    """Open one file for reading, and only that: the seam where FFmpeg's errors of opening become ours.
+
+    FFmpeg may use only the demuxers of :data:`hybrid.frames.formats.FORMATS`, and no protocol but files. All that
+    reads a container opens it here.
+
+    Args:
+        source: the path of a regular file; or a binary file that is open for reading and can seek.
 
     Raises:
-        VideoOpenError: no such file, no permission, or not a video.
+        VideoOpenError: no such file, no permission, not a video, or a playlist.
     """
+    if not isinstance(source, str | Path):
+        return _open(source, "none", name=str(getattr(source, "name", None) or "the data"))
     try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):
-            raise VideoOpenError(f"{path} is not a regular file; give a video file or a folder of images")
-        # In full, because FFmpeg takes what comes before a colon in a name for a protocol.
-        return av.open(absolute_path(path), metadata_errors="replace")
-    except FileNotFoundError as exc:
-        raise VideoOpenError(f"{path} does not exist") from exc
-    except PermissionError as exc:
-        raise VideoOpenError(f"{path} cannot be read: permission denied") from exc
-    except (av.error.FFmpegError, OSError, ValueError, UnicodeError) as exc:
-        reason = getattr(exc, "strerror", None) or exc
-        raise VideoOpenError(f"{path} is not a video that FFmpeg can open: {reason}") from exc
+        if not stat.S_ISREG(Path(source).stat().st_mode):
+            raise VideoOpenError(f"{source} is not a regular file; give a video file or a folder of images")
+    except (OSError, ValueError) as exc:
+        raise _not_opened(exc, str(source)) from exc
+    # In full, because FFmpeg takes what comes before a colon in a name for a protocol.
+    return _open(absolute_path(source), "file", name=str(source))
+
+
+def _open(source: str | BinaryIO, protocols: str, *, name: str) -> InputContainer:
+    options = {"format_whitelist": _FORMATS, "protocol_whitelist": protocols}
+    try:
+        return av.open(source, "r", options=options, metadata_errors="replace")
+    except (av.error.FFmpegError, OSError, ValueError) as exc:
+        kind = kind_of_head(_head(source), name)
+        if kind is None:
+            raise _not_opened(exc, name) from exc
+        command = f": {kind.command}" if kind.command else ""
+        raise VideoOpenError(
+            f"{name} is {kind.name}, not a video; it is not read, because what it refers to can change unnoticed. "
+            f"Make one video file of it, and give that{command}"
+        ) from exc
+
+
+def _not_opened(exc: Exception, name: str) -> VideoOpenError:
+    if isinstance(exc, FileNotFoundError):
+        return VideoOpenError(f"{name} does not exist")
+    if isinstance(exc, PermissionError):
+        return VideoOpenError(f"{name} cannot be read: permission denied")
+    reason = getattr(exc, "strerror", None) or exc
+    if isinstance(exc, av.error.ArgumentError):
+        reason = "it is of a kind that is not read (a text, a script, a numbered sequence of files), or damaged"
+    return VideoOpenError(f"{name} is not a video that FFmpeg can open: {reason}")
+
+
+def _head(source: str | BinaryIO) -> bytes:
+    try:
+        if isinstance(source, str):
+            with open(source, "rb") as file:
+                return file.read(_HEAD_BYTES)
+        source.seek(0)
+        return source.read(_HEAD_BYTES)
+    except (OSError, ValueError):
+        return b""
 
 
 def _best_stream(container: InputContainer, path: str | Path) -> VideoStream:
