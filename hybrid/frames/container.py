@@ -19,10 +19,12 @@ from hybrid.places import absolute_path
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"
 
-__all__ = ["VideoPacket", "open_container", "open_stream", "packets_of"]
+__all__ = ["VideoPacket", "open_container", "open_stream", "packets_of", "real_videos"]
 
 MAX_DEMUX_ERRORS = 16
 """So many read errors in a row end the file; some demuxers would go on for ever."""
+OGG_HEADERS = (b"\x80theora", b"\x81theora", b"\x82theora", b"OVP80\x01", b"OVP80\x02")
+"""How packets begin that are headers. Where Ogg files are put together, FFmpeg passes them on as pictures."""
 _FORMATS = ",".join(sorted(FORMATS))
 _HEAD_BYTES = 4096
 
@@ -111,14 +113,31 @@ def _head(source: str | BinaryIO) -> bytes:
         return b""
 
 
+def real_videos(container: InputContainer) -> list[VideoStream]:
+    """The video streams that are no cover pictures and no thumbnails of another stream."""
+    pictures = Disposition.attached_pic | Disposition.timed_thumbnails
+    return [s for s in container.streams.video if not s.disposition & pictures]
+
+
 def _best_stream(container: InputContainer, path: str | Path) -> VideoStream:
-    real = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    real = real_videos(container)
     if not real:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
         art = " (the video is a cover picture)" if container.streams.video else ""
         raise NoVideoStreamError(f"{path} holds no video stream; its streams: {kinds}{art}")
     best = container.streams.best("video")
-    return best if best in real else max(real, key=lambda s: s.width * s.height)
+    chosen = best if best in real else max(real, key=lambda s: s.width * s.height)
+    assert isinstance(chosen, VideoStream)
+    if not _is_grey(chosen):
+        return chosen
+    # FFmpeg does not tell the alpha plane of an AVIF or HEIF sequence from the pictures that it belongs to.
+    size = (chosen.width, chosen.height, chosen.frames)
+    return next((s for s in real if (s.width, s.height, s.frames) == size and not _is_grey(s)), chosen)
+
+
+def _is_grey(stream: VideoStream) -> bool:
+    context = stream.codec_context
+    return context is not None and (context.pix_fmt or "").startswith("gray")
 
 
 def _stream_again(container: InputContainer, index: int, path: str | Path) -> VideoStream:
@@ -132,12 +151,15 @@ def _stream_again(container: InputContainer, index: int, path: str | Path) -> Vi
 def packets_of(container: InputContainer, stream: VideoStream, errors: list[str]) -> Iterator[VideoPacket]:
     """The packets of a stream from where the container stands; read errors are noted and passed over."""
     in_a_row = 0
+    headers = OGG_HEADERS if container.format.name == "ogg" else ()
     while in_a_row < MAX_DEMUX_ERRORS:
         try:
             for packet in container.demux(stream):
                 if packet.size == 0 and packet.dts is None and packet.pts is None:
                     continue
                 in_a_row = 0
+                if headers and bytes(memoryview(packet)[:7]).startswith(headers):
+                    continue
                 yield packet
             return
         except IndexError:

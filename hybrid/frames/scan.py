@@ -20,6 +20,7 @@ from hybrid.frames.bitstream import NONREF_SAFE, KeyPackets
 from hybrid.frames.container import VideoPacket, open_container, open_stream, packets_of
 from hybrid.frames.plan import NO_PTS, Clock, Packets, why_unsafe
 from hybrid.frames.timestamps import OUTLIER_SECONDS, Jumps, clock_jumps, outliers, put_behind, usual_step
+from hybrid.frames.unread import find_unread
 from hybrid.values import IntArray
 from hybrid.words import counted
 
@@ -154,6 +155,16 @@ def _movie(
     cut = _is_cut(path, stream, end, timeline.stated)
     if cut:
         notes.append(f"cut: the container states {timeline.stated:.2f} s, its video packets end at {end:.2f} s")
+    stamps = pts[shown & (pts != NO_PTS)]
+    unread = find_unread(
+        path,
+        container,
+        stream,
+        positions=np.frombuffer(table.positions, np.int64),
+        sizes=np.frombuffer(table.sizes, np.int64),
+        span=(int(stamps.min()), int(stamps.max())) if len(stamps) else (0, 0),
+    )
+    notes += unread.notes
     return Movie(
         path=path,
         stream=stream.index,
@@ -169,7 +180,7 @@ def _movie(
         skippable=codec in NONREF_SAFE and keys.whole_pictures and keys.single_layer,
         stop_early=keys.whole_pictures,
         near=NEAR_PACKETS_MPEG if container.format.name.startswith("mpeg") else NEAR_PACKETS,
-        cut=cut or table.read_error is not None or bool(timeline.wild.any()),
+        cut=cut or table.read_error is not None or bool(timeline.wild.any()) or unread.partial,
         note="; ".join(notes) or None,
     )
 
