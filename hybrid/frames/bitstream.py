@@ -1,18 +1,25 @@
-"""What the first bytes of a key packet say: can decoding start here, and exactly so?
+"""What the bytes of a packet say: can decoding start here, and exactly so?
 
-A container's key flag is not enough. It is set on pictures after which other pictures still refer
-to what came before, and on the start of a gradual refresh. Each codec's own syntax tells:
+A container's key flag is not enough. It is set on pictures after which other pictures still refer to what came
+before, on the start of a gradual refresh, and on pictures that repeat the one before. Each codec's own syntax tells:
 
-* H.264 (ITU-T H.264): an IDR picture empties the reference memory. A recovery point SEI message
-  with ``recovery_frame_cnt`` 0 and ``exact_match_flag`` 1 promises that all pictures shown from
-  there on are exact (open groups of pictures).
-* HEVC (ITU-T H.265): no picture shown after an IRAP picture (IDR, CRA, BLA) refers to one before it.
-* MPEG-1/2: an I picture with a sequence header before it; MPEG-4 part 2: an I-VOP. Later pictures
-  refer to it or to each other, except B pictures that are shown before it.
-* VP8, VP9, AV1: a key frame replaces every reference.
-* Codecs without prediction between pictures: everywhere.
+* H.264 (ITU-T H.264): an IDR picture empties the reference memory. A recovery point SEI message with
+  ``recovery_frame_cnt`` 0 and ``exact_match_flag`` 1 promises that all pictures shown from there on are exact
+  (open groups of pictures).
+* HEVC (ITU-T H.265): no picture shown after an IRAP picture (IDR, CRA, BLA) refers to one before it. Those that
+  are shown before it and decoded after it (RASL, RADL) belong to the stretch before.
+* MPEG-1/2 (ISO/IEC 11172-2, 13818-2): an I picture with a sequence header before it. B pictures of an open group
+  that follow it are shown before it and belong to the stretch before.
+* MPEG-4 part 2 (ISO/IEC 14496-2): an I-VOP; later pictures refer to it or to each other, except B-VOPs that are
+  shown before it. A VOP that is not coded repeats the picture before, whatever its type. Where two VOPs share a packet
+  (packed B-frames, in AVI), packets do not tell which picture is shown when: :attr:`KeyPackets.packed`.
+* VP8, VP9, AV1: a shown key frame replaces every reference. An intra-only frame of VP9 or AV1 does not.
+* Codecs without prediction between pictures (:data:`INTRA_ONLY`): everywhere.
 
-For other codecs, decoding starts at the start of the file. This module knows bytes, not files.
+These rules are proven bit for bit against full decodes (``tests/contracts/test_frame_kinds.py``). Every other codec
+(:attr:`KeyPackets.proven` is false) is decoded from the start of the file, with nothing left out, for key frames as
+well: Theora, VC-1, WMV, H.263, FLV1, RealVideo, Indeo, SVQ, VP3 to VP7, AVS, VVC, FFV1 (whose contexts run on) ...
+This module knows bytes, not files.
 """
 
 from __future__ import annotations
@@ -25,6 +32,9 @@ __all__ = ["INTRA_ONLY", "NONREF_SAFE", "KeyPackets", "Verdict"]
 INTRA_ONLY = frozenset({"mjpeg", "png", "bmp", "jpeg2000", "prores", "dnxhd", "rawvideo", "huffyuv", "utvideo"})
 """Codecs in which every picture stands alone."""
 
+LEAST_INTRA_VOP_BYTES = 16
+"""No I-VOP is smaller; what is, repeats the picture before it (``vop_coded`` 0)."""
+
 NONREF_SAFE = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
 """Codecs whose pictures say whether others may refer to them, and whose decoder skips by that.
 
@@ -35,7 +45,9 @@ frame that nothing refers to still carries probabilities on to the next."""
 H264_PROFILES_WITH_CHROMA = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
 """Profiles whose sequence parameter sets state the chroma format."""
 
-_SEQUENCE_CODECS = {"mpeg1video", "mpeg2video"}
+_SEQUENCE_CODECS = frozenset({"mpeg1video", "mpeg2video"})
+_OTHER_RULES = _SEQUENCE_CODECS | {"h264", "hevc"}
+_VOP_START = b"\0\0\1\xb6"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +67,22 @@ class Verdict:
 class KeyPackets:
     """Judges the key packets of one stream; it must be shown every one of them, in decode order.
 
+    Where :attr:`reads_all` is true, it must be shown the other packets as well (:meth:`look_at`).
+
     Attributes:
         codec: name of the codec, as FFmpeg has it.
         extradata: the stream's header, which a fresh decoder is given.
         single_layer: no temporal layers were seen (only HEVC is looked at).
         whole_pictures: no picture can be coded as two fields, which may come in two packets (only
             H.264 and MPEG-2 are looked at, and only these do that).
+        packed: a packet with several pictures was seen (only MPEG-4 part 2 is looked at).
     """
 
     codec: str
     extradata: bytes
     single_layer: bool = field(init=False, default=True)
     whole_pictures: bool = field(init=False, default=True)
+    packed: bool = field(init=False, default=False)
     _strangers: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -76,9 +92,23 @@ class KeyPackets:
             self._note_fields(list(_avcc_nals(self.extradata)) or list(_nals(self.extradata, 0)))
 
     @property
+    def proven(self) -> bool:
+        """Whether a rule is known by which this codec's key packets can be judged."""
+        return self.codec in INTRA_ONLY or self.codec in _KEY_TESTS or self.codec in _OTHER_RULES
+
+    @property
     def reads_bytes(self) -> bool:
         """Whether :meth:`judge` looks at the packet's bytes at all."""
-        return self.codec not in INTRA_ONLY
+        return self.proven and self.codec not in INTRA_ONLY
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether packets that are not flagged as key must be looked at as well."""
+        return self.codec == "mpeg4"
+
+    def look_at(self, data: bytes) -> None:
+        """Note what a packet, flagged as key or not, says of the stream."""
+        self.packed |= data.count(_VOP_START) > 1
 
     def judge(self, data: bytes) -> Verdict:
         """What the key packet with these bytes is (no bytes, where :attr:`reads_bytes` is false)."""
@@ -94,7 +124,7 @@ class KeyPackets:
             return self._judge_h264(list(_nals(data, _length_size(self.codec, self.extradata))))
         if self.codec == "hevc":
             return self._judge_hevc(list(_nals(data, _length_size(self.codec, self.extradata))))
-        return Verdict(alone=True, entry=False)
+        return Verdict(alone=False, entry=False)
 
     def _judge_h264(self, nals: list[bytes]) -> Verdict:
         kinds = [nal[0] & 31 for nal in nals]
@@ -330,9 +360,9 @@ def _av1_is_key(data: bytes) -> bool:
 
 
 def _mpeg4_is_key(data: bytes) -> bool:
-    """Coding type of the first video object plane (ISO/IEC 14496-2, 6.2.5)."""
-    place = data.find(b"\0\0\1\xb6")
-    return 0 <= place < len(data) - 4 and data[place + 4] >> 6 == 0
+    """Whether the first video object plane is coded and intra (ISO/IEC 14496-2, 6.2.5)."""
+    place = data.find(_VOP_START)
+    return 0 <= place <= len(data) - LEAST_INTRA_VOP_BYTES and data[place + 4] >> 6 == 0
 
 
 _KEY_TESTS: dict[str, Callable[[bytes], bool]] = {

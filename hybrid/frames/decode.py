@@ -44,7 +44,16 @@ class Shown(NamedTuple):
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of what one thread's decoder did."""
+    """Counts of what one thread's decoder did.
+
+    Attributes:
+        frames, packets: how many came out, and went in.
+        damaged: packets that the decoder refused.
+        redone: stretches that were decoded again in full.
+        concealed: wanted frames that the decoder patched up.
+        backward: frames left out because their time goes back far.
+        reordered: frames whose time goes back a little, which keep the decoder's order.
+    """
 
     frames: int = 0
     packets: int = 0
@@ -52,6 +61,7 @@ class Tally:
     redone: int = 0
     concealed: int = 0
     backward: int = 0
+    reordered: int = 0
 
     def add(self, other: Tally) -> None:
         """Add another thread's counts."""
@@ -61,6 +71,7 @@ class Tally:
         self.redone += other.redone
         self.concealed += other.concealed
         self.backward += other.backward
+        self.reordered += other.reordered
 
 
 def frames_of(

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hybrid.errors import FrameDecodeError
 from hybrid.frames.decode import Shown, Tally, decode_job, frames_of
 from hybrid.frames.images import BatchBuilder, RgbConverter, Sample
 from hybrid.frames.parallel import run_ordered
@@ -132,10 +133,12 @@ class PyAVSource(FrameSource):
         rest = builder.take()
         if rest is not None:
             yield rest
+        if ordinals is None and not found and not missing:
+            raise FrameDecodeError(f"{self.info.path}: no frame is marked as a key frame; take --sampling exact")
         self._report = self._make_report(tally, checked_gaps(self.info.path, missing, found=found))
 
     def _samples(self, ordinals: list[int] | None, tally: Tally) -> Generator[Sample]:
-        if self._movie.unsafe is not None:
+        if self._why_in_full() is not None:
             yield from self._sequential_samples(ordinals, tally)
             return
         wanted = grid(self._movie.packets, self._movie.clock, self.sampling, end_seconds=self._movie.end_seconds)
@@ -145,6 +148,12 @@ class PyAVSource(FrameSource):
         for gap in wanted.missing:
             yield Sample(gap.ordinal, 0.0, -1, None, gap.reason)
         yield from self._planned_samples(wanted, tally)
+
+    def _why_in_full(self) -> str | None:
+        """Why the file has to be decoded from its start with nothing left out; None if it need not."""
+        if self._movie.unsafe is None and self.sampling.policy == "keyframes" and not self._movie.keys_proven:
+            return f"it is not proven where decoding of {self._movie.codec} may start"
+        return self._movie.unsafe
 
     def _sequential_samples(self, ordinals: list[int] | None, tally: Tally) -> Iterator[Sample]:
         left = None if ordinals is None else set(ordinals)
@@ -207,8 +216,9 @@ class PyAVSource(FrameSource):
 
     def _make_report(self, tally: Tally, missing: tuple[MissingFrame, ...]) -> ReadReport:
         notes = [self._movie.note] if self._movie.note else []
-        if self._movie.unsafe is not None:
-            notes.append(f"decoded in full: {self._movie.unsafe}")
+        in_full = self._why_in_full()
+        if in_full is not None:
+            notes.append(f"decoded in full: {in_full}")
         if tally.redone:
             notes.append(f"decoded again in full after damage or a lost frame: {tally.redone} of its stretches")
         if tally.concealed:
@@ -218,6 +228,10 @@ class PyAVSource(FrameSource):
         if tally.backward:
             notes.append(
                 f"{counted(tally.backward, 'frame is', 'frames are')} left out because the time stamps go back"
+            )
+        if tally.reordered:
+            notes.append(
+                f"{counted(tally.reordered, 'frame keeps', 'frames keep')} the decoder's order where times go back"
             )
         return ReadReport(
             duration_seconds=self._movie.end_seconds,

@@ -6,18 +6,19 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import av.error
 import numpy as np
+import numpy.typing as npt
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from hybrid.errors import VideoOpenError
 from hybrid.frames.bitstream import NONREF_SAFE, KeyPackets
-from hybrid.frames.container import VideoPacket, open_container, open_stream, packets_of
+from hybrid.frames.container import VideoPacket, open_stream, packets_of
+from hybrid.frames.header import Header, bytes_missing, other_streams_end
 from hybrid.frames.plan import NO_PTS, Clock, Packets, why_unsafe
 from hybrid.frames.timestamps import OUTLIER_SECONDS, Jumps, clock_jumps, outliers, put_behind, usual_step
 from hybrid.frames.unread import find_unread
@@ -26,6 +27,8 @@ from hybrid.words import counted
 
 __all__ = ["Movie", "scan"]
 
+BoolArray = npt.NDArray[np.bool_]
+
 NEAR_PACKETS = 48
 """Going on this many packets is cheaper than a seek."""
 NEAR_PACKETS_MPEG = 4000
@@ -33,6 +36,8 @@ NEAR_PACKETS_MPEG = 4000
 MPEG_HALF_TURN = 2**32
 """Half of what the 33 bits of MPEG's clock can count (13 hours). FFmpeg takes a time stamp that goes
 back by more than a minute for a clock that has run over, and adds the whole."""
+LONGEST_HOLD_SECONDS = 60.0
+"""A last frame that claims to be shown longer than this, and than all that comes before it, needs a witness."""
 CUT_SECONDS = 0.5
 """Packets that end this much before the length that the container states mean a cut file."""
 LONG_FRAME_STEPS = 100
@@ -48,6 +53,7 @@ class Movie:
         stream: index of the chosen video stream.
         codec: its codec's name.
         packets: for :mod:`hybrid.frames.plan`.
+        flagged: bool [N], which packets the container calls key packets, true or not.
         times: int64 [N], when their frames are shown, as far as the packets tell. They differ from
             ``packets.pts`` where the clock starts over: what follows is put behind what came before.
         counted: the packets do not tell: the n-th frame that comes out has the n-th smallest time.
@@ -55,6 +61,7 @@ class Movie:
         clock: the timeline.
         end_seconds: where the last frame ends.
         unsafe: why nothing may be left out when decoding; or None.
+        keys_proven: whether key packets of this codec are known to decode alone.
         skippable: whether unwanted pictures that none refers to may be skipped.
         stop_early: whether a picture ends with its packet (not so with two fields in two packets).
         near: how many packets ahead are read rather than sought.
@@ -67,6 +74,7 @@ class Movie:
     stream: int
     codec: str
     packets: Packets
+    flagged: BoolArray
     times: IntArray
     counted: bool
     sizes: IntArray
@@ -74,6 +82,7 @@ class Movie:
     clock: Clock
     end_seconds: float
     unsafe: str | None
+    keys_proven: bool
     skippable: bool
     stop_early: bool
     near: int
@@ -94,35 +103,41 @@ def scan(path: str | Path) -> Movie:
         assert context is not None
         codec = context.codec.canonical_name
         keys = KeyPackets(codec, bytes(context.extradata or b""))
+        # Now, because FFmpeg changes some of them while it reads.
+        header = Header.of(container, stream)
         table = _Table(keys)
         table.read_all(container, stream)
         if not table.pts:
             raise VideoOpenError(f"{path}: its video stream holds no data; the file is cut or damaged")
-        return _movie(str(path), container, stream, codec, keys, table)
+        return _movie(str(path), container, stream, header, keys, table)
 
 
 class _Table:
-    """Collects the packets of one pass, in columns: 43 bytes a packet."""
+    """Collects the packets of one pass, in columns: 44 bytes a packet."""
 
     def __init__(self, keys: KeyPackets) -> None:
         self.keys = keys
         self.pts, self.dts, self.durations, self.sizes, self.positions = (array("q") for _ in range(5))
-        self.shown, self.alone, self.entry = bytearray(), bytearray(), bytearray()
+        self.shown, self.flagged, self.alone, self.entry = (bytearray() for _ in range(4))
         self.new_headers = False
         self.read_error: str | None = None
 
     def read_all(self, container: InputContainer, stream: VideoStream) -> None:
         errors: list[str] = []
+        reads_all = self.keys.reads_all
         for packet in packets_of(container, stream, errors):
             alone = entry = False
             if packet.is_keyframe:
                 alone, entry = self._judge(packet)
+            if reads_all:
+                self.keys.look_at(bytes(packet))
             self.pts.append(NO_PTS if packet.pts is None else packet.pts)
             self.dts.append(NO_PTS if packet.dts is None else packet.dts)
             self.durations.append(packet.duration or 0)
             self.sizes.append(packet.size)
             self.positions.append(-1 if packet.pos is None else packet.pos)
             self.shown.append(not packet.is_discard)
+            self.flagged.append(packet.is_keyframe)
             self.alone.append(alone)
             self.entry.append(entry)
             del errors[:-1]  # Only the last one is told.
@@ -137,50 +152,48 @@ class _Table:
 
 
 def _movie(
-    path: str, container: InputContainer, stream: VideoStream, codec: str, keys: KeyPackets, table: _Table
+    path: str, container: InputContainer, stream: VideoStream, header: Header, keys: KeyPackets, table: _Table
 ) -> Movie:
     # Views, not copies: the table is not touched any more.
     pts, dts = np.frombuffer(table.pts, np.int64), np.frombuffer(table.dts, np.int64)
     shown = np.frombuffer(table.shown, np.bool_)
-    counted = bool((pts == NO_PTS).all()) or _in_order_of_decoding(container, stream, pts)
-    clock, timeline = _timeline(container, stream, pts, dts, shown, counted=counted)
+    counted = keys.packed or bool((pts == NO_PTS).all()) or _in_order_of_decoding(container, stream, pts)
+    # Where pictures are packed, the parser's guess at each packet's time is a better one than the order of bytes.
+    stamps = pts if keys.packed else dts
+    clock, timeline = _timeline(container, stream, header, pts, stamps, shown, counted=counted)
     shown &= ~timeline.wild
     packets = Packets(pts, shown, np.frombuffer(table.alone, np.bool_), np.frombuffer(table.entry, np.bool_))
     notes = [f"read error: {table.read_error}"] if table.read_error else []
     notes += timeline.notes
     valid = shown & (timeline.times != NO_PTS)
     durations = np.frombuffer(table.durations, np.int64)
-    end, end_note = _end_seconds(timeline.times, durations, valid, clock, stream, timeline.stated)
+    others_end = cache(partial(other_streams_end, path))
+    end, end_note, stated = _end_seconds(timeline.times, durations, valid, clock, stream, timeline.stated, others_end)
     notes += end_note
-    cut = _is_cut(path, stream, end, timeline.stated)
-    if cut:
-        notes.append(f"cut: the container states {timeline.stated:.2f} s, its video packets end at {end:.2f} s")
-    stamps = pts[shown & (pts != NO_PTS)]
-    unread = find_unread(
-        path,
-        container,
-        stream,
-        positions=np.frombuffer(table.positions, np.int64),
-        sizes=np.frombuffer(table.sizes, np.int64),
-        span=(int(stamps.min()), int(stamps.max())) if len(stamps) else (0, 0),
-    )
+    why_cut = _why_cut(path, header, end, stated, others_end)
+    if why_cut is not None:
+        notes.append(why_cut)
+    sizes, positions = np.frombuffer(table.sizes, np.int64), np.frombuffer(table.positions, np.int64)
+    unread = find_unread(path, container, stream, stamps=pts[shown], positions=positions, sizes=sizes)
     notes += unread.notes
     return Movie(
         path=path,
         stream=stream.index,
-        codec=codec,
+        codec=keys.codec,
         packets=packets,
+        flagged=np.frombuffer(table.flagged, np.bool_),
         times=timeline.times,
         counted=counted,
-        sizes=np.frombuffer(table.sizes, np.int64),
-        positions=np.frombuffer(table.positions, np.int64),
+        sizes=sizes,
+        positions=positions,
         clock=clock,
         end_seconds=end,
         unsafe=_why_unsafe(packets, table, counted, timeline.jumps),
-        skippable=codec in NONREF_SAFE and keys.whole_pictures and keys.single_layer,
+        keys_proven=keys.proven,
+        skippable=keys.codec in NONREF_SAFE and keys.whole_pictures and keys.single_layer,
         stop_early=keys.whole_pictures,
         near=NEAR_PACKETS_MPEG if container.format.name.startswith("mpeg") else NEAR_PACKETS,
-        cut=cut or table.read_error is not None or bool(timeline.wild.any()) or unread.partial,
+        cut=why_cut is not None or table.read_error is not None or bool(timeline.wild.any()) or unread.partial,
         note="; ".join(notes) or None,
     )
 
@@ -196,16 +209,23 @@ class _Timeline(NamedTuple):
 
 
 def _timeline(
-    container: InputContainer, stream: VideoStream, pts: IntArray, dts: IntArray, shown: Any, *, counted: bool
+    container: InputContainer,
+    stream: VideoStream,
+    header: Header,
+    pts: IntArray,
+    dts: IntArray,
+    shown: Any,
+    *,
+    counted: bool,
 ) -> tuple[Clock, _Timeline]:
     time_base = stream.time_base or Fraction(1, 1_000_000)
     times = _counted_times(dts, stream, time_base) if counted else pts
-    clock = Clock(time_base, _zero(container, stream, times, time_base))
+    clock = Clock(time_base, _zero(header, times, time_base))
     gap = MPEG_HALF_TURN if container.format.name.startswith("mpeg") else None
     find_jumps = None if counted else partial(clock_jumps, dts, ticks_per_second=float(1 / time_base), longest_gap=gap)
-    timeline = _straighten(times, shown, clock, _stated_end(container, stream), find_jumps)
+    timeline = _straighten(times, shown, clock, header.end_seconds(), find_jumps)
     if timeline.jumps:
-        clock = Clock(time_base, _zero(container, stream, timeline.times, time_base))
+        clock = Clock(time_base, _zero(header, timeline.times, time_base))
     return clock, timeline
 
 
@@ -250,17 +270,19 @@ def _in_order_of_decoding(container: InputContainer, stream: VideoStream, pts: I
     return container.format.name == "avi" and context.reorder_depth > 0 and bool((np.diff(pts) > 0).all())
 
 
-def _counted_times(dts: IntArray, stream: VideoStream, time_base: Fraction) -> IntArray:
-    """One time per frame for a stream that states none: of the packets, or by the frame rate."""
-    if (dts != NO_PTS).all() and len(np.unique(dts)) == len(dts):
-        return np.sort(dts)
+def _counted_times(stamps: IntArray, stream: VideoStream, time_base: Fraction) -> IntArray:
+    """One time per frame for a stream whose packets do not tell them: of all packets, or by the frame rate."""
+    if (stamps != NO_PTS).all() and len(np.unique(stamps)) == len(stamps):
+        return np.sort(stamps)
     rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
-    return np.fromiter((int(n / rate / time_base) for n in range(len(dts))), dtype=np.int64, count=len(dts))
+    return np.fromiter((int(n / rate / time_base) for n in range(len(stamps))), dtype=np.int64, count=len(stamps))
 
 
 def _why_unsafe(packets: Packets, table: _Table, counted: bool, jumps: tuple[int, ...]) -> str | None:
     if jumps:
         return "the clock jumps back"
+    if table.keys.packed:
+        return "packets with several pictures each (packed B-frames)"
     if table.new_headers:
         return "the header changes on the way"
     if counted:
@@ -268,7 +290,7 @@ def _why_unsafe(packets: Packets, table: _Table, counted: bool, jumps: tuple[int
     return why_unsafe(packets)
 
 
-def _zero(container: InputContainer, stream: VideoStream, times: IntArray, time_base: Fraction) -> Fraction:
+def _zero(header: Header, times: IntArray, time_base: Fraction) -> Fraction:
     """When the timeline begins, on the clock of the stream.
 
     That is the container's start. FFmpeg gives it in microseconds; where it is the start of the
@@ -276,67 +298,69 @@ def _zero(container: InputContainer, stream: VideoStream, times: IntArray, time_
     """
     known = times[times != NO_PTS]
     first = Fraction(int(known.min())) * time_base if len(known) else Fraction(0)
-    stated = cast("int | None", container.start_time)  # PyAV's stub leaves the None out.
-    if stated is None:
+    if header.start is None:
         return first
-    start = Fraction(stated, 1_000_000)
-    for exact in (first, Fraction(stream.start_time or 0) * time_base):
-        if abs(exact - start) <= Fraction(1, 1_000_000):
+    for exact in (first, header.stream_start or Fraction(0)):
+        if abs(exact - header.start) <= Fraction(1, 1_000_000):
             return exact
-    return start
-
-
-def _stated_end(container: InputContainer, stream: VideoStream) -> float | None:
-    """The end of the video on the timeline, as the container states it."""
-    if stream.duration and stream.time_base:
-        start = Fraction(stream.start_time or 0) * stream.time_base
-        return float(start + stream.duration * stream.time_base) - (container.start_time or 0) / 1e6
-    if not container.duration:
-        return None
-    # In Matroska this is a time on the clock of the file, which need not begin at 0.
-    begin = max(0, container.start_time or 0) if container.format.name.startswith("matroska") else 0
-    return (container.duration - begin) / 1e6
+    return header.start
 
 
 def _end_seconds(
-    times: IntArray, durations: IntArray, valid: Any, clock: Clock, stream: VideoStream, stated: float | None
-) -> tuple[float, list[str]]:
-    """When the last frame ends, with what is to be said of it: its packet's duration, else the usual distance.
+    times: IntArray,
+    durations: IntArray,
+    valid: Any,
+    clock: Clock,
+    stream: VideoStream,
+    stated: float | None,
+    others_end: Callable[[], float | None],
+) -> tuple[float, list[str], float | None]:
+    """When the last frame ends, what is to be said of that, and the stated end if it can still be believed.
 
-    A duration far above the usual is believed only where the container's length does not speak against it.
+    It ends by its packet's duration, else by the usual distance.
+
+    A duration far above the usual is believed only where the container's length does not speak against it. One
+    longer than a minute and than all that comes before is believed only where another stream lasts as long.
     """
     if not valid.any():
         rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
-        return float(len(times) / rate), []
+        return float(len(times) / rate), [], stated
     latest = int(times[valid].max())
     length = int(durations[np.flatnonzero(valid & (times == latest))[-1]])
     step = usual_step(times[valid])
     usual, claimed = (float(clock.seconds(latest + ticks)) for ticks in (step, max(length, 0)))
     if length <= 0:
-        return usual, []
+        return usual, [], stated
     if length <= LONG_FRAME_STEPS * step or not (times[valid] < latest).any():
-        return claimed, []
+        return claimed, [], stated
     if stated is not None and stated < claimed - CUT_SECONDS:
-        return max(stated, usual), []
-    return claimed, [f"the last frame is said to be shown for {claimed - usual:.0f} s more than the others"]
+        return max(stated, usual), [], stated
+    held = claimed - usual
+    if held > max(LONGEST_HOLD_SECONDS, usual):
+        lasts = others_end()
+        if lasts is None or lasts < claimed - CUT_SECONDS:
+            note = (
+                f"the last frame is said to be shown for {held:.0f} s more than the others; nothing else bears that out"
+            )
+            return usual, [f"{note}; the video is taken to end at {usual:.2f} s"], None
+    return claimed, [f"the last frame is said to be shown for {held:.0f} s more than the others"], stated
 
 
-def _is_cut(path: str, stream: VideoStream, end: float, stated: float | None) -> bool:
-    """Whether the file lacks its end. If only the container's length is known, other streams may be longer."""
-    if stated is None or end >= stated - CUT_SECONDS:
-        return False
-    if stream.duration:
-        return True
-    latest = end
-    with open_container(path) as container:
-        start = (container.start_time or 0) / 1e6
-        others = list(container.streams.audio)
-        if not others:
-            return True
-        try:
-            for packet in container.demux(others):
-                if packet.pts is not None and packet.time_base:
-                    latest = max(latest, float((packet.pts + (packet.duration or 0)) * packet.time_base) - start)
-        except av.error.FFmpegError:
-            return True
-    return latest < stated - CUT_SECONDS
+def _why_cut(
+    path: str, header: Header, end: float, stated: float | None, others_end: Callable[[], float | None]
+) -> str | None:
+    """What shows that the file lacks its end, with how much is missing; None if nothing does.
+
+    If only the container's length is known, it may be that of another stream (sound, subtitles, data).
+    """
+    lacking = bytes_missing(path, header)
+    short = stated is not None and end < stated - CUT_SECONDS
+    if not lacking:
+        if not short:
+            return None
+        lasts = None if header.stream_states_length else others_end()
+        if stated is not None and lasts is not None and lasts >= stated - CUT_SECONDS:
+            return None
+    states = f"the container states {stated:.2f} s, " if short else ""
+    lacks = f"; the file lacks its last {counted(lacking, 'byte')}" if lacking else ""
+    return f"cut: {states}its video packets end at {end:.2f} s{lacks}"

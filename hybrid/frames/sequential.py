@@ -25,6 +25,10 @@ from hybrid.values import ByteArray, Sampling
 __all__ = ["sequential_samples"]
 
 
+MOST_STEPS_BACK = 4
+"""A time stamp that goes back by more usual distances than this belongs to another clock, or is damaged."""
+
+
 class _Timed(NamedTuple):
     frame: av.VideoFrame
     time: int
@@ -50,12 +54,13 @@ def sequential_samples(
 def _timed_frames(reader: PacketReader, movie: Movie, tally: Tally, lost: list[int]) -> Iterator[_Timed]:
     """Frames whose time moves on, with their number. Times of refused packets go to ``lost``, sorted.
 
-    A frame without a time comes the usual distance after the one before it. Where packets have no
-    times of their own, frames are counted; a refused packet counts as a frame. A frame that would
-    go back in time is left out and counted.
+    A frame without a time comes the usual distance after the one before it, and so does one whose time goes back
+    by a few frames. Where packets have no times of their own, frames are counted; a refused packet
+    counts as a frame. A frame that would go back further is left out and counted.
     """
     low, high, step = _time_range(movie)
     previous: int | None = None
+    far_back = False
     number = -1
     place = -1
     for frame in frames_of(reader, 0, len(movie.packets) - 1, tally):
@@ -77,8 +82,14 @@ def _timed_frames(reader: PacketReader, movie: Movie, tally: Tally, lost: list[i
         if not low <= time <= high + step:
             continue
         if previous is not None and time < previous:
-            tally.backward += 1
-            continue
+            far_back = far_back or previous - time > MOST_STEPS_BACK * step
+            if far_back:
+                tally.backward += 1
+                continue
+            # The decoder puts pictures in order; a stamp that goes back a little is what is wrong.
+            tally.reordered += 1
+            time = previous + step
+        far_back = False
         previous = time
         yield _Timed(frame, time, number)
 
@@ -157,13 +168,15 @@ def _keyframes(
     frames: Iterator[_Timed], movie: Movie, rate: float, ordinals: frozenset[int] | None
 ) -> Iterator[Sample]:
     picture = _Picture(movie)
+    # Some decoders do not call any frame a key frame; then the flag of its packet counts.
+    flagged = frozenset(movie.packets.pts[movie.flagged & (movie.packets.pts != NO_PTS)].tolist())
     latest = -1
     final = None if ordinals is None else max(ordinals, default=-1)
     for shown in frames:
         k = int((max(0.0, float(movie.clock.seconds(shown.time))) + SLACK_SECONDS) * rate)
         if final is not None and k > final:
             return
-        if not shown.frame.key_frame:
+        if not (shown.frame.key_frame or shown.frame.pts in flagged):
             continue
         if k > latest and (ordinals is None or k in ordinals):
             yield picture.sample(k, shown, [], 0)

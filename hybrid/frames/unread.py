@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 
 from hybrid.errors import VideoOpenError
 from hybrid.frames.container import open_container, real_videos
+from hybrid.frames.plan import NO_PTS
 from hybrid.values import IntArray
 from hybrid.words import counted
 
@@ -74,18 +75,17 @@ def find_unread(
     container: InputContainer,
     stream: VideoStream,
     *,
+    stamps: IntArray,
     positions: IntArray,
     sizes: IntArray,
-    span: tuple[int, int],
 ) -> Unread:
     """Look for video that a scan has passed over.
 
     Args:
         path: the file.
         container, stream: what was scanned, to its end.
-        positions, sizes: int64 [N], bytes; where the stream's packets lie and how long they are (position -1:
-            not known).
-        span: first and last time stamp of the stream, in its ticks.
+        stamps: int64, the time stamps of the packets that are shown, in the stream's ticks; some may be unknown.
+        positions, sizes: int64 [N], bytes; where the packets lie and how long they are (position -1: not known).
     """
     located = positions >= 0
     if not located.any():
@@ -93,7 +93,7 @@ def find_unread(
     order = np.argsort(positions[located], kind="stable")
     begins = positions[located][order]
     ends = np.maximum.accumulate(begins + sizes[located][order])
-    notes = [*_elsewhere(path, container, stream, begins, ends, span), *_appended(path, container, begins, ends)]
+    notes = [*_elsewhere(path, container, stream, begins, ends, stamps), *_appended(path, container, begins, ends)]
     if notes or not container.format.name.startswith("mpegts"):
         return Unread(tuple(notes), bool(notes))
     others = [other for other in _others(container, stream) if other.width]  # none: announced, but without data
@@ -109,7 +109,7 @@ def _others(container: InputContainer, stream: VideoStream) -> list[VideoStream]
 
 
 def _elsewhere(
-    path: str, container: InputContainer, stream: VideoStream, begins: IntArray, ends: IntArray, span: tuple[int, int]
+    path: str, container: InputContainer, stream: VideoStream, begins: IntArray, ends: IntArray, stamps: IntArray
 ) -> list[str]:
     """Whether another stream of the container has video where the chosen one has none."""
     others = _others(container, stream)
@@ -118,7 +118,7 @@ def _elsewhere(
     if container.format.name.startswith("mpeg"):
         seconds = _seconds_in_gaps(path, stream, begins, ends)
     else:
-        seconds = _seconds_outside(path, [other.index for other in others], stream.time_base or Fraction(1), span)
+        seconds = _seconds_outside(path, [other.index for other in others], stream.time_base or Fraction(1), stamps)
     if seconds < LEAST_SECONDS:
         return []
     return [f"{seconds:.1f} s of video in another stream of the file were not read; store each stream as a file"]
@@ -180,9 +180,12 @@ def _one_after_another(extents: list[_Extent]) -> float:
     return total + longest
 
 
-def _seconds_outside(path: str, others: Sequence[int], time_base: Fraction, span: tuple[int, int]) -> float:
+def _seconds_outside(path: str, others: Sequence[int], time_base: Fraction, stamps: IntArray) -> float:
     """How much of other streams lies before the first or behind the last time stamp of the one that was read."""
-    first, last = (float(ticks * time_base) for ticks in span)
+    known = stamps[stamps != NO_PTS]
+    if not len(known):
+        return 0.0
+    first, last = (float(int(ticks) * time_base) for ticks in (known.min(), known.max()))
     low, high = first, last
     with open_container(path) as container:
         for stream in container.streams:

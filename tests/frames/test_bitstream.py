@@ -91,8 +91,11 @@ def test_hevc_layers_are_noticed() -> None:
         ("av1", b"\x12\x00\x32\x02\x30\x00", False),  # an inter frame
         ("av1", b"\x12\x00\x32\x02\x00\x00", False),  # a key frame that is not shown
         ("av1", b"\x12\x00\x1a\x01\x80", False),  # shows an earlier frame
-        ("mpeg4", b"\0\0\1\xb6\x10", True),
-        ("mpeg4", b"\0\0\1\xb6\x50", False),
+        ("mpeg4", b"\0\0\1\xb6\x10" + bytes(20), True),
+        ("mpeg4", b"\0\0\1\xb6\x50" + bytes(20), False),
+        ("mpeg4", b"\0\0\1\xb6\x13\xcf", False),  # repeats the picture before
+        ("vc1", b"\0\0\1\x0d" + bytes(20), False),  # no rule that was proven
+        ("theora", b"\0" * 20, False),
         ("mjpeg", b"", True),
     ],
 )

@@ -119,18 +119,29 @@ def test_a_last_frame_without_end_ends_where_the_container_does(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("stated", "end", "note"), [(None, 902.0, True), (902.0, 902.0, True), (6.0, 6.0, False), (1.0, 2.0, False)]
+    ("hold", "stated", "others", "end", "believed", "note"),
+    [
+        (900, None, None, 2.0, None, "nothing else bears that out"),
+        (900, 902.0, None, 2.0, None, "nothing else bears that out"),
+        (900, 902.0, 902.0, 902.0, 902.0, "is said to be shown for 900 s more"),  # the sound lasts as long
+        (900, 902.0, 300.0, 2.0, None, "nothing else bears that out"),
+        (900, 6.0, None, 6.0, 6.0, ""),
+        (900, 1.0, None, 2.0, 1.0, ""),
+        (30, None, None, 32.0, None, "is said to be shown for 30 s more"),  # a title at the end
+        (2, 2.0, None, 3.96, 2.0, ""),
+    ],
 )
-def test_the_duration_of_the_last_packet(stated: float | None, end: float, note: bool) -> None:
+def test_the_duration_of_the_last_packet(
+    hold: int, stated: float | None, others: float | None, end: float, believed: float | None, note: str
+) -> None:
     times = np.arange(0, 2000, 40)
     every, clock, stream = np.ones(50, bool), Clock(MS, Fraction(0)), cast(VideoStream, None)
-    durations = np.where(times == 1960, 900_040, 40)
-    found, notes = scan_module._end_seconds(times, durations, every, clock, stream, stated)
+    durations = np.where(times == 1960, hold * 1000 + (0 if hold == 2 else 40), 40)
+    found, notes, still = scan_module._end_seconds(times, durations, every, clock, stream, stated, lambda: others)
     assert found == pytest.approx(end)
-    assert bool(notes) == note
-    found, notes = scan_module._end_seconds(times, np.full(50, 2000), every, clock, stream, 2.0)
-    assert found == pytest.approx(3.96)
-    assert notes == []
+    assert still == believed
+    assert note in " ".join(notes)
+    assert bool(notes) == bool(note)
 
 
 def test_packets_out_of_place_do_not_stretch_the_video(tmp_path: Path) -> None:
@@ -197,6 +208,8 @@ def test_frames_that_go_back_a_little_are_counted(clips: dict[str, Path]) -> Non
 
 def test_a_packet_of_a_long_video_takes_few_bytes() -> None:
     class ManyPackets:
+        format = SimpleNamespace(name="mp4")
+
         def demux(self, stream: object) -> Iterator[object]:
             for number in range(100_000):
                 large = 10**12 + number
