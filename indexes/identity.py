@@ -141,16 +141,21 @@ def _files(place: Path) -> list[Path]:
 def _recall(entry: Path, place: Path, signature: str) -> str | None:
     try:
         document = json.loads(entry.read_bytes())
-        if document["path"] == str(place) and document["signature"] == signature:
-            found = document["video_id"]
-            if isinstance(found, str) and len(bytes.fromhex(found)) == 16:
-                return found
+        found = str(document["video_id"])
+        if document["path"] == str(place) and document == _document(place, signature, found):
+            return found
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
 
 
 def _remember(entry: Path, place: Path, signature: str, video_id: str) -> None:
-    document = {"path": str(place), "signature": signature, "video_id": video_id}
     with contextlib.suppress(OSError, UnicodeEncodeError):
-        write_atomically(entry, json.dumps(document).encode())
+        write_atomically(entry, json.dumps(_document(place, signature, video_id)).encode())
+
+
+def _document(place: Path, signature: str, video_id: str) -> dict[str, str]:
+    """What is remembered, with a digest by which a changed byte, or another video's entry, is known."""
+    text = "\n".join((str(place), signature, video_id))
+    digest = blake3.blake3(os.fsencode(text)).hexdigest(length=16)
+    return {"path": str(place), "signature": signature, "video_id": video_id, "digest": digest}

@@ -20,7 +20,7 @@ from indexes.catalogue import CatalogueReader, stamp_of_manifest
 from indexes.features_file import StoredFeatures, open_features, stamp_of
 from indexes.features_list import FeatureList, FeatureSpec, frames_key, read_list
 from indexes.identity import identify
-from indexes.manifest import IndexConfig, Manifest, check_digest, differences, parse_manifest
+from indexes.manifest import IndexConfig, Manifest, differences, parse_manifest
 from indexes.paths import Layout
 from indexes.stores import open_store
 from indexes.timeline_file import timeline_from_bytes, timeline_hash
@@ -232,9 +232,6 @@ class ArchiveReader:
         """
 
         def action(manifest: Manifest) -> Manifest:
-            path = self._layout.manifest(video_id)
-            with contextlib.suppress(OSError):  # replaced or removed just now, which the rest shows
-                check_digest(path.read_bytes(), where=str(path))
             fault = manifest.fault(self._read_timeline(manifest))
             if fault is not None:
                 raise IndexDamagedError(f"video {video_id}: {fault}")
@@ -282,15 +279,6 @@ class ArchiveReader:
                     if listed.frames_key == frames and len(listed) == manifest.frames:
                         found.append(listed)
         return found
-
-    def is_intact(self, video_id: str) -> bool:
-        """Whether the vectors that a search of a video reads now are those that were committed.
-
-        Raises:
-            VideoNotIndexedError: it is not indexed.
-            IndexDamagedError: they are gone or cannot be read.
-        """
-        return self._with_current(video_id, lambda manifest: self.store.is_intact(manifest.key, manifest.quickest_hash))
 
     def verify_features(self, video_id: str) -> int:
         """Compare every stored feature of a video with its digest; how many there are.
