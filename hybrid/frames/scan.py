@@ -174,7 +174,9 @@ def _movie(
     if why_cut is not None:
         notes.append(why_cut)
     sizes, positions = np.frombuffer(table.sizes, np.int64), np.frombuffer(table.positions, np.int64)
-    unread = find_unread(path, container, stream, stamps=pts[shown], positions=positions, sizes=sizes)
+    begin = float(clock.seconds(int(timeline.times[valid].min()))) if valid.any() else 0.0
+    span = (begin + float(clock.zero), end + float(clock.zero))
+    unread = find_unread(path, container, stream, span=span, positions=positions, sizes=sizes)
     notes += unread.notes
     return Movie(
         path=path,

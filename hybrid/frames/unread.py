@@ -23,7 +23,6 @@ from av.video.stream import VideoStream
 
 from hybrid.errors import VideoOpenError
 from hybrid.frames.container import open_container, real_videos
-from hybrid.frames.plan import NO_PTS
 from hybrid.values import IntArray
 from hybrid.words import counted
 
@@ -75,7 +74,7 @@ def find_unread(
     container: InputContainer,
     stream: VideoStream,
     *,
-    stamps: IntArray,
+    span: tuple[float, float],
     positions: IntArray,
     sizes: IntArray,
 ) -> Unread:
@@ -84,7 +83,7 @@ def find_unread(
     Args:
         path: the file.
         container, stream: what was scanned, to its end.
-        stamps: int64, the time stamps of the packets that are shown, in the stream's ticks; some may be unknown.
+        span: when the stream begins and ends, in seconds on the clock of its packets.
         positions, sizes: int64 [N], bytes; where the packets lie and how long they are (position -1: not known).
     """
     located = positions >= 0
@@ -93,7 +92,7 @@ def find_unread(
     order = np.argsort(positions[located], kind="stable")
     begins = positions[located][order]
     ends = np.maximum.accumulate(begins + sizes[located][order])
-    notes = [*_elsewhere(path, container, stream, begins, ends, stamps), *_appended(path, container, begins, ends)]
+    notes = [*_elsewhere(path, container, stream, begins, ends, span), *_appended(path, container, begins, ends)]
     if notes or not container.format.name.startswith("mpegts"):
         return Unread(tuple(notes), bool(notes))
     others = [other for other in _others(container, stream) if other.width]  # none: announced, but without data
@@ -109,7 +108,12 @@ def _others(container: InputContainer, stream: VideoStream) -> list[VideoStream]
 
 
 def _elsewhere(
-    path: str, container: InputContainer, stream: VideoStream, begins: IntArray, ends: IntArray, stamps: IntArray
+    path: str,
+    container: InputContainer,
+    stream: VideoStream,
+    begins: IntArray,
+    ends: IntArray,
+    span: tuple[float, float],
 ) -> list[str]:
     """Whether another stream of the container has video where the chosen one has none."""
     others = _others(container, stream)
@@ -118,10 +122,14 @@ def _elsewhere(
     if container.format.name.startswith("mpeg"):
         seconds = _seconds_in_gaps(path, stream, begins, ends)
     else:
-        seconds = _seconds_outside(path, [other.index for other in others], stream.time_base or Fraction(1), stamps)
+        seconds = _seconds_outside(path, others, span)
     if seconds < LEAST_SECONDS:
         return []
-    return [f"{seconds:.1f} s of video in another stream of the file were not read; store each stream as a file"]
+    numbers = ", ".join(str(other.index) for other in others)
+    return [
+        f"{seconds:.1f} s of video in another stream of the file were not read; to index them, make a file of it "
+        f"(one of {numbers}): ffmpeg -i FILE -map 0:{others[0].index} -c copy SECOND.mkv"
+    ]
 
 
 def _seconds_in_gaps(path: str, stream: VideoStream, begins: IntArray, ends: IntArray) -> float:
@@ -180,31 +188,44 @@ def _one_after_another(extents: list[_Extent]) -> float:
     return total + longest
 
 
-def _seconds_outside(path: str, others: Sequence[int], time_base: Fraction, stamps: IntArray) -> float:
-    """How much of other streams lies before the first or behind the last time stamp of the one that was read."""
-    known = stamps[stamps != NO_PTS]
-    if not len(known):
-        return 0.0
-    first, last = (float(int(ticks) * time_base) for ticks in (known.min(), known.max()))
-    low, high = first, last
+def _seconds_outside(path: str, others: Sequence[VideoStream], span: tuple[float, float]) -> float:
+    """How much of other streams lies before the beginning or behind the end of the one that was read."""
+    stated = [_stated_bounds(other) for other in others]
+    known = [bounds for bounds in stated if bounds is not None]
+    if len(known) < len(stated):
+        known = [_read_bounds(path, [other.index for other in others], span)]
+    before = span[0] - min(low for low, _ in known)
+    behind = max(high for _, high in known) - span[1]
+    return sum(part for part in (before, behind) if part >= LEAST_SECONDS)
+
+
+def _stated_bounds(stream: VideoStream) -> tuple[float, float] | None:
+    if stream.start_time is None or not stream.duration or not stream.time_base:
+        return None
+    return float(stream.start_time * stream.time_base), float((stream.start_time + stream.duration) * stream.time_base)
+
+
+def _read_bounds(path: str, indexes: Sequence[int], span: tuple[float, float]) -> tuple[float, float]:
+    """When the streams begin and end, as far as that is outside of ``span``: only there their packets are read."""
+    low, high = span
     with open_container(path) as container:
         for stream in container.streams:
-            stream.discard = Discard.default if stream.index in others else Discard.all
-        videos = [container.streams.video[n] for n, v in enumerate(container.streams.video) if v.index in others]
+            stream.discard = Discard.default if stream.index in indexes else Discard.all
+        videos = [video for video in container.streams.video if video.index in indexes]
         try:
-            for packet in container.demux(videos):
-                if packet.pts is not None and packet.time_base:
+            for start, stop in ((None, span[0]), (span[1], math.inf)):
+                if start is not None:
+                    container.seek(max(0, int(start * av.time_base)))
+                for packet in container.demux(videos):
+                    if packet.pts is None or not packet.time_base:
+                        continue
                     time = float(packet.pts * packet.time_base)
-                    if time >= first:
+                    low, high = min(low, time), max(high, time + float((packet.duration or 0) * packet.time_base))
+                    if time >= stop:
                         break
-                    low = min(low, time)
-            container.seek(max(0, int(last * av.time_base)))
-            for packet in container.demux(videos):
-                if packet.pts is not None and packet.time_base:
-                    high = max(high, float(packet.pts * packet.time_base))
         except (av.error.FFmpegError, IndexError):
             pass  # damaged there; what was seen counts
-    return sum(part for part in (first - low, high - last) if part >= LEAST_SECONDS)
+    return low, high
 
 
 def _appended(path: str, container: InputContainer, begins: IntArray, ends: IntArray) -> list[str]:
@@ -228,7 +249,8 @@ def _appended(path: str, container: InputContainer, begins: IntArray, ends: IntA
     if not seconds:
         return []
     return [
-        f"another video of {seconds:.1f} s is appended at byte {begin:,} of {size:,} and was not read; split the file"
+        f"another video of {seconds:.1f} s is appended at byte {begin:,} of {size:,} and was not read; to index it, "
+        f"make a file of it: tail -c +{begin + 1} FILE > SECOND"
     ]
 
 

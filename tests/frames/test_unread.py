@@ -61,6 +61,7 @@ def test_a_file_that_is_appended_is_said_with_its_length(kind: str, tmp_path: Pa
     size = first.stat().st_size
     assert movie.cut
     assert f"3.0 s is appended at byte {size:,} of {both.stat().st_size:,} and was not read" in str(movie.note)
+    assert f"tail -c +{size + 1} FILE" in str(movie.note)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +173,26 @@ def test_a_second_track_that_goes_on_is_said(kind: str, tmp_path: Path) -> None:
     assert not beside.cut
     programmes = "1 more video stream runs beside this one and is not read (160x96)" if kind == "ts" else None
     assert beside.note == programmes
+
+
+@pytest.mark.parametrize("kind", ["mkv", "mp4"])
+def test_a_slow_stream_beside_a_fast_one_is_no_second_part(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"slow.{kind}"
+    with av.open(str(path), "w") as out:
+        streams = []
+        for rate in (Fraction(1, 5), Fraction(5)):
+            stream = out.add_stream("mpeg4", rate=rate)
+            assert isinstance(stream, av.VideoStream)
+            stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+            streams.append(stream)
+        for number in range(100):
+            for stream in streams[number % 25 != 0 :]:
+                frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, 5)
+                out.mux(stream.encode(frame))
+        for stream in streams:
+            out.mux(stream.encode(None))
+    assert NOT_READ not in (scan(path).note or "")
 
 
 def test_the_alpha_plane_of_an_image_sequence_is_not_the_video(tmp_path: Path) -> None:
