@@ -56,6 +56,7 @@ class ArchiveReader:
         self.backend = backend
         self._layout = Layout(folder)
         self._features: dict[Path, StoredFeatures] = {}
+        self._read_here: dict[str, tuple[str, str]] = {}
         self._catalogue = CatalogueReader(self._layout)
         self._approximate: dict[int, ApproximateIndex] = {}
 
@@ -76,15 +77,19 @@ class ArchiveReader:
         """Whether there is an index of a video, as far as shows without reading it (or asking an object store)."""
         return self._layout.manifest(check_video_id(video_id)).exists()
 
-    def identify(self, path: str | Path) -> str:
+    def identify(self, path: str | Path, *, from_cache: bool = True) -> str:
         """The content id of a video; an unchanged one is not read twice.
 
         See :func:`indexes.identity.identify`.
 
+        Args:
+            path: the video.
+            from_cache: whether an id that another process wrote down is good enough.
+
         Raises:
             VideoOpenError: there is no such path, or it cannot be read.
         """
-        return identify(path, cache=self._layout.known_paths)
+        return identify(path, cache=self._layout.known_paths, read_here=self._read_here, from_cache=from_cache)
 
     def manifest(self, video_id: str) -> Manifest | None:
         """What is committed of a video; None if it is not indexed.

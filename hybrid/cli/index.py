@@ -28,6 +28,7 @@ from hybrid.cli.options import (
     check_without_gens,
 )
 from hybrid.cli.paths import find_videos
+from hybrid.cli.text import echo
 from hybrid.errors import InputError
 from hybrid.words import counted
 
@@ -139,14 +140,14 @@ def index(
     tell_summary(archive, summary, as_json=as_json)
     if summary.stopped_by is not None:
         if summary.videos > 1:
-            typer.echo(
+            echo(
                 "stopped, because this would meet every further video; what was finished is kept, the same command "
                 "goes on from there",
                 err=True,
             )
         raise summary.stopped_by
     if summary.interrupted:
-        typer.echo("stopped; what was finished is kept, the same command goes on from there", err=True)
+        echo("stopped; what was finished is kept, the same command goes on from there", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.failed:
         raise typer.Exit(1)
@@ -170,19 +171,19 @@ def _refresh_approximate(engine: Engine, from_frames: int | None, *, as_json: bo
     try:
         updates = engine.refresh_approximate(from_frames=from_frames)
     except HybridError as exc:
-        typer.echo(f"the approximate index was not brought up to date: {exc}", err=True)
+        echo(f"the approximate index was not brought up to date: {exc}", err=True)
         return
     if from_frames is not None and not updates and not as_json:
         why = "an archive in an object store has none" if is_remote(engine.archive.place) else "it has fewer frames"
-        typer.echo(f"approximate index: nothing was made, {why}; all is searched exactly")
+        echo(f"approximate index: nothing was made, {why}; all is searched exactly")
     for update in updates:
         if as_json:
             print_json_line(event="approximate", **update.to_dict())
         elif update.note is not None:
             if from_frames is not None:  # whoever asked for it wonders
-                typer.echo(f"approximate index: no frames are in it: {update.note}; all are searched exactly")
+                echo(f"approximate index: no frames are in it: {update.note}; all are searched exactly")
         elif update.trained or update.segments_added or update.segments_removed:
-            typer.echo(
+            echo(
                 f"approximate index: it holds {update.covered_frames} of {counted(update.frames, 'frame')} of "
                 f"{update.dimension} values, the others are searched exactly"
             )

@@ -45,6 +45,7 @@ def write_path(archive: Archive, video_id: str, path: Path) -> None:
     manifest = archive.folder / "videos" / video_id / "manifest.json"
     document = json.loads(manifest.read_text())
     document["source"]["path"] = str(path)
+    del document["digest"], document["vectors_checksum"]
     manifest.write_text(json.dumps(document))
 
 
