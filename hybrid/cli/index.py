@@ -124,7 +124,7 @@ def index(
         loading=loading,
     )
     settings.check()  # before anything is looked at or made
-    videos = find_videos(paths) if paths else _failed_videos(archive, forget_gone=not dry_run)
+    videos = _named_videos(paths, as_json=as_json) if paths else _failed_videos(archive, forget_gone=not dry_run)
     settings = replace(settings, prompt=None if prompt is None else read_prompt_file(prompt))
     if dry_run:
         _estimate(archive, videos, settings, features=features, backend=backend, as_json=as_json)
@@ -187,6 +187,19 @@ def _refresh_approximate(engine: Engine, from_frames: int | None, *, as_json: bo
                 f"approximate index: it holds {update.covered_frames} of {counted(update.frames, 'frame')} of "
                 f"{update.dimension} values, the others are searched exactly"
             )
+
+
+def _named_videos(paths: list[str], *, as_json: bool) -> list[Path]:
+    """The videos that the arguments stand for; says what was passed over in folders."""
+    from hybrid.cli.progress import print_json_line
+    from hybrid.cli.text import printable
+
+    found = find_videos(paths)
+    if found.passed_over and as_json:
+        print_json_line(event="passed_over", **found.passed_over.to_dict())
+    elif found.passed_over:
+        typer.echo(printable(found.passed_over.line()), err=True)
+    return found.videos
 
 
 def _failed_videos(archive: str, *, forget_gone: bool) -> list[Path]:

@@ -21,6 +21,7 @@ from hybrid.frames.container import VideoPacket, open_stream, packets_of
 from hybrid.frames.header import Header, bytes_missing, other_streams_end
 from hybrid.frames.plan import NO_PTS, Clock, Packets, why_unsafe
 from hybrid.frames.timestamps import OUTLIER_SECONDS, Jumps, clock_jumps, outliers, put_behind, usual_step
+from hybrid.frames.unread import find_unread
 from hybrid.values import IntArray
 from hybrid.words import counted
 
@@ -172,6 +173,11 @@ def _movie(
     why_cut = _why_cut(path, header, end, stated, others_end)
     if why_cut is not None:
         notes.append(why_cut)
+    sizes, positions = np.frombuffer(table.sizes, np.int64), np.frombuffer(table.positions, np.int64)
+    begin = float(clock.seconds(int(timeline.times[valid].min()))) if valid.any() else 0.0
+    span = (begin + float(clock.zero), end + float(clock.zero))
+    unread = find_unread(path, container, stream, span=span, positions=positions, sizes=sizes)
+    notes += unread.notes
     return Movie(
         path=path,
         stream=stream.index,
@@ -180,8 +186,8 @@ def _movie(
         flagged=np.frombuffer(table.flagged, np.bool_),
         times=timeline.times,
         counted=counted,
-        sizes=np.frombuffer(table.sizes, np.int64),
-        positions=np.frombuffer(table.positions, np.int64),
+        sizes=sizes,
+        positions=positions,
         clock=clock,
         end_seconds=end,
         unsafe=_why_unsafe(packets, table, counted, timeline.jumps),
@@ -189,7 +195,7 @@ def _movie(
         skippable=keys.codec in NONREF_SAFE and keys.whole_pictures and keys.single_layer,
         stop_early=keys.whole_pictures,
         near=NEAR_PACKETS_MPEG if container.format.name.startswith("mpeg") else NEAR_PACKETS,
-        cut=why_cut is not None or table.read_error is not None or bool(timeline.wild.any()),
+        cut=why_cut is not None or table.read_error is not None or bool(timeline.wild.any()) or unread.partial,
         note="; ".join(notes) or None,
     )
 

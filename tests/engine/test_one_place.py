@@ -93,7 +93,7 @@ def test_a_failure_is_recorded_by_the_one_name(engine: Engine, clip: Path) -> No
 
 
 def test_a_video_that_is_named_twice_is_one(clip: Path) -> None:
-    assert find_videos([str(other_name(clip)), str(clip), str(clip.parent)]) == [other_name(clip)]
+    assert find_videos([str(other_name(clip)), str(clip), str(clip.parent)]).videos == [other_name(clip)]
 
 
 @pytest.fixture
