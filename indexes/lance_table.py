@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
@@ -29,11 +28,12 @@ import pyarrow as pa
 from filelock import FileLock
 from lancedb.index import BTree
 
-from hybrid.errors import ArchiveError, HybridError, IndexDamagedError, InputError
+from hybrid.errors import ArchiveError, IndexDamagedError, InputError
 from hybrid.values import Float32Array, Hits, IntArray
 from indexes.atomic import NewFiles, make_folder
 from indexes.base import Found, Scored, VectorKey, VectorStore, check_video_id
 from indexes.kept import Kept
+from indexes.lance_errors import lance_errors, line_of
 from indexes.lance_scan import scan_table
 from indexes.lance_score import FirstRows, score_rows
 from indexes.lance_upkeep import FRAGMENTS_BEFORE_COMPACTION, REWRITTEN, retention
@@ -48,7 +48,7 @@ from indexes.vectors import (
     similarities,
 )
 
-__all__ = ["LanceStore", "line_of"]
+__all__ = ["LanceStore"]
 
 ROWS_PER_LOOKUP = 12_000
 """Reading so many rows from one end of a table to the other takes as long as looking up one video in it
@@ -338,14 +338,14 @@ class LanceStore(VectorStore):
             self._new_files.flush(path)
 
     def _reading(self, what: str) -> AbstractContextManager[None]:
-        return _seam(f"{self._name}: LanceDB cannot read {what}", IndexDamagedError)
+        return lance_errors(f"{self._name}: LanceDB cannot read {what}", IndexDamagedError)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Writers of one archive take turns: LanceDB refuses some writes that overlap with a compaction."""
         make_folder(self.folder / "locks")
         with FileLock(self.folder / "locks" / "frames.lance.lock"):
-            with _seam(f"{self._name}: LanceDB cannot write", ArchiveError):
+            with lance_errors(f"{self._name}: LanceDB cannot write", ArchiveError):
                 yield
 
 
@@ -383,23 +383,3 @@ def _filter_video(video_id: str) -> str:
 
 def _filter(key: VectorKey) -> str:
     return f"{_filter_video(key.video_id)} AND generation = '{key.generation}'"
-
-
-def line_of(exc: BaseException) -> str:
-    """The first line of an error, without the places in Lance's source code that it ends with."""
-    first = (str(exc).splitlines() or [type(exc).__name__])[0]
-    return re.sub(r",? \S+\.rs:[\d:]+", "", first)[:200]
-
-
-@contextmanager
-def _seam(what: str, error: type[ArchiveError]) -> Iterator[None]:
-    """Turn LanceDB's errors into ours."""
-    try:
-        yield
-    except HybridError:
-        raise
-    except BaseException as exc:
-        # Lance's Rust code may panic on damaged data; that arrives as a BaseException of its own.
-        if not isinstance(exc, Exception) and type(exc).__name__ != "PanicException":
-            raise
-        raise error(f"{what}: {line_of(exc)}") from exc

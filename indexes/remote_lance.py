@@ -16,6 +16,7 @@ from typing import TypeVar
 from hybrid.errors import ArchiveError
 from hybrid.values import Float32Array
 from indexes.base import VectorKey
+from indexes.lance_errors import is_write_conflict
 from indexes.lance_table import LanceStore
 
 __all__ = ["RemoteLanceStore"]
@@ -77,7 +78,7 @@ class RemoteLanceStore(LanceStore):
             try:
                 return action()
             except ArchiveError as exc:
-                if turn == _TRIES - 1 or not _met_another(exc):
+                if turn == _TRIES - 1 or not is_write_conflict(exc):
                     raise
                 time.sleep(random.uniform(0.5, 1.0) * _FIRST_PAUSE_SECONDS * 2**turn)
         raise AssertionError  # pragma: no cover (the last turn returns or raises)
@@ -85,9 +86,3 @@ class RemoteLanceStore(LanceStore):
 
 def _is_ours(name: str) -> bool:
     return name.startswith("frames_") and name.removeprefix("frames_").isdigit()
-
-
-def _met_another(exc: ArchiveError) -> bool:
-    """Whether a write failed only because another machine's came first."""
-    text = f"{exc} {exc.__cause__}".lower()
-    return "conflict" in text or "concurrent" in text
