@@ -21,7 +21,7 @@ from types import TracebackType
 from hybrid.errors import ArchiveLockedError, ArchiveUnwritableError, IndexDamagedError, InputError, VideoError
 from hybrid.values import Float32Array, Timeline
 from hybrid.version import __version__
-from indexes.atomic import make_empty_file, remove_file, remove_temporaries, write_atomically
+from indexes.atomic import make_empty_file, remove_file, remove_temporaries, sync_folder, write_atomically
 from indexes.base import BackendName, check_video_id
 from indexes.catalogue import CatalogueWriter
 from indexes.features_file import FeatureSpool, append_features
@@ -324,6 +324,8 @@ class Archive(ArchiveReader):
         sweep, not by the size of the archive, but for a look at the names in the cache of content
         ids. Videos that another process is writing are left alone.
         """
+        with write_errors(f"archive {self.place} cannot be written"):
+            sync_folder(self._layout.folder)  # they may have made folders there that are not on disk yet
         # What another process begins there just now may go, too: then it remembers one thing less.
         remove_temporaries(self._layout.known_paths)
         try:
