@@ -28,7 +28,7 @@ import pyarrow as pa
 from filelock import FileLock
 from lancedb.index import BTree
 
-from hybrid.errors import ArchiveError, IndexDamagedError, InputError
+from hybrid.errors import ArchiveError, ArchiveUnreachableError, IndexDamagedError, InputError
 from hybrid.values import Float32Array, Hits, IntArray
 from indexes.atomic import NewFiles, make_folder
 from indexes.base import Found, Scored, VectorKey, VectorStore, check_video_id
@@ -81,6 +81,7 @@ class LanceStore(VectorStore):
         self.folder = folder
         self._name = str(folder)
         self._most_fragments = FRAGMENTS_BEFORE_COMPACTION
+        self._storage_options: dict[str, str] | None = None
         self._database: Any = None
         self._tables: dict[int, Any] = {}
         self._first_rows: dict[int, FirstRows] = {}
@@ -125,7 +126,7 @@ class LanceStore(VectorStore):
             return
         wanted = set(keys)
         # A pass that fails (damage; a version that went meanwhile) is made up for by looking at each video.
-        with contextlib.suppress(IndexDamagedError):
+        with contextlib.suppress(IndexDamagedError, ArchiveUnreachableError):
             for found in scan_table(self._batches(len(query)), wanted, query, top, threads=threads):
                 wanted.discard(found.key)
                 yield found
@@ -136,7 +137,7 @@ class LanceStore(VectorStore):
         check_query(query, 1)
         known: dict[VectorKey, Float32Array] = {}
         # What is damaged is named by reading the videos one by one.
-        with contextlib.suppress(IndexDamagedError), self._reading("some rows of many videos"):
+        with contextlib.suppress(IndexDamagedError, ArchiveUnreachableError), self._reading("some rows of many videos"):
             for dimension, table in self._all_tables():
                 if dimension == len(query):
                     first = self._first_rows.setdefault(dimension, FirstRows())
@@ -270,7 +271,9 @@ class LanceStore(VectorStore):
     def _connect(self) -> Any:
         if self._database is None:
             # Zero: look at the newest version for every query, or other writers' videos stay unseen.
-            self._database = lancedb.connect(self._name, read_consistency_interval=timedelta(0))
+            self._database = lancedb.connect(
+                self._name, read_consistency_interval=timedelta(0), storage_options=self._storage_options
+            )
         return self._database
 
     def _all_tables(self) -> list[tuple[int, Any]]:

@@ -7,7 +7,6 @@ new entry; so what LanceDB writes by itself is judged as well as what we write.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +69,7 @@ def stamp(path: Path) -> Stamp:
 
 
 @pytest.fixture
-def flushes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flushes]:
+def flushes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Flushes:
     """Watches an archive that is made in new folders; each manifest is looked at as it becomes visible."""
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("needs /proc to tell which file is flushed")
@@ -87,7 +86,7 @@ def flushes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flushes
 
     monkeypatch.setattr(os, "fsync", seen.fsync)
     monkeypatch.setattr(os, "replace", watched)
-    yield seen
+    return seen
 
 
 def test_everything_is_flushed_before_a_manifest_is_seen(flushes: Flushes, backend: BackendName) -> None:
