@@ -37,10 +37,13 @@ class Faults:
     seed: int = 1
 
 
+NO_FAULTS = Faults()
+
+
 class UnreliableProxy:
     """Listens on loopback while it is used as a context manager; ``faults`` may be replaced at any time."""
 
-    def __init__(self, endpoint: str, faults: Faults) -> None:
+    def __init__(self, endpoint: str, faults: Faults = NO_FAULTS) -> None:
         self.faults = faults
         self.requests = 0
         self.failed = 0
