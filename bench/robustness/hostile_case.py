@@ -87,7 +87,7 @@ def prepare(folder: Path) -> Ground:
                 engine.index(clip)
             if name == "archive":
                 manifest = next(m for m in engine.archive.manifests() if m.source.path == str(clips[0]))
-                export_index(engine.archive, manifest, folder / "clip.index")
+                export_index(engine.archive, manifest, folder / "clip.hybrid")
     models = folder / "models"
     encoder, sampler = Path(tiny_encoder().removeprefix("local-dir:")), Path(tiny_sampler())
     shutil.copytree(encoder, models / "encoder")
@@ -96,7 +96,7 @@ def prepare(folder: Path) -> Ground:
         folder,
         clips[0],
         folder / "archive",
-        folder / "clip.index",
+        folder / "clip.hybrid",
         folder / "other",
         models / "sampler",
         models / "encoder",

@@ -33,7 +33,7 @@ def _parts(ground: Ground) -> Parts:
 def _case(ground: Ground, folder: Path, name: str, content: bytes, *, refused: bool = True) -> Case:
     """Import a file, then do with the archive what everybody does."""
     archive = str(ground.copy_of(ground.other, folder))
-    place = folder / "foreign.index"
+    place = folder / "foreign.hybrid"
     place.write_bytes(content)
     verbs = tuple((verb, "--archive", archive) for verb in ("list", "stats"))
     after = (*verbs, ("search", "a red circle", "--archive", archive, *TINY))

@@ -158,7 +158,7 @@ def _check_verbs(archive: Path, tmp_path: Path) -> None:
                 opened.timeline(manifest)
             except IndexDamagedError:
                 assert manifest.video_id == HURT
-    code, _ = run("export", SOUND, tmp_path / "sound.index", "--archive", archive)
+    code, _ = run("export", SOUND, tmp_path / "sound.hybrid", "--archive", archive)
     assert code == 0
     code, _ = run("convert", tmp_path / "copy", "--archive", archive)
     assert code in (0, 1)

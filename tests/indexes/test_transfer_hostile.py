@@ -26,8 +26,8 @@ _NAMES = ("manifest.json", "timeline.safetensors", "vectors.f16")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("package")
     with Archive.open(folder / "archive", backend="faiss") as archive:
-        export_index(archive, archive.commit(video_id(1), **some_index(1)), folder / "sound.index")
-    return folder / "sound.index"
+        export_index(archive, archive.commit(video_id(1), **some_index(1)), folder / "sound.hybrid")
+    return folder / "sound.hybrid"
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def sealed(document: dict[str, Any]) -> bytes:
 
 
 def refusal(folder: Path, content: bytes) -> str:
-    path = folder / "foreign.index"
+    path = folder / "foreign.hybrid"
     path.write_bytes(content)
     with pytest.raises(IndexDamagedError) as caught:
         read_export(path)
@@ -193,7 +193,7 @@ def test_a_package_of_more_than_two_gigabytes_has_another_list(parts: Parts, tmp
     at = data.index(b"PK\x05\x06")
     size, offset = struct.unpack("<2I", data[at + 12 : at + 20])
     record = struct.pack("<4sQ2H2I4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 3, 3, size, offset)
-    path = tmp_path / "large.index"
+    path = tmp_path / "large.hybrid"
     path.write_bytes(data[:at] + record + struct.pack("<4sIQI", b"PK\x06\x07", 0, at, 1) + data[at:])
     assert read_export(path).manifest.frames == 40
 
