@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import av
 import av.error
+from av.codec.context import Flags
 from av.container import InputContainer
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
@@ -42,6 +43,8 @@ def open_stream(path: str | Path, *, index: int | None = None) -> tuple[InputCon
         for other in container.streams:
             other.discard = Discard.default if other.index == stream.index else Discard.all
         stream.codec_context.thread_count = 1
+        # Otherwise a crop on the left that is no multiple of the memory's alignment is left out.
+        stream.codec_context.flags |= Flags.unaligned
     except BaseException:
         container.close()
         raise

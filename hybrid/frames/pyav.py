@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from hybrid.frames.decode import Shown, Tally, decode_job, frames_of
+from hybrid.frames.display import orientation_of, skew_degrees
 from hybrid.frames.images import BatchBuilder, RgbConverter, Sample
 from hybrid.frames.parallel import run_ordered
 from hybrid.frames.plan import (
@@ -94,7 +95,7 @@ class PyAVSource(FrameSource):
         self.sampling = sampling
         self._batch_bytes = batch_bytes
         self._movie = scan(path)
-        width, height = _shown_size(self._movie)
+        width, height, self._skew = _first_look(self._movie)
         self._threads = _affordable_threads(threads or _cores(), width, height)
         self.info = VideoInfo(
             path=str(path),
@@ -195,7 +196,7 @@ class PyAVSource(FrameSource):
         def worker() -> Iterator[Callable[[Job], Iterator[Shown]]]:
             own = Tally()
             tallies.append(own)
-            to_rgb = RgbConverter()
+            to_rgb = RgbConverter(movie.crop)
             with PacketReader(movie) as reader:
                 yield lambda job: decode_job(reader, movie, job, starts, own, to_rgb)
 
@@ -213,6 +214,8 @@ class PyAVSource(FrameSource):
 
     def _make_report(self, tally: Tally, missing: tuple[MissingFrame, ...]) -> ReadReport:
         notes = [self._movie.note] if self._movie.note else []
+        if self._skew is not None:
+            notes.append(f"shown as stored: its display matrix turns it by {self._skew:.0f} degrees, no quarter turn")
         in_full = self._why_in_full()
         if in_full is not None:
             notes.append(f"decoded in full: {in_full}")
@@ -255,12 +258,15 @@ def _affordable_threads(threads: int, width: int, height: int) -> int:
     return min(threads, max(2, DECODER_BYTES // per_decoder))
 
 
-def _shown_size(movie: Movie) -> tuple[int, int]:
-    """Width and height of the first frame as shown; if it cannot be decoded, what the stream says."""
+def _first_look(movie: Movie) -> tuple[int, int, float | None]:
+    """Width and height of the first frame as shown, and a turn that is not applied, in degrees.
+
+    If it cannot be decoded: what the stream says.
+    """
     with PacketReader(movie) as reader:
         with closing(frames_of(reader, 0, 0, Tally())) as frames:
             for frame in frames:
                 if not isinstance(frame, int):
-                    turned = round(frame.rotation / 90) % 2
-                    return (frame.height, frame.width) if turned else (frame.width, frame.height)
-        return reader.context.width, reader.context.height
+                    _, _, *cropped = movie.crop.window(frame.width, frame.height, frame.format)
+                    return (*orientation_of(frame).size(*cropped), skew_degrees(frame))
+        return reader.context.width, reader.context.height, None

@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 from hybrid.errors import VideoOpenError
 from hybrid.frames.bitstream import NONREF_SAFE, KeyPackets
 from hybrid.frames.container import VideoPacket, open_stream, packets_of
+from hybrid.frames.crop import Crop, container_crop
 from hybrid.frames.header import Header, bytes_missing, other_streams_end
 from hybrid.frames.plan import NO_PTS, Clock, Packets, why_unsafe
 from hybrid.frames.timestamps import OUTLIER_SECONDS, Jumps, clock_jumps, outliers, put_behind, usual_step
@@ -60,6 +61,7 @@ class Movie:
         skippable: whether unwanted pictures that none refers to may be skipped.
         stop_early: whether a picture ends with its packet (not so with two fields in two packets).
         near: how many packets ahead are read rather than sought.
+        crop: what the container leaves out at the sides of each picture.
         cut: whether some of the video is not on the timeline: the file lacks its end, could not be
             read to its end, or packets with impossible time stamps are left out.
         note: what the caller should know of the file; or None.
@@ -80,6 +82,7 @@ class Movie:
     skippable: bool
     stop_early: bool
     near: int
+    crop: Crop
     cut: bool
     note: str | None
 
@@ -182,6 +185,7 @@ def _movie(
         skippable=keys.codec in NONREF_SAFE and keys.whole_pictures and keys.single_layer,
         stop_early=keys.whole_pictures,
         near=NEAR_PACKETS_MPEG if container.format.name.startswith("mpeg") else NEAR_PACKETS,
+        crop=container_crop(path, container, stream),
         cut=why_cut is not None or table.read_error is not None or bool(timeline.wild.any()),
         note="; ".join(notes) or None,
     )
