@@ -34,10 +34,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from hybrid.errors import InputError, SaveError
 from hybrid.exports.json_file import write_text
+from hybrid.frames.image_file import read_image
 from hybrid.values import Answer, ByteArray
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
 __all__ = ["Selection", "Show", "manifest", "read_selection", "save_selection", "shown_messages"]
 
@@ -207,7 +208,9 @@ def shown_media(line: Selected, show: Show) -> list[Any]:
         if line.clip is None:
             raise InputError("the selection has no clips; write it with clips=True, or use show=images")
         return [str(line.clip)]
-    return [_open_image(path) for path in line.images]
+    from PIL import Image
+
+    return [Image.fromarray(read_image(path)[0]) for path in line.images]
 
 
 def shown_messages(
@@ -265,14 +268,6 @@ def manifest() -> Any:
         simple_class_path="hybrid.exports.lmms_eval_model.SimpleFrames",
         chat_class_path="hybrid.exports.lmms_eval_model.ChatFrames",
     )
-
-
-def _open_image(path: Path) -> Image.Image:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        converted: Image.Image = image.convert("RGB")
-        return converted
 
 
 def _save_images(pictures: Sequence[ByteArray], seconds: Sequence[float], folder: Path, name: str) -> list[str]:

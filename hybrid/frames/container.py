@@ -15,6 +15,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from hybrid.errors import NoVideoStreamError, VideoOpenError
+from hybrid.frames.limits import MAX_PIXELS, check_picture_size
 from hybrid.places import absolute_path
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"
@@ -25,14 +26,18 @@ MAX_DEMUX_ERRORS = 16
 """So many read errors in a row end the file; some demuxers would go on for ever."""
 
 
+LIMITS = {"max_pixels": str(MAX_PIXELS)}
+"""What decoders are told, FFmpeg's own look at a file included: pictures may grow in the middle of a stream."""
+
+
 def open_stream(path: str | Path, *, index: int | None = None) -> tuple[InputContainer, VideoStream]:
     """Open a file and choose its video stream: the best one, or the one with ``index``.
 
     The stream's decoder is set to one thread; the other streams are not read.
 
     Raises:
-        VideoOpenError: no such file, no permission, not a video, a codec that is not supported, or
-            no video stream with ``index`` (any more).
+        VideoOpenError: no such file, no permission, not a video, a codec that is not supported, pictures that
+            are too large, or no video stream with ``index`` (any more).
         NoVideoStreamError: nothing but sound, subtitles or cover art.
     """
     container = open_container(path)
@@ -45,6 +50,8 @@ def open_stream(path: str | Path, *, index: int | None = None) -> tuple[InputCon
         stream.codec_context.thread_count = 1
         # Otherwise a crop on the left that is no multiple of the memory's alignment is left out.
         stream.codec_context.flags |= Flags.unaligned
+        _check_stream_size(container, stream, path)
+        stream.codec_context.options = LIMITS
     except BaseException:
         container.close()
         raise
@@ -61,7 +68,7 @@ def open_container(path: str | Path) -> InputContainer:
         if not stat.S_ISREG(Path(path).stat().st_mode):
             raise VideoOpenError(f"{path} is not a regular file; give a video file or a folder of images")
         # In full, because FFmpeg takes what comes before a colon in a name for a protocol.
-        return av.open(absolute_path(path), metadata_errors="replace")
+        return av.open(absolute_path(path), metadata_errors="replace", options=LIMITS)
     except FileNotFoundError as exc:
         raise VideoOpenError(f"{path} does not exist") from exc
     except PermissionError as exc:
@@ -69,6 +76,29 @@ def open_container(path: str | Path) -> InputContainer:
     except (av.error.FFmpegError, OSError, ValueError, UnicodeError) as exc:
         reason = getattr(exc, "strerror", None) or exc
         raise VideoOpenError(f"{path} is not a video that FFmpeg can open: {reason}") from exc
+
+
+def _check_stream_size(container: InputContainer, stream: VideoStream, path: str | Path) -> None:
+    """Refuse a video whose pictures are too large, by what is known before any is decoded.
+
+    Raises:
+        VideoOpenError: they are.
+    """
+    hint = f"ffmpeg -i {Path(path).name} -vf scale=3840:-2 smaller.mp4"
+    check_picture_size(stream.width, stream.height, of=str(path), hint=hint)
+    if stream.width == 0 and container.format.name.endswith("_pipe"):
+        if _is_animated_webp(path):
+            raise VideoOpenError(f"{path}: animated WebP is not supported; make a GIF or a video of it and index that")
+        raise VideoOpenError(
+            f"{path}: FFmpeg cannot read this image; it is damaged, or has more than {MAX_PIXELS:,} pixels"
+        )
+
+
+def _is_animated_webp(path: str | Path) -> bool:
+    """Whether a file is WebP with the flag of an animation (RFC 9649, 2.7.1)."""
+    with open(path, "rb") as file:
+        head = file.read(21)
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
 
 
 def _best_stream(container: InputContainer, path: str | Path) -> VideoStream:

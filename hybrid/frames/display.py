@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from hybrid.values import ByteArray
 
 if TYPE_CHECKING:
     import av
+    from av.sidedata.sidedata import SideData
 
 __all__ = ["AS_STORED", "Orientation", "orientation_of", "orientation_of_matrix", "skew_degrees"]
 
@@ -80,7 +81,7 @@ def skew_degrees(frame: av.VideoFrame) -> float | None:
 
 
 def _matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
-    data = frame.side_data.get("DISPLAYMATRIX")
+    data = cast("SideData | None", frame.side_data.get("DISPLAYMATRIX"))
     return None if data is None else struct.unpack("=9i", bytes(data))
 
 

@@ -23,9 +23,11 @@ from pathlib import Path
 
 import numpy as np
 
+from hybrid.errors import VideoOpenError
 from hybrid.frames.decode import Shown, Tally, decode_job, frames_of
 from hybrid.frames.display import orientation_of, skew_degrees
 from hybrid.frames.images import BatchBuilder, RgbConverter, Sample
+from hybrid.frames.limits import MAX_PIXELS
 from hybrid.frames.parallel import run_ordered
 from hybrid.frames.plan import (
     NO_PTS,
@@ -61,6 +63,8 @@ DECODER_BYTES = 240 * 2**20
 """How much the decoders' own pictures may take up; fewer threads are used for large pictures."""
 PICTURES_PER_DECODER = 24
 """What one more decoding thread takes in memory, in pictures (75 MB were measured for 1080p)."""
+PACKETS_WITHOUT_SIZE = 64
+"""Where a file does not say how large its pictures are, so many packets are tried for the first one."""
 
 
 class PyAVSource(FrameSource):
@@ -77,8 +81,8 @@ class PyAVSource(FrameSource):
         batch_bytes: how large a batch may grow.
 
     Raises:
-        VideoOpenError: the file does not exist, cannot be read, is not a video, or is cut before
-            its first frame.
+        VideoOpenError: the file does not exist, cannot be read, is not a video, is cut before its
+            first frame, or has pictures that are too large (:data:`~hybrid.frames.limits.MAX_PIXELS`).
         NoVideoStreamError: there is no video stream in it.
         InputError: threads or batch_bytes is below 1.
     """
@@ -262,11 +266,21 @@ def _first_look(movie: Movie) -> tuple[int, int, float | None]:
     """Width and height of the first frame as shown, and a turn that is not applied, in degrees.
 
     If it cannot be decoded: what the stream says.
+
+    Raises:
+        VideoOpenError: the stream does not say, and a look at further packets gives no frame either.
     """
     with PacketReader(movie) as reader:
-        with closing(frames_of(reader, 0, 0, Tally())) as frames:
+        stated = reader.context.width, reader.context.height
+        last = 0 if all(stated) else min(len(movie.packets), PACKETS_WITHOUT_SIZE) - 1
+        with closing(frames_of(reader, 0, last, Tally())) as frames:
             for frame in frames:
                 if not isinstance(frame, int):
                     _, _, *cropped = movie.crop.window(frame.width, frame.height, frame.format)
                     return (*orientation_of(frame).size(*cropped), skew_degrees(frame))
-        return reader.context.width, reader.context.height, None
+    if not all(stated):
+        raise VideoOpenError(
+            f"{movie.path}: none of its pictures can be decoded, and their size is not known: the video is damaged, or "
+            f"they are of more than {MAX_PIXELS:,} pixels, which are not read"
+        )
+    return (*stated, None)
