@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from hybrid.errors import InputError, SaveError
 from hybrid.exports.json_file import write_text
-from hybrid.frames.image_file import read_image
+from hybrid.image_file import read_image
 from hybrid.values import Answer, ByteArray
 
 if TYPE_CHECKING:

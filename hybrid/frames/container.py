@@ -15,7 +15,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from hybrid.errors import NoVideoStreamError, VideoOpenError
-from hybrid.frames.limits import MAX_PIXELS, check_picture_size
+from hybrid.picture_size import MAX_PIXELS, check_picture_size
 from hybrid.places import absolute_path
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from hybrid.errors import FrameDecodeError, VideoOpenError
-from hybrid.frames.image_file import read_header, read_image
 from hybrid.frames.images import BatchBuilder, Sample
 from hybrid.frames.plan import SLACK_SECONDS
 from hybrid.frames.source import (
@@ -24,6 +23,7 @@ from hybrid.frames.source import (
     check_ordinals,
     checked_gaps,
 )
+from hybrid.image_file import read_header, read_image
 from hybrid.values import IMAGE_SUFFIXES, ByteArray, FrameBatch, MissingFrame, Sampling, VideoInfo
 from hybrid.words import counted
 
@@ -40,7 +40,7 @@ class FolderSource(FrameSource):
     cannot be read, is a missing sample; both shift nothing. Samples before the first number do not
     exist. With the policy ``keyframes`` every image counts as a key frame. Images may differ in
     size; a batch ends where the size changes. How an image is read stands in
-    :mod:`hybrid.frames.image_file`.
+    :mod:`hybrid.image_file`.
 
     Args:
         path: the folder. Files that are no images, or whose names do not end in a number, are ignored.

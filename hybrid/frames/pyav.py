@@ -27,7 +27,6 @@ from hybrid.errors import VideoOpenError
 from hybrid.frames.decode import Shown, Tally, decode_job, frames_of
 from hybrid.frames.display import orientation_of, skew_degrees
 from hybrid.frames.images import BatchBuilder, RgbConverter, Sample
-from hybrid.frames.limits import MAX_PIXELS
 from hybrid.frames.parallel import run_ordered
 from hybrid.frames.plan import (
     NO_PTS,
@@ -52,6 +51,7 @@ from hybrid.frames.source import (
     checked_gaps,
     why_none,
 )
+from hybrid.picture_size import MAX_PIXELS
 from hybrid.values import FrameBatch, MissingFrame, Sampling, VideoInfo
 from hybrid.words import counted
 
@@ -82,7 +82,7 @@ class PyAVSource(FrameSource):
 
     Raises:
         VideoOpenError: the file does not exist, cannot be read, is not a video, is cut before its
-            first frame, or has pictures that are too large (:data:`~hybrid.frames.limits.MAX_PIXELS`).
+            first frame, or has pictures that are too large (:data:`~hybrid.picture_size.MAX_PIXELS`).
         NoVideoStreamError: there is no video stream in it.
         InputError: threads or batch_bytes is below 1.
     """

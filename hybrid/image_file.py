@@ -9,7 +9,7 @@ tried. A picture is shown upright (the orientation in its EXIF data), and its va
 * 32-bit integers: refused, for the same reason.
 * Alpha: left out, and colours as they are stored, as ffmpeg's command line does it. They are not blended with a ground.
 * An image with several pictures (GIF, APNG, TIFF): the first one.
-* More than :data:`~hybrid.frames.limits.MAX_PIXELS` pixels: refused before anything is decoded.
+* More than :data:`~hybrid.picture_size.MAX_PIXELS` pixels: refused before anything is decoded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from hybrid.errors import FrameDecodeError
-from hybrid.frames.limits import check_picture_size
+from hybrid.picture_size import check_picture_size
 from hybrid.values import ByteArray
 
 if TYPE_CHECKING:
