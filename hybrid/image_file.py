@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -44,7 +44,6 @@ ROWS_AT_A_TIME: Final = 256
 
 _ORIENTATION: Final = 0x0112
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
-_WIDE_MODES: Final = ("F", "I")
 
 
 class ImageHeader(NamedTuple):
@@ -86,12 +85,15 @@ def read_image(path: Path) -> tuple[ByteArray, ImageHeader]:
         header = _header_of(image)
         white = _white_of_grey(image)
         ImageOps.exif_transpose(image, in_place=True)
-        if image.mode in _WIDE_MODES:
-            return _from_unit_range(image, path), header
+        _check_range(image, path)
         rgb = np.empty((image.height, image.width, 3), dtype=np.uint8)
-        for top in range(0, image.height, ROWS_AT_A_TIME):
-            strip = image.crop((0, top, image.width, min(image.height, top + ROWS_AT_A_TIME)))
-            rows = _to_bytes(np.asarray(strip), *white) if white else np.asarray(strip.convert("RGB"))
+        for top, strip in _strips(image):
+            if white is not None:
+                rows = _grey_to_bytes(np.asarray(strip), *white)
+            elif image.mode == "F":
+                rows = np.rint(np.asarray(strip) * 255).astype(np.uint8)[..., None]
+            else:
+                rows = np.asarray(strip.convert("RGB"))
             rgb[top : top + ROWS_AT_A_TIME] = rows
         return rgb, header
 
@@ -139,24 +141,31 @@ def _white_of_grey(image: Image.Image) -> tuple[int, bool] | None:
     return (1 << bits) - 1, tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
-def _to_bytes(values: np.ndarray, white: int, swapped: bool) -> ByteArray:
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Its rows from top to bottom, some at a time, each time with the number of the first."""
+    for top in range(0, image.height, ROWS_AT_A_TIME):
+        yield top, image.crop((0, top, image.width, min(image.height, top + ROWS_AT_A_TIME)))
+
+
+def _grey_to_bytes(values: Any, white: int, swapped: bool) -> ByteArray:
     """Grey values [H, W] to [H, W, 1] in 0 .. 255, rounded to the nearest."""
     scaled = (values.astype(np.uint32) * 255 + white // 2) // white
-    grey: ByteArray = np.minimum(scaled, 255).astype(np.uint8)
-    return (255 - grey if swapped else grey)[..., None]
+    grey: ByteArray = np.minimum(scaled, 255).astype(np.uint8)[..., None]
+    return 255 - grey if swapped else grey
 
 
-def _from_unit_range(image: Image.Image, path: Path) -> ByteArray:
+def _check_range(image: Image.Image, path: Path) -> None:
+    """Refuse numbers of which it is not known what is white."""
     if image.mode == "I":
         raise FrameDecodeError(
             f"{path.name} holds 32-bit integers, of which it is not known what is white; save it with 8 or 16 bits"
         )
-    values = np.asarray(image)
-    low, high = float(values.min()), float(values.max())
+    if image.mode != "F":
+        return
+    ends = np.array([(rows.min(), rows.max()) for rows in (np.asarray(strip) for _, strip in _strips(image))])
+    low, high = float(ends.min()), float(ends.max())
     if not 0 <= low <= high <= 1:
         raise FrameDecodeError(
             f"{path.name} holds floating-point values from {low:g} to {high:g}; 0 is read as black and 1 as white, so "
             "bring its values to 0 .. 1, or save it with 8 bits"
         )
-    grey = np.rint(values * 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)

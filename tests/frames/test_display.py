@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import struct
 import subprocess
@@ -219,6 +220,28 @@ def test_a_header_that_cannot_be_read_is_no_crop(share: float, tmp_path: Path) -
             noise = np.random.default_rng(3).integers(0, 256, len(data), dtype=np.uint8).tobytes()
             cut.write_bytes(noise)
             assert container_crop(str(cut), container, stream) == NO_CROP
+
+
+@pytest.mark.skipif(importlib.util.find_spec("decord") is None, reason="decord is not installed")
+def test_decord_knows_quarter_turns_only(upright: Path, tmp_path: Path) -> None:
+    """As its module's text says; what has become right must be taken out there."""
+    from hybrid.frames.decord import DecordSource
+
+    def by_decord(path: Path) -> npt.NDArray[np.uint8]:
+        return next(iter(DecordSource(path, Sampling(1.0)).read())).rgb[0]
+
+    turned = with_matrix(tmp_path / "turned.mp4", upright, TURNED["90"])
+    assert (by_decord(turned) == first_picture(turned)).all()
+    mirrored = with_matrix(tmp_path / "mirrored.mp4", upright, TURNED["mirrored"])
+    assert (by_decord(mirrored) == first_picture(upright)[::-1, ::-1]).all()
+    for cropped in (
+        with_pixel_crop(tmp_path / "c.mkv", PIXEL_CROPS[0]),
+        with_aperture(tmp_path / "c.mp4", APERTURES[0]),
+    ):
+        assert by_decord(cropped).shape == (96, 160, 3)
+    left = encode(tmp_path / "l.mkv", "libx264", options=x264(x264_params="crop-rect=16,8,4,2"), frames=30)
+    ours, theirs = first_picture(left), by_decord(left)
+    assert ours.shape != theirs.shape or np.abs(ours.astype(int) - theirs).mean() > 5
 
 
 def test_pixels_that_are_not_square_stay_as_stored(tmp_path: Path) -> None:
