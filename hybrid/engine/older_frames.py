@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from hybrid.engine.checking import what_fits
 from hybrid.errors import VideoOpenError
 from hybrid.frames.rules import FRAME_RULES, why_frames_changed
 from indexes.manifest import Manifest
@@ -41,7 +42,8 @@ def check_frames(manifest: Manifest, path: Path, *, place: str) -> None:
     """
     reason = why_other_frames(manifest, path)
     if reason is not None:
-        command = shlex.join(["hybrid", "index", str(path), "--archive", place])
+        # Named, because another encoder would be taken for a wish to change it.
+        command = f"{shlex.join(['hybrid', 'index', str(path), '--archive', place])} {what_fits(manifest)}"
         raise VideoOpenError(
             f"the index of {path} was made by older rules for reading frames, and its frames are others now: {reason}; "
             f"make it anew: {command}"
