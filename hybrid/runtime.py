@@ -198,10 +198,14 @@ def _lines(path: Path) -> list[str]:
 def settle_process() -> None:
     """Settings of the command line's own process; has to come before torch and transformers are imported.
 
-    The model libraries must not write over the command line's output. And torch's threads must
+    The model libraries must not write over the command line's output, and what they log, often with names of files,
+    must not command the terminal. And torch's threads must
     sleep, not spin, while they wait for each other: decoding runs beside them, and spinning
     threads took half as long again to embed a video on two cores (docs/log.md).
     """
+    from hybrid.output import guard_output
+
+    guard_output()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -116,7 +116,8 @@ class _Compared:
             for number, part in zip(numbers.tolist(), np.split(rows, edges[1:]), strict=True)
         }
         parts = []
-        for scored in self._archive.store.score(wanted, self._query):
+        committed = {self._manifests[number].key: self._manifests[number].committed for number in numbers.tolist()}
+        for scored in self._archive.store.score(wanted, committed, self._query):
             if scored.similarities is None:
                 self.unreadable = True
                 parts.append(np.full(len(wanted[scored.key]), -np.inf, dtype=np.float32))

@@ -47,14 +47,12 @@ class ArchiveHits:
         failed: video id -> why it could not be searched.
         manifests: by video id, for the videos that were searched: the index whose rows the hits are. It is
             another than the one that was asked for where the video was indexed anew meanwhile.
-        damaged_seen: how many videos were found damaged by what the search gave, not by reading them.
         approximate: what the approximate index did; None if there is none, or it was not asked for.
     """
 
     hits: Mapping[str, Hits]
     failed: Mapping[str, str]
     manifests: Mapping[str, Manifest]
-    damaged_seen: int = 0
     approximate: ApproximateRecord | None = None
 
     @property

@@ -1,7 +1,8 @@
-"""The parts of a search of many videos: look into each, look closer at the best, and put them together.
+"""The parts of a search of many videos: look into each, take out repetitions, and put the best together.
 
-The vectors of a video are only believed once its hits are among the best of all: then they are
-compared with their hash, and repetitions of a held frame are taken out.
+The store compares the vectors of every video with what was committed before it searches them, so that damage
+neither puts a frame among the best nor keeps one out. Repetitions of a held frame are looked for only in
+videos that are among the best, because that takes their timelines.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from hybrid.errors import HybridError
+from hybrid.errors import HybridError, VideoNotIndexedError
 from hybrid.values import Float32Array, Hits
 from indexes.manifest import Manifest
 from indexes.reader import ArchiveReader
@@ -18,9 +19,6 @@ from indexes.reader import ArchiveReader
 __all__ = ["OTHER_ENCODER", "best_hits", "has_same_encoder", "scan_videos", "settle_hits"]
 
 OTHER_ENCODER = "it was indexed anew with another encoder while the search ran"
-
-_LARGEST_COSINE = 1.01
-"""Of two unit vectors, one of them rounded to float16. More means that bytes on disk were changed."""
 
 
 def scan_videos(
@@ -30,7 +28,8 @@ def scan_videos(
 
     Args:
         archive: where they are indexed.
-        by_id: the videos; one that was indexed anew meanwhile is replaced by what it is now.
+        by_id: the videos; one that was indexed anew meanwhile is replaced by what it is now, and one that was
+            removed goes.
         query: float32 [D] unit vector.
         top: frames of each video.
         threads: how many may search at once.
@@ -40,8 +39,8 @@ def scan_videos(
     """
     found: dict[str, Hits] = {}
     failed: dict[str, str] = {}
-    keys = [manifest.key for manifest in by_id.values()]
-    for key, hits, error in archive.store.search_many(keys, query, top, threads=threads):
+    committed = {manifest.key: manifest.committed for manifest in by_id.values()}
+    for key, hits, error in archive.store.search_many(committed, query, top, threads=threads):
         if hits is not None:
             found[key.video_id] = hits
         elif error is not None:
@@ -61,14 +60,19 @@ def _search_again(
     """A video that could not be read may have been indexed anew meanwhile; then its new index is searched."""
     manifest = by_id[video_id]
     try:
-        current = archive.require(video_id)
+        current = archive.manifest(video_id)
+        if current is None:  # removed meanwhile
+            del by_id[video_id]
+            return
         if not has_same_encoder(current, manifest):
             failed[video_id] = OTHER_ENCODER
             return
         found[video_id] = archive.search(current, query, top)
         by_id[video_id] = current
+    except VideoNotIndexedError:  # removed or replaced once more
+        del by_id[video_id]
     except HybridError as exc:
-        failed[video_id] = str(exc)
+        failed[video_id] = f"{exc}; look closer with: hybrid verify --archive {archive.place}"
 
 
 def has_same_encoder(one: Manifest, other: Manifest) -> bool:
@@ -78,17 +82,16 @@ def has_same_encoder(one: Manifest, other: Manifest) -> bool:
 
 def settle_hits(
     archive: ArchiveReader,
-    by_id: Mapping[str, Manifest],
+    by_id: dict[str, Manifest],
     query: Float32Array,
     top: int,
     found: dict[str, Hits],
     failed: dict[str, str],
     whole: Collection[str] | None = None,
-) -> int:
-    """Look closer at the videos that are among the best, until all that are have been looked at.
+) -> None:
+    """Take hits that repeat a held frame out of the videos that are among the best, until all of these are settled.
 
-    A video that shows damage goes from ``found`` to ``failed``; of the others, hits that repeat a held
-    frame are taken out.
+    A video whose timeline cannot be read goes from ``found`` to ``failed``; one that was removed just goes.
 
     Args:
         archive: where they are indexed.
@@ -98,39 +101,19 @@ def settle_hits(
         found: video id -> hits, best first; is changed.
         failed: video id -> reason; is changed.
         whole: the videos whose hits are the best of all their frames; all if None.
-
-    Returns:
-        How many videos were found damaged.
     """
     settled: set[str] = set()
-    seen = 0
-    while True:
-        fresh = [video_id for video_id in best_hits(found, top) if video_id not in settled]
-        if not fresh:
-            return seen
+    while fresh := [video_id for video_id in best_hits(found, top) if video_id not in settled]:
         for video_id in fresh:
             settled.add(video_id)
+            again = whole is None or video_id in whole
             try:
-                why = _implausible(archive, by_id[video_id], found[video_id])
-                if why is None:
-                    again = whole is None or video_id in whole
-                    found[video_id] = _distinct(archive, by_id[video_id], query, top, found[video_id], again=again)
+                found[video_id] = _distinct(archive, by_id[video_id], query, top, found[video_id], again=again)
+            except VideoNotIndexedError:  # removed or replaced meanwhile
+                del found[video_id], by_id[video_id]
             except HybridError as exc:
-                why = str(exc)
-            if why is not None:
-                seen += 1
-                failed[video_id] = why
+                failed[video_id] = str(exc)
                 del found[video_id]
-
-
-def _implausible(archive: ArchiveReader, manifest: Manifest, hits: Hits) -> str | None:
-    """What shows that these hits come of damaged vectors."""
-    remedy = f"look closer with: hybrid verify --archive {archive.place}"
-    if not abs(float(hits.similarities[0])) <= _LARGEST_COSINE:
-        return f"its vectors are damaged: a similarity of {hits.similarities[0]:g} cannot be; {remedy}"
-    if not archive.is_intact(manifest.video_id):
-        return f"its vectors are damaged: their content is not what was written; {remedy}"
-    return None
 
 
 def _distinct(

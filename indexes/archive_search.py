@@ -40,8 +40,8 @@ def search_archive_vectors(
 ) -> ArchiveHits:
     """The ``top`` frames of some videos that are nearest to a query.
 
-    The vectors of every video that has a frame among them are compared with their hash before they
-    are believed, so that a changed byte on disk does not put a frame there that does not belong.
+    The vectors of every video that is read for it are compared with what was committed, so that a changed byte on
+    disk neither puts a frame there that does not belong, nor keeps one out.
 
     Args:
         archive: where they are indexed.
@@ -70,9 +70,9 @@ def _exactly(
 ) -> ArchiveHits:
     by_id = {manifest.video_id: manifest for manifest in manifests}
     found, failed = scan_videos(archive, by_id, query, top, threads)
-    seen = settle_hits(archive, by_id, query, top, found, failed)
+    settle_hits(archive, by_id, query, top, found, failed)
     searched = {video_id: manifest for video_id, manifest in by_id.items() if video_id in found}
-    return ArchiveHits(best_hits(found, top), failed, searched, seen, record)
+    return ArchiveHits(best_hits(found, top), failed, searched, record)
 
 
 def _approximately(
@@ -100,13 +100,13 @@ def _approximately(
         return fall_back("so few frames are searched exactly", problem)
     near = find_near_frames(archive, index, covered, query, top, effort)
     if near.unreadable:
-        return fall_back(None, "a video could not be read where it should have been; all were searched exactly")
+        return fall_back(None, "a video is damaged or cannot be read; all were searched exactly")
     by_id = {manifest.video_id: manifest for manifest in manifests}
     whole = {manifest.video_id: manifest for manifest in rest}
     found, failed = scan_videos(archive, whole, query, top, threads)
     by_id.update(whole)  # some may have been indexed anew meanwhile
     found.update(near.hits)
-    seen = settle_hits(archive, by_id, query, top, found, failed, whole)
+    settle_hits(archive, by_id, query, top, found, failed, whole)
     best = best_hits(found, top)
     if any(video_id in failed for video_id in near.hits):
         return fall_back(None, "a video that was found is damaged; all were searched exactly")
@@ -123,7 +123,7 @@ def _approximately(
         device=near.device,
     )
     searched = {video_id: manifest for video_id, manifest in by_id.items() if video_id not in failed}
-    return ArchiveHits(best, failed, searched, seen, record)
+    return ArchiveHits(best, failed, searched, record)
 
 
 def _problem(archive: ArchiveReader, problems: Sequence[str], rest_frames: int) -> str | None:

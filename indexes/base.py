@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -17,7 +17,7 @@ from hybrid.errors import IndexDamagedError, InputError
 from hybrid.values import Float32Array, Hits, IntArray
 from indexes.vectors import similarities
 
-__all__ = ["BACKENDS", "BackendName", "Found", "Scored", "VectorKey", "VectorStore", "check_video_id"]
+__all__ = ["BACKENDS", "BackendName", "Committed", "Found", "Scored", "VectorKey", "VectorStore", "check_video_id"]
 
 BackendName = Literal["faiss", "lancedb"]
 BACKENDS: tuple[BackendName, ...] = ("faiss", "lancedb")
@@ -56,6 +56,18 @@ class VectorKey:
 
     def __str__(self) -> str:
         return f"{self.video_id}-{self.generation}"
+
+
+class Committed(NamedTuple):
+    """What is known of committed vectors, so that others that are read in their stead are recognised.
+
+    Attributes:
+        vectors_hash: what :meth:`VectorStore.write` returned, or :func:`indexes.vectors.checksum_vectors` of the same.
+        rows: how many there are.
+    """
+
+    vectors_hash: str
+    rows: int
 
 
 class Found(NamedTuple):
@@ -120,12 +132,15 @@ class VectorStore(ABC):
         """
 
     def search_many(
-        self, keys: Sequence[VectorKey], query: Float32Array, top: int, *, threads: int = 1
+        self, committed: Mapping[VectorKey, Committed], query: Float32Array, top: int, *, threads: int = 1
     ) -> Iterator[Found]:
         """:meth:`search` for each of many keys, each once, in any order, exactly.
 
+        Vectors are compared with what was committed when they are first read, and again when what they are
+        read from has changed: a damaged video is named, and never answers or keeps silent.
+
         Args:
-            keys: which vectors, all with the query's number of values.
+            committed: which vectors, all with the query's number of values, and what they are known by.
             query: float32 [D].
             top: of each video; at least 1.
             threads: how many may work at once.
@@ -133,17 +148,20 @@ class VectorStore(ABC):
         Raises:
             InputError: as :meth:`search`. Damage is not raised, but given for the key that it befell.
         """
-        for key in keys:
+        for key, known in committed.items():
             try:
-                yield Found(key, self.search(key, query, top), None)
+                yield Found(key, self.search(key, query, top, vectors_hash=known.vectors_hash), None)
             except IndexDamagedError as exc:
                 yield Found(key, None, exc)
 
-    def score(self, rows: Mapping[VectorKey, IntArray], query: Float32Array) -> Iterator[Scored]:
+    def score(
+        self, rows: Mapping[VectorKey, IntArray], committed: Mapping[VectorKey, Committed], query: Float32Array
+    ) -> Iterator[Scored]:
         """The similarities of some rows of some videos, exactly as :meth:`search` gives them.
 
         Args:
             rows: which rows of which vectors, increasing, at least one of each.
+            committed: what these vectors are known by; they are compared with it as by :meth:`search_many`.
             query: float32 [D].
 
         Returns:
@@ -154,7 +172,7 @@ class VectorStore(ABC):
         """
         for key, wanted in rows.items():
             try:
-                vectors = self.read(key)
+                vectors = self.read(key, vectors_hash=committed[key].vectors_hash)
                 if wanted[-1] >= len(vectors):
                     raise IndexDamagedError(f"video {key.video_id}: row {wanted[-1]} of {len(vectors)} was asked for")
             except IndexDamagedError as exc:
@@ -192,17 +210,6 @@ class VectorStore(ABC):
 
         Raises:
             IndexDamagedError: it differs, or is gone.
-        """
-
-    @abstractmethod
-    def is_intact(self, key: VectorKey, vectors_hash: str) -> bool:
-        """Whether the vectors that a search reads now are those that :meth:`write` was given.
-
-        Quicker than :meth:`check`, which also looks at what a search does not read; a store may
-        remember the result as long as what it reads does not change.
-
-        Raises:
-            IndexDamagedError: they are gone or cannot be read.
         """
 
     @abstractmethod

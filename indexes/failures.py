@@ -2,7 +2,9 @@
 
 A video that fails leaves no manifest, so without this it would be tried again in every run, and
 nobody could ask an archive what it lacks. A record says what was tried with; another version, rate,
-policy or decoder tries again by itself. Records of videos that were indexed since are deleted.
+policy or decoder tries again by itself. A record is about a path and the content that lay there. It ends when that
+content is indexed, or anything that lies at the path (of a file that was mended, the content is another); and when the
+file is gone, with ``hybrid remove --gone`` or ``hybrid index --retry-failed``.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import blake3
@@ -66,19 +69,29 @@ class Failure(BaseModel):
     failed_at: str
 
 
-def remember_failure(folder: Path, failure: Failure, *, put: Callable[[Path, bytes], None] = write_atomically) -> None:
-    """Write a record, in place of an older one of the same video.
+def remember_failure(
+    folder: Path,
+    failure: Failure,
+    *,
+    put: Callable[[Path, bytes], None] = write_atomically,
+    drop: Callable[[Path], None] = remove_file,
+) -> None:
+    """Write a record, in place of older ones of the same content or path.
 
     Args:
         folder: of the archive.
         failure: the record.
         put: writes the file; ``Archive.put_file`` does so in a remote archive too.
+        drop: deletes a file; likewise ``Archive.drop_file``.
 
     Raises:
         OSError, ArchiveError: the archive cannot be written.
     """
     text = json.dumps({"format_version": 1, **failure.model_dump(mode="json")}, indent=2) + "\n"
-    put(_place(folder, failure.video_id, failure.path), text.encode())
+    own = _place(folder, failure.video_id, failure.path)
+    put(own, text.encode())
+    for place in _places_of(folder, failure.path) - {own}:
+        drop(place)
 
 
 def known_failure(folder: Path, video_id: str | None, path: str) -> Failure | None:
@@ -89,17 +102,18 @@ def known_failure(folder: Path, video_id: str | None, path: str) -> Failure | No
 def forget_failure(
     folder: Path, video_id: str | None, path: str, *, drop: Callable[[Path], None] = remove_file
 ) -> None:
-    """Delete the records of a video, by content and by path; no error if there are none.
+    """Delete the records of a content and of a path, whatever lay there; no error if there are none.
 
     Args:
         folder: of the archive.
-        video_id, path: which video.
+        video_id: content id; None if it is not known.
+        path: absolute.
         drop: deletes a file; ``Archive.drop_file`` does so in a remote archive too.
 
     Raises:
         OSError, ArchiveError: the archive cannot be written.
     """
-    for place in {_place(folder, video_id, path), _place(folder, None, path)}:
+    for place in {_place(folder, video_id, path), _place(folder, None, path)} | _places_of(folder, path):
         drop(place)
 
 
@@ -112,6 +126,23 @@ def failures(folder: Path) -> Iterator[Failure]:
             if record is not None:
                 found.append(record)
     yield from sorted(found, key=lambda record: record.path)
+
+
+def _places_of(folder: Path, path: str) -> frozenset[Path]:
+    """Where the records of a path lie; read anew only where some were added or deleted, as each video of a run asks."""
+    try:
+        failed = Layout(folder).failed
+        return _by_path(folder, failed.stat().st_mtime_ns, len(os.listdir(failed))).get(path, frozenset())
+    except FileNotFoundError:
+        return frozenset()
+
+
+@lru_cache(maxsize=1)
+def _by_path(folder: Path, changed_ns: int, count: int) -> Mapping[str, frozenset[Path]]:
+    found: dict[str, frozenset[Path]] = {}
+    for record in failures(folder):
+        found[record.path] = found.get(record.path, frozenset()) | {_place(folder, record.video_id, record.path)}
+    return found
 
 
 def _place(folder: Path, video_id: str | None, path: str) -> Path:

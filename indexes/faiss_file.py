@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ import numpy as np
 from hybrid.errors import ArchiveError, IndexDamagedError, InputError, first_line
 from hybrid.values import Float32Array, Hits, IntArray
 from indexes.atomic import remove_file, write_atomically
-from indexes.base import Found, Scored, VectorKey, VectorStore, check_video_id
+from indexes.base import Committed, Found, Scored, VectorKey, VectorStore, check_video_id
 from indexes.faiss_scan import MappedFiles, scan_files
 from indexes.faiss_score import score_rows
 from indexes.kept import DEFAULT_CACHE_BYTES, Kept
@@ -57,12 +57,11 @@ class FaissStore(VectorStore):
         """
         self.folder = folder
         self._opened: Kept[_Opened] = Kept(cache_bytes)
-        self._intact: dict[VectorKey, Any] = {}
         videos = str(folder / "videos")
         self._mapped = MappedFiles(
             # Not by way of Path, which took longer than the rest of a look at a file.
             lambda key: f"{videos}/{key.video_id}/{_PREFIX}{key.generation}{_SUFFIX}",
-            lambda path: _read_index(path, mapped=True),
+            _map_index,
         )
 
     def path(self, key: VectorKey) -> Path:
@@ -79,17 +78,19 @@ class FaissStore(VectorStore):
         return self._search(key, self._open(key, vectors_hash), query, top)
 
     def search_many(
-        self, keys: Sequence[VectorKey], query: Float32Array, top: int, *, threads: int = 1
+        self, committed: Mapping[VectorKey, Committed], query: Float32Array, top: int, *, threads: int = 1
     ) -> Iterator[Found]:
         check_query(query, top)
         return scan_files(
-            self._mapped, keys, lambda key, index: self._search(key, index, query, top), threads=max(1, threads)
+            self._mapped, committed, lambda key, index: self._search(key, index, query, top), threads=max(1, threads)
         )
 
-    def score(self, rows: Mapping[VectorKey, IntArray], query: Float32Array) -> Iterator[Scored]:
+    def score(
+        self, rows: Mapping[VectorKey, IntArray], committed: Mapping[VectorKey, Committed], query: Float32Array
+    ) -> Iterator[Scored]:
         check_query(query, 1)
         with _one_thread():
-            yield from score_rows(self._mapped, rows, query)
+            yield from score_rows(self._mapped, rows, committed, query)
 
     def compact(self) -> None:
         """Nothing is to be done: each file is written whole, and replaced ones are deleted."""
@@ -129,17 +130,7 @@ class FaissStore(VectorStore):
         rows, values = rounded.shape
         return rows, values
 
-    def is_intact(self, key: VectorKey, vectors_hash: str) -> bool:
-        index = self._mapped.take(key)
-        # The index is another object once the file was replaced.
-        if self._intact.get(key) is not index:
-            if not is_hash_of(_view(index), vectors_hash):
-                return False
-            self._intact[key] = index
-        return True
-
     def remove(self, key: VectorKey) -> None:
-        self._intact.pop(key, None)
         self._opened.forget(key)
         self._mapped.forget(key)
         remove_file(self.path(key))
@@ -162,7 +153,6 @@ class FaissStore(VectorStore):
 
     def close(self) -> None:
         self._opened.clear()
-        self._intact.clear()
         self._mapped.close()
 
     def _open(self, key: VectorKey, vectors_hash: str | None = None) -> Any:
@@ -225,6 +215,12 @@ def _read_index(path: str | Path, *, mapped: bool = False) -> Any:
         raise IndexDamagedError(f"{path}: cannot be read: {first_line(exc)}") from exc
     if fault:
         raise IndexDamagedError(f"{path}: not a whole FAISS index of float16 codes for inner product: {fault}")
+    return index
+
+
+def _map_index(path: str, vectors_hash: str) -> Any:
+    index = _read_index(path, mapped=True)
+    check_hash(_view(index), vectors_hash, where=path)
     return index
 
 

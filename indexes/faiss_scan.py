@@ -1,7 +1,8 @@
 """Search the FAISS files of many videos one after another, mapped into memory and kept so.
 
 For one video a file is read whole (:mod:`indexes.faiss_file`). Over thousands of them that would
-copy the archive into memory at every question; mapped, the system's page cache holds it once. A
+copy the archive into memory at every question; mapped, the system's page cache holds it once. When a file
+is mapped it is compared with what was committed, once: hashing it reads it as the first search would. A
 mapped file that is read for the first time comes in page by page, which was measured to be many
 times slower than reading it (docs/format.md), so the system is told to read the files ahead.
 """
@@ -10,13 +11,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from hybrid.errors import IndexDamagedError
 from hybrid.values import Hits
-from indexes.base import Found, VectorKey
+from indexes.base import Committed, Found, VectorKey
 
 __all__ = ["MappedFiles", "scan_files"]
 
@@ -30,41 +31,44 @@ Stamp = tuple[int, int, int]
 
 
 class _Mapped(NamedTuple):
+    """An index that has the hash that it is known by."""
+
     stamp: Stamp
+    vectors_hash: str
     index: Any
 
 
 class MappedFiles:
     """Indexes that are mapped into memory, by key. May be used from several threads."""
 
-    def __init__(self, path_of: Callable[[VectorKey], str], open_mapped: Callable[[str], Any]) -> None:
+    def __init__(self, path_of: Callable[[VectorKey], str], open_mapped: Callable[[str, str], Any]) -> None:
         """Nothing is opened by this.
 
         Args:
             path_of: where the vectors of a key lie.
-            open_mapped: opens such a file; raises IndexDamagedError.
+            open_mapped: opens such a file whose vectors must have a hash; raises IndexDamagedError.
         """
         self._path_of = path_of
         self._open_mapped = open_mapped
         self._mapped: dict[VectorKey, _Mapped] = {}
         self._guard = threading.Lock()
 
-    def take(self, key: VectorKey) -> Any:
+    def take(self, key: VectorKey, vectors_hash: str) -> Any:
         """The index of a key, mapped.
 
         Raises:
-            IndexDamagedError: it is gone or cannot be read.
+            IndexDamagedError: it is gone, cannot be read, or has another hash.
         """
         path = self._path_of(key)
         stamp = _stamp(path)
         known = self._mapped.get(key)
-        if known is not None and known.stamp == stamp:
+        if known is not None and known.stamp == stamp and known.vectors_hash == vectors_hash:
             return known.index
-        index = self._open_mapped(path)
+        index = self._open_mapped(path, vectors_hash)
         with self._guard:
             if len(self._mapped) >= _MOST_MAPPED:
                 del self._mapped[next(iter(self._mapped))]
-            self._mapped[key] = _Mapped(stamp, index)
+            self._mapped[key] = _Mapped(stamp, vectors_hash, index)
         return index
 
     def read_ahead(self, keys: Sequence[VectorKey]) -> None:
@@ -95,16 +99,21 @@ class MappedFiles:
 
 
 def scan_files(
-    files: MappedFiles, keys: Sequence[VectorKey], search: Callable[[VectorKey, Any], Hits], *, threads: int
+    files: MappedFiles,
+    committed: Mapping[VectorKey, Committed],
+    search: Callable[[VectorKey, Any], Hits],
+    *,
+    threads: int,
 ) -> Iterator[Found]:
     """Search many files, each thread some at a time.
 
     Args:
         files: where they are mapped.
-        keys: which.
+        committed: which, and what they are known by.
         search: searches one opened index.
         threads: at least 1.
     """
+    keys = list(committed)
     blocks = [keys[start : start + _FILES_AT_ONCE] for start in range(0, len(keys), _FILES_AT_ONCE)]
 
     def run(place: int) -> list[Found]:
@@ -112,7 +121,7 @@ def scan_files(
             files.read_ahead(blocks[0])
         if place + threads < len(blocks):
             files.read_ahead(blocks[place + threads])
-        return [_one(files, key, search) for key in blocks[place]]
+        return [_one(files, key, committed[key].vectors_hash, search) for key in blocks[place]]
 
     if threads == 1 or len(blocks) < 2:
         for place in range(len(blocks)):
@@ -123,9 +132,9 @@ def scan_files(
             yield from found
 
 
-def _one(files: MappedFiles, key: VectorKey, search: Callable[[VectorKey, Any], Hits]) -> Found:
+def _one(files: MappedFiles, key: VectorKey, vectors_hash: str, search: Callable[[VectorKey, Any], Hits]) -> Found:
     try:
-        return Found(key, search(key, files.take(key)), None)
+        return Found(key, search(key, files.take(key, vectors_hash)), None)
     except IndexDamagedError as exc:
         return Found(key, None, exc)
 

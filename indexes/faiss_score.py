@@ -15,19 +15,24 @@ import numpy.typing as npt
 
 from hybrid.errors import IndexDamagedError, InputError
 from hybrid.values import Float32Array, IntArray
-from indexes.base import Scored, VectorKey
+from indexes.base import Committed, Scored, VectorKey
 from indexes.faiss_scan import MappedFiles
 
 __all__ = ["score_rows"]
 
 
-def score_rows(files: MappedFiles, rows: Mapping[VectorKey, IntArray], query: Float32Array) -> Iterator[Scored]:
+def score_rows(
+    files: MappedFiles,
+    rows: Mapping[VectorKey, IntArray],
+    committed: Mapping[VectorKey, Committed],
+    query: Float32Array,
+) -> Iterator[Scored]:
     """See :meth:`indexes.base.VectorStore.score`."""
     errors: dict[VectorKey, IndexDamagedError] = {}
     codes: list[npt.NDArray[np.uint8]] = []
     for key, wanted in rows.items():
         try:
-            codes.append(_codes(files.take(key), key, wanted, len(query)))
+            codes.append(_codes(files.take(key, committed[key].vectors_hash), key, wanted, len(query)))
         except IndexDamagedError as exc:
             errors[key] = exc
     similarities = _similarities(np.concatenate(codes), query) if codes else np.zeros(0, dtype=np.float32)

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import time
+from collections.abc import MutableMapping
 from pathlib import Path
 
 import blake3
@@ -22,7 +23,13 @@ __all__ = ["content_id", "identify", "remembered"]
 _CHUNK_BYTES = 4 * 2**20
 
 
-def identify(path: str | Path, *, cache: Path | None = None) -> str:
+def identify(
+    path: str | Path,
+    *,
+    cache: Path | None = None,
+    read_here: MutableMapping[str, tuple[str, str]] | None = None,
+    from_cache: bool = True,
+) -> str:
     """The content id of a video file or a folder of images: 32 hexadecimal digits.
 
     For a file it is the BLAKE3 of its bytes, cut to 128 bits (``b3sum --length 16`` shows the
@@ -34,6 +41,9 @@ def identify(path: str | Path, *, cache: Path | None = None) -> str:
         cache: folder that remembers ids by absolute path, size, times and inode, so that an
             unchanged video is not read twice. It may be deleted at any time; a damaged entry
             counts as none; where it cannot be written, nothing is remembered.
+        read_here: what this process has read itself: by path, the state of the files and the id.
+        from_cache: whether an id that another process wrote down is good enough. It is not where an index is
+            about to be stored under it: a false one would stay.
 
     Raises:
         VideoOpenError: there is no such path, it cannot be read, it is a folder without images, or neither a file
@@ -44,14 +54,19 @@ def identify(path: str | Path, *, cache: Path | None = None) -> str:
         if cache is None:
             return content_id(place)
         before = _signature(place)
+        signature, own = ("", "") if read_here is None else read_here.get(str(place), ("", ""))
+        if own and signature == before:
+            return own
         entry = _entry(cache, place)
-        known = _recall(entry, place, before)
+        known = _recall(entry, place, before) if from_cache else None
         if known is not None:
             return known
         started = time.time()
         found = content_id(place)
         if _signature(place) == before and not touched_since(_files(place), started - RECENT_SECONDS):
             _remember(entry, place, before, found)
+            if read_here is not None:
+                read_here[str(place)] = (before, found)
         return found
     except OSError as exc:
         raise VideoOpenError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
@@ -141,16 +156,21 @@ def _files(place: Path) -> list[Path]:
 def _recall(entry: Path, place: Path, signature: str) -> str | None:
     try:
         document = json.loads(entry.read_bytes())
-        if document["path"] == str(place) and document["signature"] == signature:
-            found = document["video_id"]
-            if isinstance(found, str) and len(bytes.fromhex(found)) == 16:
-                return found
+        found = str(document["video_id"])
+        if document["path"] == str(place) and document == _document(place, signature, found):
+            return found
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
 
 
 def _remember(entry: Path, place: Path, signature: str, video_id: str) -> None:
-    document = {"path": str(place), "signature": signature, "video_id": video_id}
     with contextlib.suppress(OSError, UnicodeEncodeError):
-        write_atomically(entry, json.dumps(document).encode())
+        write_atomically(entry, json.dumps(_document(place, signature, video_id)).encode())
+
+
+def _document(place: Path, signature: str, video_id: str) -> dict[str, str]:
+    """What is remembered, with a digest by which a changed byte, or another video's entry, is known."""
+    text = "\n".join((str(place), signature, video_id))
+    digest = blake3.blake3(os.fsencode(text)).hexdigest(length=16)
+    return {"path": str(place), "signature": signature, "video_id": video_id, "digest": digest}

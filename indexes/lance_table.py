@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -32,7 +32,7 @@ from lancedb.index import BTree
 from hybrid.errors import ArchiveError, HybridError, IndexDamagedError, InputError
 from hybrid.values import Float32Array, Hits, IntArray
 from indexes.atomic import NewFiles, make_folder
-from indexes.base import Found, Scored, VectorKey, VectorStore, check_video_id
+from indexes.base import Committed, Found, Scored, VectorKey, VectorStore, check_video_id
 from indexes.kept import Kept
 from indexes.lance_scan import scan_table
 from indexes.lance_score import FirstRows, score_rows
@@ -85,7 +85,7 @@ class LanceStore(VectorStore):
         self._tables: dict[int, Any] = {}
         self._first_rows: dict[int, FirstRows] = {}
         self._kept: Kept[_Held] = Kept()
-        self._intact: dict[VectorKey, tuple[_Versions, str]] = {}
+        self._trusted: dict[VectorKey, tuple[_Versions, str]] = {}
         self._new_files = NewFiles(rewritten=REWRITTEN)
 
     def write(self, key: VectorKey, vectors: Float32Array) -> str:
@@ -117,35 +117,63 @@ class LanceStore(VectorStore):
         return found
 
     def search_many(
-        self, keys: Sequence[VectorKey], query: Float32Array, top: int, *, threads: int = 1
+        self, committed: Mapping[VectorKey, Committed], query: Float32Array, top: int, *, threads: int = 1
     ) -> Iterator[Found]:
         check_query(query, top)
-        if len(keys) * ROWS_PER_LOOKUP < self._rows_of(len(query)):
-            yield from super().search_many(keys, query, top, threads=threads)
+        if len(committed) * ROWS_PER_LOOKUP < self._rows_of(len(query)):
+            yield from super().search_many(committed, query, top, threads=threads)
             return
-        wanted = set(keys)
+        left = dict(committed)
+        versions = self._versions("all videos")
+        trusted = self._trusted_at(versions, committed)
         # A pass that fails (damage; a version that went meanwhile) is made up for by looking at each video.
         with contextlib.suppress(IndexDamagedError):
-            for found in scan_table(self._batches(len(query)), wanted, query, top, threads=threads):
-                wanted.discard(found.key)
+            batches = self._batches(len(query))
+            for found in scan_table(batches, committed, query, top, trusted=trusted, threads=threads):
+                del left[found.key]
+                if found.error is None:
+                    self._trusted[found.key] = (versions, committed[found.key].vectors_hash)
                 yield found
         # What the scan did not meet is of another dimension, or gone: asking for it says which.
-        yield from super().search_many(sorted(wanted), query, top)
+        yield from super().search_many(dict(sorted(left.items())), query, top)
 
-    def score(self, rows: Mapping[VectorKey, IntArray], query: Float32Array) -> Iterator[Scored]:
+    def score(
+        self, rows: Mapping[VectorKey, IntArray], committed: Mapping[VectorKey, Committed], query: Float32Array
+    ) -> Iterator[Scored]:
         check_query(query, 1)
         known: dict[VectorKey, Float32Array] = {}
         # What is damaged is named by reading the videos one by one.
         with contextlib.suppress(IndexDamagedError), self._reading("some rows of many videos"):
+            whole = self._hash_videos({key: committed[key] for key in rows}, len(query))
             for dimension, table in self._all_tables():
                 if dimension == len(query):
                     first = self._first_rows.setdefault(dimension, FirstRows())
-                    known = score_rows(table, first.of(table), rows, query)
-        for key, wanted in rows.items():
+                    wanted = {key: some for key, some in rows.items() if key in whole}
+                    known = score_rows(table, first.of(table), wanted, query)
+        for key, some in rows.items():
             if key in known:
                 yield Scored(key, known[key], None)
-            else:  # moved meanwhile, or gone: reading the video says which
-                yield from super().score({key: wanted}, query)
+            else:  # moved meanwhile, damaged, or gone: reading the video says which
+                yield from super().score({key: some}, committed, query)
+
+    def _hash_videos(self, committed: Mapping[VectorKey, Committed], dimension: int) -> Collection[VectorKey]:
+        """Those of some videos whose rows are what was committed; each is read once for every version of the table."""
+        versions = self._versions("some videos")
+        trusted = self._trusted_at(versions, committed)
+        left = {key: known for key, known in committed.items() if key not in trusted}
+        if left:
+            # One pass of the scan, with a query to which nothing is similar.
+            nothing = np.zeros(dimension, dtype=np.float32)
+            ids = ", ".join(f"'{check_video_id(key.video_id)}'" for key in left)
+            batches = self._batches(dimension, where=f"video_id IN ({ids})")
+            for found in scan_table(batches, left, nothing, 1, trusted=(), threads=1):
+                if found.error is None:
+                    self._trusted[found.key] = (versions, left[found.key].vectors_hash)
+        return self._trusted_at(versions, committed)
+
+    def _trusted_at(self, versions: _Versions, committed: Mapping[VectorKey, Committed]) -> Collection[VectorKey]:
+        """Those whose rows were found to be what was committed, in these versions of the tables."""
+        return {key for key, known in committed.items() if self._trusted.get(key) == (versions, known.vectors_hash)}
 
     def compact(self) -> None:
         with self._writing():
@@ -158,13 +186,14 @@ class LanceStore(VectorStore):
         with self._reading("the number of its rows"):
             return sum(int(table.count_rows()) for found, table in self._all_tables() if found == dimension)
 
-    def _batches(self, dimension: int) -> Iterator[Any]:
-        """All rows of the table of a dimension, in order of writing, some at a time."""
-        with self._reading("all videos"):
+    def _batches(self, dimension: int, *, where: str | None = None) -> Iterator[Any]:
+        """The rows of the table of a dimension, all or some, in order of writing, some at a time."""
+        with self._reading("many videos"):
             for found, table in self._all_tables():
                 if found == dimension:
+                    rows = table.search() if where is None else table.search().where(where)
                     columns = ["video_id", "generation", "row", "vector"]
-                    yield from table.search().select(columns).to_batches(batch_size=_SCAN_ROWS)
+                    yield from rows.select(columns).to_batches(batch_size=_SCAN_ROWS)
 
     def count(self, key: VectorKey) -> int:
         with self._reading(f"video {key.video_id}"):
@@ -180,14 +209,6 @@ class LanceStore(VectorStore):
             fresh.close()
         rows, values = rounded.shape
         return rows, values
-
-    def is_intact(self, key: VectorKey, vectors_hash: str) -> bool:
-        versions = self._versions(key)
-        if self._intact.get(key) != (versions, vectors_hash):
-            if not is_hash_of(self._read(key), vectors_hash):
-                return False
-            self._intact[key] = (versions, vectors_hash)
-        return True
 
     def remove(self, key: VectorKey) -> None:
         with self._writing():
@@ -207,7 +228,7 @@ class LanceStore(VectorStore):
         self._tables.clear()
         self._first_rows.clear()
         self._kept.clear()
-        self._intact.clear()
+        self._trusted.clear()
         self._database = None
 
     def _fresh(self) -> LanceStore:
@@ -219,7 +240,7 @@ class LanceStore(VectorStore):
 
     def _vectors(self, key: VectorKey, vectors_hash: str | None) -> Float32Array:
         """From memory, as long as no table has changed: a look at its version costs 0.2 ms, the rows 10."""
-        versions = self._versions(key)
+        versions = self._versions(f"video {key.video_id}")
         held = self._kept.get(key, versions)
         if held is not None and vectors_hash in (None, held.vectors_hash):
             return held.vectors
@@ -229,8 +250,8 @@ class LanceStore(VectorStore):
         self._kept.put(key, versions, _Held(vectors, vectors_hash), vectors.nbytes)
         return vectors
 
-    def _versions(self, key: VectorKey) -> _Versions:
-        with self._reading(f"video {key.video_id}"):
+    def _versions(self, what: str) -> _Versions:
+        with self._reading(what):
             return tuple((dimension, int(table.version)) for dimension, table in self._all_tables())
 
     def _read(self, key: VectorKey) -> Float16Array:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hybrid.errors import IndexDamagedError
 from hybrid.places import absolute_path
 from hybrid.values import SamplingPolicy, Timeline
-from indexes.base import VectorKey
+from indexes.base import Committed, VectorKey
 
 __all__ = [
     "FORMAT_VERSION",
@@ -24,7 +24,6 @@ __all__ = [
     "IndexedVideo",
     "Manifest",
     "Source",
-    "check_digest",
     "differences",
     "generation_of",
     "parse_manifest",
@@ -172,6 +171,11 @@ class Manifest(_Value):
         """What vectors are compared with whenever they are opened."""
         return self.vectors_hashes[-1]
 
+    @property
+    def committed(self) -> Committed:
+        """What the vectors are known by in the store."""
+        return Committed(self.quickest_hash, self.frames)
+
     def to_bytes(self) -> bytes:
         """The content of the manifest file: JSON, UTF-8, with a digest of all the rest."""
         document = self.model_dump(mode="json")
@@ -193,22 +197,26 @@ def generation_of(vectors_hash: str, timeline_hash: str) -> str:
     return blake3.blake3(f"{vectors_hash} {timeline_hash}".encode()).hexdigest(length=8)
 
 
-def parse_manifest(data: bytes, *, video_id: str, where: str) -> Manifest:
+def parse_manifest(data: bytes, *, video_id: str, where: str, signed: bool = True) -> Manifest:
     """Read a manifest file's content.
 
     Args:
         data: the bytes of the file.
         video_id: whose manifest it should be.
         where: its path, for the error.
+        signed: whether the digest in it is compared; not needed where the caller knows the bytes by another one.
 
     Raises:
-        IndexDamagedError: it is not JSON, lacks something, or is another video's.
+        IndexDamagedError: it is not JSON, lacks something, is another video's, or was changed since it was
+            written, as the digest in it tells (early versions wrote none).
     """
     try:
         # json, not pydantic's own reader: that one refuses names of files that are not text.
         document = json.loads(data)
     except ValueError as exc:
         raise IndexDamagedError(f"{where}: not a manifest: it is not JSON: {exc}") from exc
+    if signed:
+        _check_digest(document, where=where)
     try:
         manifest = Manifest.model_validate(document)
     except ValidationError as exc:
@@ -220,19 +228,15 @@ def parse_manifest(data: bytes, *, video_id: str, where: str) -> Manifest:
     return manifest
 
 
-def check_digest(data: bytes, *, where: str) -> None:
-    """Compare a manifest file with the digest that stands in it, if one does; early versions wrote none.
-
-    Args:
-        data: the bytes of a file that :func:`parse_manifest` takes.
-        where: its path, for the error.
-
-    Raises:
-        IndexDamagedError: something in it was changed.
-    """
-    document = json.loads(data)
-    digest = document.pop("digest", None)
-    if digest is not None and digest != _digest_of(document):
+def _check_digest(document: Any, *, where: str) -> None:
+    """Compare a manifest's document with the digest that stands in it."""
+    if not isinstance(document, dict):
+        return
+    rest = {name: value for name, value in document.items() if name != "digest"}
+    digest = document.get("digest")
+    # Versions that wrote no digest wrote no checksum either: where only the digest is lacking, its name was changed.
+    lacking = digest is None and "vectors_checksum" in document
+    if lacking or (digest is not None and digest != _digest_of(rest)):
         raise IndexDamagedError(f"{where}: the manifest is not what was written")
 
 

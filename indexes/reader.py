@@ -20,7 +20,7 @@ from indexes.catalogue import CatalogueReader, stamp_of_manifest
 from indexes.features_file import StoredFeatures, open_features, stamp_of
 from indexes.features_list import FeatureList, FeatureSpec, frames_key, read_list
 from indexes.identity import identify
-from indexes.manifest import IndexConfig, Manifest, check_digest, differences, parse_manifest
+from indexes.manifest import IndexConfig, Manifest, differences, parse_manifest
 from indexes.paths import Layout
 from indexes.stores import open_store
 from indexes.timeline_file import timeline_from_bytes, timeline_hash
@@ -56,6 +56,7 @@ class ArchiveReader:
         self.backend = backend
         self._layout = Layout(folder)
         self._features: dict[Path, StoredFeatures] = {}
+        self._read_here: dict[str, tuple[str, str]] = {}
         self._catalogue = CatalogueReader(self._layout)
         self._approximate: dict[int, ApproximateIndex] = {}
 
@@ -76,15 +77,19 @@ class ArchiveReader:
         """Whether there is an index of a video, as far as shows without reading it (or asking an object store)."""
         return self._layout.manifest(check_video_id(video_id)).exists()
 
-    def identify(self, path: str | Path) -> str:
+    def identify(self, path: str | Path, *, from_cache: bool = True) -> str:
         """The content id of a video; an unchanged one is not read twice.
 
         See :func:`indexes.identity.identify`.
 
+        Args:
+            path: the video.
+            from_cache: whether an id that another process wrote down is good enough.
+
         Raises:
             VideoOpenError: there is no such path, or it cannot be read.
         """
-        return identify(path, cache=self._layout.known_paths)
+        return identify(path, cache=self._layout.known_paths, read_here=self._read_here, from_cache=from_cache)
 
     def manifest(self, video_id: str) -> Manifest | None:
         """What is committed of a video; None if it is not indexed.
@@ -232,9 +237,6 @@ class ArchiveReader:
         """
 
         def action(manifest: Manifest) -> Manifest:
-            path = self._layout.manifest(video_id)
-            with contextlib.suppress(OSError):  # replaced or removed just now, which the rest shows
-                check_digest(path.read_bytes(), where=str(path))
             fault = manifest.fault(self._read_timeline(manifest))
             if fault is not None:
                 raise IndexDamagedError(f"video {video_id}: {fault}")
@@ -282,15 +284,6 @@ class ArchiveReader:
                     if listed.frames_key == frames and len(listed) == manifest.frames:
                         found.append(listed)
         return found
-
-    def is_intact(self, video_id: str) -> bool:
-        """Whether the vectors that a search of a video reads now are those that were committed.
-
-        Raises:
-            VideoNotIndexedError: it is not indexed.
-            IndexDamagedError: they are gone or cannot be read.
-        """
-        return self._with_current(video_id, lambda manifest: self.store.is_intact(manifest.key, manifest.quickest_hash))
 
     def verify_features(self, video_id: str) -> int:
         """Compare every stored feature of a video with its digest; how many there are.

@@ -26,7 +26,7 @@ from hybrid.words import counted
 from indexes.archive import Archive, check_parts
 from indexes.atomic import make_folder, remove_file, sync_folder, write_atomically
 from indexes.features_list import frames_key, read_list
-from indexes.manifest import Manifest, check_digest, parse_manifest
+from indexes.manifest import Manifest, parse_manifest
 from indexes.paths import Layout
 from indexes.reader import ArchiveReader
 
@@ -95,7 +95,6 @@ def read_export(path: Path) -> Export:
         with zipfile.ZipFile(path) as file:
             data, timeline, values = (file.read(name) for name in (_MANIFEST, _TIMELINE, _VECTORS))
         manifest = parse_manifest(data, video_id=str(json.loads(data)["video_id"]), where=f"{path}: {_MANIFEST}")
-        check_digest(data, where=f"{path}: {_MANIFEST}")
         stored = np.frombuffer(values, dtype="<f2").reshape(manifest.frames, manifest.dimension)
         vectors = stored.astype(np.float32)
         check_parts(manifest, timeline=timeline, vectors=vectors)

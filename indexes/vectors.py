@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import blake3
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,7 @@ from hybrid.values import Float32Array, Hits
 
 __all__ = [
     "Float16Array",
+    "VectorsDigest",
     "check_hash",
     "check_query",
     "checksum_vectors",
@@ -51,7 +54,7 @@ def hash_vectors(rounded: Float16Array) -> str:
     """BLAKE3 of shape and little-endian float16 values, 32 hexadecimal digits."""
     # By several threads, which an hour's vectors are worth (0.6 ms by one); short ones are hashed by one anyway.
     digest = blake3.blake3(max_threads=blake3.blake3.AUTO)
-    digest.update(_shape_line(rounded))
+    digest.update(_shape_line(*rounded.shape))
     digest.update(_bytes_of(rounded))
     return digest.hexdigest(length=16)
 
@@ -62,13 +65,33 @@ def checksum_vectors(rounded: Float16Array) -> str:
     It finds what accidents do, which is all that is looked for whenever a video is opened, and takes
     a tenth of the time or less (an hour's vectors: 0.1 ms; the search itself 0.4).
     """
-    digest = xxhash.xxh3_128(_shape_line(rounded))
+    digest = xxhash.xxh3_128(_shape_line(*rounded.shape))
     digest.update(_bytes_of(rounded))
     return _CHECKSUM + digest.hexdigest()
 
 
-def _shape_line(rounded: Float16Array) -> bytes:
-    return f"float16 {rounded.shape[0]} {rounded.shape[1]}\n".encode()
+class VectorsDigest:
+    """Whether vectors that come some at a time have a hash of :func:`hash_vectors` or :func:`checksum_vectors`."""
+
+    def __init__(self, vectors_hash: str, rows: int, dimension: int) -> None:
+        """``rows`` and ``dimension``: of all of them together."""
+        self._wanted = vectors_hash.removeprefix(_CHECKSUM)
+        self._quick = vectors_hash.startswith(_CHECKSUM)
+        start = _shape_line(rows, dimension)
+        self._digest: Any = xxhash.xxh3_128(start) if self._quick else blake3.blake3(start)
+
+    def update(self, rounded: Float16Array) -> None:
+        """Take in the next rows: float16 [N, D]."""
+        self._digest.update(_bytes_of(rounded))
+
+    def matches(self) -> bool:
+        """Whether what came so far is all of it, and as it was written."""
+        found: str = self._digest.hexdigest() if self._quick else self._digest.hexdigest(length=16)
+        return found == self._wanted
+
+
+def _shape_line(rows: int, dimension: int) -> bytes:
+    return f"float16 {rows} {dimension}\n".encode()
 
 
 def _bytes_of(rounded: Float16Array) -> memoryview:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,16 +59,16 @@ def is_there(place: str) -> bool:
     return True
 
 
-def check_folders(manifests: Sequence[Manifest]) -> None:
+def check_folders(videos: Iterable[Sequence[str]]) -> None:
     """Refuse to take videos for gone whose folders are not there either, as where a disk is not mounted.
 
     Args:
-        manifests: of videos that are not where they were.
+        videos: of each video that is not where it was, the places where it lay.
 
     Raises:
         InputError: the folders of some are missing, or empty as a mount point without its disk is.
     """
-    lost = [found for manifest in manifests if (found := set(filter(None, map(_lost, manifest.source.places))))]
+    lost = [found for places in videos if (found := set(filter(None, map(_lost, places))))]
     if lost:
         folders = sorted(set[str]().union(*lost))
         more = f" and {len(folders) - 3} more" if len(folders) > 3 else ""

@@ -154,3 +154,23 @@ def test_merging_keeps_the_best_part_of_the_better_span() -> None:
     assert merge_spans([Span(0, 4, 5.0), Span(4, 9, 5.0)]) == (Span(0, 9, 5.0),)
     assert merge_spans([Span(0, 4, 5.0), Span(5, 9, 5.0)], gap_seconds=1) == (Span(0, 9, 5.0),)
     assert merge_spans([Span(0, 1, 5.0), Span(1, 2, 4.0), Span(1, 2, 5.0)]) == (Span(0, 2, 5.0),)
+
+
+def test_of_equally_long_best_parts_the_first_is_told() -> None:
+    (span,) = spans_of_scores(at_one_fps(7), np.array([5, 4, 5, 4, 5, 4, 4]))
+    assert span.best == (0.0, 1.0)
+    parts = [Span(start, start + 2.0, 4, "gens", start + 1.0, start + 2.0) for start in (0.0, 2.0)]
+    (merged,) = merge_spans(parts)
+    assert merged.best == (1.0, 2.0)
+
+
+def test_only_spans_by_gens_have_a_best_part() -> None:
+    (span,) = spans_of_scores(at_one_fps(3), np.array([0.5, 0.75, 0.75]), min_score=0.4, scorer="clip")
+    assert (span.score, span.best) == (0.75, None)
+
+
+def test_a_gap_between_key_frames_is_counted_by_key_frames() -> None:
+    rows, ordinals = np.arange(4), np.array([0, 5, 10, 15])
+    timeline = Timeline(ordinals, ordinals.astype(np.float64), ordinals, Sampling(policy="keyframes"), 20.0)
+    scores = np.where(np.isin(rows, [0, 2]), 5, 0)
+    assert [(s.start_seconds, s.end_seconds) for s in spans_of_scores(timeline, scores)] == [(0.0, 15.0)]

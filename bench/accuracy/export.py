@@ -1,7 +1,7 @@
 """What a run selected, for those who evaluate elsewhere: no question is asked again.
 
     python -m bench.accuracy.export RUN --method hybrid --to lmms-eval --out FOLDER [--clips]
-    python -m bench.accuracy.export RUN --method hybrid --to rag --out FILE.json --frames 64 [--consumer qwen2_vl]
+    python -m bench.accuracy.export RUN --method hybrid --to rag --out FILE.json --data FILE [--consumer qwen2_vl]
     python -m bench.accuracy.export RUN --method hybrid --to aks --out FOLDER --frames 64 --data lvb_val.json [--repeat]
 
 ``RUN`` is the folder of ``python -m bench.accuracy``. See :mod:`hybrid.exports` for the forms and their traps.
@@ -16,16 +16,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.accuracy.prompts import write_prompt
 from bench.accuracy.record import read_run
 from bench.datasets.files import read_records
+from bench.datasets.registry import load_questions
 from hybrid.engine import Engine
 from hybrid.errors import HybridError, InputError
 from hybrid.exports.aks_frames import save_aks_frames
 from hybrid.exports.gens_rag import save_rag_file
 from hybrid.exports.lmms_eval import Images, save_selection
+from hybrid.exports.output_file import RAG, check_output
 from hybrid.values import Answer
 
-__all__ = ["answers_of", "export_aks", "main"]
+__all__ = ["answers_of", "export_aks", "main", "prompts_of"]
 
 ID_KEYS = ("id", "question_id", "qid")
 """Under which data sets publish the id of a question."""
@@ -106,6 +109,18 @@ def _as_published(answer: Answer, annotation: Mapping[str, Any]) -> Answer:
     return replace(answer, question=question) if answer.question.startswith(f"{question}\n") else answer
 
 
+def prompts_of(run: Path, annotations: Path) -> dict[str, str]:
+    """What the benchmark asks a model, by id: each question with its options.
+
+    Raises:
+        InputError: the run is not over a data set that can be loaded.
+        DatasetError: the annotations cannot be read.
+    """
+    settings, _ = read_run(run)
+    questions = load_questions(settings["dataset"]["name"], annotations)
+    return {question.id: write_prompt(question, "{question}\n{options}") for question in questions}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -118,16 +133,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--clips", action="store_true", help="for lmms-eval: a clip of the frames besides")
     parser.add_argument("--frames", type=int, default=64, help="for rag and aks: how many are shown at most")
     parser.add_argument("--consumer", choices=("llava", "qwen2_vl"), default="llava", help="for rag")
-    parser.add_argument("--data", type=Path, help="for aks: the benchmark's annotation file")
+    parser.add_argument("--data", type=Path, help="for aks and rag: the benchmark's annotation file")
     parser.add_argument("--repeat", action="store_true", help="for aks: fill short lists by repeating their frames")
     given = parser.parse_args(argv)
     if given.to == "aks" and given.data is None:
         raise InputError("AKS's files hold the benchmark's annotations: name its file with --data")
+    if given.to == "rag":
+        check_output(given.out, RAG, name="--out")
     if given.to == "lmms-eval" and given.archive is None:
         raise InputError("lmms-eval is given pictures: name the folder of the indexes (--archive) to decode them")
     answers = answers_of(given.run, given.method, allow_degraded=given.allow_degraded)
     if given.to == "rag":
-        short = save_rag_file(answers, given.out, frames=given.frames, consumer=given.consumer)
+        prompts = None if given.data is None else prompts_of(given.run, given.data)
+        short = save_rag_file(answers, given.out, frames=given.frames, consumer=given.consumer, prompts=prompts)
         print(f"{len(answers)} lines, {len(short)} with fewer than {given.frames} frames: {given.out}")
         return
     if given.to == "aks":

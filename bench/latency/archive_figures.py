@@ -185,7 +185,7 @@ def raw_scan(archive: Archive, queries: Sequence[Float32Array]) -> dict[str, flo
 
     faiss.omp_set_num_threads(1)
     manifests = list(archive.manifests())
-    indexes = [archive.store._mapped.take(manifest.key) for manifest in manifests]  # type: ignore[attr-defined]
+    indexes = [archive.store._mapped.take(manifest.key, manifest.quickest_hash) for manifest in manifests]  # type: ignore[attr-defined]
 
     def scan(query: Float32Array) -> None:
         for index in indexes:

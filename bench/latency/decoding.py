@@ -53,7 +53,9 @@ def _pyav_full(video: str, threads: int) -> Iterator[int]:
     """Every frame decoded; the last one at or before each second converted to RGB."""
     import av
 
-    with av.open(video) as container:
+    from hybrid.frames.container import open_container
+
+    with open_container(video) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = threads
         held: av.VideoFrame | None = None

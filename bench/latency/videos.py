@@ -17,6 +17,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from hybrid.frames.container import open_container
+
 __all__ = ["CLIPS", "GOP_30", "GOP_30_LAST", "GOP_250", "HEVC", "Clip", "make_clip", "repeat"]
 
 RGB = npt.NDArray[np.uint8]
@@ -82,7 +84,7 @@ def repeat(source: Path, *, times: int) -> Path:
     with av.open(str(unfinished), "w") as out:
         target = None
         for turn in range(times):
-            with av.open(str(source)) as container:
+            with open_container(source) as container:
                 stream = container.streams.video[0]
                 if target is None:
                     target = out.add_stream_from_template(stream)

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import av
 
+from hybrid.frames.container import open_container
+
 __all__ = ["write_small_videos"]
 
 _LEAST_SECONDS = 3.0
@@ -41,13 +43,13 @@ def write_small_videos(sources: Sequence[Path], folder: Path, count: int, *, sec
 
 
 def _is_long_enough(film: Path) -> bool:
-    with av.open(str(film)) as container:
+    with open_container(film) as container:
         return bool(container.streams.video) and (container.duration or 0) >= _LEAST_SECONDS * av.time_base
 
 
 def _write(film: Path, path: Path, *, skip: int, seconds: float) -> None:
     unfinished = path.with_suffix(".part.mp4")
-    with av.open(str(film)) as container:
+    with open_container(film) as container:
         source = container.streams.video[0]
         rate = min(source.average_rate or Fraction(25), _MOST_RATE).limit_denominator(1001)
         size = (source.codec_context.width // 2 * 2, source.codec_context.height // 2 * 2)
@@ -68,7 +70,7 @@ def _write(film: Path, path: Path, *, skip: int, seconds: float) -> None:
 def _pictures(film: Path) -> Iterator[av.VideoFrame]:
     """The pictures of a film, over and over; packets that cannot be decoded are passed over."""
     while True:
-        with av.open(str(film)) as container:
+        with open_container(film) as container:
             for packet in container.demux(container.streams.video[0]):
                 try:
                     frames = packet.decode()

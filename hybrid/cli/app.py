@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +20,7 @@ from hybrid.cli.index import index
 from hybrid.cli.list import list_videos
 from hybrid.cli.search import search
 from hybrid.cli.selectors import list_selectors
+from hybrid.cli.text import echo, printable
 from hybrid.cli.transfer import convert, export_video, import_videos
 from hybrid.errors import HybridError, InputError
 from hybrid.runtime import settle_process
@@ -40,7 +42,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"hybrid {__version__}")
+        echo(f"hybrid {__version__}")
         raise typer.Exit
 
 
@@ -75,14 +77,27 @@ def main() -> None:
     """Run the command line. ``HYBRID_DEBUG=1`` shows the traceback of an error."""
     settle_process()
     try:
-        app()
-    except HybridError as exc:
-        if os.environ.get("HYBRID_DEBUG") == "1":
-            raise
-        typer.echo(f"hybrid: {exc}", err=True)
-        sys.exit(EXIT_USAGE if isinstance(exc, InputError) else EXIT_FAILED)
-    except OSError as exc:
-        if os.environ.get("HYBRID_DEBUG") == "1":
-            raise
-        typer.echo(f"hybrid: {exc}", err=True)
+        # Not app(): that would have typer's own hook print tracebacks.
+        sys.exit(typer.main.get_command(app)(standalone_mode=False))
+    except typer.Abort:
+        echo("Aborted!", err=True)
         sys.exit(EXIT_FAILED)
+    except Exception as exc:
+        if hasattr(exc, "format_message"):  # its class is click's, or that of typer's own copy of it
+            _show_usage_error(exc)
+            sys.exit(EXIT_USAGE)
+        if not isinstance(exc, HybridError | OSError) or os.environ.get("HYBRID_DEBUG") == "1":
+            raise
+        echo(f"hybrid: {exc}", err=True)
+        sys.exit(EXIT_USAGE if isinstance(exc, InputError) else EXIT_FAILED)
+
+
+def _show_usage_error(exc: Any) -> None:
+    """Print an error in the arguments. It has several lines; those within an argument must not pass for its own."""
+    written = io.StringIO()
+    exc.show(file=written)
+    text = written.getvalue()
+    for argument in sys.argv[1:]:
+        for part in (argument, argument.partition("=")[2]):
+            text = text if part.isprintable() else text.replace(part, printable(part))
+    echo(*text.rstrip("\n").expandtabs().split("\n"), err=True)

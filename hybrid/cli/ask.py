@@ -35,6 +35,7 @@ from hybrid.cli.options import (
     read_window,
 )
 from hybrid.cli.paths import check_one_video
+from hybrid.cli.text import echo
 from hybrid.errors import ArchiveFormatError, InputError, VideoOpenError
 from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import DEFAULT_FRAMES
@@ -128,9 +129,10 @@ def ask(
 
     Exit code 0 also where a stage had to be replaced (the answer says so); --strict makes that 1.
     """
-    from hybrid.cli.progress import BarProgress
+    from hybrid.cli.progress import BarProgress, print_json
     from hybrid.engine.asking import check_questions
     from hybrid.engine.work import only_said, read_options
+    from hybrid.exports.output_file import ANSWERS, SHEET, check_output
     from hybrid.progress import NullProgress
     from hybrid.scorers.registry import read_scores
     from indexes.place import is_remote
@@ -142,6 +144,10 @@ def ask(
         raise InputError(
             f"{given} is for a single question; leave it out, or ask one question alone, without --questions and --out"
         )
+    if sheet is not None:
+        check_output(sheet, SHEET, name="--sheet", archive=archive, video=video)
+    if out is not None:
+        check_output(out, ANSWERS, name="--out", archive=archive, video=video)
     mode, size = read_window(window, window_frames)
     options = only_said(
         frames=frames,
@@ -208,7 +214,7 @@ def ask(
             )[0]
         # First what was asked for; a sheet that cannot be saved must not cost the answer.
         if as_json:
-            typer.echo(answer.to_json())
+            print_json(answer.to_dict(), indent=2)
         else:
             _show(answer)
         _save(engine, answer, frames_dir=frames_dir, sheet=sheet, quiet=as_json)
@@ -265,35 +271,32 @@ def _ask_many(
             engine.ask_many(video, texts, on_answer=give, on_spans=listener, progress=told, **options)
         except KeyboardInterrupt:
             if out is not None:
-                typer.echo(
-                    f"stopped; what was answered is kept in {out}, the same command goes on from there", err=True
-                )
+                echo(f"stopped; what was answered is kept in {out}, the same command goes on from there", err=True)
             raise
     if out is not None:
         kept = f", {len(asked) - len(left)} there already" if len(left) < len(asked) else ""
-        typer.echo(f"{len(left)} of {counted(len(asked), 'question')} answered now{kept}: {out}", err=as_json)
+        echo(f"{len(left)} of {counted(len(asked), 'question')} answered now{kept}: {out}", err=as_json)
 
 
 def _tell_spans(asked: list[Question]) -> Callable[[SpanUpdate], None]:
-    import json
     from dataclasses import asdict
+
+    from hybrid.cli.progress import print_json
 
     def tell(update: SpanUpdate) -> None:
         question = asked[update.question]
         spans = [asdict(span) for span in update.spans]
         line = {"question": question.text, "id": question.name, "spans": spans, "finished": update.finished}
-        typer.echo(json.dumps(line), err=True)
+        print_json(line, err=True)
 
     return tell
 
 
 def _show_short(answer: Answer) -> None:
-    from rich.console import Console
+    from hybrid.cli.text import best_part, clock, styled, terminal
 
-    from hybrid.cli.text import best_part, clock, plain
-
-    console = Console(highlight=False)
-    console.print(f"[bold]{plain(answer.question)}[/bold]")
+    console = terminal()
+    console.print(styled((answer.question, "bold")))
     for span in answer.spans:
         times = f"{clock(span.start_seconds)} to {clock(span.end_seconds)}"
         best = f"  (best: {best_part(span)})" if span.best else ""
@@ -305,9 +308,9 @@ def _show_short(answer: Answer) -> None:
     console.print(f"  frames {shown}{more}" if shown else "  no frames")
     for stage in answer.stages:
         for note in stage.notes if stage.name == "gens" else ():
-            console.print(f"  {stage.name}: {plain(note)}")
+            console.print(f"  {stage.name}: {note}")
         if stage.fallback_reason:
-            console.print(f"  [bold yellow]fallback[/bold yellow] {stage.name}: {plain(stage.fallback_reason)}")
+            console.print(styled("  ", ("fallback", "bold yellow"), f" {stage.name}: {stage.fallback_reason}"))
 
 
 def _save(engine: Engine, answer: Answer, *, frames_dir: Path | None, sheet: Path | None, quiet: bool) -> None:
@@ -320,7 +323,7 @@ def _save(engine: Engine, answer: Answer, *, frames_dir: Path | None, sheet: Pat
         save_sheet(answer, _images(engine, answer), sheet)
     if not quiet:
         for place in filter(None, (frames_dir, sheet)):
-            typer.echo(f"saved {place}")
+            echo(f"saved {place}")
 
 
 def _images(engine: Engine, answer: Answer) -> Iterator[tuple[int, ByteArray]]:
@@ -330,18 +333,17 @@ def _images(engine: Engine, answer: Answer) -> Iterator[tuple[int, ByteArray]]:
     try:
         yield from engine.read_frames(answer.video, [frame.ordinal for frame in answer.frames])
     except VideoError as exc:
-        typer.echo(f"hybrid: there are no pictures to save: {exc}", err=True)
+        echo(f"hybrid: there are no pictures to save: {exc}", err=True)
 
 
 def _show(answer: Answer) -> None:
-    from rich.console import Console
     from rich.table import Column, Table
 
     from hybrid.cli.tables import frames_table, spans_table
-    from hybrid.cli.text import clock, plain
+    from hybrid.cli.text import clock, styled, terminal
 
-    console = Console(highlight=False)
-    console.print(f"[bold]{plain(answer.question)}[/bold]  {plain(answer.video)} ({clock(answer.duration_seconds)})")
+    console = terminal()
+    console.print(styled((answer.question, "bold"), f"  {answer.video} ({clock(answer.duration_seconds)})"))
     console.print(spans_table(answer))
     console.print(frames_table(answer))
     stages = Table(
@@ -359,7 +361,7 @@ def _show(answer: Answer) -> None:
         stages.add_row(
             stage.name,
             "yes" if stage.ran else "no",
-            plain(stage.model or ""),
+            stage.model or "",
             stage.device or "",
             "" if stage.candidates_in is None else str(stage.candidates_in),
             "" if stage.candidates_out is None else str(stage.candidates_out),
@@ -368,8 +370,8 @@ def _show(answer: Answer) -> None:
     console.print(stages)
     for stage in answer.stages:
         for note in stage.notes:
-            console.print(f"{stage.name}: {plain(note)}")
+            console.print(f"{stage.name}: {note}")
         if stage.fallback_reason:
-            console.print(f"[bold yellow]fallback[/bold yellow] {stage.name}: {plain(stage.fallback_reason)}")
+            console.print(styled(("fallback", "bold yellow"), f" {stage.name}: {stage.fallback_reason}"))
     if answer.reply is not None:
-        console.print(f"reply: {plain(answer.reply)}")
+        console.print(f"reply: {answer.reply}")

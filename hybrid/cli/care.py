@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, JsonOption
+from hybrid.cli.text import echo
 from hybrid.errors import ArchiveLockedError, HybridError, InputError
 from hybrid.words import counted
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from indexes.recall import Recall
 
 __all__ = ["compact", "remove", "stats", "verify"]
+
+_FAILED_AND_GONE = "it could not be indexed, and is not there any more"
 
 
 def stats(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = False) -> None:
@@ -30,49 +33,49 @@ def stats(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = False)
     if as_json:
         print_json_line(**found.to_dict())
         return
-    typer.echo(f"{found.archive} ({found.backend})")
+    echo(f"{found.archive} ({found.backend})")
     counts = ", ".join(f"{count} {name}" for name, count in found.statuses.items() if count)
     videos, frames = counted(found.videos, "video"), counted(found.frames, "frame")
-    typer.echo(f"  {videos}, {found.hours:.2f} h, {frames}{f' ({counts})' if counts else ''}")
+    echo(f"  {videos}, {found.hours:.2f} h, {frames}{f' ({counts})' if counts else ''}")
     for name, count in found.encoders.items():
-        typer.echo(f"  {counted(count, 'video')} with {name}")
+        echo(f"  {counted(count, 'video')} with {name}")
     each = "" if found.bytes_per_frame is None else f", {found.bytes_per_frame:.0f} bytes a frame"
     parts = ", ".join(f"{kind} {size(count)}" for kind, count in found.bytes.items() if count)
-    typer.echo(f"  {size(sum(found.bytes.values()))} in {counted(found.files, 'file')}{each} ({parts})")
-    typer.echo(f"  whole-archive search: {found.search}")
+    echo(f"  {size(sum(found.bytes.values()))} in {counted(found.files, 'file')}{each} ({parts})")
+    echo(f"  whole-archive search: {found.search}")
     for recall in found.approximate:
         _tell_recall(recall)
     if found.missing:
-        typer.echo(f"  {counted(found.missing, 'sample')} could not be decoded")
+        echo(f"  {counted(found.missing, 'sample')} could not be decoded")
     if found.gone:
         remedy = "" if is_remote(archive) else " (hybrid remove --gone forgets them)"
-        typer.echo(f"  {counted(found.gone, 'video is not where it was', 'videos are not where they were')}{remedy}")
+        echo(f"  {counted(found.gone, 'video is not where it was', 'videos are not where they were')}{remedy}")
     for line in found.failed:
-        typer.echo(f"  failed: {line}")
+        echo(f"  failed: {line}")
 
 
 def _tell_recall(recall: Recall) -> None:
     """How well the approximate index of one dimension finds."""
-    typer.echo(
+    echo(
         f"    {recall.covered_frames} of {counted(recall.frames, 'frame')} of {recall.dimension} values by "
         f"{counted(recall.units, 'unit')}, "
         "the others exactly"
     )
     if recall.recall is not None and recall.exact_ms is not None and recall.approximate_ms is not None:
-        typer.echo(
+        echo(
             f"    of the best {recall.top} frames it finds {100 * recall.recall:.1f} % "
             f"(least {100 * (recall.least_recall or 0.0):.1f} %, {counted(recall.queries, 'sample question')}), "
             f"in {recall.approximate_ms:.1f} ms, exactly in {recall.exact_ms:.1f} ms"
         )
     elif not recall.covered_frames:
-        typer.echo("    it covers no frames yet, so there is nothing to measure: every search is exact")
+        echo("    it covers no frames yet, so there is nothing to measure: every search is exact")
     else:
-        typer.echo(
+        echo(
             "    how much of the best it finds is not known: no sample questions are stored for the encoder of most "
             "videos (hybrid index with that encoder stores them)"
         )
     if recall.problem:
-        typer.echo(f"    {recall.problem}")
+        echo(f"    {recall.problem}")
 
 
 def verify(
@@ -96,9 +99,9 @@ def verify(
             if as_json:
                 print_json_line(**finding.to_dict())
             elif finding.state != "sound":
-                typer.echo(f"{finding.state}  {finding.video or finding.video_id}: {finding.problem}")
+                echo(f"{finding.state}  {finding.video or finding.video_id}: {finding.problem}")
     if not as_json:
-        typer.echo(f"{counted(sound, 'video')} with {counted(frames, 'frame')} sound, {damaged} damaged")
+        echo(f"{counted(sound, 'video')} with {counted(frames, 'frame')} sound, {damaged} damaged")
     if damaged:
         raise typer.Exit(1)
 
@@ -115,12 +118,12 @@ def compact(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = Fals
     if as_json:
         print_json_line(**done.to_dict())
         return
-    typer.echo(f"{size(done.bytes_before)} in {counted(done.files_before, 'file')} before")
-    typer.echo(f"{size(done.bytes_after)} in {counted(done.files_after, 'file')} now")
+    echo(f"{size(done.bytes_before)} in {counted(done.files_before, 'file')} before")
+    echo(f"{size(done.bytes_after)} in {counted(done.files_after, 'file')} now")
     if done.swept:
-        typer.echo(f"leftovers of {counted(done.swept, 'video')} were deleted")
+        echo(f"leftovers of {counted(done.swept, 'video')} were deleted")
     if done.note:
-        typer.echo(done.note)
+        echo(done.note)
 
 
 def remove(
@@ -148,7 +151,7 @@ def remove(
     from indexes.failures import failures, forget_failure
     from indexes.lookup import find_id
     from indexes.place import is_remote
-    from indexes.whereabouts import check_folders
+    from indexes.whereabouts import check_folders, is_there
 
     if not videos and not gone:
         raise InputError("say which videos to remove, or --gone for those that are not where they were")
@@ -164,7 +167,7 @@ def remove(
         )
     failed = 0
     with Archive.open(archive, create=False) as opened:
-        recorded = {absolute_path(failure.path): failure for failure in failures(opened.folder)}
+        recorded = {record.path: record for record in failures(opened.folder)}
         chosen: dict[str, tuple[str, str | None]] = {}
         records: list[Failure] = []
         for video in videos or ():
@@ -175,38 +178,42 @@ def remove(
             except HybridError as exc:
                 if record is None:
                     failed += 1
-                    typer.echo(f"failed   {exc}", err=True)
+                    echo(f"failed   {exc}", err=True)
         lost = gone_videos(opened, list(opened.manifests())) if gone else []
+        unread = [record for record in recorded.values() if gone and not is_there(record.path)]
         chosen.update({manifest.video_id: (manifest.source.path, reason) for manifest, reason in lost})
         if dry_run:
             for video_id, (name, reason) in chosen.items():
                 _tell_removed("would_remove", name, video_id, reason, as_json=as_json)
+            for record in unread:
+                _tell_removed("would_remove", record.path, record.video_id, _FAILED_AND_GONE, as_json=as_json)
         if not even_if_folders_are_missing:
-            check_folders([manifest for manifest, _ in lost])
+            check_folders([*(manifest.source.places for manifest, _ in lost), *([record.path] for record in unread)])
         if not dry_run:
-            for record in records:
+            for record in (*records, *unread):
                 forget_failure(opened.folder, record.video_id, record.path, drop=opened.drop_file)
+            for record in unread:
+                _tell_removed("removed", record.path, record.video_id, _FAILED_AND_GONE, as_json=as_json)
             for video_id, (name, reason) in chosen.items():
                 try:
                     opened.remove(video_id)
                 except ArchiveLockedError as exc:
                     failed += 1
-                    typer.echo(f"failed   {name}: {exc}", err=True)
+                    echo(f"failed   {name}: {exc}", err=True)
                     continue
                 forget_failure(opened.folder, video_id, absolute_path(Path(name).expanduser()), drop=opened.drop_file)
                 _tell_removed("removed", name, video_id, reason, as_json=as_json)
-        if gone and not lost and not as_json:
-            typer.echo("no video is gone")
+        if gone and not lost and not unread and not as_json:
+            echo("no video is gone")
     if failed:
         raise typer.Exit(1)
 
 
-def _tell_removed(event: str, name: str, video_id: str, reason: str | None, *, as_json: bool) -> None:
+def _tell_removed(event: str, name: str, video_id: str | None, reason: str | None, *, as_json: bool) -> None:
     from hybrid.cli.progress import print_json_line
-    from hybrid.cli.text import printable
 
     if as_json:
         print_json_line(event=event, video=name, video_id=video_id, reason=reason)
     else:
         because = f": {reason}" if reason else ""
-        typer.echo(f"{event.replace('_', ' '):<8} {printable(name)}{because}")
+        echo(f"{event.replace('_', ' '):<8} {name}{because}")

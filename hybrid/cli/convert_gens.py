@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hybrid.cli.options import JsonOption
+from hybrid.cli.text import echo, terminal
 from hybrid.words import counted
 
 __all__ = ["convert_gens"]
@@ -46,19 +47,18 @@ def convert_gens(
         return
     kept = f", {done.files_kept} of them there before" if done.files_kept else ""
     size = f"{done.parameters / 1e9:.2f} billion parameters, {done.weight_bytes / 1e9:.1f} GB"
-    typer.echo(f"{dest}: {size} in {counted(done.files, 'file')}{kept}, {done.seconds:.1f} s")
-    typer.echo(f"to run it takes {done.needs}")
-    typer.echo(f"hybrid ask VIDEO QUESTION --preset gens-aria --sampler {dest}")
+    echo(f"{dest}: {size} in {counted(done.files, 'file')}{kept}, {done.seconds:.1f} s")
+    echo(f"to run it takes {done.needs}")
+    echo(f"hybrid ask VIDEO QUESTION --preset gens-aria --sampler {dest}")
 
 
 class _Bar:
     """Bytes written, on standard error; nothing in a file or a pipe."""
 
     def __init__(self, *, quiet: bool) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-        console = Console(stderr=True)
+        console = terminal(stderr=True)
         self._bar = Progress(
             BarColumn(bar_width=None),
             DownloadColumn(),

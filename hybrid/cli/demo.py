@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hybrid.cli.text import echo
+
 if TYPE_CHECKING:
     from hybrid.demo import DemoQuestion
     from hybrid.engine import Engine
@@ -32,15 +34,16 @@ def demo(
     _make_folder(out)
     archive = out / "archive"
     command = ["hybrid", "index", str(demo_video()), "--archive", str(archive), "--preset", "tiny"]
-    typer.echo(f"$ {shlex.join(command)}")
+    echo(f"$ {shlex.join(command)}")
     index([str(demo_video())], archive=str(archive), preset="tiny")
     questions = demo_questions()
     with Engine.open(archive, preset="tiny") as engine:
         right = sum([_ask(engine, question, out, place, archive) for place, question in enumerate(questions, start=1)])
-    typer.echo(
-        f"\n{right} of {len(questions)} questions answered rightly; contact sheets and answers as JSON are in {out}.\n"
-        "The tiny models know this world of coloured shapes and nothing else. For real videos:\n"
-        "  hybrid ask VIDEO QUESTION --preset gens-3b    (needs a model hub, and better a GPU)"
+    echo(
+        "",
+        f"{right} of {len(questions)} questions answered rightly; contact sheets and answers as JSON are in {out}.",
+        "The tiny models know this world of coloured shapes and nothing else. For real videos:",
+        "  hybrid ask VIDEO QUESTION --preset gens-3b    (needs a model hub, and better a GPU)",
     )
     if right < len(questions):
         raise typer.Exit(1)
@@ -80,12 +83,12 @@ def _ask(engine: Engine, question: DemoQuestion, out: Path, place: int, archive:
     right = answers_rightly(answer.frames, question)
     command = ["hybrid", "ask", str(video), question.text, "--archive", str(archive), "--preset", "tiny"]
     command += ["--frames", str(_FRAMES), "--sheet", str(sheet)]
-    typer.echo(f"\n$ {shlex.join(command)}")
+    echo("", f"$ {shlex.join(command)}")
     for span in answer.spans:
         best = f"  (best: {best_part(span)})" if span.best else ""
         times = f"{clock(span.start_seconds)} to {clock(span.end_seconds)}"
-        typer.echo(f"  {times}  score {span.score:g} by {span.scorer}{best}")
+        echo(f"  {times}  score {span.score:g} by {span.scorer}{best}")
     truth = ", ".join(f"{clock(start)} to {clock(end)}" for start, end in question.moments)
     stages = ", ".join(f"{stage.name} {stage.seconds:.2f} s" for stage in answer.stages if stage.ran)
-    typer.echo(f"  truth: {truth}: {'right' if right else 'WRONG'}   ({stages})")
+    echo(f"  truth: {truth}: {'right' if right else 'WRONG'}   ({stages})")
     return right

@@ -15,6 +15,7 @@ from hybrid.cli.options import (
     PresetOption,
     SamplerOption,
 )
+from hybrid.cli.text import echo
 
 __all__ = ["doctor"]
 
@@ -47,8 +48,8 @@ def doctor(
             print_json_line(**check.to_dict())
             continue
         # Lines, not a table: what is to be typed must not be cut into columns.
-        typer.echo(f"{check.state:8} {check.name:16} {check.seconds:6.2f} s  {check.found}")
+        echo(f"{check.state:8} {check.name:16} {check.seconds:6.2f} s  {check.found}")
         if check.remedy:
-            typer.echo(f"{'':8} to mend it: {check.remedy}")
+            echo(f"{'':8} to mend it: {check.remedy}")
     if broken:
         raise typer.Exit(1)

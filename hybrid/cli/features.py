@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, JsonOption
+from hybrid.cli.text import echo
 
 __all__ = ["features"]
 
@@ -41,6 +42,4 @@ def drop(
             if as_json:
                 print_json_line(event="dropped", video=video, freed_bytes=freed)
             else:
-                typer.echo(
-                    f"dropped  {video}: {size(freed)} of features" if freed else f"{video}: no features are stored"
-                )
+                echo(f"dropped  {video}: {size(freed)} of features" if freed else f"{video}: no features are stored")

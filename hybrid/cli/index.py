@@ -28,6 +28,7 @@ from hybrid.cli.options import (
     check_without_gens,
 )
 from hybrid.cli.paths import find_videos
+from hybrid.cli.text import echo
 from hybrid.errors import InputError
 from hybrid.words import counted
 
@@ -123,7 +124,7 @@ def index(
         loading=loading,
     )
     settings.check()  # before anything is looked at or made
-    videos = find_videos(paths) if paths else _failed_videos(archive, forget_gone=not dry_run)
+    videos = _named_videos(paths, as_json=as_json) if paths else _failed_videos(archive, forget_gone=not dry_run)
     settings = replace(settings, prompt=None if prompt is None else read_prompt_file(prompt))
     if dry_run:
         _estimate(archive, videos, settings, features=features, backend=backend, as_json=as_json)
@@ -139,14 +140,14 @@ def index(
     tell_summary(archive, summary, as_json=as_json)
     if summary.stopped_by is not None:
         if summary.videos > 1:
-            typer.echo(
+            echo(
                 "stopped, because this would meet every further video; what was finished is kept, the same command "
                 "goes on from there",
                 err=True,
             )
         raise summary.stopped_by
     if summary.interrupted:
-        typer.echo("stopped; what was finished is kept, the same command goes on from there", err=True)
+        echo("stopped; what was finished is kept, the same command goes on from there", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.failed:
         raise typer.Exit(1)
@@ -170,22 +171,35 @@ def _refresh_approximate(engine: Engine, from_frames: int | None, *, as_json: bo
     try:
         updates = engine.refresh_approximate(from_frames=from_frames)
     except HybridError as exc:
-        typer.echo(f"the approximate index was not brought up to date: {exc}", err=True)
+        echo(f"the approximate index was not brought up to date: {exc}", err=True)
         return
     if from_frames is not None and not updates and not as_json:
         why = "an archive in an object store has none" if is_remote(engine.archive.place) else "it has fewer frames"
-        typer.echo(f"approximate index: nothing was made, {why}; all is searched exactly")
+        echo(f"approximate index: nothing was made, {why}; all is searched exactly")
     for update in updates:
         if as_json:
             print_json_line(event="approximate", **update.to_dict())
         elif update.note is not None:
             if from_frames is not None:  # whoever asked for it wonders
-                typer.echo(f"approximate index: no frames are in it: {update.note}; all are searched exactly")
+                echo(f"approximate index: no frames are in it: {update.note}; all are searched exactly")
         elif update.trained or update.segments_added or update.segments_removed:
-            typer.echo(
+            echo(
                 f"approximate index: it holds {update.covered_frames} of {counted(update.frames, 'frame')} of "
                 f"{update.dimension} values, the others are searched exactly"
             )
+
+
+def _named_videos(paths: list[str], *, as_json: bool) -> list[Path]:
+    """The videos that the arguments stand for; says what was passed over in folders."""
+    from hybrid.cli.progress import print_json_line
+    from hybrid.cli.text import printable
+
+    found = find_videos(paths)
+    if found.passed_over and as_json:
+        print_json_line(event="passed_over", **found.passed_over.to_dict())
+    elif found.passed_over:
+        typer.echo(printable(found.passed_over.line()), err=True)
+    return found.videos
 
 
 def _failed_videos(archive: str, *, forget_gone: bool) -> list[Path]:

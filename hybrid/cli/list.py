@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, JsonOption
+from hybrid.cli.text import echo
 from hybrid.words import counted
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ __all__ = ["list_videos"]
 def list_videos(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = False) -> None:
     """List the indexed videos of an archive. --json prints one line a video."""
     from hybrid.cli.progress import print_json_line
-    from hybrid.cli.text import printable
     from hybrid.errors import IndexDamagedError
     from indexes.archive import Archive
 
@@ -35,24 +35,24 @@ def list_videos(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = 
         backend = opened.backend
         features = [opened.feature_lists(manifest) for manifest in manifests]
     if not as_json:
-        typer.echo(f"{printable(str(archive))} ({backend})")
+        echo(f"{archive} ({backend})")
     for manifest, stored in zip(manifests, features, strict=True):
         if as_json:
             print_json_line(**manifest.model_dump(mode="json"), features=[_plain(listed) for listed in stored])
         else:
             # The path has a line of its own, so that it can be copied from however narrow a terminal.
-            typer.echo(f"{printable(manifest.source.path)}\n    {_facts(manifest, stored)}")
+            echo(manifest.source.path, f"    {_facts(manifest, stored)}")
             for place in manifest.source.places[1:]:
-                typer.echo(f"    also at {printable(place)}")
+                echo(f"    also at {place}")
     for line in damaged:
-        typer.echo(f"damaged: {line}", err=True)
+        echo(f"damaged: {line}", err=True)
     if damaged:
         raise typer.Exit(1)
 
 
 def _facts(manifest: Manifest, stored: Sequence[FeatureList]) -> str:
     """What is known of a video, in one line."""
-    from hybrid.cli.text import clock, printable, size
+    from hybrid.cli.text import clock, size
 
     encoder = manifest.config.encoder
     facts = [
@@ -66,7 +66,7 @@ def _facts(manifest: Manifest, stored: Sequence[FeatureList]) -> str:
         ),
         manifest.status,
     ]
-    return printable("  ".join(facts))
+    return "  ".join(facts)
 
 
 def _plain(listed: FeatureList) -> dict[str, Any]:

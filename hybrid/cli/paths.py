@@ -4,48 +4,62 @@ from __future__ import annotations
 
 import glob
 import itertools
-import re
+import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
+from hybrid.cli.folder_scan import (
+    MOVING_PICTURE_ENDINGS,
+    VIDEO_ENDINGS,
+    PassedOver,
+    is_image_folder,
+    is_numbered_image,
+    videos_below,
+)
 from hybrid.errors import InputError
 from hybrid.places import absolute_path
-from hybrid.values import IMAGE_SUFFIXES
 from hybrid.words import counted
 
-__all__ = ["VIDEO_ENDINGS", "check_one_video", "find_videos", "is_image_folder"]
+__all__ = ["FoundVideos", "check_one_video", "find_videos"]
 
-VIDEO_ENDINGS = frozenset(
-    ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()  # noqa: SIM905
-)
-_NUMBERED = re.compile(r".*\d")
 _MOST_COUNTED = 100
 """So many videos are counted where only the first one matters."""
-_APPLE_DOUBLE = "._"
-"""How macOS begins the names of the files in which it keeps what other file systems have no place for, one beside
-each video and with its ending."""
 
 
-def find_videos(arguments: Iterable[str]) -> list[Path]:
-    """The videos that files, folders and patterns stand for, in a stable order, each once.
+@dataclass(frozen=True, slots=True)
+class FoundVideos:
+    """What arguments stand for.
 
-    A file is taken whatever it is called. A folder of numbered images is one video; any other
-    folder stands for the videos below it (known by their endings) and the image folders below it,
-    but not for macOS's companions of files (``._a.mp4``).
+    Attributes:
+        videos: paths in a stable order, each once.
+        passed_over: what lies in the folders besides.
+    """
+
+    videos: list[Path]
+    passed_over: PassedOver
+
+
+def find_videos(arguments: Iterable[str]) -> FoundVideos:
+    """The videos that files, folders and patterns stand for.
+
+    A file is taken whatever it is called. A folder of numbered images is one video; any other folder stands for the
+    videos and image folders below it, by the rules of :mod:`hybrid.cli.folder_scan`.
 
     Raises:
         InputError: an argument matches nothing, or a folder holds no video.
     """
     found: dict[str, Path] = {}
+    passed = PassedOver()
     for argument in arguments:
         place = Path(argument).expanduser()
         if place.is_dir():
-            videos = [place] if is_image_folder(place) else _below(place)
+            videos = [place] if is_image_folder(place) else sorted(videos_below(place, passed))
             if not videos:
-                raise InputError(
-                    f"{argument}: no video below this folder (looked for {' '.join(sorted(VIDEO_ENDINGS))})"
-                )
+                besides = f"; {passed.line()}" if passed else ""
+                endings = " ".join(sorted(VIDEO_ENDINGS | MOVING_PICTURE_ENDINGS))
+                raise InputError(f"{argument}: no video below this folder (looked for {endings}){besides}")
         elif place.exists():
             videos = [place]
         else:
@@ -55,18 +69,7 @@ def find_videos(arguments: Iterable[str]) -> list[Path]:
                 raise InputError(f"{argument}: there is no such file or folder, and as a pattern it matches nothing")
         for video in videos:
             found.setdefault(absolute_path(video), video)
-    return list(found.values())
-
-
-def is_image_folder(folder: Path) -> bool:
-    """Whether a folder holds numbered images, and no videos or folders, and so is a video itself."""
-    try:
-        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(_APPLE_DOUBLE)]
-    except OSError:
-        return False
-    if any(entry.is_dir() or entry.suffix.lower() in VIDEO_ENDINGS for entry in entries):
-        return False
-    return any(map(_is_numbered_image, entries))
+    return FoundVideos(list(found.values()), passed)
 
 
 def check_one_video(argument: str, *, archive: str) -> None:
@@ -81,11 +84,11 @@ def check_one_video(argument: str, *, archive: str) -> None:
     """
     place = Path(argument).expanduser()
     try:
-        if not place.is_dir() or any(_is_numbered_image(entry) for entry in place.iterdir()):
+        if not place.is_dir() or any(map(is_numbered_image, os.listdir(place))):
             return
     except OSError:  # may not be looked into, which is said where the video is opened
         return
-    videos = list(itertools.islice(_videos_below(place), _MOST_COUNTED + 1))
+    videos = list(itertools.islice(videos_below(place, PassedOver()), _MOST_COUNTED + 1))
     if videos:
         count = counted(len(videos), "video") if len(videos) <= _MOST_COUNTED else f"more than {_MOST_COUNTED} videos"
         given = shlex.join(["--archive", archive])
@@ -94,21 +97,3 @@ def check_one_video(argument: str, *, archive: str) -> None:
             f"({shlex.quote(str(min(videos)))}), or search them all: hybrid index {shlex.quote(argument)} {given}, "
             f"then hybrid search QUESTION {given}"
         )
-
-
-def _is_numbered_image(entry: Path) -> bool:
-    return entry.suffix.lower() in IMAGE_SUFFIXES and _NUMBERED.fullmatch(entry.stem) is not None
-
-
-def _below(folder: Path) -> list[Path]:
-    return sorted(_videos_below(folder))
-
-
-def _videos_below(folder: Path) -> Iterator[Path]:
-    """In no order, as they are come upon."""
-    for place in folder.rglob("*"):
-        if place.is_dir():
-            if is_image_folder(place):
-                yield place
-        elif place.suffix.lower() in VIDEO_ENDINGS and not place.name.startswith(_APPLE_DOUBLE):
-            yield place

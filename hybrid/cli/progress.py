@@ -9,16 +9,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-__all__ = ["BarProgress", "JsonProgress", "print_json_line"]
+from hybrid.cli.text import printable, terminal
+
+__all__ = ["BarProgress", "JsonProgress", "print_json", "print_json_line"]
+
+
+def print_json(document: Any, *, indent: int | None = None, err: bool = False) -> None:
+    """A JSON document in ASCII on standard output, or standard error, at once."""
+    # DEL is the one character that a terminal may obey and JSON need not escape.
+    text = json.dumps(document, indent=indent).replace("\x7f", "\\u007f")
+    print(text, file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def print_json_line(**fields: Any) -> None:
     """One JSON object on a line of its own, at once."""
-    print(json.dumps(fields), flush=True)
+    print_json(fields)
 
 
 class _FramesPerSecond(ProgressColumn):
@@ -30,7 +38,7 @@ class BarProgress:
     """A bar with stage, frames, frames per second and the time that is left; on standard error."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True)
+        console = terminal(stderr=True)
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             TextColumn("{task.fields[stage]:>6}"),
@@ -49,7 +57,7 @@ class BarProgress:
 
     def start(self, video: str) -> None:
         """Work on a video begins."""
-        self._bar.reset(self._task, total=None, description=Path(video).name, visible=True)
+        self._bar.reset(self._task, total=None, description=printable(Path(video).name), visible=True)
 
     def expect(self, frames: int | None) -> None:
         """How many samples the video has."""

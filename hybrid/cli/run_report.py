@@ -7,11 +7,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from hybrid.cli.progress import BarProgress, JsonProgress, print_json_line
+from hybrid.cli.text import clock, echo, printable, size, terminal
 from hybrid.words import counted
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class RunReport:
             print_json_line(event="failed", video=outcome.video, error=outcome.reason, remembered=outcome.remembered)
         else:
             before = " [failed before; --retry-failed tries again]" if outcome.remembered else ""
-            typer.echo(f"failed   {outcome.reason}{before}", err=True)
+            echo(f"failed   {outcome.reason}{before}", err=True)
 
     def __enter__(self) -> RunReport:
         if self._shown is not None:
@@ -84,11 +83,11 @@ def _tell_result(outcome: VideoOutcome, result: IndexResult, place: str, *, as_j
     partial = "" if result.status == "done" else f" ({result.status})"
     missing = f", {outcome.missing_seconds:.1f} s are missing" if outcome.missing_seconds else ""
     frames = counted(result.frames, "frame")
-    typer.echo(f"{result.outcome}{partial}  {result.video}: {frames}{took}{missing}{because}{note}{place}")
+    echo(f"{result.outcome}{partial}  {result.video}: {frames}{took}{missing}{because}{note}{place}")
     if result.features:
-        typer.echo(f"          features of {counted(result.features, 'frame')} are stored for the sampler")
+        echo(f"          features of {counted(result.features, 'frame')} are stored for the sampler")
     if result.features_note:
-        typer.echo(f"          {result.features_note}", err=True)
+        echo(f"          {result.features_note}", err=True)
 
 
 def tell_summary(archive: str, summary: RunSummary, *, as_json: bool) -> None:
@@ -109,48 +108,44 @@ def tell_summary(archive: str, summary: RunSummary, *, as_json: bool) -> None:
         return
     indexed = len(summary.outcomes) - len(failed)
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    typer.echo(
+    echo(
         f"{indexed} of {counted(summary.videos, 'video')} indexed or up to date in {archive}"
         f"{f' ({told})' if summary.videos > 1 else ''}",
         err=bool(failed),
     )
     if features and summary.videos > 1:
-        typer.echo(f"features of {counted(features, 'frame')} were made for the sampler", err=bool(failed))
+        echo(f"features of {counted(features, 'frame')} were made for the sampler", err=bool(failed))
 
 
 def tell_estimate(estimate: RunEstimate, *, as_json: bool) -> None:
     """What a run would take."""
-    from hybrid.cli.text import clock, size
-
     if as_json:
         print_json_line(event="estimate", **estimate.to_dict())
         return
     left = estimate.videos - estimate.indexed - len(estimate.unopenable)
-    typer.echo(f"{left} of {counted(estimate.videos, 'video')} to be indexed, {estimate.indexed} indexed already")
+    echo(f"{left} of {counted(estimate.videos, 'video')} to be indexed, {estimate.indexed} indexed already")
     if estimate.replaced:
         changes = "; ".join(estimate.changes[:3]) + ("; ..." if len(estimate.changes) > 3 else "")
-        typer.echo(f"{estimate.replaced} of them have an index of another configuration, to be replaced: {changes}")
+        echo(f"{estimate.replaced} of them have an index of another configuration, to be replaced: {changes}")
     for reason in estimate.unopenable:
-        typer.echo(f"cannot be opened: {reason}", err=True)
+        echo(f"cannot be opened: {reason}", err=True)
     time = "not known" if estimate.seconds is None else f"about {clock(estimate.seconds)} with one worker"
-    typer.echo(
+    echo(
         f"{estimate.hours:.2f} h, {counted(estimate.frames, 'frame')}, {size(estimate.disk_bytes)} on disk, time {time}"
     )
-    typer.echo(f"by {estimate.basis}")
+    echo(f"by {estimate.basis}")
     if estimate.features_note:
-        typer.echo(f"features: {estimate.features_note}", err=True)
+        echo(f"features: {estimate.features_note}", err=True)
     elif estimate.features:
         room = "" if estimate.feature_bytes is None else f", {size(estimate.feature_bytes)} more on disk"
-        typer.echo(
-            f"features of {counted(estimate.features, 'frame')} are to be made for the sampler{room}; time not known"
-        )
+        echo(f"features of {counted(estimate.features, 'frame')} are to be made for the sampler{room}; time not known")
 
 
 class _Bars:
     """A bar for each worker; on standard error."""
 
     def __init__(self, workers: int) -> None:
-        console = Console(stderr=True)
+        console = terminal(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
             TextColumn("{task.fields[stage]:>6}"),
@@ -187,7 +182,7 @@ class _Row:
 
     def start(self, video: str) -> None:
         """Work on a video begins."""
-        self._reset(total=None, description=Path(video).name, visible=True)
+        self._reset(total=None, description=printable(Path(video).name), visible=True)
 
     def expect(self, frames: int | None) -> None:
         """How many samples the video has."""

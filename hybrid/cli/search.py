@@ -85,6 +85,7 @@ def search(
     Small archives are searched exactly, large ones by an approximate index (hybrid stats says how well it finds).
     Videos that cannot be searched are named with the reason.
     """
+    from hybrid.cli.progress import print_json
     from hybrid.engine.search_work import SearchOptions, options_of_search
     from hybrid.engine.work import only_said
     from indexes.archive import Archive
@@ -125,42 +126,40 @@ def search(
             ask=ask,
         )
     if as_json:
-        typer.echo(result.to_json())
+        print_json(result.to_dict(), indent=2)
     else:
         _show(result)
 
 
 def _show(result: SearchResult) -> None:
-    from rich.console import Console
+    from hybrid.cli.text import styled, terminal
 
-    from hybrid.cli.text import plain
-
-    console = Console(highlight=False)
-    console.print(f"[bold]{plain(result.question)}[/bold]")
+    console = terminal()
+    console.print(styled((result.question, "bold")))
     for place, found in enumerate(result.videos, start=1):
         _show_video(console, place, found)
     console.print(f"searched {counted(result.searched_frames, 'frame')} of {counted(result.searched_videos, 'video')}")
     for stage in result.stages:
         if stage.ran or stage.name == "index" or (stage.name == "gens" and stage.candidates_in):
             facts = filter(None, (stage.model, stage.device, f"{stage.seconds:.3f} s"))
-            console.print(f"{stage.name}: {plain('  '.join(facts))}")
+            console.print(f"{stage.name}: {'  '.join(facts)}")
         for note in stage.notes:
-            console.print(f"{stage.name}: {plain(note)}")
+            console.print(f"{stage.name}: {note}")
         if stage.fallback_reason:
-            console.print(f"[bold yellow]fallback[/bold yellow] {stage.name}: {plain(stage.fallback_reason)}")
+            console.print(styled(("fallback", "bold yellow"), f" {stage.name}: {stage.fallback_reason}"))
     for skipped in result.skipped[:_SHOWN_SKIPPED]:
-        console.print(f"not searched: {plain(skipped.video or skipped.video_id)}: {plain(skipped.reason)}")
+        console.print(f"not searched: {skipped.video or skipped.video_id}: {skipped.reason}")
     if len(result.skipped) > _SHOWN_SKIPPED:
         console.print(f"not searched: {len(result.skipped) - _SHOWN_SKIPPED} more (all with --json)")
 
 
 def _show_video(console: Console, place: int, found: FoundVideo) -> None:
-    from hybrid.cli.text import clock, plain
+    from hybrid.cli.text import clock, styled
 
     length = clock(found.duration_seconds)
-    console.print(f"{place}. [bold]{plain(found.video)}[/bold] ({length})  best {found.similarity:.3f}")
+    console.print(styled(f"{place}. ", (found.video, "bold"), f" ({length})  best {found.similarity:.3f}"))
     if found.gone is not None:
-        console.print(f"     [bold yellow]found in the index only[/bold yellow]: {plain(found.gone)}")
+        console.print(styled("     ", ("found in the index only", "bold yellow"), f": {found.gone}"))
     best = sorted(found.frames, key=lambda frame: -(frame.clip_similarity or 0.0))[:SHOWN_FRAMES]
     shown = ", ".join(f"{clock(frame.seconds)} ({frame.clip_similarity or 0.0:.3f})" for frame in best)
     more = f" and {len(found.frames) - len(best)} more" if len(found.frames) > len(best) else ""
@@ -174,12 +173,12 @@ def _show_answer(console: Console, answer: Answer) -> None:
     from rich.padding import Padding
 
     from hybrid.cli.tables import frames_table, spans_table
-    from hybrid.cli.text import plain
+    from hybrid.cli.text import styled
 
     console.print(Padding(spans_table(answer), (0, 0, 0, 5)))
     console.print(Padding(frames_table(answer), (0, 0, 0, 5)))
     for stage in answer.stages:
         for note in stage.notes:
-            console.print(f"     {stage.name}: {plain(note)}")
+            console.print(f"     {stage.name}: {note}")
         if stage.fallback_reason:
-            console.print(f"     [bold yellow]fallback[/bold yellow] {stage.name}: {plain(stage.fallback_reason)}")
+            console.print(styled("     ", ("fallback", "bold yellow"), f" {stage.name}: {stage.fallback_reason}"))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
-
 from hybrid.cli.options import JsonOption
+from hybrid.cli.text import echo
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,9 +20,9 @@ def list_selectors(as_json: JsonOption = False) -> None:
     there. --json prints one line for each selector ("name") and for each kind of scores ("scores").
     """
     from rich.table import Column, Table
+    from rich.text import Text
 
     from hybrid.cli.progress import print_json_line
-    from hybrid.cli.text import plain
     from hybrid.selectors.registry import selectors
 
     table = Table(
@@ -52,21 +51,20 @@ def list_selectors(as_json: JsonOption = False) -> None:
         does = selector.summary + (f". Partial: {selector.partial}" if selector.partial else "")
         taken = [f"({name})" for name in selector.takes]
         needs = ", ".join([*selector.needs, *taken])
-        options = "\n".join(map(plain, selector.option_texts))
-        table.add_row(selector.name, needs, plain(does), options, plain(selector.source))
+        options = Text("\n".join(selector.option_texts))
+        table.add_row(selector.name, needs, does, options, selector.source)
     _list_scores(as_json=as_json, above=table)
     if not as_json:
-        typer.echo("A seed decides those that draw: " + ", ".join(s.name for s in selectors() if s.draws) + ".")
-        typer.echo("faithful: what the authors' code does, quirks included. Options: NAME:OPTION=VALUE,faithful")
+        echo("A seed decides those that draw: " + ", ".join(s.name for s in selectors() if s.draws) + ".")
+        echo("faithful: what the authors' code does, quirks included. Options: NAME:OPTION=VALUE,faithful")
 
 
 def _list_scores(*, as_json: bool, above: Table) -> None:
     """The kinds of scores, below the table of the selectors."""
-    from rich.console import Console
     from rich.table import Column, Table
 
     from hybrid.cli.progress import print_json_line
-    from hybrid.cli.text import plain
+    from hybrid.cli.text import terminal
     from hybrid.scorers.registry import scorers
 
     table = Table(
@@ -88,7 +86,8 @@ def _list_scores(*, as_json: bool, above: Table) -> None:
             )
             continue
         options = "".join(f". {name}: {meaning}" for name, meaning in kind.options.items())
-        table.add_row(kind.name, plain(kind.needs), plain(kind.summary + options), plain(kind.source))
+        table.add_row(kind.name, kind.needs, kind.summary + options, kind.source)
     if not as_json:
-        Console().print(above)
-        Console().print(table)
+        console = terminal()
+        console.print(above)
+        console.print(table)

@@ -1,13 +1,25 @@
-"""How numbers are written for people."""
+"""How everything is written for people: the one place through which the command line prints text.
+
+Names of files, questions, replies and texts of errors come from elsewhere. A terminal obeys some characters (escape
+sequences that move the cursor or set the title, overrides of the direction of writing), and rich obeys markup. So
+every text passes :func:`printable`: by :func:`echo`, in what :func:`terminal` prints, and in :func:`styled`. JSON is
+printed by :mod:`hybrid.cli.progress`, exact and in ASCII.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
+
+from hybrid.output import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
     from hybrid.values import Span
 
-__all__ = ["best_part", "clock", "plain", "printable", "size"]
+__all__ = ["best_part", "clock", "echo", "printable", "size", "styled", "terminal"]
 
 
 def clock(seconds: float) -> str:
@@ -27,16 +39,29 @@ def best_part(span: Span) -> str:
     return "" if span.best is None else f"{clock(span.best[0])} to {clock(span.best[1])}"
 
 
-def plain(text: str) -> str:
-    """Text that a terminal shows as it is: free of markup, and of characters that it would obey."""
-    from rich.markup import escape
+def echo(*lines: str, err: bool = False) -> None:
+    """Print lines on standard output, or standard error. A line feed inside a line is shown as an escape."""
+    stream = sys.stderr if err else sys.stdout
+    print(*map(printable, lines), sep="\n", file=stream, flush=True)
 
-    return escape(printable(text))
+
+def terminal(*, stderr: bool = False) -> Console:
+    """A console of rich that takes texts, and cells of tables, as they are: :func:`printable` and without markup."""
+    from rich.console import Console
+
+    class _Terminal(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(printable(text), **options)
+
+    return _Terminal(stderr=stderr, markup=False, highlight=False, emoji=False)
 
 
-def printable(text: str) -> str:
-    """Text without characters that a terminal would obey."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+def styled(*parts: str | tuple[str, str]) -> Text:
+    """A line of several parts, each a text or a text with its style, for a console of rich."""
+    from rich.text import Text
+
+    texts = ((part, "") if isinstance(part, str) else part for part in parts)
+    return Text.assemble(*((printable(text), style) for text, style in texts))
 
 
 def size(count: int) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, Backend, JsonOption, NewArchiveOption
+from hybrid.cli.text import echo
 from hybrid.errors import HybridError, InputError
 from hybrid.words import counted
 
@@ -16,24 +17,26 @@ __all__ = ["convert", "export_video", "import_videos"]
 
 def export_video(
     video: Annotated[str, typer.Argument(help="A path, or a content id.")],
-    file: Annotated[Path, typer.Argument(help="File to write; what is there is replaced.")],
+    file: Annotated[Path, typer.Argument(help="ZIP file to write; an exported index that is there is replaced.")],
     archive: ArchiveOption = DEFAULT_ARCHIVE,
     as_json: JsonOption = False,
 ) -> None:
     """Write the index of one video into a file that any archive can import, whatever its backend."""
     from hybrid.cli.progress import print_json_line
     from hybrid.cli.text import size
+    from hybrid.exports.output_file import EXPORT, check_output
     from indexes.archive import Archive
     from indexes.lookup import find_indexed
     from indexes.transfer import export_index
 
+    check_output(file, EXPORT, name="the file to write", archive=archive, video=video)
     with Archive.open(archive, create=False) as opened:
         manifest = find_indexed(opened, video)
         count = export_index(opened, manifest, file)
     if as_json:
         print_json_line(event="exported", video=manifest.source.path, video_id=manifest.video_id, bytes=count)
     else:
-        typer.echo(f"exported {manifest.source.path}: {counted(manifest.frames, 'frame')}, {size(count)} in {file}")
+        echo(f"exported {manifest.source.path}: {counted(manifest.frames, 'frame')}, {size(count)} in {file}")
 
 
 def import_videos(
@@ -71,7 +74,7 @@ def import_videos(
             if as_json:
                 print_json_line(event=outcome, file=str(file), video_id=manifest.video_id, frames=manifest.frames)
             else:
-                typer.echo(f"{outcome} {manifest.source.path}: {counted(manifest.frames, 'frame')}")
+                echo(f"{outcome} {manifest.source.path}: {counted(manifest.frames, 'frame')}")
     if failed:
         raise typer.Exit(1)
 
@@ -82,7 +85,7 @@ def _tell_failed(file: Path, exc: HybridError, *, as_json: bool) -> None:
     if as_json:
         print_json_line(event="failed", file=str(file), error=str(exc))
     else:
-        typer.echo(f"failed   {exc}", err=True)
+        echo(f"failed   {exc}", err=True)
 
 
 def convert(
@@ -118,12 +121,10 @@ def convert(
                     print_json_line(event="copied" if fresh else "unchanged", video_id=manifest.video_id)
             result.store.compact()
     for line in failed:
-        typer.echo(f"failed   {line}", err=True)
+        echo(f"failed   {line}", err=True)
     if as_json:
         print_json_line(event="summary", archive=target, copied=copied, unchanged=there, failed=len(failed))
     else:
-        typer.echo(
-            f"{counted(copied, 'index', 'indexes')} copied to {target}, {there} there already, {len(failed)} failed"
-        )
+        echo(f"{counted(copied, 'index', 'indexes')} copied to {target}, {there} there already, {len(failed)} failed")
     if failed:
         raise typer.Exit(1)

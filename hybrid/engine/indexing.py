@@ -177,7 +177,8 @@ def index_video(
     if len(vectors) == 0:
         raise FrameDecodeError(f"{path}: no frame could be decoded{': ' + report.note if report.note else ''}")
     embedded = time.perf_counter()
-    if archive.identify(path) != video_id:
+    # Also against a false id in the cache: under it the index would stay.
+    if archive.identify(path, from_cache=False) != video_id:
         raise VideoError(f"{path} was changed while it was indexed, nothing was stored; run the same command again")
     progress.stage("write")
     timeline = Timeline(

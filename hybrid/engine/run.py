@@ -295,7 +295,7 @@ def note_failure(
         failed_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
     try:
-        remember_failure(engine.archive.folder, record, put=engine.archive.put_file)
+        remember_failure(engine.archive.folder, record, put=engine.archive.put_file, drop=engine.archive.drop_file)
     except (ArchiveError, OSError, UnicodeEncodeError):
         return
 

@@ -16,13 +16,15 @@ What their loaders make of it:
 * LLaVA fills a list that is shorter than its budget with randomly drawn frames of a uniform grid.
 * Qwen2-VL keeps only the last line of each video, and cuts to the earliest frames: one question a video.
 * A question to which not exactly one line belongs, and an answer without frames, is shown uniform frames without a
-  word. Such files are refused here.
+  word. Where a question is part of what another one asks of the same video, its line holds its options too, if they
+  are known; files in which that does not help are refused here.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -39,7 +41,12 @@ MILLISECONDS = 1000
 
 
 def save_rag_file(
-    answers: Mapping[str, Answer], place: Path, *, frames: int, consumer: Consumer = "llava"
+    answers: Mapping[str, Answer],
+    place: Path,
+    *,
+    frames: int,
+    consumer: Consumer = "llava",
+    prompts: Mapping[str, str] | None = None,
 ) -> tuple[str, ...]:
     """Write the file.
 
@@ -49,6 +56,8 @@ def save_rag_file(
         place: where; its name should end in ``.json``.
         frames: how many the model is shown at most.
         consumer: whose traps are looked for.
+        prompts: what the benchmark asks the model, by id: question, newline, options. Without it a question whose text
+            is part of another's is refused.
 
     Returns:
         The ids with fewer frames than that, which LLaVA's loader fills up at random.
@@ -66,9 +75,12 @@ def save_rag_file(
                 f"the answer to {name} has {len(answer.frames)} frames; it must have 1 to {frames}, because its "
                 "readers put uniform frames in the place of none and drop some of too many"
             )
-    _check_one_line_each(answers, consumer)
-    lines = [json.dumps(rag_line(name, answer)) for name, answer in answers.items()]
-    write_text(place, "\n".join(lines) + "\n")
+    if consumer == "qwen2_vl":
+        _check_one_question_each(answers)
+        lines = [rag_line(name, answer) for name, answer in answers.items()]
+    else:
+        lines = _distinct_lines(answers, prompts or {})
+    write_text(place, "\n".join(map(json.dumps, lines)) + "\n")
     return tuple(name for name, answer in answers.items() if len(answer.frames) < frames)
 
 
@@ -105,25 +117,58 @@ def _stem(answer: Answer) -> str:
     return PurePath(answer.video).stem
 
 
-def _check_one_line_each(answers: Mapping[str, Answer], consumer: Consumer) -> None:
-    seen: dict[str, list[tuple[str, str]]] = {}
-    for name, answer in answers.items():
-        seen.setdefault(_stem(answer), []).append((name, answer.question))
-    if consumer == "qwen2_vl":
-        crowded = next((video for video, lines in seen.items() if len(lines) > 1), None)
-        if crowded is not None:
+def _check_one_question_each(answers: Mapping[str, Answer]) -> None:
+    """Refuse what the Qwen2-VL loader would lose."""
+    asked = Counter(_stem(answer) for answer in answers.values())
+    video, count = asked.most_common(1)[0]
+    if count > 1:
+        raise InputError(
+            f"{count} questions are about the video {video}, and the Qwen2-VL loader keeps the last line of a video "
+            "for all of them; write a file for each, or give each question a video name of its own"
+        )
+
+
+def _distinct_lines(answers: Mapping[str, Answer], prompts: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The lines, so that the LLaVA loader finds just one for each question.
+
+    Raises:
+        InputError: it would find another number, or a prompt does not hold its question.
+    """
+    lines = {name: rag_line(name, answer) for name, answer in answers.items()}
+    asked = {name: prompts.get(name, line["question"]) for name, line in lines.items()}
+    foreign = next((name for name, line in lines.items() if line["question"] not in asked[name]), None)
+    if foreign is not None:
+        raise InputError(
+            f"the question {foreign} is {lines[foreign]['question']!r}, and what the benchmark asks does not hold it: "
+            f"{asked[foreign]!r}; take the annotations that the run was over"
+        )
+    for name, twins in _found(lines, asked).items():
+        for twin in twins:
+            if twin != name:
+                lines[twin]["question"] = asked[twin]
+    for name, (first, *more) in _found(lines, asked).items():
+        if more:
+            other = more[0] if first == name else first
+            advice = (
+                "they are asked in the same words" if prompts else "with what the benchmark asks the model they may be "
+                "told apart: save_rag_file(prompts=...), or --data of bench.accuracy.export"
+            )  # fmt: skip
             raise InputError(
-                f"{len(seen[crowded])} questions are about the video {crowded}, and the Qwen2-VL loader keeps the last "
-                "line of a video for all of them; write a file for each, or give each question a video name of its own"
+                f"the lines {name} and {other} both belong to the question {asked[name]!r} of the video "
+                f"{lines[name]['video_id']}, so the LLaVA loader would use neither; {advice}"
             )
-        return
-    for video, asked in seen.items():
-        # The loader takes the lines whose video_id contains the video's name and whose question is part of the prompt.
-        others = [line for other, lines in seen.items() if video in other for line in lines]
-        for name, question in asked:
-            twin = next((other for other, text in others if other != name and text in question), None)
-            if twin is not None:
-                raise InputError(
-                    f"the lines {name} and {twin} both belong to the question {question!r} of the video {video}, so "
-                    "the LLaVA loader would use neither; videos and questions must not be parts of each other"
-                )
+    return list(lines.values())
+
+
+def _found(lines: Mapping[str, dict[str, Any]], asked: Mapping[str, str]) -> dict[str, list[str]]:
+    """The lines that the LLaVA loader finds for each question: those whose video_id contains the video's name and
+    whose question is part of what is asked."""
+    by_video: dict[str, list[str]] = {}
+    for name, line in lines.items():
+        by_video.setdefault(line["video_id"], []).append(name)
+    found: dict[str, list[str]] = {}
+    for video, names in by_video.items():
+        near = [other for known, others in by_video.items() if video in known for other in others]
+        for name in names:
+            found[name] = [other for other in near if lines[other]["question"] in asked[name]]
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import av
 import av.error
@@ -15,15 +15,20 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from hybrid.errors import NoVideoStreamError, VideoOpenError
+from hybrid.frames.formats import FORMATS, kind_of_head
 from hybrid.picture_size import MAX_PIXELS, check_picture_size
 from hybrid.places import absolute_path
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"
 
-__all__ = ["VideoPacket", "open_container", "open_stream", "packets_of"]
+__all__ = ["VideoPacket", "open_container", "open_stream", "packets_of", "real_videos"]
 
 MAX_DEMUX_ERRORS = 16
 """So many read errors in a row end the file; some demuxers would go on for ever."""
+OGG_HEADERS = (b"\x80theora", b"\x81theora", b"\x82theora", b"OVP80\x01", b"OVP80\x02")
+"""How packets begin that are headers. Where Ogg files are put together, FFmpeg passes them on as pictures."""
+_FORMATS = ",".join(sorted(FORMATS))
+_HEAD_BYTES = 4096
 
 
 LIMITS = {"max_pixels": str(MAX_PIXELS)}
@@ -58,24 +63,70 @@ def open_stream(path: str | Path, *, index: int | None = None) -> tuple[InputCon
     return container, stream
 
 
-def open_container(path: str | Path) -> InputContainer:
-    """Open a regular file; the seam where FFmpeg's errors of opening become ours.
+def open_container(source: str | Path | BinaryIO) -> InputContainer:
+    """Open one file for reading, and only that: the seam where FFmpeg's errors of opening become ours.
+
+    FFmpeg may use only the demuxers of :data:`hybrid.frames.formats.FORMATS`, and no protocol but files. All that
+    reads a container opens it here.
+
+    Args:
+        source: the path of a regular file; or a binary file that is open for reading and can seek.
 
     Raises:
-        VideoOpenError: no such file, no permission, or not a video.
+        VideoOpenError: no such file, no permission, not a video, or a playlist.
     """
+    if not isinstance(source, str | Path):
+        return _open(source, "none", name=str(getattr(source, "name", None) or "the data"))
     try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):
-            raise VideoOpenError(f"{path} is not a regular file; give a video file or a folder of images")
-        # In full, because FFmpeg takes what comes before a colon in a name for a protocol.
-        return av.open(absolute_path(path), metadata_errors="replace", options=LIMITS)
-    except FileNotFoundError as exc:
-        raise VideoOpenError(f"{path} does not exist") from exc
-    except PermissionError as exc:
-        raise VideoOpenError(f"{path} cannot be read: permission denied") from exc
-    except (av.error.FFmpegError, OSError, ValueError, UnicodeError) as exc:
-        reason = getattr(exc, "strerror", None) or exc
-        raise VideoOpenError(f"{path} is not a video that FFmpeg can open: {reason}") from exc
+        if not stat.S_ISREG(Path(source).stat().st_mode):
+            raise VideoOpenError(f"{source} is not a regular file; give a video file or a folder of images")
+    except (OSError, ValueError) as exc:
+        raise _not_opened(exc, str(source)) from exc
+    # In full, because FFmpeg takes what comes before a colon in a name for a protocol.
+    return _open(absolute_path(source), "file", name=str(source))
+
+
+def _open(source: str | BinaryIO, protocols: str, *, name: str) -> InputContainer:
+    options = {"format_whitelist": _FORMATS, "protocol_whitelist": protocols, **LIMITS}
+    try:
+        return av.open(source, "r", options=options, metadata_errors="replace")
+    except (av.error.FFmpegError, OSError, ValueError) as exc:
+        kind = kind_of_head(_head(source), name)
+        if kind is None:
+            raise _not_opened(exc, name) from exc
+        command = f": {kind.command}" if kind.command else ""
+        raise VideoOpenError(
+            f"{name} is {kind.name}, not a video; it is not read, because what it refers to can change unnoticed. "
+            f"Make one video file of it, and give that{command}"
+        ) from exc
+
+
+def _not_opened(exc: Exception, name: str) -> VideoOpenError:
+    if isinstance(exc, FileNotFoundError):
+        return VideoOpenError(f"{name} does not exist")
+    if isinstance(exc, PermissionError):
+        return VideoOpenError(f"{name} cannot be read: permission denied")
+    reason = getattr(exc, "strerror", None) or exc
+    if isinstance(exc, av.error.ArgumentError):
+        reason = "it is of a kind that is not read (a text, a script, a numbered sequence of files), or damaged"
+    return VideoOpenError(f"{name} is not a video that FFmpeg can open: {reason}")
+
+
+def _head(source: str | BinaryIO) -> bytes:
+    try:
+        if isinstance(source, str):
+            with open(source, "rb") as file:
+                return file.read(_HEAD_BYTES)
+        source.seek(0)
+        return source.read(_HEAD_BYTES)
+    except (OSError, ValueError):
+        return b""
+
+
+def real_videos(container: InputContainer) -> list[VideoStream]:
+    """The video streams that are no cover pictures and no thumbnails of another stream."""
+    pictures = Disposition.attached_pic | Disposition.timed_thumbnails
+    return [s for s in container.streams.video if not s.disposition & pictures]
 
 
 def _check_stream_size(container: InputContainer, stream: VideoStream, path: str | Path) -> None:
@@ -102,13 +153,24 @@ def _is_animated_webp(path: str | Path) -> bool:
 
 
 def _best_stream(container: InputContainer, path: str | Path) -> VideoStream:
-    real = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    real = real_videos(container)
     if not real:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
         art = " (the video is a cover picture)" if container.streams.video else ""
         raise NoVideoStreamError(f"{path} holds no video stream; its streams: {kinds}{art}")
     best = container.streams.best("video")
-    return best if best in real else max(real, key=lambda s: s.width * s.height)
+    chosen = best if best in real else max(real, key=lambda s: s.width * s.height)
+    assert isinstance(chosen, VideoStream)
+    if not _is_grey(chosen):
+        return chosen
+    # FFmpeg does not tell the alpha plane of an AVIF or HEIF sequence from the pictures that it belongs to.
+    size = (chosen.width, chosen.height, chosen.frames)
+    return next((s for s in real if (s.width, s.height, s.frames) == size and not _is_grey(s)), chosen)
+
+
+def _is_grey(stream: VideoStream) -> bool:
+    context = stream.codec_context
+    return context is not None and (context.pix_fmt or "").startswith("gray")
 
 
 def _stream_again(container: InputContainer, index: int, path: str | Path) -> VideoStream:
@@ -122,12 +184,15 @@ def _stream_again(container: InputContainer, index: int, path: str | Path) -> Vi
 def packets_of(container: InputContainer, stream: VideoStream, errors: list[str]) -> Iterator[VideoPacket]:
     """The packets of a stream from where the container stands; read errors are noted and passed over."""
     in_a_row = 0
+    headers = OGG_HEADERS if container.format.name == "ogg" else ()
     while in_a_row < MAX_DEMUX_ERRORS:
         try:
             for packet in container.demux(stream):
                 if packet.size == 0 and packet.dts is None and packet.pts is None:
                     continue
                 in_a_row = 0
+                if headers and bytes(memoryview(packet)[:7]).startswith(headers):
+                    continue
                 yield packet
             return
         except IndexError:

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from hybrid.errors import MissingDependencyError, NoVideoStreamError, VideoOpenError
+from hybrid.frames.container import open_container
 from hybrid.frames.images import BatchBuilder, Sample
 from hybrid.frames.plan import SLACK_SECONDS, grid_size
 from hybrid.frames.source import (
@@ -92,8 +93,9 @@ class DecordSource(FrameSource):
             raise MissingDependencyError(
                 "decoder 'decord' needs the package decord: pip install 'hybrid[decord]', or use --decoder pyav"
             ) from exc
-        if not Path(self._path).is_file():
-            raise VideoOpenError(f"{self._path} does not exist or is not a file")
+        # decord gives its FFmpeg no limits: what it opens has passed ours before.
+        with open_container(self._path):
+            pass
         with self._our_errors(decord.DECORDError):
             return decord.VideoReader(absolute_path(self._path), num_threads=self._threads)
 

@@ -90,18 +90,39 @@ def other_streams_end(path: str) -> float | None:
     return latest
 
 
-def bytes_missing(path: str) -> int:
-    """How many bytes the outermost boxes of an MP4 or QuickTime file claim beyond its end (ISO/IEC 14496-12, 4.2)."""
+def bytes_missing(path: str, header: Header) -> int:
+    """How many bytes the outermost parts of a file claim beyond its end; 0 where its form does not tell.
+
+    Those are the boxes of MP4 and QuickTime (ISO/IEC 14496-12, 4.2) and the elements of Matroska (RFC 8794, 5 to 6).
+    """
+    length_at = _box_length if header.is_mov else _element_length if header.is_matroska else None
     size = os.path.getsize(path)
     place = 0
     with open(path, "rb") as file:
-        while place + 8 <= size:
+        while length_at is not None and place + 8 <= size:
             file.seek(place)
-            head = file.read(16)
-            length = int.from_bytes(head[:4], "big")
-            if length == 1 and len(head) == 16:
-                length = int.from_bytes(head[8:], "big")
-            if length < 8:  # 0: up to the end of the file; anything else is no box
+            length = length_at(file.read(16))
+            if length is None:
                 return 0
             place += length
     return max(0, place - size)
+
+
+def _box_length(head: bytes) -> int | None:
+    """Bytes of the box that begins with ``head``; None if it goes on to the end of the file, or is no box."""
+    length = int.from_bytes(head[:4], "big")
+    if length == 1:
+        length = int.from_bytes(head[8:16], "big")
+    return length if length >= 8 else None
+
+
+def _element_length(head: bytes) -> int | None:
+    """Bytes of the element that begins with ``head``, likewise."""
+    id_bytes = 9 - head[0].bit_length()
+    first = head[id_bytes] if id_bytes <= 4 < len(head) - 8 else 0
+    size_bytes = 9 - first.bit_length()
+    if id_bytes > 4 or size_bytes > 8:
+        return None
+    mask = (1 << 7 * size_bytes) - 1
+    content = int.from_bytes(head[id_bytes : id_bytes + size_bytes], "big") & mask
+    return None if content == mask else id_bytes + size_bytes + content  # all ones: the length is not known

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hybrid.errors import VideoOpenError
+from hybrid.errors import FrameDecodeError, VideoOpenError
 from hybrid.frames.decode import Shown, Tally, decode_job, frames_of
 from hybrid.frames.display import orientation_of, skew_degrees
 from hybrid.frames.images import BatchBuilder, RgbConverter, Sample
@@ -137,6 +137,8 @@ class PyAVSource(FrameSource):
         rest = builder.take()
         if rest is not None:
             yield rest
+        if ordinals is None and not found and not missing:
+            raise FrameDecodeError(f"{self.info.path}: no frame is marked as a key frame; take --sampling exact")
         self._report = self._make_report(tally, checked_gaps(self.info.path, missing, found=found))
 
     def _samples(self, ordinals: list[int] | None, tally: Tally) -> Generator[Sample]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -21,10 +22,13 @@ from hybrid.frames.crop import Crop, container_crop
 from hybrid.frames.header import Header, bytes_missing, other_streams_end
 from hybrid.frames.plan import NO_PTS, Clock, Packets, why_unsafe
 from hybrid.frames.timestamps import OUTLIER_SECONDS, Jumps, clock_jumps, outliers, put_behind, usual_step
+from hybrid.frames.unread import find_unread
 from hybrid.values import IntArray
 from hybrid.words import counted
 
 __all__ = ["Movie", "scan"]
+
+BoolArray = npt.NDArray[np.bool_]
 
 NEAR_PACKETS = 48
 """Going on this many packets is cheaper than a seek."""
@@ -50,6 +54,7 @@ class Movie:
         stream: index of the chosen video stream.
         codec: its codec's name.
         packets: for :mod:`hybrid.frames.plan`.
+        flagged: bool [N], which packets the container calls key packets, true or not.
         times: int64 [N], when their frames are shown, as far as the packets tell. They differ from
             ``packets.pts`` where the clock starts over: what follows is put behind what came before.
         counted: the packets do not tell: the n-th frame that comes out has the n-th smallest time.
@@ -71,6 +76,7 @@ class Movie:
     stream: int
     codec: str
     packets: Packets
+    flagged: BoolArray
     times: IntArray
     counted: bool
     sizes: IntArray
@@ -110,12 +116,12 @@ def scan(path: str | Path) -> Movie:
 
 
 class _Table:
-    """Collects the packets of one pass, in columns: 43 bytes a packet."""
+    """Collects the packets of one pass, in columns: 44 bytes a packet."""
 
     def __init__(self, keys: KeyPackets) -> None:
         self.keys = keys
         self.pts, self.dts, self.durations, self.sizes, self.positions = (array("q") for _ in range(5))
-        self.shown, self.alone, self.entry = bytearray(), bytearray(), bytearray()
+        self.shown, self.flagged, self.alone, self.entry = (bytearray() for _ in range(4))
         self.new_headers = False
         self.read_error: str | None = None
 
@@ -134,6 +140,7 @@ class _Table:
             self.sizes.append(packet.size)
             self.positions.append(-1 if packet.pos is None else packet.pos)
             self.shown.append(not packet.is_discard)
+            self.flagged.append(packet.is_keyframe)
             self.alone.append(alone)
             self.entry.append(entry)
             del errors[:-1]  # Only the last one is told.
@@ -169,15 +176,21 @@ def _movie(
     why_cut = _why_cut(path, header, end, stated, others_end)
     if why_cut is not None:
         notes.append(why_cut)
+    sizes, positions = np.frombuffer(table.sizes, np.int64), np.frombuffer(table.positions, np.int64)
+    begin = float(clock.seconds(int(timeline.times[valid].min()))) if valid.any() else 0.0
+    span = (begin + float(clock.zero), end + float(clock.zero))
+    unread = find_unread(path, container, stream, span=span, positions=positions, sizes=sizes)
+    notes += unread.notes
     return Movie(
         path=path,
         stream=stream.index,
         codec=keys.codec,
         packets=packets,
+        flagged=np.frombuffer(table.flagged, np.bool_),
         times=timeline.times,
         counted=counted,
-        sizes=np.frombuffer(table.sizes, np.int64),
-        positions=np.frombuffer(table.positions, np.int64),
+        sizes=sizes,
+        positions=positions,
         clock=clock,
         end_seconds=end,
         unsafe=_why_unsafe(packets, table, counted, timeline.jumps),
@@ -186,7 +199,7 @@ def _movie(
         stop_early=keys.whole_pictures,
         near=NEAR_PACKETS_MPEG if container.format.name.startswith("mpeg") else NEAR_PACKETS,
         crop=container_crop(path, container, stream),
-        cut=why_cut is not None or table.read_error is not None or bool(timeline.wild.any()),
+        cut=why_cut is not None or table.read_error is not None or bool(timeline.wild.any()) or unread.partial,
         note="; ".join(notes) or None,
     )
 
@@ -346,7 +359,7 @@ def _why_cut(
 
     If only the container's length is known, it may be that of another stream (sound, subtitles, data).
     """
-    lacking = bytes_missing(path) if header.is_mov else 0
+    lacking = bytes_missing(path, header)
     short = stated is not None and end < stated - CUT_SECONDS
     if not lacking:
         if not short:

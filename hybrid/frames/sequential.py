@@ -168,13 +168,15 @@ def _keyframes(
     frames: Iterator[_Timed], movie: Movie, rate: float, ordinals: frozenset[int] | None
 ) -> Iterator[Sample]:
     picture = _Picture(movie)
+    # Some decoders do not call any frame a key frame; then the flag of its packet counts.
+    flagged = frozenset(movie.packets.pts[movie.flagged & (movie.packets.pts != NO_PTS)].tolist())
     latest = -1
     final = None if ordinals is None else max(ordinals, default=-1)
     for shown in frames:
         k = int((max(0.0, float(movie.clock.seconds(shown.time))) + SLACK_SECONDS) * rate)
         if final is not None and k > final:
             return
-        if not shown.frame.key_frame:
+        if not (shown.frame.key_frame or shown.frame.pts in flagged):
             continue
         if k > latest and (ordinals is None or k in ordinals):
             yield picture.sample(k, shown, [], 0)

@@ -71,22 +71,25 @@ def _read(files: CheckpointFiles, entry: Path, before: str) -> str:
     started = time.time()
     found = files.weights_digest()
     if _signature(files) == before and not touched_since(files.weights, started - RECENT_SECONDS):
-        document = {"signature": before, "weights": found}
         with contextlib.suppress(OSError):
-            write_atomically(entry, json.dumps(document).encode())
+            write_atomically(entry, json.dumps(_document(before, found)).encode())
     return found
 
 
 def _recall(entry: Path, signature: str) -> str | None:
     try:
         document = json.loads(entry.read_bytes())
-        if document["signature"] == signature:
-            found = document["weights"]
-            if isinstance(found, str) and len(bytes.fromhex(found)) == 8:
-                return found
+        found = str(document["weights"])
+        if document == _document(signature, found):
+            return found
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
+
+
+def _document(signature: str, weights: str) -> dict[str, str]:
+    """What is remembered, with a digest by which a changed byte is known."""
+    return {"signature": signature, "weights": weights, "digest": _hash(f"{signature} {weights}")}
 
 
 def _places(files: CheckpointFiles) -> str:

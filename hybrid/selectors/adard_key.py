@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from hybrid.errors import InputError
 from hybrid.selectors.greedy_determinant import greedy_determinant
-from hybrid.selectors.ranking import as_scores, check_budget, min_max
+from hybrid.selectors.ranking import as_scores, as_vectors, check_budget, first_equal_rows, min_max
 from hybrid.selectors.selector import Selector
 from hybrid.values import FloatArray, IntArray
 
@@ -51,9 +51,8 @@ def adard_key(
     frames = check_budget(frames)
     if not balance > 0:
         raise InputError(f"balance is {balance}; it must be above 0")
-    values, vectors = as_scores(scores), np.asarray(embeddings)
-    if vectors.ndim != 2 or len(vectors) != len(values):
-        raise InputError(f"{len(values)} scores need embeddings [{len(values)}, D], not {list(vectors.shape)}")
+    values = as_scores(scores)
+    vectors = as_vectors(embeddings, count=len(values))
     if len(values) <= frames:
         return np.arange(len(values), dtype=np.int64)
     relevance = values if faithful else min_max(values)
@@ -65,7 +64,8 @@ def adard_key(
         return products
 
     diagonal = np.full(len(values), 1.0 + EPSILON)
-    return np.sort(greedy_determinant(relevance, diagonal, column, frames, weight=balance))
+    same = first_equal_rows(vectors)
+    return np.sort(greedy_determinant(relevance, diagonal, column, frames, same=same, weight=balance))
 
 
 SELECTOR = Selector(

@@ -9,35 +9,36 @@ frames in time order, so that the same scores always give the same frames.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.selectors.ranking import check_budget
+from hybrid.selectors.ranking import as_scores, check_budget
 from hybrid.selectors.selector import Selector
 from hybrid.values import IntArray
 
 __all__ = ["best_first"]
 
 
-def best_first(scores: npt.NDArray[Any], frames: int) -> IntArray:
+def best_first(scores: npt.ArrayLike, frames: int) -> IntArray:
     """Choose at most ``frames`` rows with the best scores.
 
     Args:
-        scores: [N] in time order; 0 or less means: not to be chosen.
+        scores: [N] in time order. 0 means "no score", unless a score is negative: then they are on another scale
+            than GenS's (cosines, logits), and every row has one.
         frames: the budget, at least 1.
 
     Returns:
         int64, increasing rows; fewer than ``frames`` if fewer have a score.
 
     Raises:
-        InputError: a budget below 1.
+        InputError: a budget below 1, or scores that are not finite.
     """
     frames = check_budget(frames)
+    values = as_scores(scores)
+    scored = values if (values < 0).any() else values[values > 0]
     chosen: list[int] = []
-    for score in sorted({float(score) for score in scores if score > 0}, reverse=True):
-        rows = np.flatnonzero(scores == score)
+    for score in np.unique(scored)[::-1].tolist():
+        rows = np.flatnonzero(values == score)
         chosen.extend(int(row) for row in spread(rows, frames - len(chosen)))
         if len(chosen) == frames:
             break
@@ -55,6 +56,6 @@ def spread(rows: IntArray, places: int) -> IntArray:
 SELECTOR = Selector(
     name="best_first",
     choose=best_first,
-    summary="the best scores above 0, equal ones spread evenly; never fills the budget",
+    summary="the best scores, equal ones spread evenly; frames that GenS gave none are never added",
     source="GenS (arXiv 2503.09146)",
 )

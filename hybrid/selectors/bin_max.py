@@ -1,6 +1,6 @@
 """Bin-max: the best score around each of K evenly spaced prototypes.
 
-    prototypes  p_i = round(i (N - 1) / (K - 1)),  half to even;   K = 1: p_0 = N - 1
+    prototypes  p_i = round(i ((N - 1) / (K - 1))),  half to even;   K = 1: p_0 = N - 1
     a row belongs to the nearest prototype (as near to two: to the earlier); the best row of each
 
 The rule of TSPO (arXiv 2508.04369) on Video-MME. Unlike the parts of the stratified argmax, its first
@@ -39,7 +39,10 @@ def bin_max(scores: npt.ArrayLike, frames: int) -> IntArray:
         return np.arange(count, dtype=np.int64)
     if frames == 1:
         return np.array([int(np.argmax(values))], dtype=np.int64)
-    prototypes = np.array([round(i * (count - 1) / (frames - 1)) for i in range(frames)])
+    # The step is rounded before it is multiplied, as in the authors' code: where i times it lies half way between
+    # two rows, its last bit decides.
+    step = (count - 1) / (frames - 1)
+    prototypes = np.array([round(i * step) for i in range(frames)])
     # A row exactly between two prototypes belongs to the earlier, so bins end at the floor of the middle.
     ends = np.concatenate([[0], (prototypes[:-1] + prototypes[1:]) // 2 + 1, [count]])
     return best_of_parts(values, ends)

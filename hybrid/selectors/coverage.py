@@ -109,7 +109,7 @@ def relevance(
         values = as_scores(similarities)
         spread = float(values.std())
         # Equal values have a spread of a few last bits, which must not be stretched to a ranking.
-        if spread > 1e-9 * max(1.0, float(np.abs(values).max())):
+        if spread > 1e-9 * float(np.abs(values).max()):
             weights += np.exp((values - values.max()) / (sharpness * spread))
     if gens_scores is not None:
         weights += trust * (np.maximum(as_scores(gens_scores), 0.0) / BEST_GENS) ** 2

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.errors import InputError
-from hybrid.selectors.ranking import as_scores, check_budget
+from hybrid.selectors.ranking import as_scores, as_vectors, check_budget
 from hybrid.selectors.selector import Selector
 from hybrid.values import FloatArray, IntArray
 
@@ -61,9 +61,8 @@ def dig(
     frames = check_budget(frames)
     if not prominence >= 0:
         raise InputError(f"prominence is {prominence}; it must be 0 or more")
-    values, vectors = as_scores(scores), np.asarray(embeddings)
-    if vectors.ndim != 2 or len(vectors) != len(values):
-        raise InputError(f"{len(values)} scores need embeddings [{len(values)}, D], not {list(vectors.shape)}")
+    values = as_scores(scores)
+    vectors = as_vectors(embeddings, count=len(values))
     if len(values) <= frames:
         return np.arange(len(values), dtype=np.int64)
     boundaries = dig_boundaries(vectors, prominence=prominence)

@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.errors import InputError
-from hybrid.selectors.ranking import as_scores, check_budget, fill
+from hybrid.selectors.ranking import as_scores, as_vectors, check_budget, fill
 from hybrid.selectors.selector import Selector
 from hybrid.values import FloatArray, IntArray
 
@@ -39,6 +39,9 @@ __all__ = ["Clip", "f2c", "f2c_clips", "f2c_peaks"]
 SIDE = 2.0
 CLIP_FRAMES = 4
 """Longest clip: side^2 where there are as many anchors as frames."""
+
+ROUNDING = 1e-9
+"""Clips whose worths lie nearer to each other are equally good: the shorter one is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +111,10 @@ def f2c_clips(
     frames = check_budget(frames)
     if anchors < 1 or side < 1:
         raise InputError(f"anchors is {anchors} and side {side}; both must be at least 1")
-    values, vectors = as_scores(scores), np.asarray(embeddings)
-    if len(values) == 0 or vectors.ndim != 2 or len(vectors) != len(values):
-        raise InputError(f"{len(values)} scores need embeddings [{len(values)}, D], not {list(vectors.shape)}")
+    values = as_scores(scores)
+    vectors = as_vectors(embeddings, count=len(values))
+    if len(values) == 0:
+        raise InputError("there is no candidate to make clips of")
     longest = max(1, int(side**2 * frames / anchors))
     clips = []
     for anchor in _anchors(values, anchors).tolist():
@@ -169,7 +173,7 @@ def _clip(
         first = min(max(0, anchor - (frames - 1) // 2), len(values) - frames)
         part = slice(first, first + frames)
         worth = values[part].mean() - redundancy * _likeness(vectors[part]) + length * frames / longest
-        if worth > best:
+        if worth > best + ROUNDING:
             best, chosen = float(worth), (first, first + frames - 1)
     return chosen
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 
@@ -163,8 +164,16 @@ def focus_survey(
 
 
 def _rate(seconds: FloatArray) -> float:
+    """Frames per second by the mean distance, snapped to the nearest rate that a video has.
+
+    Times are rounded, so that 30 comes out as 29.999999999999996, and a stretch of 16 s as a little more: another
+    number of arms. Rates are fractions with a denominator of at most 1001 (30000/1001).
+    """
     length = float(seconds[-1] - seconds[0])
-    return (len(seconds) - 1) / length if length > 0 else 1.0
+    if length <= 0:
+        return 1.0
+    rate = (len(seconds) - 1) / length
+    return float(Fraction(rate).limit_denominator(1001)) or rate
 
 
 def _arms(count: int, stride: int) -> list[Arm]:

@@ -30,6 +30,7 @@ def greedy_determinant(
     column: Callable[[int], FloatArray],
     frames: int,
     *,
+    same: IntArray,
     weight: float = 1.0,
 ) -> IntArray:
     """Choose rows one by one.
@@ -39,6 +40,8 @@ def greedy_determinant(
         diagonal: float64 [N], diagonal of the kernel, above 0.
         column: gives column j of the kernel, float64 [N].
         frames: how many to choose, at most N.
+        same: int64 [N], the first row whose embedding equals that of each; see
+            :func:`~hybrid.selectors.ranking.first_equal_rows`.
         weight: of the determinant.
 
     Returns:
@@ -57,5 +60,5 @@ def greedy_determinant(
         free[row] = False
         if step + 1 < frames and left[row] > floor[row]:
             factor[step] = (column(row) - factor[:step, row] @ factor[:step]) / np.sqrt(left[row])
-            left = np.maximum(left - factor[step] ** 2, floor)
+            left = np.maximum(left - factor[step] ** 2, floor)[same]
     return np.array(chosen, dtype=np.int64)

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.errors import InputError
-from hybrid.selectors.ranking import check_budget
+from hybrid.selectors.ranking import as_vectors, check_budget, first_equal_rows
 from hybrid.selectors.selector import Selector
 from hybrid.selectors.uniform import evenly
 from hybrid.values import FloatArray, IntArray
@@ -66,18 +66,16 @@ def maxinfo(
     for name, value in (("pool", pool), ("rank", rank), ("tolerance", tolerance)):
         if not 0 < value < math.inf:
             raise InputError(f"{name} is {value}; it must be above 0 and finite")
-    vectors = np.asarray(embeddings, dtype=np.float32)
-    if vectors.ndim != 2 or vectors.shape[1] == 0:
-        raise InputError(f"embeddings have the shape {list(vectors.shape)}; they must be [N, D], D at least 1")
-    if not np.isfinite(vectors).all():
-        raise InputError("embeddings hold a number that is not finite; nothing can be spanned by it")
+    vectors = as_vectors(np.asarray(embeddings, dtype=np.float32))
     if len(vectors) == 0:
         return np.zeros(0, dtype=np.int64)
     rows = evenly(len(vectors), pool if faithful else max(pool, frames))
     left, strengths, _ = np.linalg.svd(vectors[rows].astype(np.float64), full_matrices=False)
     # Pictures that are all alike have fewer directions than asked for; those of no strength are noise.
     wide = int(np.count_nonzero(strengths > DEGENERATE * max(1.0, float(strengths.max(initial=0.0)))))
-    reduced = left[:, : min(rank, max(wide, 1))]
+    if wide == 0:
+        return rows[: 0 if faithful else 1]
+    reduced = left[first_equal_rows(vectors[rows]), : min(rank, wide)]
     if not faithful:
         return np.sort(rows[rect_maxvol(reduced, tolerance=tolerance, most=frames)])
     picked = np.sort(rows[rect_maxvol(reduced, tolerance=NOTEBOOK_TOLERANCE)])
@@ -108,7 +106,8 @@ def rect_maxvol(matrix: FloatArray, *, tolerance: float, most: int | None = None
         )
     most = len(matrix) if most is None else min(most, len(matrix))
     chosen = _square_maxvol(matrix)
-    coefficients = np.linalg.solve(matrix[chosen].T, matrix.T).T
+    same = first_equal_rows(matrix)
+    coefficients = np.linalg.solve(matrix[chosen].T, matrix.T).T[same]
     norms = np.einsum("nk,nk->n", coefficients, coefficients)
     norms[chosen] = 0.0
     while len(chosen) < most:
@@ -117,7 +116,7 @@ def rect_maxvol(matrix: FloatArray, *, tolerance: float, most: int | None = None
             break
         # Adding the row is a rank-one change of the least squares problem.
         own = coefficients[row].copy()
-        along = coefficients @ own
+        along = (coefficients @ own)[same]
         share = 1.0 / (1.0 + along[row])
         coefficients = np.column_stack([coefficients - share * np.outer(along, own), share * along])
         norms = np.maximum(norms - share * along**2, 0.0)
@@ -129,8 +128,9 @@ def rect_maxvol(matrix: FloatArray, *, tolerance: float, most: int | None = None
 def _square_maxvol(matrix: FloatArray) -> list[int]:
     """r rows whose square submatrix is nearly of the largest volume, by pivoting and exchanges."""
     chosen = _pivot_rows(matrix)
+    same = first_equal_rows(matrix)
     for _ in range(EXCHANGES):
-        coefficients = np.linalg.solve(matrix[chosen].T, matrix.T).T
+        coefficients = np.linalg.solve(matrix[chosen].T, matrix.T).T[same]
         row, place = np.unravel_index(int(np.argmax(np.abs(coefficients))), coefficients.shape)
         if abs(coefficients[row, place]) <= EXCHANGE_ABOVE:
             break

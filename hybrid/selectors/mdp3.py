@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from hybrid.errors import InputError
 from hybrid.selectors.greedy_determinant import greedy_determinant
-from hybrid.selectors.ranking import check_budget
+from hybrid.selectors.ranking import as_vectors, check_budget, first_equal_rows
 from hybrid.selectors.selector import Selector
 from hybrid.values import FloatArray, IntArray
 
@@ -61,10 +61,12 @@ def mdp3_order(embeddings: npt.ArrayLike, query: npt.ArrayLike, frames: int, *, 
         raise InputError(f"balance is {balance}; it must be above 0")
     # float32 is what the index holds; sums over D in it are exact enough for distances of unit vectors,
     # and reading half as many bytes in every step is half the time.
-    vectors = np.asarray(embeddings)
-    question = np.asarray(query)
-    if vectors.ndim != 2 or question.shape != vectors.shape[1:]:
-        raise InputError(f"embeddings {list(vectors.shape)} and query {list(question.shape)} must be [N, D] and [D]")
+    vectors, question = as_vectors(embeddings), np.asarray(query)
+    if question.shape != vectors.shape[1:] or not np.isfinite(question).all():
+        raise InputError(
+            f"the query has the shape {list(question.shape)}; it must be [{vectors.shape[1]}] like each of the "
+            "embeddings, and finite"
+        )
     if len(vectors) <= frames:
         return np.arange(len(vectors), dtype=np.int64)
     squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
@@ -72,8 +74,9 @@ def mdp3_order(embeddings: npt.ArrayLike, query: npt.ArrayLike, frames: int, *, 
     def column(row: int) -> FloatArray:
         return _kernel(_distances(vectors, squares, vectors[row]))
 
-    relevance = (2 / balance) * np.log(_kernel(_distances(vectors, squares, question)))
-    return greedy_determinant(relevance, np.full(len(vectors), float(KERNELS)), column, frames)
+    same = first_equal_rows(vectors)
+    relevance = (2 / balance) * np.log(_kernel(_distances(vectors, squares, question)))[same]
+    return greedy_determinant(relevance, np.full(len(vectors), float(KERNELS)), column, frames, same=same)
 
 
 def _distances(vectors: npt.NDArray[Any], squares: FloatArray, point: npt.NDArray[Any]) -> FloatArray:

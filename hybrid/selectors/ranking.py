@@ -16,21 +16,56 @@ import numpy.typing as npt
 from hybrid.errors import InputError
 from hybrid.values import FloatArray, IntArray
 
-__all__ = ["as_scores", "best_of_parts", "best_rows", "check_budget", "fill", "min_max", "ranked"]
+__all__ = [
+    "as_scores",
+    "as_vectors",
+    "best_of_parts",
+    "best_rows",
+    "check_budget",
+    "fill",
+    "first_equal_rows",
+    "mean",
+    "min_max",
+    "ranked",
+]
+
+LARGEST = 1e100
+"""Largest size of a score: sums and squares of such numbers are still finite."""
 
 
 def as_scores(scores: npt.ArrayLike) -> FloatArray:
     """Scores as float64 [N].
 
     Raises:
-        InputError: not one list, or a score that is not finite.
+        InputError: not one list, a score that is not finite, or one beyond :data:`LARGEST`.
     """
     array = np.asarray(scores, dtype=np.float64)
     if array.ndim != 1:
         raise InputError(f"scores have the shape {list(array.shape)}; there must be one number a candidate, [N]")
     if not np.isfinite(array).all():
         raise InputError("a score is not a finite number; leave such a candidate out or give it the lowest score")
+    if len(array) and np.abs(array).max() > LARGEST:
+        raise InputError(f"a score is {array[np.abs(array).argmax()]:g}; scores must lie within {LARGEST:g} of 0")
     return array
+
+
+def as_vectors(embeddings: npt.ArrayLike, *, count: int | None = None) -> npt.NDArray[Any]:
+    """Embeddings as an array [N, D] of their own dtype.
+
+    Args:
+        embeddings: one vector a candidate.
+        count: N, where it is known.
+
+    Raises:
+        InputError: another shape, or a number that is not finite.
+    """
+    vectors = np.asarray(embeddings)
+    if vectors.ndim != 2 or vectors.shape[1] == 0 or (count is not None and len(vectors) != count):
+        legal = "[N, D], D at least 1" if count is None else f"[{count}, D], one vector a score"
+        raise InputError(f"embeddings have the shape {list(vectors.shape)}; they must be {legal}")
+    if not np.isfinite(vectors).all():
+        raise InputError("embeddings hold a number that is not finite; leave such a candidate out")
+    return vectors
 
 
 def best_of_parts(values: FloatArray, ends: IntArray) -> IntArray:
@@ -56,6 +91,31 @@ def check_budget(frames: SupportsIndex) -> int:
     if budget < 1:
         raise InputError(f"frames is {budget}; it must be at least 1")
     return budget
+
+
+def first_equal_rows(vectors: npt.NDArray[Any]) -> IntArray:
+    """The first row that is equal to each row: int64 [N].
+
+    What a matrix product gives for equal rows may differ in the last bit, because it sums a row in another order
+    depending on where it lies. ``product[first_equal_rows(vectors)]`` makes copies of a frame tie.
+
+    Args:
+        vectors: [N, D].
+    """
+    first = np.arange(len(vectors), dtype=np.int64)
+    # Few rows share even their first number; only these are compared.
+    _, number, shared_by = np.unique(vectors[:, 0], return_inverse=True, return_counts=True)
+    rows: dict[bytes, int] = {}
+    for row in np.flatnonzero(shared_by[number] > 1).tolist():
+        # Adding 0 turns -0.0 into 0.0, which is equal to it and has other bytes.
+        first[row] = rows.setdefault((vectors[row] + 0).tobytes(), row)
+    return first
+
+
+def mean(values: FloatArray) -> float:
+    """The mean of at least one value; that of equal values is their value, which a plain sum misses by rounding."""
+    least = values.min()
+    return float(least + (values - least).mean())
 
 
 def ranked(scores: npt.NDArray[Any]) -> IntArray:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.errors import InputError
-from hybrid.selectors.ranking import as_scores, check_budget, ranked
+from hybrid.selectors.ranking import as_scores, check_budget, mean, ranked
 from hybrid.selectors.selector import Selector
 from hybrid.selectors.uniform import evenly
 from hybrid.values import IntArray
@@ -77,7 +77,7 @@ def tass_order(scores: npt.ArrayLike, seconds: npt.ArrayLike, frames: int, *, ga
         raise InputError("a time is not a finite number; nothing can keep a distance from it")
     if len(values) == 0:
         return np.zeros(0, dtype=np.int64)
-    above = int(np.count_nonzero(values > values.mean()))
+    above = int(np.count_nonzero(values > mean(values)))
     pool = ranked(values)[: min(above, POOL_PER_FRAME * frames)]
     if len(pool) <= frames:
         return pool

@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
 import numpy.typing as npt
 
 from hybrid.errors import InputError
-from hybrid.selectors.ranking import best_rows, check_budget
+from hybrid.selectors.ranking import as_vectors, best_rows, check_budget, first_equal_rows
 from hybrid.selectors.selector import Selector
 from hybrid.values import IntArray
 
@@ -67,10 +66,10 @@ def tifre(embeddings: npt.ArrayLike, prompts: npt.ArrayLike, frames: int) -> Int
         InputError: a budget below 1, or shapes that do not fit.
     """
     frames = check_budget(frames)
-    vectors, texts = np.asarray(embeddings), np.asarray(prompts)
-    if vectors.ndim != 2 or texts.ndim != 2 or len(texts) == 0 or texts.shape[1] != vectors.shape[1]:
+    vectors, texts = as_vectors(embeddings), as_vectors(prompts)
+    if len(texts) == 0 or texts.shape[1] != vectors.shape[1]:
         raise InputError(f"embeddings {list(vectors.shape)} and prompts {list(texts.shape)} must be [N, D] and [P, D]")
-    return best_rows((vectors @ texts.T).max(axis=1), frames)
+    return best_rows((vectors @ texts.T).max(axis=1)[first_equal_rows(vectors)], frames)
 
 
 SELECTOR = Selector(

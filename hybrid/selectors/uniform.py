@@ -4,7 +4,7 @@
 
 First and last frame included, truncated to whole rows: the baseline of LLaVA-Video, AKS and TSPO.
 ``centred=True`` takes the middles of K equal parts instead, ``round((i + 0.5) N / K - 0.5)`` (half to
-even; PEEK, momentslab/peek). K = 1 gives the first frame, or the middle one if centred.
+even; PEEK, momentslab/peek). K = 1 gives the first frame, or the middle one, ``floor(N / 2)``, if centred.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ def evenly(count: int, frames: int, *, centred: bool = False) -> IntArray:
     frames = check_budget(frames)
     if count <= frames:
         return np.arange(count, dtype=np.int64)
+    if centred and frames == 1:
+        return np.array([count // 2], dtype=np.int64)
     if centred:
         return np.rint((np.arange(frames) + 0.5) * count / frames - 0.5).astype(np.int64)
     return np.linspace(0, count - 1, frames).astype(np.int64)

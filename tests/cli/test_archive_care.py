@@ -157,6 +157,78 @@ def test_a_damaged_video_can_be_removed_by_its_id(archive: Path, videos: list[Pa
     assert run("verify", "--archive", archive).exit_code == 0
 
 
+def test_records_of_failures_go_with_their_files(archive: Path, videos: list[Path]) -> None:
+    gone, there = videos[0].with_name("gone.mp4"), videos[0].with_name("there.mp4")
+    for place in (gone, there):
+        place.write_bytes(b"no video")
+    assert run("index", gone, there, "--archive", archive, "--preset", "tiny", "--workers", "0").exit_code == 1
+    (stats,) = lines(run("stats", "--archive", archive, "--json"))
+    assert [line.split(":")[0] for line in stats["failed"]] == [str(gone)]  # two files of one content: one record
+    there.write_bytes(b"no video either")
+    run("index", there, "--archive", archive, "--preset", "tiny", "--workers", "0")
+    gone.unlink()
+    (tried,) = lines(run("remove", "--gone", "--dry-run", "--archive", archive, "--json"))
+    (removed,) = lines(run("remove", "--gone", "--archive", archive, "--json"))
+    assert [(line["event"], line["video"]) for line in (tried, removed)] == [
+        ("would_remove", str(gone)),
+        ("removed", str(gone)),
+    ]
+    (stats,) = lines(run("stats", "--archive", archive, "--json"))
+    assert [line.split(":")[0] for line in stats["failed"]] == [str(there)]
+    with Archive.open(archive) as opened:  # the file is mended
+        there.write_bytes(videos[0].read_bytes())
+        assert opened.holds(opened.identify(there))
+    run("index", there, "--archive", archive, "--preset", "tiny", "--workers", "0")
+    assert "no video is gone" in run("remove", "--gone", "--archive", archive).stdout
+
+
+def test_records_of_failures_of_a_disk_that_is_not_mounted_are_kept(archive: Path, tmp_path: Path) -> None:
+    place = tmp_path / "disk" / "bad.mp4"
+    place.parent.mkdir()
+    place.write_bytes(b"no video")
+    run("index", place, "--archive", archive, "--preset", "tiny", "--workers", "0")
+    place.parent.rename(tmp_path / "away")
+    with pytest.raises(InputError, match=r"1 video lay in folders.*/disk"):
+        run("remove", "--gone", "--archive", archive)
+    assert run("remove", "--gone", "--even-if-folders-are-missing", "--archive", archive).exit_code == 0
+    (stats,) = lines(run("stats", "--archive", archive, "--json"))
+    assert stats["failed"] == []
+
+
+@pytest.mark.parametrize("name", ["out.srt", "out.mp4", "out.json", "out.txt", "out.tar", "OUT.SRT", "out.zip.mp4"])
+def test_an_export_is_not_written_under_the_name_of_something_else(
+    archive: Path, videos: list[Path], tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(InputError, match=r"must end in \.zip or \.hybrid: name another file, for instance .*\.zip"):
+        run("export", videos[0], tmp_path / name, "--archive", archive)
+    assert not (tmp_path / name).exists()
+
+
+def test_no_output_replaces_a_foreign_file(archive: Path, videos: list[Path], tmp_path: Path) -> None:
+    film, frames = tmp_path / "film", tmp_path / "frames"
+    film.write_bytes(b"\0\0\0 ftypisom")
+    frames.mkdir()
+    (frames / "1.png").write_bytes(b"\x89PNG and so on")
+    manifest = next(archive.glob("videos/*/manifest.json"))
+    options: list[str | Path] = ["--archive", archive, "--preset", "tiny"]
+    for command, said in (
+        (["export", videos[0], film], "would be lost"),
+        (["export", videos[0], archive / "one.zip"], "belongs to the archive"),
+        (["ask", videos[0], "a?", "--sheet", film, *options[2:]], "would be lost"),
+        (["ask", videos[0], "a?", "--sheet", tmp_path / "a.jpg", *options[2:]], r"must end in \.png"),
+        (["ask", frames, "a?", "--sheet", frames / "1.png", *options[2:]], "belongs to the video"),
+        (["ask", videos[0], "a?", "--out", manifest, *options[2:]], "belongs to the archive"),
+        (["ask", videos[0], "a?", "--out", tmp_path / "a.mp4", *options[2:]], r"must end in \.jsonl"),
+        (["ask", videos[0], "a?", "--out", film, *options[2:]], "would be lost"),
+    ):
+        with pytest.raises(InputError, match=said):
+            run(*command, "--archive", archive)
+    assert film.read_bytes().endswith(b"ftypisom")
+    assert (frames / "1.png").read_bytes() == b"\x89PNG and so on"
+    for again in range(2):  # an exported index may be replaced
+        assert run("export", videos[0], tmp_path / "one.zip", "--archive", archive).exit_code == 0, again
+
+
 def test_export_import_and_convert(archive: Path, videos: list[Path], tmp_path: Path) -> None:
     file = tmp_path / "one.hybrid"
     assert run("export", videos[0], file, "--archive", archive).exit_code == 0

@@ -273,11 +273,11 @@ def test_paths_on_the_command_line(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    found = [place.relative_to(tmp_path).as_posix() for place in find_videos([str(tmp_path)])]
+    found = [place.relative_to(tmp_path).as_posix() for place in find_videos([str(tmp_path)]).videos]
     # A picture beside folders with videos does not make the whole a folder of images.
     assert found == ["a.mkv", "b.mp4", "deep/c.webm", "frames", "scans"]
-    assert find_videos([str(tmp_path / "notes.txt")]) == [tmp_path / "notes.txt"]
-    assert find_videos([str(tmp_path / "*.mp4"), str(tmp_path / "b.mp4")]) == [tmp_path / "b.mp4"]
+    assert find_videos([str(tmp_path / "notes.txt")]).videos == [tmp_path / "notes.txt"]
+    assert find_videos([str(tmp_path / "*.mp4"), str(tmp_path / "b.mp4")]).videos == [tmp_path / "b.mp4"]
     for nothing in ("*.avi", "nothing.mp4"):
         with pytest.raises(InputError, match="nothing"):
             find_videos([str(tmp_path / nothing)])
@@ -286,7 +286,7 @@ def test_paths_on_the_command_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no video below"):
         find_videos([str(tmp_path / "empty")])
     (tmp_path / "frames" / "._clip.mp4").touch()
-    assert find_videos([str(tmp_path / "frames")]) == [tmp_path / "frames"]
+    assert find_videos([str(tmp_path / "frames")]).videos == [tmp_path / "frames"]
 
 
 @pytest.mark.parametrize(

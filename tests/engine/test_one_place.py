@@ -45,6 +45,7 @@ def write_path(archive: Archive, video_id: str, path: Path) -> None:
     manifest = archive.folder / "videos" / video_id / "manifest.json"
     document = json.loads(manifest.read_text())
     document["source"]["path"] = str(path)
+    del document["digest"], document["vectors_checksum"]
     manifest.write_text(json.dumps(document))
 
 
@@ -92,7 +93,7 @@ def test_a_failure_is_recorded_by_the_one_name(engine: Engine, clip: Path) -> No
 
 
 def test_a_video_that_is_named_twice_is_one(clip: Path) -> None:
-    assert find_videos([str(other_name(clip)), str(clip), str(clip.parent)]) == [other_name(clip)]
+    assert find_videos([str(other_name(clip)), str(clip), str(clip.parent)]).videos == [other_name(clip)]
 
 
 @pytest.fixture
@@ -162,6 +163,6 @@ def test_a_manifest_of_an_early_version_has_one_place(engine: Engine, clip: Path
     video_id = engine.index(clip).video_id
     file = engine.archive.folder / "videos" / video_id / "manifest.json"
     document = json.loads(file.read_text())
-    del document["source"]["also"], document["digest"]
+    del document["source"]["also"], document["digest"], document["vectors_checksum"]
     file.write_text(json.dumps(document))
     assert engine.archive.verify(video_id).source.places == (str(clip),)

@@ -162,7 +162,34 @@ def test_other_settings_and_other_content_are_tried(engine: MadeUpEngine, videos
     assert not run(engine, [bad]).outcomes[0].remembered
     bad.write_bytes(b"mended")
     assert statuses(run(engine, [bad])) == ["done"]
-    assert [record.path for record in failures(engine.archive.folder)] == [str(bad)]
+    assert list(failures(engine.archive.folder)) == []  # a record ends when its path succeeds
+
+
+@pytest.mark.parametrize("first", [FrameDecodeError("nothing in it"), VideoOpenError("bad: cannot be read")])
+def test_a_record_ends_when_its_path_or_its_content_succeeds(
+    engine: MadeUpEngine, videos: Callable[..., list[Path]], first: HybridError, tmp_path: Path
+) -> None:
+    bad, other, copy = videos("bad", "other", "copy")
+    folder = engine.archive.folder
+    engine.errors = {"bad": [first, FrameDecodeError("nor now")], "other": [FrameDecodeError("nothing in it")]}
+    run(engine, [bad, other])
+    bad.write_bytes(b"changed, and still bad")
+    run(engine, [bad])
+    assert [record.path for record in failures(folder)] == [str(bad), str(other)]  # one a path
+    bad.write_bytes(b"mended")
+    run(engine, [bad])
+    assert [record.path for record in failures(folder)] == [str(other)]
+    # Under another path the same content is indexed: it was not to blame.
+    copy.write_bytes(other.read_bytes())
+    run(engine, [copy], retry_failed=True)
+    assert list(failures(folder)) == []
+    # What lies at the path is indexed already.
+    engine.errors = {"bad": [FrameDecodeError("not again")]}
+    bad.write_bytes(b"bad once more")
+    run(engine, [bad])
+    bad.write_bytes(b"mended")
+    assert statuses(run(engine, [bad])) == ["skipped"]
+    assert list(failures(folder)) == []
 
 
 def test_what_the_moment_is_to_blame_for_is_tried_again(

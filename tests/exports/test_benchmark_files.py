@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.accuracy.prompts import write_prompt
+from bench.datasets.registry import load_questions
 from hybrid.errors import InputError, SaveError
 from hybrid.exports.aks_frames import save_aks_frames
 from hybrid.exports.gens_rag import rag_line, save_rag_file
@@ -92,6 +94,57 @@ def test_a_video_whose_name_is_part_of_another_is_seen(tmp_path: Path) -> None:
     answers = {"a": answer((0, 0, 1), video="v1.mp4"), "b": answer((0, 0, 1), video="v10.mp4")}
     with pytest.raises(InputError, match="lines a and b"):
         save_rag_file(answers, tmp_path / "rag.json", frames=2)
+
+
+def lines_found(place: Path, video: str, prompt: str) -> list[str]:
+    """The LLaVA loader's rule: ids of the lines that it takes for a question."""
+    lines = [json.loads(text) for text in place.read_text().splitlines()]
+    return [line["id"] for line in lines if video in line["video_id"] and line["question"] in prompt]
+
+
+def test_options_stand_in_the_lines_that_are_part_of_another_question(tmp_path: Path) -> None:
+    pan, both = "Where is the pan?", "Where is the pan? And who took it?"
+    prompts = {
+        "part": f"{pan}\nA. On the table\nB. In the sink",
+        "whole": f"{both}\nA. Anna\nB. Ben",
+        "again": f"{pan}\nA. Under the bed\nB. In the hall",  # the same words with other options
+        "other video": f"{pan}\nA. On the table\nB. In the sink",
+        "alone": "Who enters?\nA. Anna\nB. Ben",
+    }
+    videos = {name: "garden.mp4" if name == "other video" else "kitchen.mp4" for name in prompts}
+    answers = {
+        name: answer((0, 0, 1), video=videos[name], question=prompt.splitlines()[0]) for name, prompt in prompts.items()
+    }
+    place = tmp_path / "rag.json"
+    with pytest.raises(InputError, match=r"would use neither; .*--data of bench.accuracy.export"):
+        save_rag_file(answers, place, frames=1)
+    save_rag_file(answers, place, frames=1, prompts=prompts)
+    for name, prompt in prompts.items():
+        assert lines_found(place, videos[name].removesuffix(".mp4"), prompt) == [name]
+    questions = [json.loads(text)["question"] for text in place.read_text().splitlines()]
+    assert questions == [prompts["part"], both, prompts["again"], pan, "Who enters?"]  # only where needed
+    save_rag_file({**answers, "twin": answers["part"]}, place, frames=1, prompts={**prompts, "twin": "x " + pan})
+    with pytest.raises(InputError, match="asked in the same words"):
+        save_rag_file(
+            {**answers, "twin": answers["part"]}, place, frames=1, prompts={**prompts, "twin": prompts["part"]}
+        )
+    with pytest.raises(InputError, match="take the annotations that the run was over"):
+        save_rag_file(answers, place, frames=1, prompts={**prompts, "alone": "Who leaves?"})
+
+
+def test_all_of_longvideobench_is_found(tmp_path: Path, shared_data: Path) -> None:
+    questions = load_questions("longvideobench", shared_data / "longvideobench")
+    prompts = {question.id: write_prompt(question, "{question}\n{options}") for question in questions}
+    answers = {q.id: answer((0, 0, 1), video=q.video, question=q.question) for q in questions}
+    save_rag_file(answers, tmp_path / "rag.json", frames=64, prompts=prompts)
+    lines = [json.loads(text) for text in (tmp_path / "rag.json").read_text().splitlines()]
+    found = 0
+    for question in questions:
+        video, prompt = question.video.removesuffix(".mp4"), prompts[question.id] + "\nAnswer with the letter.\n"
+        own = [line["id"] for line in lines if video in line["video_id"] and line["question"] in prompt]
+        found += own == [question.id]
+    assert found == len(questions) == 1337
+    assert sum("\nA. " in line["question"] for line in lines) < 40
 
 
 def test_qwen_takes_one_question_a_video(tmp_path: Path) -> None:

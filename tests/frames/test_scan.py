@@ -208,6 +208,8 @@ def test_frames_that_go_back_a_little_are_counted(clips: dict[str, Path]) -> Non
 
 def test_a_packet_of_a_long_video_takes_few_bytes() -> None:
     class ManyPackets:
+        format = SimpleNamespace(name="mp4")
+
         def demux(self, stream: object) -> Iterator[object]:
             for number in range(100_000):
                 large = 10**12 + number

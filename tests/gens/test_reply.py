@@ -67,10 +67,8 @@ OK, SALVAGED, EMPTY = "ok", "salvaged", "empty"
         ('{"1": 1.00000000000000000000000000000000001, "2": 5', {2: 5}, SALVAGED),
         ('{"1": NaN, "2": Infinity, "3": 3}', {3: 3}, SALVAGED),
         # Keys that are none: nothing is guessed.
-        ('{"00:05": 5, "frame 3": 4, "1,2": 5, "-4": 5, "3.5": 5, "1-2-3": 5, "9": 1}', {9: 1}, SALVAGED),
-        ('{"timestamp": "1-2", "score": 5}', {}, EMPTY),
+        ('{"00:05": 5, "scene 3": 4, "1,2": 5, "-4": 5, "3.5": 5, "1-2-3": 5, "9": 1}', {9: 1}, SALVAGED),
         ('{"timestamp": score, ...}', {}, EMPTY),
-        ('{"1": {"score": 5}}', {}, EMPTY),
         # Times and lists in prose are no entries.
         ("At 12: 5 people enter; Question 1: 5. It's 3: 4, isn't it?", {}, EMPTY),
         ("{}", {}, EMPTY),
@@ -87,6 +85,90 @@ def test_replies_of_ten_frames(text: str, scores: dict[int, int], status: str) -
     assert parsed.scores == scores
     assert parsed.status == status
     assert (parsed.notes == ()) == (status == OK or text == "{}")
+
+
+@pytest.mark.parametrize(
+    ("key", "labels"),
+    [
+        *((f"{word} 3", [3]) for word in ("Frame", "frame", "Image", "Number", "No.", "index", "timestamp", "Picture")),
+        *(
+            (key, [3])
+            for key in ("Frame #3", "frame_3", "frame: 3", "Frame number 3", "frame [3]", "second 3", "3 sec")
+        ),
+        *((f"frames 3{dash}5", [3, 4, 5]) for dash in ("-", "\u2013", " \u2014 ", " to ", " through ", "~")),
+        ("Number 3 - Number 5", [3, 4, 5]),
+        ("Frame 3 to Frame 5", [3, 4, 5]),
+        ("from 3 to 5", [3, 4, 5]),
+        ("from frame 3 to frame 5", [3, 4, 5]),
+        ("[3-5]", [3, 4, 5]),
+        ("3, 7", [3, 7]),
+        ("frames 3 and 7", [3, 7]),
+        ("1-2, 5; 7-8", [1, 2, 5, 7, 8]),
+        ("Frame 3, Frame 7 and Frame 9", [3, 7, 9]),
+        # Not understood, and so not read: decimal commas or lists, times of day, words that name something else.
+        *((key, None) for key in ("1,2", "00:05", "scene 3", "frame", "frame three", "3-5-7", "3, x", "frame 3 of 9")),
+    ],
+)
+@pytest.mark.parametrize(
+    "form", ['{"%s": 4}', '{"%s": "4"}', '```json\n{"%s": 4,}\n```', '{"%s": {"score": 4}}', '{"%s": 4, "8']
+)
+def test_a_key_is_words_and_labels(key: str, labels: list[int] | None, form: str) -> None:
+    parsed = parse_reply(form % key, 10)
+    assert parsed.scores == dict.fromkeys(labels or [], 4)
+    if labels is None:
+        assert any(note.startswith("dropped: ") for note in parsed.notes)
+    assert parsed.status == ("empty" if labels is None else "salvaged")
+
+
+FIELDS = {3: 5, 4: 5}
+
+
+@pytest.mark.parametrize(
+    ("text", "scores"),
+    [
+        ('[{"timestamp": "3-4", "score": 5}]', FIELDS),
+        ('{"timestamp": "3-4", "score": 5}', FIELDS),
+        ('[{"score": 5, "timestamp": "3-4"}, {"score": 2, "timestamp": "7"}]', FIELDS | {7: 2}),
+        ('[{"frame": 3, "relevance": 4}, {"frame": 4, "relevance": 1}]', {3: 4, 4: 1}),
+        ('[{"frame_number": 3, "relevance_score": 4}]', {3: 4}),
+        ('[{"Frame": "Frame 3 - Frame 4", "Relevance Score": "5/5"}]', FIELDS),
+        ('[{"start": 3, "end": 4, "score": 5, "reason": "the door opens"}]', FIELDS),
+        ('[{"start_frame": 3, "end_frame": 4, "frame_score": 5}]', FIELDS),
+        ('{"frames": [{"frame": 3, "score": 5}, {"frame": 4, "score": 5}]}', FIELDS),
+        ('{"frames": [3, 4], "score": 5}', FIELDS),
+        ('{"frames": [3, 4, 7], "scores": [5, 5, 2]}', FIELDS | {7: 2}),
+        ('{"relevance": {"3-4": 5}}', FIELDS),
+        ('{"result": {"scores": {"3": 5, "4": {"relevance": 5}}}}', FIELDS),
+        ('{"3-4": {"score": 5, "reason": "it rains"}}', FIELDS),
+        ('{"Frame 3": {"relevance": "5 out of 5"}, "Frame 4": {"relevance": "5/5"}}', FIELDS),
+        # Cut, or with commas too many: what is whole is read.
+        ('[{"timestamp": "3-4", "score": 5}, {"timestamp": "7", "sc', FIELDS),
+        ('[{"timestamp": "3-4", "score": 5}, {"timestamp": "7"', FIELDS),
+        ('[{"timestamp": "3-4", "score": 5}, {"score": 2}, {"timestamp": "9"}, ', FIELDS),
+        ('Here:\n```json\n[{"timestamp": "3-4", "score": 5,},]\n```\nDone.', FIELDS),
+        ("[{'timestamp': '3-4', 'score': 5}]", FIELDS),
+        ('{"timestamp": "3-4", "score": 5}\n{"timestamp": "7", "score": 2}', FIELDS | {7: 2}),
+        # A score belongs to the frame of its own object, and to no other.
+        ('[{"timestamp": "3-4"}, {"score": 5}]', {}),
+        ('{"frames": [3, 4, 7], "scores": [5, 2]}', {}),
+        ('{"score": 5}', {}),
+        ('{"frames": [3, 4]}', {}),
+        ("[[3, 5], [4, 2]]", {}),
+        ('{"5": [3, 4]}', {}),
+    ],
+)
+def test_frames_and_scores_may_stand_in_fields_of_their_own(text: str, scores: dict[int, int]) -> None:
+    parsed = parse_reply(text, 10)
+    assert parsed.scores == scores
+    assert parsed.status == ("salvaged" if scores else "empty")
+    assert parsed.notes
+
+
+@pytest.mark.parametrize("score", ["5/10", "10/5", "five", "0/5", "6 out of 5", "5/", "4.5/5", "-4", ""])
+def test_other_scores_are_dropped_with_a_note(score: str) -> None:
+    parsed = parse_reply(f'{{"1": "{score}", "2": 3}}', 10)
+    assert parsed.scores == {2: 3}
+    assert any("the score is not a whole number from 1 to 5" in note for note in parsed.notes)
 
 
 def test_labels_may_start_elsewhere() -> None:

@@ -95,9 +95,9 @@ def fresh(tmp_path: Path) -> Iterator[Archive]:
 
 def everything(archive: Archive, seed: int) -> list[tuple[float, str, int]]:
     """All frames with the similarities of an exact search, best first."""
-    keys = [manifest.key for manifest in archive.manifests()]
+    committed = {manifest.key: manifest.committed for manifest in archive.manifests()}
     frames = []
-    for key, hits, _ in archive.store.search_many(keys, query_of(seed), FRAMES):
+    for key, hits, _ in archive.store.search_many(committed, query_of(seed), FRAMES):
         assert hits is not None
         frames += [(float(s), key.video_id, int(row)) for s, row in zip(hits.similarities, hits.rows, strict=True)]
     return sorted(frames, key=lambda frame: (-frame[0], frame[1], frame[2]))
@@ -406,10 +406,10 @@ def test_videos_without_any_change_are_found_exactly(fresh: Archive) -> None:
 @pytest.mark.parametrize("name", BACKENDS)
 def test_scores_are_those_of_a_search_to_the_last_bit(shared: dict[BackendName, Archive], name: BackendName) -> None:
     archive = shared[name]
-    keys = [manifest.key for manifest in archive.manifests()][:9]
+    committed = {manifest.key: manifest.committed for manifest in list(archive.manifests())[:9]}
     dice = np.random.default_rng(1)
-    rows = {key: np.sort(dice.choice(40, int(dice.integers(1, 40)), replace=False)) for key in keys}
-    for scored in archive.store.score(rows, query_of(1)):
+    rows = {key: np.sort(dice.choice(40, int(dice.integers(1, 40)), replace=False)) for key in committed}
+    for scored in archive.store.score(rows, committed, query_of(1)):
         hits = archive.store.search(scored.key, query_of(1), 40)
         known = dict(zip(hits.rows.tolist(), hits.similarities.tolist(), strict=True))
         assert scored.similarities is not None

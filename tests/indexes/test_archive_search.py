@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +15,7 @@ from hybrid.errors import InputError
 from hybrid.values import Sampling, Timeline
 from indexes.archive import Archive
 from indexes.archive_search import search_archive_vectors
-from indexes.base import BackendName, VectorKey, VectorStore
+from indexes.base import BackendName, Found, VectorStore
 
 DIMENSION = 16
 TIE = 1e-6
@@ -146,15 +148,15 @@ def test_a_video_that_is_indexed_anew_while_its_vectors_are_compared_is_not_dama
 ) -> None:
     archive.commit(video_id(1), **some_index(1))
     manifests, kind = list(archive.manifests()), type(archive.store)
-    is_intact = kind.is_intact
+    search_many = kind.search_many
 
-    def replaced_meanwhile(self: VectorStore, key: VectorKey, vectors_hash: str) -> bool:
-        monkeypatch.setattr(kind, "is_intact", is_intact)
+    def replaced_meanwhile(self: VectorStore, *arguments: Any, **options: Any) -> Iterator[Found]:
+        monkeypatch.setattr(kind, "search_many", search_many)
         with Archive.open(archive.folder) as other:
             other.commit(video_id(1), **some_index(2))
-        return is_intact(self, key, vectors_hash)
+        return search_many(self, *arguments, **options)
 
-    monkeypatch.setattr(kind, "is_intact", replaced_meanwhile)
+    monkeypatch.setattr(kind, "search_many", replaced_meanwhile)
     found = search_archive_vectors(archive, manifests, unit_vectors(1, 16, 5)[0], 3)
     assert found.failed == {}
     assert sum(map(len, found.hits.values())) == 3

@@ -11,7 +11,7 @@ import pytest
 from archive_samples import some_index, video_id
 
 from indexes.archive import Archive
-from indexes.manifest import Source
+from indexes.manifest import Source, parse_manifest
 from indexes.reader import ArchiveReader
 
 VIDEOS = 6
@@ -107,7 +107,9 @@ def test_a_damaged_catalogue_costs_time_only(
 
 def test_a_manifest_that_changed_behind_its_back_is_read(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = filled / "videos" / video_id(2) / "manifest.json"
-    path.write_text(path.read_text().replace("/videos/", "/Videos/"))
+    manifest = parse_manifest(path.read_bytes(), video_id=video_id(2), where=str(path))
+    source = manifest.source.model_copy(update={"path": "/Videos/2.mp4"})
+    path.write_bytes(manifest.model_copy(update={"source": source}).to_bytes())
     found, read = listed(filled, monkeypatch)
     assert found == truth(filled)
     assert read == [video_id(2)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -180,3 +181,41 @@ def test_folders_without_images_and_missing_paths(tmp_path: Path) -> None:
         identify(tmp_path / "empty", cache=tmp_path / "cache")
     with pytest.raises(VideoOpenError, match="No such file"):
         identify(tmp_path / "none.mp4", cache=tmp_path / "cache")
+
+
+def test_no_flipped_bit_in_the_cache_gives_another_id(tmp_path: Path) -> None:
+    video, cache = make_video(tmp_path / "a.mp4"), tmp_path / "cache"
+    right = identify(video, cache=cache)
+    (entry,) = cache.iterdir()
+    whole = entry.read_bytes()
+    for bit in range(0, 8 * len(whole), 7):  # 7: every byte, and every bit of a byte in turn
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        entry.write_bytes(bytes(changed))
+        assert identify(video, cache=cache) == right, f"bit {bit}"
+        entry.write_bytes(whole)
+
+
+def test_entries_that_were_swapped_are_not_believed(tmp_path: Path) -> None:
+    one, other = make_video(tmp_path / "a.mp4", b"a" * 500), make_video(tmp_path / "b.mp4", b"b" * 500)
+    cache = tmp_path / "cache"
+    right = [identify(video, cache=cache) for video in (one, other)]
+    first, second = sorted(cache.iterdir())
+    a, b = json.loads(first.read_bytes()), json.loads(second.read_bytes())
+    for name in ("video_id", "signature"):
+        first.write_text(json.dumps({**a, name: b[name]}))
+        second.write_text(json.dumps({**b, name: a[name]}))
+        assert [identify(video, cache=cache) for video in (one, other)] == right
+
+
+def test_an_id_of_another_process_is_not_good_enough_for_storing(tmp_path: Path, reads: list[Path]) -> None:
+    video, cache = make_video(tmp_path / "a.mp4"), tmp_path / "cache"
+    right = identify(video, cache=cache)
+    assert identify(video, cache=cache, from_cache=False) == right
+    assert len(reads) == 2
+    here: dict[str, tuple[str, str]] = {}
+    assert identify(video, cache=cache, read_here=here, from_cache=False) == right
+    assert identify(video, cache=cache, read_here=here, from_cache=False) == right  # this process has read it itself
+    assert len(reads) == 3
+    make_video(video, b"other" * 500)
+    assert identify(video, cache=cache, read_here=here, from_cache=False) != right

@@ -13,7 +13,7 @@ from archive_samples import unit_vectors
 
 from hybrid.errors import IndexDamagedError
 from indexes import lance_table, lance_upkeep
-from indexes.base import VectorKey
+from indexes.base import Committed, VectorKey
 from indexes.lance_table import LanceStore
 
 
@@ -78,9 +78,8 @@ def test_looking_videos_up_finds_what_a_pass_over_the_table_finds(
 ) -> None:
     store = LanceStore(tmp_path)
     keys = [key(number) for number in range(30)]
-    for number, each in enumerate(keys):
-        store.write(each, unit_vectors(5, 16, number))
-    query, some = unit_vectors(1, 16, 99)[0], keys[3:15]
+    known = {each: Committed(store.write(each, unit_vectors(5, 16, number)), 5) for number, each in enumerate(keys)}
+    query, some = unit_vectors(1, 16, 99)[0], {each: known[each] for each in keys[3:15]}
     passes: list[int] = []
     batches = LanceStore._batches
 
@@ -102,17 +101,16 @@ def test_looking_videos_up_finds_what_a_pass_over_the_table_finds(
 def test_a_pass_over_a_table_whose_version_goes_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LanceStore(tmp_path)
     keys = [key(number) for number in range(12)]
-    for number, each in enumerate(keys):
-        store.write(each, unit_vectors(5, 16, number))
+    known = {each: Committed(store.write(each, unit_vectors(5, 16, number)), 5) for number, each in enumerate(keys)}
     query = unit_vectors(1, 16, 99)[0]
-    expected = {found.key: found.hits for found in store.search_many(keys, query, 3)}
+    expected = {found.key: found.hits for found in store.search_many(known, query, 3)}
 
     def break_off(*_: object) -> Iterator[object]:
         raise IndexDamagedError("LanceDB cannot read all videos: the file is gone")
         yield
 
     monkeypatch.setattr(LanceStore, "_batches", break_off)
-    found = {each.key: each.hits for each in store.search_many(keys, query, 3)}
+    found = {each.key: each.hits for each in store.search_many(known, query, 3)}
     assert set(found) == set(keys)
     for each in keys:
         one, other = expected[each], found[each]

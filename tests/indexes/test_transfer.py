@@ -132,6 +132,7 @@ def rewrite(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
         parts = {name: old.read(name) for name in old.namelist()}
     document = json.loads(parts["manifest.json"])
     document.pop("digest", None)
+    document.pop("vectors_checksum", None)
     change(document)
     with zipfile.ZipFile(file, "w") as new:
         for name, data in {**parts, "manifest.json": json.dumps(document).encode()}.items():
