@@ -18,22 +18,25 @@
     |   +-- IndexDamagedError     a stored file is cut, altered or gone
     |   +-- ArchiveLockedError    another process is writing
     |   +-- ArchiveUnreachableError   the object store that holds it does not answer, or refuses
+    |   +-- ArchiveUnwritableError    it takes nothing more: disk full, read-only, not allowed, lost
     +-- StageFailedError          a stage did not run and the caller asked for strictness
     +-- SaveError                 a picture or an answer could not be saved
     +-- MissingDependencyError    an optional package is not installed
 
 The text of an error says what happened, the value, what is legal, and the next command. Foreign
 exceptions are turned into these at one seam each (the decoder, the model loader, the index
-backend), with ``from``.
+backend), with ``from``. :data:`ENDS_RUN` are those that would meet every further video of a run as well.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "ENDS_RUN",
     "ArchiveError",
     "ArchiveFormatError",
     "ArchiveLockedError",
     "ArchiveUnreachableError",
+    "ArchiveUnwritableError",
     "FrameDecodeError",
     "HybridError",
     "IndexDamagedError",
@@ -125,6 +128,10 @@ class ArchiveUnreachableError(ArchiveError):
     """The object store that holds the archive cannot be reached, or refuses what is asked of it."""
 
 
+class ArchiveUnwritableError(ArchiveError):
+    """The archive takes nothing more: its disk is full, read-only, lost, or may not be written."""
+
+
 class StageFailedError(HybridError):
     """A stage did not run as asked, and the caller wanted that to be a failure (``strict``)."""
 
@@ -135,3 +142,8 @@ class SaveError(HybridError):
 
 class MissingDependencyError(HybridError, ImportError):
     """An optional package is not installed; the text holds the command that installs it."""
+
+
+ENDS_RUN = (ModelError, MissingDependencyError, ArchiveUnreachableError, ArchiveUnwritableError)
+"""What would meet every further video of a run as well. A video that cannot be read is another matter: others
+may lie on other disks."""

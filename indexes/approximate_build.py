@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hybrid.errors import ArchiveError, IndexDamagedError, VideoNotIndexedError
+from hybrid.errors import IndexDamagedError, VideoNotIndexedError
 from hybrid.values import Float32Array
 from indexes.approximate_files import ApproximateFiles, Pointer, Segment, dimensions_of, name_of
 from indexes.codebook import Codebook, encode, train_codebook
@@ -24,6 +24,7 @@ from indexes.paths import Layout
 from indexes.place import is_remote
 from indexes.reader import ArchiveReader
 from indexes.units import cut_units
+from indexes.write_errors import write_errors
 
 __all__ = ["FROM_FRAMES", "SEGMENT_FRAMES", "ApproximateUpdate", "update_approximate"]
 
@@ -99,16 +100,14 @@ def update_approximate(
     if not _wanted(archive, least):
         return []
     what = f"the approximate index of archive {archive.folder}"
-    try:
-        with Locks(Layout(archive.folder).locks).take("approximate", what=what, timeout=timeout):
-            # Asked again: by what was known before the wait, the segments that another process wrote
-            # meanwhile would be of videos that are gone, and be deleted.
-            return [
-                _Update(archive, dimension, manifests, size).run(renew=renew)
-                for dimension, manifests in sorted(_wanted(archive, least).items())
-            ]
-    except OSError as exc:
-        raise ArchiveError(f"{what} could not be written: {exc.strerror or exc}") from exc
+    lock = Locks(Layout(archive.folder).locks).take("approximate", what=what, timeout=timeout)
+    with write_errors(f"{what} could not be written"), lock:
+        # Asked again: by what was known before the wait, the segments that another process wrote
+        # meanwhile would be of videos that are gone, and be deleted.
+        return [
+            _Update(archive, dimension, manifests, size).run(renew=renew)
+            for dimension, manifests in sorted(_wanted(archive, least).items())
+        ]
 
 
 def _wanted(archive: ArchiveReader, least: int) -> dict[int, list[Manifest]]:

@@ -18,10 +18,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 
-from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError, InputError, VideoError
+from hybrid.errors import ArchiveLockedError, ArchiveUnwritableError, IndexDamagedError, InputError, VideoError
 from hybrid.values import Float32Array, Timeline
 from hybrid.version import __version__
-from indexes.atomic import make_folder, remove_file, remove_temporaries, write_atomically
+from indexes.atomic import make_empty_file, remove_file, remove_temporaries, sync_folder, write_atomically
 from indexes.base import BackendName, check_video_id
 from indexes.catalogue import CatalogueWriter
 from indexes.features_file import FeatureSpool, append_features
@@ -35,6 +35,7 @@ from indexes.reader import ArchiveReader
 from indexes.timeline_file import timeline_from_bytes, timeline_hash, timeline_to_bytes
 from indexes.vectors import checksum_vectors, hash_vectors, is_hash_of, round_vectors
 from indexes.whereabouts import is_there
+from indexes.write_errors import write_errors
 
 __all__ = ["Archive", "check_parts"]
 
@@ -216,7 +217,8 @@ class Archive(ArchiveReader):
                 yield spool
             finally:
                 spool.discard()
-                self._clean(video_id)
+                with self._written(video_id):
+                    self._clean(video_id)
 
     def add_features(
         self,
@@ -340,6 +342,8 @@ class Archive(ArchiveReader):
         sweep, not by the size of the archive, but for a look at the names in the cache of content
         ids. Videos that another process is writing are left alone.
         """
+        with write_errors(f"archive {self.place} cannot be written"):
+            sync_folder(self._layout.folder)  # they may have made folders there that are not on disk yet
         # What another process begins there just now may go, too: then it remembers one thing less.
         remove_temporaries(self._layout.known_paths)
         try:
@@ -381,12 +385,8 @@ class Archive(ArchiveReader):
     @contextmanager
     def _written(self, video_id: str) -> Iterator[None]:
         """Say of which archive and video it is that something could not be written."""
-        try:
+        with write_errors(f"archive {self.place}: video {video_id} could not be written"):
             yield
-        except OSError as exc:
-            raise ArchiveError(
-                f"archive {self.place}: video {video_id} could not be written: {exc.strerror or exc}"
-            ) from exc
 
     @contextmanager
     def _storing(self, video_id: str) -> Iterator[None]:
@@ -394,7 +394,7 @@ class Archive(ArchiveReader):
         try:
             yield
         except IndexDamagedError as exc:
-            raise ArchiveError(
+            raise ArchiveUnwritableError(
                 f"archive {self.place} takes no vectors, because those that it holds cannot be read: {exc}; "
                 f"{self._how_to_mend(video_id)}"
             ) from exc
@@ -434,11 +434,8 @@ class Archive(ArchiveReader):
 
     def _mark(self, video_id: str) -> None:
         marker = self._layout.pending / video_id
-        try:
-            make_folder(marker.parent)
-            marker.touch()
-        except OSError as exc:
-            raise ArchiveError(f"archive {self.place} cannot be written: {exc.strerror or exc}") from exc
+        with write_errors(f"archive {self.place} cannot be written"):
+            make_empty_file(marker)
 
     def _listed(self, path: Path, *, rows: int, frames: str) -> FeatureList | None:
         """The list of features that is there, if it is sound; what is not is as good as none."""

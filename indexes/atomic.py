@@ -3,6 +3,9 @@
 A file is written under a temporary name in its own folder, flushed to disk, renamed over the final
 name, and the folder is flushed so that the rename itself is on disk. A process that is killed on
 the way leaves at most a temporary file, which :func:`remove_temporaries` deletes.
+
+A folder is an entry of its parent as a file is: a new one outlives a power failure only once its parent was
+flushed. :func:`make_folder` does that for the folders that we make, :class:`NewFiles` for those that a library makes.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ __all__ = [
     "NewFiles",
     "insist",
     "is_temporary",
+    "make_empty_file",
     "make_folder",
     "remove_file",
     "remove_temporaries",
@@ -88,6 +92,13 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
+def make_empty_file(path: Path) -> None:
+    """Make a file whose name is all that it says, durably; no error if it exists. Missing parent folders are made."""
+    make_folder(path.parent)
+    path.touch()
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to disk, where the system can do that (Windows cannot)."""
     if os.name == "nt":
@@ -113,7 +124,12 @@ class NewFiles:
         self._folders: dict[str, set[str]] = {}
 
     def flush(self, folder: Path) -> None:
-        """Flush every file below a folder that was not flushed before, and the folders that hold one, to disk."""
+        """Flush what is new to disk: every file below a folder, and every folder with a new entry.
+
+        The folder itself is an entry of its parent, which is flushed when the folder is seen first.
+        """
+        if str(folder) not in self._flushed:
+            sync_folder(folder.parent)
         self._flush(str(folder))
 
     def _flush(self, folder: str) -> None:
@@ -130,6 +146,7 @@ class NewFiles:
             path = f"{folder}{os.sep}{name}"
             if os.path.isdir(path):
                 folders.add(name)
+                fresh = True
             elif _sync_file(path):
                 fresh = True
                 if not name.endswith(self._rewritten):

@@ -21,6 +21,7 @@ from indexes.paths import Layout
 from indexes.reader import ArchiveReader
 from indexes.recall import Recall, measure_recall
 from indexes.whereabouts import has_other_size, is_there
+from indexes.write_errors import write_errors
 
 __all__ = ["ArchiveStats", "Compaction", "compact_archive", "gone_videos", "take_stock"]
 
@@ -174,11 +175,9 @@ def compact_archive(archive: Archive, *, approximate_from: int | None = None) ->
     swept = _sweep(archive, layout)
     archive.store.compact()
     _renew_approximate(archive, approximate_from)
-    try:
+    with write_errors(f"archive {archive.place} cannot be written"):
         _forget_gone_paths(layout)
         CatalogueWriter(layout, Locks(layout.locks)).rewrite()
-    except OSError as exc:
-        raise ArchiveError(f"archive {archive.place} cannot be written: {exc.strerror or exc}") from exc
     after, files_after = _sizes(archive)
     grown = after["vectors"] > before["vectors"]
     note = _why_grown() if grown and archive.backend == "lancedb" else None

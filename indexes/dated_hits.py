@@ -45,8 +45,9 @@ def find_dated_hits(
 ) -> DatedHits:
     """:func:`~indexes.archive_search.search_archive_vectors`, with the times of what it finds.
 
-    A video that was replaced before its times were read is searched again, once; one that is gone, is
-    replaced a second time, or whose times are damaged, is among ``failed``, and others come in its place.
+    A video that was replaced before its times were read is searched again, once; one that is replaced a second
+    time, or whose times are damaged, is among ``failed``, and others come in its place. One that was removed is
+    not there, as if it had been removed before.
 
     Raises:
         InputError: the query does not fit, or ``top`` is below 1.
@@ -59,6 +60,9 @@ def find_dated_hits(
         timelines, untimed = _read_times(archive, found)
         anew = False
         for video_id, reason in {**found.failed, **untimed}.items():
+            if _is_removed(archive, video_id):
+                del asked[video_id]
+                continue
             current = None if video_id in renewed else _replacement(archive, asked[video_id])
             if current is not None and has_same_encoder(current, asked[video_id]):
                 asked[video_id] = current
@@ -81,6 +85,13 @@ def _read_times(archive: ArchiveReader, found: ArchiveHits) -> tuple[dict[str, T
         except HybridError as exc:
             failed[video_id] = str(exc)
     return timelines, failed
+
+
+def _is_removed(archive: ArchiveReader, video_id: str) -> bool:
+    try:
+        return archive.manifest(video_id) is None
+    except HybridError:
+        return False
 
 
 def _replacement(archive: ArchiveReader, manifest: Manifest) -> Manifest | None:

@@ -262,8 +262,9 @@ class FeatureSpool:
 
     def discard(self) -> None:
         """Forget what was not finished. May be called twice."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # what a full disk did not take is tried again by closing
+                file.close()
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)

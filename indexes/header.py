@@ -14,6 +14,7 @@ from indexes.locks import Locks
 from indexes.manifest import FORMAT_VERSION
 from indexes.paths import Layout
 from indexes.stores import check_backend
+from indexes.write_errors import write_errors
 
 __all__ = ["DEFAULT_BACKEND", "Header", "new_header", "open_header", "parse_header", "read_header"]
 
@@ -124,10 +125,8 @@ def _create(layout: Layout, backend: BackendName, *, create: bool) -> Header:
         if header is None:
             remove_temporaries(layout.folder)
             header = new_header(backend)
-            try:
+            with write_errors(f"archive {layout.folder} cannot be made"):
                 write_atomically(layout.header, header.to_bytes())
-            except OSError as exc:
-                raise ArchiveError(f"archive {layout.folder} cannot be made: {exc.strerror or exc}") from exc
     return header
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
@@ -29,11 +28,12 @@ import pyarrow as pa
 from filelock import FileLock
 from lancedb.index import BTree
 
-from hybrid.errors import ArchiveError, HybridError, IndexDamagedError, InputError
+from hybrid.errors import ArchiveError, ArchiveUnreachableError, IndexDamagedError, InputError
 from hybrid.values import Float32Array, Hits, IntArray
 from indexes.atomic import NewFiles, make_folder
 from indexes.base import Committed, Found, Scored, VectorKey, VectorStore, check_video_id
 from indexes.kept import Kept
+from indexes.lance_errors import lance_errors, line_of
 from indexes.lance_scan import scan_table
 from indexes.lance_score import FirstRows, score_rows
 from indexes.lance_upkeep import FRAGMENTS_BEFORE_COMPACTION, REWRITTEN, retention
@@ -48,7 +48,7 @@ from indexes.vectors import (
     similarities,
 )
 
-__all__ = ["LanceStore", "line_of"]
+__all__ = ["LanceStore"]
 
 ROWS_PER_LOOKUP = 12_000
 """Reading so many rows from one end of a table to the other takes as long as looking up one video in it
@@ -81,6 +81,7 @@ class LanceStore(VectorStore):
         self.folder = folder
         self._name = str(folder)
         self._most_fragments = FRAGMENTS_BEFORE_COMPACTION
+        self._storage_options: dict[str, str] | None = None
         self._database: Any = None
         self._tables: dict[int, Any] = {}
         self._first_rows: dict[int, FirstRows] = {}
@@ -127,7 +128,7 @@ class LanceStore(VectorStore):
         versions = self._versions("all videos")
         trusted = self._trusted_at(versions, committed)
         # A pass that fails (damage; a version that went meanwhile) is made up for by looking at each video.
-        with contextlib.suppress(IndexDamagedError):
+        with contextlib.suppress(IndexDamagedError, ArchiveUnreachableError):
             batches = self._batches(len(query))
             for found in scan_table(batches, committed, query, top, trusted=trusted, threads=threads):
                 del left[found.key]
@@ -143,7 +144,7 @@ class LanceStore(VectorStore):
         check_query(query, 1)
         known: dict[VectorKey, Float32Array] = {}
         # What is damaged is named by reading the videos one by one.
-        with contextlib.suppress(IndexDamagedError), self._reading("some rows of many videos"):
+        with contextlib.suppress(IndexDamagedError, ArchiveUnreachableError), self._reading("some rows of many videos"):
             whole = self._hash_videos({key: committed[key] for key in rows}, len(query))
             for dimension, table in self._all_tables():
                 if dimension == len(query):
@@ -291,7 +292,9 @@ class LanceStore(VectorStore):
     def _connect(self) -> Any:
         if self._database is None:
             # Zero: look at the newest version for every query, or other writers' videos stay unseen.
-            self._database = lancedb.connect(self._name, read_consistency_interval=timedelta(0))
+            self._database = lancedb.connect(
+                self._name, read_consistency_interval=timedelta(0), storage_options=self._storage_options
+            )
         return self._database
 
     def _all_tables(self) -> list[tuple[int, Any]]:
@@ -359,14 +362,14 @@ class LanceStore(VectorStore):
             self._new_files.flush(path)
 
     def _reading(self, what: str) -> AbstractContextManager[None]:
-        return _seam(f"{self._name}: LanceDB cannot read {what}", IndexDamagedError)
+        return lance_errors(f"{self._name}: LanceDB cannot read {what}", IndexDamagedError)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Writers of one archive take turns: LanceDB refuses some writes that overlap with a compaction."""
         make_folder(self.folder / "locks")
         with FileLock(self.folder / "locks" / "frames.lance.lock"):
-            with _seam(f"{self._name}: LanceDB cannot write", ArchiveError):
+            with lance_errors(f"{self._name}: LanceDB cannot write", ArchiveError):
                 yield
 
 
@@ -404,23 +407,3 @@ def _filter_video(video_id: str) -> str:
 
 def _filter(key: VectorKey) -> str:
     return f"{_filter_video(key.video_id)} AND generation = '{key.generation}'"
-
-
-def line_of(exc: BaseException) -> str:
-    """The first line of an error, without the places in Lance's source code that it ends with."""
-    first = (str(exc).splitlines() or [type(exc).__name__])[0]
-    return re.sub(r",? \S+\.rs:[\d:]+", "", first)[:200]
-
-
-@contextmanager
-def _seam(what: str, error: type[ArchiveError]) -> Iterator[None]:
-    """Turn LanceDB's errors into ours."""
-    try:
-        yield
-    except HybridError:
-        raise
-    except BaseException as exc:
-        # Lance's Rust code may panic on damaged data; that arrives as a BaseException of its own.
-        if not isinstance(exc, Exception) and type(exc).__name__ != "PanicException":
-            raise
-        raise error(f"{what}: {line_of(exc)}") from exc

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from hybrid.errors import ArchiveError, ArchiveLockedError
+from hybrid.errors import ArchiveLockedError
 from indexes.atomic import make_folder
+from indexes.write_errors import write_error
 
 __all__ = ["Locks"]
 
@@ -51,9 +52,7 @@ class Locks:
                 f"{what} is being written by another process (waited {timeout:g} s); let it finish and try again"
             ) from exc
         except OSError as exc:
-            raise ArchiveError(
-                f"{self._folder}: cannot be written, so {what} cannot be locked: {exc.strerror}"
-            ) from exc
+            raise write_error(f"{self._folder}: cannot be written, so {what} cannot be locked", exc) from exc
         self._held[mine] = lock
         try:
             yield

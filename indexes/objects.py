@@ -14,10 +14,11 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from hybrid.errors import ArchiveUnreachableError, MissingDependencyError
+from indexes.patience import CLIENT_RETRIES, CLIENT_SECONDS, Patience
 
 __all__ = ["ObjectInfo", "Objects", "StoredObject"]
 
-_RETRIES: Any = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}
+_RETRIES: Any = {"max_retries": CLIENT_RETRIES, "retry_timeout": timedelta(seconds=CLIENT_SECONDS)}
 _GONE = (FileNotFoundError,)
 _TRIAL = ".tmp-"
 
@@ -47,6 +48,7 @@ class Objects:
             ArchiveUnreachableError: what the environment says cannot be used.
         """
         self.uri = uri
+        self.patience = Patience()
         try:
             from obstore.store import from_url
         except ModuleNotFoundError as exc:
@@ -65,10 +67,13 @@ class Objects:
         """
         import obstore
 
-        with contextlib.suppress(FileNotFoundError), self._seam(f"{name} cannot be read", passed=_GONE):
-            found = obstore.get(self._store, name)
-            return StoredObject(bytes(found.bytes()), found.meta["e_tag"] or "")
-        return None
+        def get() -> StoredObject | None:
+            with contextlib.suppress(FileNotFoundError), self._seam(f"{name} cannot be read", passed=_GONE):
+                found = obstore.get(self._store, name)
+                return StoredObject(bytes(found.bytes()), found.meta["e_tag"] or "")
+            return None
+
+        return self.patience.ask(get)
 
     def put(self, name: str, data: bytes) -> str:
         """Write an object, whatever is there; its new version. It is durable, and seen by all, on return.
@@ -112,8 +117,11 @@ class Objects:
         """
         import obstore
 
-        with contextlib.suppress(FileNotFoundError), self._seam(f"{name} cannot be deleted", passed=_GONE):
-            obstore.delete(self._store, name)
+        def delete() -> None:
+            with contextlib.suppress(FileNotFoundError), self._seam(f"{name} cannot be deleted", passed=_GONE):
+                obstore.delete(self._store, name)
+
+        self.patience.ask(delete)
 
     def list(self, prefix: str = "") -> dict[str, ObjectInfo]:
         """All objects whose names begin with whole parts of a prefix, by name.
@@ -121,7 +129,7 @@ class Objects:
         Raises:
             ArchiveUnreachableError: the store cannot be read.
         """
-        return dict(self._listed(prefix))
+        return self.patience.ask(lambda: dict(self._listed(prefix)))
 
     def is_empty(self) -> bool:
         """Whether there is nothing below the URI; what :meth:`obeys_conditions` tries out there does not count.
@@ -129,7 +137,7 @@ class Objects:
         Raises:
             ArchiveUnreachableError: the store cannot be read.
         """
-        return all(name.startswith(_TRIAL) for name, _ in self._listed(""))
+        return self.patience.ask(lambda: all(name.startswith(_TRIAL) for name, _ in self._listed("")))
 
     def obeys_conditions(self) -> bool:
         """Whether the store refuses what a conditional write forbids. Leaves nothing behind.
@@ -156,8 +164,11 @@ class Objects:
     def _put(self, name: str, data: bytes, mode: Any, *, passed: tuple[type[Exception], ...] = ()) -> str:
         import obstore
 
-        with self._seam(f"{name} cannot be written", passed=passed):
-            return obstore.put(self._store, name, data, mode=mode, use_multipart=False)["e_tag"] or ""
+        def put() -> str:
+            with self._seam(f"{name} cannot be written", passed=passed):
+                return obstore.put(self._store, name, data, mode=mode, use_multipart=False)["e_tag"] or ""
+
+        return self.patience.ask(put)
 
     def _own_version(self, name: str, data: bytes) -> str | None:
         """A write whose answer was lost is sent again, and then meets itself."""

@@ -138,7 +138,7 @@ class RemoteArchive(Archive):
         """The vectors, in the object store."""
         from indexes.remote_lance import RemoteLanceStore
 
-        return RemoteLanceStore(self.place, self.folder)
+        return RemoteLanceStore(self.place, self.folder, patience=self._objects.patience)
 
     @cached_property
     def _leases(self) -> Leases:

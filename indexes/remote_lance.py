@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from hybrid.errors import ArchiveError
 from hybrid.values import Float32Array
 from indexes.base import VectorKey
+from indexes.lance_errors import is_write_conflict
 from indexes.lance_table import LanceStore
+from indexes.patience import CLIENT_RETRIES, CLIENT_SECONDS, Patience
 
 __all__ = ["RemoteLanceStore"]
 
@@ -31,16 +33,22 @@ _MOST_FRAGMENTS = 20
 class RemoteLanceStore(LanceStore):
     """See :class:`~indexes.base.VectorStore`."""
 
-    def __init__(self, uri: str, folder: Path) -> None:
+    def __init__(self, uri: str, folder: Path, *, patience: Patience | None = None) -> None:
         """Open the store; nothing is written before the first :meth:`write`.
 
         Args:
             uri: where the tables lie. Credentials and endpoint come from the environment.
             folder: of this machine, for the lock file.
+            patience: of the archive; by default one of its own.
         """
         super().__init__(folder)
         self._name = uri
         self._most_fragments = _MOST_FRAGMENTS
+        self._patience = patience or Patience()
+        self._storage_options = {
+            "client_max_retries": str(CLIENT_RETRIES),
+            "client_retry_timeout": str(CLIENT_SECONDS),
+        }
 
     def write(self, key: VectorKey, vectors: Float32Array) -> str:
         return self._until_it_fits(lambda: super(RemoteLanceStore, self).write(key, vectors))
@@ -51,8 +59,28 @@ class RemoteLanceStore(LanceStore):
     def compact(self) -> None:
         self._until_it_fits(super().compact)
 
+    # What the methods of the interface that these leave out need goes through one of them.
+
+    def _vectors(self, key: VectorKey, vectors_hash: str | None) -> Float32Array:
+        return self._patience.ask(lambda: super(RemoteLanceStore, self)._vectors(key, vectors_hash))
+
+    def count(self, key: VectorKey) -> int:
+        return self._patience.ask(lambda: super(RemoteLanceStore, self).count(key))
+
+    def check(self, key: VectorKey, *vectors_hashes: str) -> tuple[int, int]:
+        return self._patience.ask(lambda: super(RemoteLanceStore, self).check(key, *vectors_hashes))
+
+    def is_intact(self, key: VectorKey, vectors_hash: str) -> bool:
+        return self._patience.ask(lambda: super(RemoteLanceStore, self).is_intact(key, vectors_hash))
+
+    def keys(self, video_id: str | None = None) -> Iterator[VectorKey]:
+        yield from self._patience.ask(lambda: list(super(RemoteLanceStore, self).keys(video_id)))
+
+    def _rows_of(self, dimension: int) -> int:
+        return self._patience.ask(lambda: super(RemoteLanceStore, self)._rows_of(dimension))
+
     def _fresh(self) -> LanceStore:
-        return RemoteLanceStore(self._name, self.folder)
+        return RemoteLanceStore(self._name, self.folder, patience=self._patience)
 
     def _dimensions(self) -> list[int]:
         found: list[str] = []
@@ -75,9 +103,9 @@ class RemoteLanceStore(LanceStore):
     def _until_it_fits(self, action: Callable[[], _T]) -> _T:
         for turn in range(_TRIES):
             try:
-                return action()
+                return self._patience.ask(action)
             except ArchiveError as exc:
-                if turn == _TRIES - 1 or not _met_another(exc):
+                if turn == _TRIES - 1 or not is_write_conflict(exc):
                     raise
                 time.sleep(random.uniform(0.5, 1.0) * _FIRST_PAUSE_SECONDS * 2**turn)
         raise AssertionError  # pragma: no cover (the last turn returns or raises)
@@ -85,9 +113,3 @@ class RemoteLanceStore(LanceStore):
 
 def _is_ours(name: str) -> bool:
     return name.startswith("frames_") and name.removeprefix("frames_").isdigit()
-
-
-def _met_another(exc: ArchiveError) -> bool:
-    """Whether a write failed only because another machine's came first."""
-    text = f"{exc} {exc.__cause__}".lower()
-    return "conflict" in text or "concurrent" in text

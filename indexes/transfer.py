@@ -29,6 +29,7 @@ from indexes.features_list import frames_key, read_list
 from indexes.manifest import Manifest, parse_manifest
 from indexes.paths import Layout
 from indexes.reader import ArchiveReader
+from indexes.write_errors import write_errors
 
 __all__ = ["Export", "copy_index", "export_index", "import_index", "read_export"]
 
@@ -223,14 +224,11 @@ def _copy_features(source: ArchiveReader, target: Archive, manifest: Manifest) -
     if not wanted:
         return False
     copied = False
-    try:
-        with target.lock(manifest.video_id):
-            for listing, data, values in wanted:
-                if _copy_atomically(values, place / values.name):
-                    write_atomically(listing, data)
-                    copied = True
-    except OSError as exc:
-        raise ArchiveError(f"archive {target.place}: features cannot be written: {exc.strerror or exc}") from exc
+    with write_errors(f"archive {target.place}: features cannot be written"), target.lock(manifest.video_id):
+        for listing, data, values in wanted:
+            if _copy_atomically(values, place / values.name):
+                write_atomically(listing, data)
+                copied = True
     return copied
 
 

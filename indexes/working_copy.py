@@ -19,11 +19,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from hybrid.errors import ArchiveError, ArchiveLockedError
+from hybrid.errors import ArchiveLockedError
 from indexes.atomic import insist, make_folder, write_atomically
 from indexes.locks import Locks
 from indexes.objects import ObjectInfo, Objects
 from indexes.paths import Layout
+from indexes.write_errors import write_error
 
 __all__ = ["WorkingCopy"]
 
@@ -112,10 +113,8 @@ class WorkingCopy:
         try:
             yield
         except OSError as exc:
-            raise ArchiveError(
-                f"{self._layout.folder}: this machine's copies of archive {self._objects.uri} cannot be written: "
-                f"{exc.strerror or exc}; name another folder for them by HYBRID_CACHE"
-            ) from exc
+            what = f"{self._layout.folder}: this machine's copies of archive {self._objects.uri} cannot be written"
+            raise write_error(what, exc, remedy="; name another folder for them by HYBRID_CACHE") from exc
 
     def _is_current(self, name: str, info: ObjectInfo) -> bool:
         known = self._known.get(name)

@@ -31,9 +31,8 @@ from bench.accuracy.prompts import DEFAULT_TEMPLATE, Picture, letters_of, write_
 from bench.accuracy.record import Failure, RunFolder, Sample
 from bench.datasets.question import Question, check_ids
 from hybrid.engine import Engine
-from hybrid.engine.run import is_hopeless
 from hybrid.engine.work import AskKeywords
-from hybrid.errors import HybridError, SaveError, StageFailedError, first_line
+from hybrid.errors import ENDS_RUN, HybridError, SaveError, StageFailedError, first_line
 from hybrid.progress import NullProgress
 from hybrid.values import Answer
 
@@ -220,7 +219,7 @@ def _index(plan: Plan, engine: Engine, video: str) -> _Indexed:
         made = engine.index(plan.folder / video, features=features, progress=NullProgress())
         return _Indexed(grid=grid_of(engine.archive.require(made.video_id)))
     except (HybridError, OSError, MemoryError) as exc:
-        if is_hopeless(exc):
+        if isinstance(exc, ENDS_RUN):
             raise
         return _Indexed(reason=str(exc) or first_line(exc))
     except Exception as exc:
@@ -263,7 +262,7 @@ def _sample(plan: Plan, engine: Engine, session: int, question: Question, method
         server.kept_silent(exc)
         return replace(sample, seconds=step.seconds, failure=_failure(step, str(exc)))
     except (HybridError, OSError, MemoryError) as exc:
-        if is_hopeless(exc) and step.name != "answer":
+        if isinstance(exc, ENDS_RUN) and step.name != "answer":
             raise
         if isinstance(exc, AnswerFailedError):
             server.heard()

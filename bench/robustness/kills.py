@@ -6,8 +6,9 @@ VIDEOS is a folder of many small videos (:mod:`bench.robustness.small_videos` ma
 come at any moment of the work on one of the next two videos, half while one of them is being written.
 After each, every byte of the archive is compared with the manifests, and those with what the killed runs
 had acknowledged. When an archive is complete, the next is begun.
-With ``--workers 2`` the run has processes of its own. Half of the kills then meet all of them at once, as when the
-system ends a group; half only the one that gave out the work, whose workers must end by themselves.
+With ``--workers 2`` the run has processes of its own. A third of the kills then meet all of them at once, as when the
+system ends a group; a third only the one that gave out the work, whose workers must end by themselves; and a
+third one of the workers, which the run must survive.
 Runs are started from a server that has the heavy libraries in memory, since starting Python takes far
 longer than the work that is to be interrupted.
 """
@@ -94,8 +95,9 @@ class _Trial:
         while counts["kills"] < self._kills:
             process = self._start(archive)
             self._await_moment(process)
-            counts["orphans"] += self._kill(process)
-            counts["kills"] += process.exitcode == -signal.SIGKILL
+            killed, orphans = self._kill(process)
+            counts["kills"] += killed
+            counts["orphans"] += orphans
             acknowledged |= self._acknowledged()
             found = _look_at(archive)
             held = found.hashes
@@ -132,23 +134,36 @@ class _Trial:
         process.start()
         return process
 
-    def _kill(self, process: ForkServerProcess) -> int:
-        """Kill a run; how many of its workers did not end by themselves although they should have."""
+    def _kill(self, process: ForkServerProcess) -> tuple[bool, int]:
+        """Kill a run, with its workers or without, or one of its workers only.
+
+        Returns:
+            whether a process was killed; how many workers did not end by themselves although they should have.
+        """
         assert process.pid is not None
+        killed, left = False, []
         with contextlib.suppress(psutil.NoSuchProcess):  # it has come to its end meanwhile
-            workers = psutil.Process(process.pid).children(recursive=True) if self._workers else []
-            together = self._dice.random() < 0.5
-            process.kill()
-            for worker in workers if together else []:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    worker.kill()
-            process.join()
-            _, left = psutil.wait_procs(workers, timeout=_ORPHAN_SECONDS)
-            for worker in left:
-                worker.kill()
-            return len(left)
+            processes = psutil.Process(process.pid).children(recursive=True) if self._workers else []
+            workers = [each for each in processes if "spawn_main" in " ".join(each.cmdline())]
+            whom = self._dice.choice(("group", "parent", "worker")) if workers else "parent"
+            if whom == "worker":
+                self._dice.choice(workers).kill()
+                killed = True
+                process.join()
+                if process.exitcode not in (0, 1):
+                    raise SystemExit(f"a run that lost a worker ended with exit code {process.exitcode}")
+            else:
+                process.kill()
+                for each in processes if whom == "group" else []:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        each.kill()
+                process.join()
+                killed = process.exitcode == -signal.SIGKILL
+            _, left = psutil.wait_procs(processes, timeout=_ORPHAN_SECONDS)
+            for each in left:
+                each.kill()
         process.join()
-        return 0
+        return killed, len(left)
 
     def _watch_one(self, archive: Path) -> None:
         """How long the work on a video and its last part, writing, take in a run that nobody disturbs."""

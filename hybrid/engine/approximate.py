@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hybrid.clip.encoder import FrameEncoder
-from hybrid.errors import ArchiveError
 from indexes.approximate_build import ApproximateUpdate, update_approximate
 from indexes.approximate_files import ApproximateFiles
 from indexes.archive import Archive
 from indexes.manifest import Manifest
 from indexes.recall import encoder_key, store_queries
+from indexes.write_errors import write_errors
 
 __all__ = ["SAMPLE_QUESTIONS", "refresh_approximate"]
 
@@ -75,12 +75,8 @@ def refresh_approximate(
         if changes(encoder, manifest):
             continue  # whoever indexes with that encoder stores its questions
         vectors = np.stack([encoder.encode_text(question).vector for question in SAMPLE_QUESTIONS])
-        try:
+        with write_errors(f"archive {archive.folder}: sample questions could not be written"):
             store_queries(archive, manifest, vectors)
-        except OSError as exc:
-            raise ArchiveError(
-                f"archive {archive.folder}: sample questions could not be written: {exc.strerror or exc}"
-            ) from exc
     return updates
 
 

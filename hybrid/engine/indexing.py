@@ -15,7 +15,7 @@ from hybrid.engine.decoding import DecodeAhead, Decoding
 from hybrid.engine.feature_rows import Tower
 from hybrid.engine.gens_errors import gens_errors
 from hybrid.engine.settings import file_decoder
-from hybrid.errors import ArchiveError, FrameDecodeError, ModelError, VideoError, VideoOpenError
+from hybrid.errors import FrameDecodeError, ModelError, VideoError, VideoOpenError
 from hybrid.frames.rules import FRAME_RULES
 from hybrid.frames.source import ReadReport
 from hybrid.places import absolute_path
@@ -26,6 +26,7 @@ from indexes.archive import Archive
 from indexes.features_file import FeatureSpool
 from indexes.features_list import FeatureItem
 from indexes.manifest import IndexConfig, IndexedVideo, Manifest, Source
+from indexes.write_errors import write_errors
 
 __all__ = ["FeatureTap", "IndexResult", "index_video", "place_of", "unchanged"]
 
@@ -122,10 +123,8 @@ class FeatureTap:
                 raise
             self.note = f"features were not made: {exc}"
             return
-        try:
+        with write_errors("the features could not be written"):
             self.spool.add(items)
-        except OSError as exc:
-            raise ArchiveError(f"the features could not be written: {exc.strerror or exc}") from exc
 
 
 def index_video(

@@ -6,9 +6,7 @@ that cannot be written, the user. Videos that another process is writing are lef
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,14 +18,12 @@ from hybrid.engine.decoding import MOST_AHEAD
 from hybrid.engine.indexing import IndexResult
 from hybrid.engine.settings import Settings
 from hybrid.errors import (
+    ENDS_RUN,
     ArchiveError,
     ArchiveLockedError,
-    ArchiveUnreachableError,
     FrameDecodeError,
     HybridError,
     IndexDamagedError,
-    MissingDependencyError,
-    ModelError,
     VideoError,
     VideoOpenError,
     first_line,
@@ -35,6 +31,7 @@ from hybrid.errors import (
 from hybrid.places import absolute_path
 from hybrid.progress import Progress
 from indexes.failures import Attempt, Failure, forget_failure, known_failure, remember_failure
+from indexes.write_errors import write_errors
 
 if TYPE_CHECKING:
     from hybrid.engine.engine import Engine
@@ -46,7 +43,6 @@ __all__ = [
     "failed_outcome",
     "index_here",
     "index_one",
-    "is_hopeless",
     "note_failure",
 ]
 
@@ -56,14 +52,6 @@ RunStatus = Literal["done", "skipped", "partial", "failed"]
 
 WAIT_SECONDS = 600.0
 """How long the end of a run waits for each video that another process is writing."""
-
-_NO_WRITING = frozenset(
-    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTCONN)
-)
-"""The system's reasons for which an archive takes nothing more: full, read-only, not allowed, lost."""
-
-_NO_WRITING_TEXTS = (*map(os.strerror, _NO_WRITING), "No space left", "Generic S3 error")
-"""The same, as LanceDB hands them on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +206,7 @@ def index_one(
         return failed_outcome(video, exc, time.perf_counter() - started)
     except (HybridError, OSError, MemoryError) as exc:
         progress.finish("failed")
-        if is_hopeless(exc):
+        if isinstance(exc, ENDS_RUN):
             raise
         note_failure(engine, video, exc)
         return failed_outcome(video, exc, time.perf_counter() - started)
@@ -244,24 +232,6 @@ def failed_outcome(video: Path, exc: BaseException | str, seconds: float) -> Vid
     """A video that failed, with the error's text as the reason."""
     reason = exc if isinstance(exc, str) else str(exc) or type(exc).__name__
     return VideoOutcome(str(video), "failed", seconds, reason=reason)
-
-
-def is_hopeless(exc: BaseException) -> bool:
-    """Whether an error would meet every further video as well.
-
-    So does whatever keeps the archive from being written. A video that cannot be read is another
-    matter: others may lie on other disks.
-    """
-    if isinstance(exc, ModelError | MissingDependencyError | ArchiveUnreachableError):
-        return True
-    if not isinstance(exc, ArchiveError) or isinstance(exc, IndexDamagedError | ArchiveLockedError):
-        return False
-    cause = exc.__cause__
-    if type(exc) is ArchiveError and isinstance(cause, IndexDamagedError):
-        return True
-    if isinstance(cause, OSError) and cause.errno is not None:
-        return cause.errno in _NO_WRITING
-    return any(text in str(exc) for text in _NO_WRITING_TEXTS)
 
 
 def attempt_of(settings: Settings) -> Attempt:
@@ -301,10 +271,8 @@ def note_failure(
 
 
 def _forget_failure(engine: Engine, video_id: str, path: str) -> None:
-    try:
+    with write_errors(f"archive {engine.archive.place} cannot be written"):
         forget_failure(engine.archive.folder, video_id, path, drop=engine.archive.drop_file)
-    except OSError as exc:
-        raise ArchiveError(f"archive {engine.archive.place} cannot be written: {exc.strerror or exc}") from exc
 
 
 def _failed_before(engine: Engine, video: Path) -> Failure | None:

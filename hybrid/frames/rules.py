@@ -56,6 +56,12 @@ class Opened:
     stream: VideoStream
     frame: av.VideoFrame | None
 
+    @property
+    def codec(self) -> str:
+        """Its name, as FFmpeg has it; empty if there is no decoder."""
+        context = self.stream.codec_context
+        return "" if context is None else context.codec.canonical_name
+
 
 @dataclass(frozen=True, slots=True)
 class VideoChange:
@@ -122,6 +128,18 @@ VIDEO_CHANGES: Final = (
     VideoChange(2, "its display matrix, which mirrors or is singular, is read rightly now", _is_turned_otherwise),
     VideoChange(2, "the crop that its container asks for is applied now", _is_cropped_by_container),
     VideoChange(2, "its crop on the left is applied now", _is_cropped_on_the_left),
+    VideoChange(
+        2,
+        "several of its pictures share a packet (packed B-frames), which are decoded in full now",
+        seen=lambda opened: opened.codec == "mpeg4",
+        confirmed=lambda movie: movie.packed,
+    ),
+    VideoChange(
+        2,
+        "time stamps of MPEG-PS that go back by a frame are put right now, and it may have some",
+        seen=lambda opened: opened.container.format.name == "mpeg",
+        confirmed=lambda movie: movie.unsafe is not None,
+    ),
 )
 
 IMAGE_CHANGES: Final = (

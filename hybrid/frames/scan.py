@@ -61,6 +61,7 @@ class Movie:
         sizes, positions: int64 [N], bytes and place in the file of every packet (-1: not known).
         clock: the timeline.
         end_seconds: where the last frame ends.
+        packed: a packet may hold several pictures (packed B-frames).
         unsafe: why nothing may be left out when decoding; or None.
         keys_proven: whether key packets of this codec are known to decode alone.
         skippable: whether unwanted pictures that none refers to may be skipped.
@@ -83,6 +84,7 @@ class Movie:
     positions: IntArray
     clock: Clock
     end_seconds: float
+    packed: bool
     unsafe: str | None
     keys_proven: bool
     skippable: bool
@@ -193,6 +195,7 @@ def _movie(
         positions=positions,
         clock=clock,
         end_seconds=end,
+        packed=keys.packed,
         unsafe=_why_unsafe(packets, table, counted, timeline.jumps),
         keys_proven=keys.proven,
         skippable=keys.codec in NONREF_SAFE and keys.whole_pictures and keys.single_layer,

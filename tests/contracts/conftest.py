@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.make_videos import session_clips
+from tests.remote.conftest import s3_endpoint
+
+__all__ = ["s3_endpoint"]
 
 
 @pytest.fixture(scope="session")

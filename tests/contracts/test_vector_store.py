@@ -1,8 +1,8 @@
-"""What every vector store must do; the same tests over FAISS and LanceDB, with numpy as the judge."""
+"""What every vector store must do; the same tests over FAISS, LanceDB and LanceDB in an object store; numpy judges."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -17,27 +17,56 @@ from hybrid.values import Hits
 from indexes.base import BACKENDS, Committed, VectorKey, VectorStore
 from indexes.stores import open_store
 from indexes.vectors import checksum_vectors, hash_vectors, round_vectors
+from tests.remote.conftest import credentials, make_bucket
 
 Vectors = npt.NDArray[np.float32]
 
 TIE = 1e-6
 KEY = VectorKey("ab12", "01")
 
+REMOTE = "lancedb in an object store"
+KINDS = (*BACKENDS, REMOTE)
+Opener = Callable[[Path, str], VectorStore]
+
 _numbers = count()
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
-def shared_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VectorStore]:
+@pytest.fixture(scope="module")
+def opener(request: pytest.FixtureRequest) -> Iterator[Opener]:
+    """Opens the store of a kind that belongs to a folder."""
+    buckets: dict[Path, str] = {}
+    with pytest.MonkeyPatch.context() as environment:
+
+        def open_kind(folder: Path, kind: str) -> VectorStore:
+            if kind != REMOTE:
+                return open_store(folder, kind)
+            endpoint = request.getfixturevalue("s3_endpoint")
+            for name, value in credentials(endpoint).items():
+                environment.setenv(name, value)
+            if folder not in buckets:
+                buckets[folder] = f"store-{next(_numbers)}"
+                make_bucket(endpoint, buckets[folder])
+            from indexes.remote_lance import RemoteLanceStore
+
+            return RemoteLanceStore(f"s3://{buckets[folder]}/my/videos", folder)
+
+        yield open_kind
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def shared_store(
+    request: pytest.FixtureRequest, opener: Opener, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[VectorStore]:
     """One store for tests that write under keys of their own."""
-    store = open_store(tmp_path_factory.mktemp("store"), request.param)
+    store = opener(tmp_path_factory.mktemp("store"), request.param)
     yield store
     store.close()
 
 
-@pytest.fixture(params=BACKENDS)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
+@pytest.fixture(params=KINDS)
+def store(request: pytest.FixtureRequest, opener: Opener, tmp_path: Path) -> Iterator[VectorStore]:
     """An empty store."""
-    opened = open_store(tmp_path, request.param)
+    opened = opener(tmp_path, request.param)
     yield opened
     opened.close()
 
@@ -131,10 +160,11 @@ def test_backends_agree_with_numpy_and_each_other(
     np.testing.assert_allclose(truth[found[0].rows], truth[found[1].rows], rtol=0, atol=TIE)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("videos", [3, 70])
-def test_searching_many_is_searching_each(tmp_path: Path, videos: int, backend: str) -> None:
-    store = open_store(tmp_path, backend)
+@pytest.mark.parametrize(
+    ("backend", "videos"), [*((name, count) for name in BACKENDS for count in (3, 70)), (REMOTE, 3)]
+)
+def test_searching_many_is_searching_each(opener: Opener, tmp_path: Path, videos: int, backend: str) -> None:
+    store = opener(tmp_path, backend)
     keys = [VectorKey(f"{number:04x}", "01") for number in range(videos)]
     known = {}
     for number, key in enumerate(keys):
@@ -146,7 +176,7 @@ def test_searching_many_is_searching_each(tmp_path: Path, videos: int, backend: 
     each = {key: store.search(key, query, 4) for key in keys}
     store.close()
     for threads in (1, 3):
-        store = open_store(tmp_path, backend)
+        store = opener(tmp_path, backend)
         for _ in range(2):  # the second time from whatever is kept
             found = {key: (hits, error) for key, hits, error in store.search_many(known, query, 4, threads=threads)}
             assert sorted(found) == keys
@@ -287,9 +317,9 @@ def test_writing_the_same_again_changes_nothing(store: VectorStore) -> None:
     np.testing.assert_array_equal(store.read(KEY), as_stored(block))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_another_handle_sees_what_is_written_replaced_and_removed(tmp_path: Path, backend: str) -> None:
-    reader, writer = open_store(tmp_path, backend), open_store(tmp_path, backend)
+@pytest.mark.parametrize("backend", KINDS)
+def test_another_handle_sees_what_is_written_replaced_and_removed(opener: Opener, tmp_path: Path, backend: str) -> None:
+    reader, writer = opener(tmp_path, backend), opener(tmp_path, backend)
     with pytest.raises(IndexDamagedError):
         reader.read(KEY)
     for seed in range(2):

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -461,3 +462,28 @@ def test_updates_hold_the_spans_of_their_scores(open_engine: OpenEngine, demo_cl
         scores[row] = score
     expected = spans_of_scores(engine.archive.timeline(answer.video_id), np.array(scores), gap_samples=1)
     assert updates[-1].spans == answer.spans == expected
+
+
+def test_only_the_first_question_is_told_that_the_video_was_indexed_now(
+    open_engine: OpenEngine, tmp_path: Path, demo_clip: Path
+) -> None:
+    """What is to be known of the video itself is told with every answer."""
+    cut = tmp_path / "cut.mkv"
+    with av.open(str(demo_clip)) as source, av.open(str(cut), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    engine = open_engine()
+    answers = engine.ask_many(cut, QUESTIONS[:3], fine=False)
+    (manifest,) = engine.archive.manifests()
+    assert manifest.note
+    first, *further = [stage(answer, "index") for answer in answers]
+    assert first.notes[0].startswith(f"indexed now: {manifest.frames} frames in ")
+    assert first.notes[1:] == (manifest.note,)
+    for index in [*further, stage(engine.ask(cut, QUESTIONS[0], fine=False), "index")]:
+        assert (index.ran, index.notes, index.device) == (False, (manifest.note,), None)
+        assert index.details["outcome"] == "found"
+        assert index.details["seconds"] == {}

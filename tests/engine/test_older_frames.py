@@ -152,6 +152,9 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     turned = {name: with_matrix(folder / f"{k}.mp4", plain, TURNED[name]) for k, name in enumerate(TURNED)}
     return {
         **turned,
+        "packed": CASES / "xvid_packed.avi",
+        "programme stream": CASES / "dvd.vob",
+        "not packed": encode(folder / "mpeg4.avi", "mpeg4", options={"bf": "2", "b": "1M"}, gop=50, frames=60),
         "pixel crop": with_pixel_crop(folder / "crop.mkv", PIXEL_CROPS[0]),
         "aperture": with_aperture(folder / "crop.mp4", APERTURES[0]),
         "no aperture": with_aperture(folder / "no_crop.mp4", APERTURES[4]),
@@ -161,7 +164,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 CHANGED = {"mirrored", "upside down", "transposed", "transversed", "mirrored, halved", "zeros", "one zero"}
-CHANGED |= {"pixel crop", "aperture", "left crop"}
+CHANGED |= {"pixel crop", "aperture", "left crop", "packed", "programme stream"}
 
 
 def test_the_files_that_are_read_otherwise_are_known(kinds: dict[str, Path]) -> None:

@@ -18,6 +18,7 @@ from hybrid.errors import (
     ArchiveError,
     ArchiveLockedError,
     ArchiveUnreachableError,
+    ArchiveUnwritableError,
     FrameDecodeError,
     HybridError,
     MissingDependencyError,
@@ -221,16 +222,10 @@ def test_a_video_that_another_process_writes_is_left_for_the_end(
     assert list(failures(engine.archive.folder)) == []
 
 
-def full_disk() -> ArchiveError:
-    error = ArchiveError("archive: video could not be written: No space left on device")
-    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
-    return error
-
-
 @pytest.mark.parametrize(
     "error",
     [
-        full_disk(),
+        ArchiveUnwritableError("archive: video could not be written: No space left on device"),
         ModelLoadError("no weights"),
         MissingDependencyError("decord is not installed"),
         ArchiveUnreachableError("s3://bucket/videos cannot be reached"),
@@ -249,7 +244,8 @@ def test_what_would_fail_every_video_ends_the_run(
 
 
 def test_an_archive_error_of_one_video_does_not(engine: MadeUpEngine, videos: Callable[..., list[Path]]) -> None:
-    engine.errors["one"] = [ArchiveError("video one could not be written: Is a directory")]
+    # The type decides: the name of a video may hold any words.
+    engine.errors["one"] = [ArchiveError("No space left on device.mp4 could not be written: Is a directory")]
     assert statuses(run(engine, videos("one", "two"))) == ["failed", "done"]
 
 
@@ -271,7 +267,7 @@ def test_an_archive_that_cannot_be_written_ends_the_run(
     with monkeypatch.context() as patch:
         patch.setattr(os, call, refused)
         summary = run(engine, three)
-    assert isinstance(summary.stopped_by, ArchiveError)
+    assert isinstance(summary.stopped_by, ArchiveUnwritableError)
     assert f"could not be written: {os.strerror(number)}" in str(summary.stopped_by)
     assert (statuses(summary), list(failures(engine.archive.folder))) == ([], [])
     assert statuses(run(engine, three)) == ["done"] * 3

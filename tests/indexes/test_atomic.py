@@ -93,7 +93,7 @@ def test_foreign_files_are_flushed_once_but_those_that_are_written_again_each_ti
         files.flush(tmp_path)
         return list(flushed)
 
-    assert flush() == ["a.lance", "hint.json", "deep"]
+    assert flush() == [tmp_path.parent.name, "a.lance", "hint.json", "deep", tmp_path.name]
     assert flush() == ["hint.json", "deep"]
     (tmp_path / "deep" / "b.lance").write_bytes(b"2")
     assert flush() == ["b.lance", "hint.json", "deep"]

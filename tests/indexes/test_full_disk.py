@@ -11,12 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from archive_samples import some_index, video_id
 
-from hybrid.errors import ArchiveError
+from hybrid.errors import ArchiveError, ArchiveUnreachableError, ArchiveUnwritableError, IndexDamagedError
 from indexes.archive import Archive
+from indexes.base import BACKENDS, BackendName
+from indexes.features_list import FeatureSpec, feature_item
+from indexes.lance_errors import lance_errors
+from indexes.manifest import Source
 from indexes.transfer import export_index
+from indexes.write_errors import write_errors
+from tests.full_disk import fill, make_read_only, small_disk
 
 ONE = video_id(1)
 
@@ -73,6 +80,126 @@ def test_wherever_writing_fails_the_index_that_was_there_stays(tmp_path: Path, e
     assert all(os.strerror(error) in line for line in said)
 
 
+def error_of(write: Callable[[], object]) -> ArchiveError | None:
+    """What a write raises; None if it succeeds."""
+    try:
+        write()
+    except ArchiveError as exc:
+        return exc
+    return None
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_disk_that_is_really_full_is_recognised_wherever_it_ends(tmp_path: Path, backend: BackendName) -> None:
+    """With room for one page more each time, until a commit fits."""
+    refused = 0
+    with small_disk(tmp_path / "disk") as disk:
+        with Archive.open(disk / "archive", backend=backend) as archive:
+            before = archive.commit(ONE, **some_index(1))
+        for pages in range(100):
+            ballast = fill(disk, free_bytes=4096 * pages)
+            with Archive.open(disk / "archive") as archive:
+                error = error_of(lambda archive=archive: archive.commit(video_id(2), **some_index(2)))  # type: ignore[misc]
+            ballast.unlink()
+            if error is None:
+                break
+            assert type(error) is ArchiveUnwritableError
+            assert os.strerror(errno.ENOSPC) in str(error)
+            refused += 1
+            with Archive.open(disk / "archive") as archive:
+                assert archive.verify(ONE) == before
+        with Archive.open(disk / "archive") as archive:
+            assert archive.verify(ONE) == before
+            archive.verify(video_id(2))
+    assert refused >= 3
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_first_video_of_an_archive_on_a_full_disk(tmp_path: Path, backend: BackendName) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        with Archive.open(disk / "archive", backend=backend) as archive:
+            for pages in (0, 1, 4):
+                ballast = fill(disk, free_bytes=4096 * pages)
+                with pytest.raises(ArchiveUnwritableError, match="No space left"):
+                    archive.commit(ONE, **some_index(1, count=4000))
+                ballast.unlink()
+            archive.commit(ONE, **some_index(1, count=4000))
+            archive.verify(ONE)
+        fill(disk)
+        with pytest.raises(ArchiveUnwritableError, match="No space left"):
+            Archive.open(disk / "another", backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_way_to_write_says_that_the_disk_is_full(tmp_path: Path, backend: BackendName) -> None:
+    spec = FeatureSpec({"model": "m"}, "float32", 4)
+    item = feature_item((1, 64), np.zeros(64 * 16, dtype=np.uint8))
+    with small_disk(tmp_path / "disk") as disk, Archive.open(disk / "archive", backend=backend) as archive:
+        before = archive.commit(ONE, **some_index(1))
+        ballast = fill(disk)
+        writes: dict[str, Callable[[], object]] = {
+            "commit": lambda: archive.commit(video_id(2), **some_index(2)),
+            "replace": lambda: archive.commit(ONE, **some_index(2)),
+            "features": lambda: archive.add_features(before, spec, {0: item}),
+            "source": lambda: archive.note_source(ONE, Source(path="/elsewhere", size_bytes=1)),
+        }
+
+        def spool_many() -> None:
+            # The caller turns the errors of adding into ours, who knows what else may fail there.
+            with archive.feature_spool(ONE, spec) as spool, write_errors("features"):
+                for _ in range(1000):
+                    spool.add([item])
+
+        for what, write in {**writes, "spool": spool_many}.items():
+            error = error_of(write)
+            assert type(error) is ArchiveUnwritableError, what
+            assert "No space left" in str(error)
+        ballast.unlink()
+        assert archive.verify(ONE).generation == before.generation
+        assert archive.add_features(before, spec, {0: item}) == 1
+        assert not list(disk.rglob(".*.tmp-*"))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_disk_that_became_read_only(tmp_path: Path, backend: BackendName) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        with Archive.open(disk / "archive", backend=backend) as archive:
+            before = archive.commit(ONE, **some_index(1))
+        make_read_only(disk)
+        with Archive.open(disk / "archive") as archive:
+            with pytest.raises(ArchiveUnwritableError, match="Read-only file system"):
+                archive.commit(video_id(2), **some_index(2))
+            assert archive.verify(ONE) == before
+
+
+REFUSALS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE]
+
+
+@pytest.mark.parametrize(("number", "lasting"), [*((number, True) for number in REFUSALS), (errno.EISDIR, False)])
+def test_what_ends_a_run_is_known_by_the_number_of_the_systems_error(number: int, lasting: bool) -> None:
+    expected = ArchiveUnwritableError if lasting else ArchiveError
+    for seam in (write_errors("it"), lance_errors("it", ArchiveError)):
+        with pytest.raises(ArchiveError, match=os.strerror(number)) as caught, seam:
+            raise OSError(number, os.strerror(number))
+        assert type(caught.value) is expected
+    # As Rust writes it; a video's name with the same words in it means nothing.
+    texts = {f"LanceError(IO): {os.strerror(number)} (os error {number}), /x/src/io.rs:1:2": expected}
+    texts[f"LanceError(IO): {os.strerror(number)}.mp4"] = ArchiveError
+    for text, kind in texts.items():
+        with pytest.raises(ArchiveError) as caught, lance_errors("it", ArchiveError):
+            raise RuntimeError(text)
+        assert type(caught.value) is kind
+        with pytest.raises(IndexDamagedError), lance_errors("it", IndexDamagedError):
+            raise RuntimeError(text)
+
+
+@pytest.mark.parametrize("error", [ArchiveError, IndexDamagedError])
+def test_an_object_store_that_does_not_answer_is_no_damage(error: type[ArchiveError]) -> None:
+    text = "LanceError(IO): Generic S3 error: Error performing PUT http://x in 1.2s, after 3 retries - 503"
+    with pytest.raises(ArchiveUnreachableError), lance_errors("it", error):
+        raise RuntimeError(text)
+
+
 LIMITED = """
 import resource, signal, sys
 sys.path.insert(0, sys.argv[2])
@@ -116,7 +243,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     try:
         with Archive.open(tmp_path / "archive") as archive:
             assert archive.verify(ONE) == manifest
-            with pytest.raises(ArchiveError, match=r"cannot be written|cannot be locked"):
+            with pytest.raises(ArchiveUnwritableError, match=r"cannot be written|cannot be locked"):
                 archive.commit(video_id(2), **some_index(2))
             with pytest.raises(ArchiveError, match="cannot be written"):
                 export_index(archive, manifest, tmp_path / "archive" / "file")

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,17 @@ def commit_rounds(told: Connection, folder: str, first: int, rounds: int) -> Non
             if number < first + rounds - 1:
                 told.send(("done", number))
     time.sleep(FOREVER_SECONDS)
+
+
+def come_and_go(stop: Event, folder: str, videos: int) -> None:
+    """Remove videos and index them again, one after another, until told to stop."""
+    with Archive.open(folder, create=False) as archive:
+        number = 0
+        while not stop.is_set():
+            video = video_id(number % videos)
+            archive.remove(video)
+            archive.commit(video, **some_index(number, dimension=16))
+            number += 1
 
 
 def hold(folder: str, video: str) -> None:

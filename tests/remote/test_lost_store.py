@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from hybrid.engine import Engine
 from hybrid.engine.run import VideoOutcome, index_here
 from hybrid.engine.settings import Settings
 from hybrid.errors import ArchiveUnreachableError
-from indexes import objects
+from indexes import patience
 from indexes.archive import Archive
 from indexes.failures import failures
 from tests.demo_clip import write_many_clips
@@ -22,7 +21,7 @@ from tests.remote.conftest import Machine, credentials, make_bucket, start_serve
 
 def test_the_run_ends(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clips = sorted(write_many_clips(tmp_path / "clips", 3).iterdir())
-    monkeypatch.setattr(objects, "_RETRIES", {"max_retries": 1, "retry_timeout": timedelta(seconds=5)})
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 1.0)
     with start_server() as server:
         assert server.stdout is not None
         endpoint = server.stdout.readline().strip()
