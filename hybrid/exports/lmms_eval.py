@@ -30,15 +30,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from hybrid.errors import InputError, SaveError
 from hybrid.exports.json_file import write_text
 from hybrid.image_file import read_image
 from hybrid.values import Answer, ByteArray
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Selection", "Show", "manifest", "read_selection", "save_selection", "shown_messages"]
 

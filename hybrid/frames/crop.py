@@ -12,6 +12,7 @@ import os
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
 from av.container import InputContainer
@@ -26,6 +27,9 @@ __all__ = ["NO_CROP", "Crop", "container_crop"]
 
 MOST_TRACKS_BYTES = 2**20
 """The tracks of a Matroska file are read into memory as a whole; larger ones are not searched for a crop."""
+
+MOST_PARTS = 10_000
+"""So many parts of one level are looked at: a file may be made of empty ones."""
 
 _SEGMENT, _TRACKS, _CLUSTER = 0x18538067, 0x1654AE6B, 0x1F43B675
 _TRACK_ENTRY, _TRACK_TYPE, _VIDEO = 0xAE, 0x83, 0xE0
@@ -87,7 +91,7 @@ def container_crop(path: str, container: InputContainer, stream: VideoStream) ->
 
 def _matroska_crop(file: BinaryIO, place: int) -> Crop:
     """Of the video track that is number ``place`` among those of video."""
-    for name, size in _elements_of_file(file):
+    for name, size in islice(_elements_of_file(file), MOST_PARTS):
         if name == _TRACKS:
             if size > MOST_TRACKS_BYTES:
                 return NO_CROP
@@ -158,7 +162,7 @@ def _mp4_crop(file: BinaryIO, track: int, width: int, height: int) -> Crop:
 
 
 def _named(file: BinaryIO, within: _Range, name: bytes) -> Iterator[_Range]:
-    return (content for each, content in _boxes(file, within) if each == name)
+    return (content for each, content in islice(_boxes(file, within), MOST_PARTS) if each == name)
 
 
 def _boxes(file: BinaryIO, within: _Range) -> Iterator[tuple[bytes, _Range]]:
