@@ -15,14 +15,16 @@ from decoded time stamps. This module knows nothing of decoders, models or disks
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from hybrid.errors import InputError
+from hybrid.storage.foreign_json import parse_json
 
 __all__ = [
     "Answer",
@@ -41,6 +43,7 @@ __all__ = [
     "Timeline",
     "VideoInfo",
     "Window",
+    "check_questions",
 ]
 
 SamplingPolicy = Literal["exact", "keyframes"]
@@ -56,6 +59,21 @@ frames as a scattered window, but all in one stretch, and misses an event that s
 DEFAULT_CONTEXT_SECONDS = 4.0
 """How far the surroundings of one of the best frames reach, where GenS reads them too."""
 
+LARGEST_RATE = 1000.0
+"""Samples a second."""
+
+LONGEST_SECONDS = 1e9
+"""31 years. No time that is read from a file or a container lies further from a video's start."""
+
+LARGEST_SIDE = 1_000_000
+"""Pixels. Above what any codec or image format of a frame allows."""
+
+MOST_FRAMES = 2**31 - 1
+"""Rows of an index, and frames of a video."""
+
+LONGEST_QUESTION = 10_000
+"""Characters. Text encoders read some 300 of them; a prompt with more would be longer than the frames it asks about."""
+
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Endings of the files that make up a folder of images, in lower case."""
 
@@ -63,6 +81,49 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
+
+_LAST_ORDINAL = int(LONGEST_SECONDS * LARGEST_RATE)
+
+
+def check_questions(questions: Sequence[str]) -> None:
+    """Refuse questions that nobody can answer, before any work is done.
+
+    Raises:
+        InputError: one of them is empty, longer than :data:`LONGEST_QUESTION`, or no text in Unicode.
+    """
+    for question in questions:
+        if not question.strip():
+            raise InputError("the question is empty; ask for something that can be seen in the video")
+        if len(question) > LONGEST_QUESTION:
+            raise InputError(f"the question has {len(question)} characters; at most {LONGEST_QUESTION} are legal")
+        try:
+            question.encode()
+        except UnicodeEncodeError as exc:
+            raise InputError(f"the question {question[:80]!a} is not valid text: {exc.reason}") from exc
+
+
+_KINDS = {Integral: "a whole number", Real: "a number", str: "text", bool: "true or false", Mapping: "an object"}
+
+
+def _is_number(value: object, kind: type = Real) -> bool:
+    """Of Python or numpy; a bool is none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _check_fields(value: object, kind: type, *names: str, optional: bool = False) -> None:
+    """Refuse a field of another type: JSON may hold any in its place."""
+    for name in names:
+        found = getattr(value, name)
+        if optional and found is None:
+            continue
+        if not (_is_number(found, kind) if kind in (Integral, Real) else isinstance(found, kind)):
+            shown = f"{ascii(found)[:60]} ({type(found).__name__})"
+            raise InputError(f"{name} of {type(value).__name__} is {shown}; it must be {_KINDS[kind]}")
+
+
+def _check_duration(seconds: float) -> None:
+    if not (_is_number(seconds) and 0 <= seconds <= LONGEST_SECONDS):
+        raise InputError(f"a video of {seconds!r} s; its length must be 0 to {LONGEST_SECONDS:g} s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +141,10 @@ class Sampling:
     policy: SamplingPolicy = "exact"
 
     def __post_init__(self) -> None:
-        if not (0 < self.rate <= 1000):
-            raise InputError(f"sampling rate is {self.rate}; it must be above 0 and at most 1000 samples per second")
+        if not (_is_number(self.rate) and 0 < self.rate <= LARGEST_RATE):
+            raise InputError(
+                f"sampling rate is {self.rate!r}; it must be above 0 and at most {LARGEST_RATE:g} samples per second"
+            )
         if self.policy not in ("exact", "keyframes"):
             raise InputError(f"sampling policy is {self.policy!r}; legal are 'exact' and 'keyframes'")
 
@@ -106,6 +169,12 @@ class VideoInfo:
     height: int
     codec: str
 
+    def __post_init__(self) -> None:
+        if self.duration_seconds is not None:
+            _check_duration(self.duration_seconds)
+        if not (0 <= self.width <= LARGEST_SIDE and 0 <= self.height <= LARGEST_SIDE):
+            raise InputError(f"a frame of {self.width}x{self.height} pixels; a side has 0 to {LARGEST_SIDE}")
+
 
 @dataclass(frozen=True, slots=True)
 class MissingFrame:
@@ -113,6 +182,12 @@ class MissingFrame:
 
     ordinal: int
     reason: str
+
+    def __post_init__(self) -> None:
+        _check_fields(self, Integral, "ordinal")
+        _check_fields(self, str, "reason")
+        if not 0 <= self.ordinal <= _LAST_ORDINAL:
+            raise InputError(f"the ordinal of a missing sample is {self.ordinal}; it must be 0 to {_LAST_ORDINAL}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,12 +242,27 @@ class Timeline:
 
     def __post_init__(self) -> None:
         n = len(self.ordinals)
-        if self.pts_seconds.shape != (n,) or self.frame_numbers.shape != (n,):
+        if not self.ordinals.shape == self.pts_seconds.shape == self.frame_numbers.shape == (n,):
             raise InputError(f"a timeline of {n} samples needs {n} times and {n} frame numbers")
-        if n > 1 and not (np.diff(self.ordinals) > 0).all():
+        if [array.dtype.kind for array in (self.ordinals, self.pts_seconds, self.frame_numbers)] != ["i", "f", "i"]:
+            raise InputError("the ordinals and frame numbers of a timeline must be integers, and its times floats")
+        _check_duration(self.duration_seconds)
+        if n == 0:
+            return
+        if not (np.diff(self.ordinals) > 0).all():
             raise InputError("the ordinals of a timeline must increase")
-        if n > 1 and not (np.diff(self.pts_seconds) >= 0).all():
+        # Negated, so that a time that is not a number fails, too.
+        if not (np.diff(self.pts_seconds) >= 0).all():
             raise InputError("the times of a timeline must not decrease")
+        if not -LONGEST_SECONDS <= self.pts_seconds[0] <= self.pts_seconds[-1] <= LONGEST_SECONDS:
+            raise InputError(
+                f"a timeline reaches from {self.pts_seconds[0]} to {self.pts_seconds[-1]} s; it must be within "
+                f"{LONGEST_SECONDS:g} s of its start"
+            )
+        if not 0 <= self.ordinals[0] <= self.ordinals[-1] <= _LAST_ORDINAL:
+            raise InputError(f"the ordinals of a timeline must lie between 0 and {_LAST_ORDINAL}")
+        if self.frame_numbers.min() < -1:
+            raise InputError(f"a frame number is {self.frame_numbers.min()}; it must be at least -1")
 
     def __len__(self) -> int:
         return len(self.ordinals)
@@ -270,6 +360,9 @@ class Span:
     best_end_seconds: float | None = None
 
     def __post_init__(self) -> None:
+        _check_fields(self, Real, "start_seconds", "end_seconds", "score")
+        _check_fields(self, str, "scorer")
+        _check_fields(self, Real, "best_start_seconds", "best_end_seconds", optional=True)
         if not self.start_seconds <= self.end_seconds:
             raise InputError(f"a span cannot end ({self.end_seconds} s) before it starts ({self.start_seconds} s)")
 
@@ -298,6 +391,11 @@ class AnswerFrame:
     frame_number: int
     clip_similarity: float | None
     gens_score: int | None
+
+    def __post_init__(self) -> None:
+        _check_fields(self, Real, "seconds")
+        _check_fields(self, Integral, "ordinal", "frame_number")
+        _check_fields(self, Real, "clip_similarity", "gens_score", optional=True)
 
     @classmethod
     def of_row(
@@ -343,6 +441,16 @@ class Stage:
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        _check_fields(self, str, "name")
+        _check_fields(self, bool, "ran")
+        _check_fields(self, Real, "seconds")
+        _check_fields(self, str, "model", "device", "fallback_reason", optional=True)
+        _check_fields(self, Integral, "candidates_in", "candidates_out", optional=True)
+        _check_fields(self, Mapping, "details")
+        if not all(isinstance(note, str) for note in self.notes):
+            raise InputError(f"the notes of stage {self.name!r} are not all text")
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -367,6 +475,11 @@ class Answer:
     frames: tuple[AnswerFrame, ...]
     stages: tuple[Stage, ...]
     reply: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_fields(self, str, "question", "video", "video_id")
+        _check_fields(self, Real, "duration_seconds")
+        _check_fields(self, str, "reply", optional=True)
 
     @property
     def degraded(self) -> bool:
@@ -397,12 +510,10 @@ class Answer:
                     **document,
                     "spans": tuple(Span(**span) for span in document["spans"]),
                     "frames": tuple(AnswerFrame(**frame) for frame in document["frames"]),
-                    "stages": tuple(
-                        Stage(**{**stage, "notes": tuple(stage.get("notes", ()))}) for stage in document["stages"]
-                    ),
+                    "stages": tuple(_stage(stage) for stage in document["stages"]),
                 }
             )
-        except (KeyError, TypeError) as exc:
+        except (KeyError, TypeError, AttributeError) as exc:
             raise InputError(f"this is not an answer of hybrid: {exc}") from exc
 
     @classmethod
@@ -412,11 +523,7 @@ class Answer:
         Raises:
             InputError: the text is not JSON, or not an answer.
         """
-        try:
-            document = json.loads(text)
-        except json.JSONDecodeError as exc:
-            raise InputError(f"this is not JSON: {exc}") from exc
-        return cls.from_dict(document)
+        return cls.from_dict(parse_json(text, where="this answer", names=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,6 +550,11 @@ class FoundVideo:
     answer: Answer | None = None
     gone: str | None = None
 
+    def __post_init__(self) -> None:
+        _check_fields(self, str, "video", "video_id")
+        _check_fields(self, Real, "duration_seconds", "similarity")
+        _check_fields(self, str, "gone", optional=True)
+
 
 @dataclass(frozen=True, slots=True)
 class SkippedVideo:
@@ -451,6 +563,9 @@ class SkippedVideo:
     video: str
     video_id: str
     reason: str
+
+    def __post_init__(self) -> None:
+        _check_fields(self, str, "video", "video_id", "reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,6 +590,10 @@ class SearchResult:
     searched_videos: int
     searched_frames: int
     stages: tuple[Stage, ...]
+
+    def __post_init__(self) -> None:
+        _check_fields(self, str, "question", "archive")
+        _check_fields(self, Integral, "searched_videos", "searched_frames")
 
     @property
     def degraded(self) -> bool:
@@ -507,7 +626,7 @@ class SearchResult:
                     "stages": tuple(_stage(stage) for stage in document["stages"]),
                 }
             )
-        except (KeyError, TypeError) as exc:
+        except (KeyError, TypeError, AttributeError) as exc:
             raise InputError(f"this is not the result of a search: {exc}") from exc
 
     @classmethod
@@ -517,11 +636,7 @@ class SearchResult:
         Raises:
             InputError: the text is not JSON, or not the result of a search.
         """
-        try:
-            document = json.loads(text)
-        except json.JSONDecodeError as exc:
-            raise InputError(f"this is not JSON: {exc}") from exc
-        return cls.from_dict(document)
+        return cls.from_dict(parse_json(text, where="this result", names=True))
 
 
 def _stage(document: Mapping[str, Any]) -> Stage:

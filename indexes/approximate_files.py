@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ import safetensors
 from safetensors.numpy import load, save
 
 from hybrid.errors import IndexDamagedError
+from hybrid.storage.foreign_json import read_json
+from hybrid.storage.tensor_header import read_note
 from hybrid.values import Float32Array
 from indexes.atomic import insist, make_folder, remove_file, remove_temporaries, write_atomically
 from indexes.manifest import Manifest
@@ -102,7 +105,7 @@ class ApproximateFiles:
         """
         path = self.folder / "index.json"
         try:
-            data = json.loads(path.read_bytes())
+            data = read_json(path)
             if data["format_version"] != APPROXIMATE_VERSION:
                 raise IndexDamagedError(
                     f"{path}: format version is {data['format_version']!r}, and this version of hybrid reads "
@@ -203,7 +206,7 @@ class ApproximateFiles:
     def json(self, name: str) -> dict[str, Any] | None:
         """A small note; None if there is none that can be read."""
         try:
-            content = json.loads((self.folder / name).read_bytes())
+            content = read_json(self.folder / name)
         except (OSError, ValueError):
             return None
         return content if isinstance(content, dict) else None
@@ -238,7 +241,7 @@ def name_of(manifest: Manifest) -> str:
 def dimensions_of(archive: Path) -> list[int]:
     """For which dimensions an archive has a folder of an approximate index."""
     with contextlib.suppress(OSError):
-        return sorted(int(name) for name in os.listdir(archive / "approximate") if name.isdigit())
+        return sorted(int(name) for name in os.listdir(archive / "approximate") if re.fullmatch("[0-9]{1,6}", name))
     return []
 
 
@@ -261,7 +264,6 @@ def _load(path: Path, digest: str) -> tuple[dict[str, npt.NDArray[Any]], dict[st
         data = path.read_bytes()
         if _digest(data) != digest:
             raise IndexDamagedError(f"{path}: its content is not what was written")
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        return load(data), json.loads(header["__metadata__"][_META])
+        return load(data), read_note(data, _META)
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as exc:
         raise IndexDamagedError(f"{path}: cannot be read: {exc}") from exc

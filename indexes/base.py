@@ -17,10 +17,23 @@ from hybrid.errors import IndexDamagedError, InputError
 from hybrid.values import Float32Array, Hits, IntArray
 from indexes.vectors import similarities
 
-__all__ = ["BACKENDS", "BackendName", "Committed", "Found", "Scored", "VectorKey", "VectorStore", "check_video_id"]
+__all__ = [
+    "BACKENDS",
+    "VIDEO_ID",
+    "BackendName",
+    "Committed",
+    "Found",
+    "Scored",
+    "VectorKey",
+    "VectorStore",
+    "check_video_id",
+]
 
 BackendName = Literal["faiss", "lancedb"]
 BACKENDS: tuple[BackendName, ...] = ("faiss", "lancedb")
+
+VIDEO_ID = "[0-9a-f]{32}"
+"""A content id, as a regular expression."""
 
 _HEXADECIMAL = re.compile(r"[0-9a-f]{1,64}")
 
@@ -29,10 +42,10 @@ def check_video_id(video_id: str) -> str:
     """Return the id, which becomes part of paths and filters, if it is a legal one.
 
     Raises:
-        InputError: it is not 1 to 64 lower-case hexadecimal digits.
+        InputError: it is not 32 lower-case hexadecimal digits.
     """
-    if not _HEXADECIMAL.fullmatch(video_id):
-        raise InputError(f"video id is {video_id!r}; it must be 1 to 64 lower-case hexadecimal digits")
+    if not re.fullmatch(VIDEO_ID, video_id):
+        raise InputError(f"video id is {video_id!r}; it must be 32 lower-case hexadecimal digits")
     return video_id
 
 

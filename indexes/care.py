@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError, VideoError
+from hybrid.storage.foreign_json import read_json
 from indexes.archive import Archive
 from indexes.atomic import make_folder
 from indexes.catalogue import CatalogueWriter
@@ -229,7 +229,7 @@ def _forget_gone_paths(layout: Layout) -> None:
     with contextlib.suppress(FileNotFoundError):
         for entry in layout.known_paths.iterdir():
             try:
-                if os.path.exists(json.loads(entry.read_bytes())["path"]):
+                if os.path.exists(read_json(entry, names=True)["path"]):
                     continue
             except (OSError, ValueError, KeyError, TypeError):
                 pass

@@ -210,5 +210,8 @@ def _parse(line: bytes) -> tuple[str, _Line] | None:
     digest, _, rest = line.partition(b" ")
     if len(digest) != 16 or blake3.blake3(rest).hexdigest(length=8).encode() != digest:
         return None
-    video_id, size, changed, text = rest.split(b" ", 3)
-    return video_id.decode(), _Line(ManifestStamp(int(size), int(changed)), text)
+    try:
+        video_id, size, changed, text = rest.split(b" ", 3)
+        return video_id.decode(), _Line(ManifestStamp(int(size), int(changed)), text)
+    except ValueError:
+        return None

@@ -19,6 +19,7 @@ from pathlib import Path
 import blake3
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hybrid.storage.foreign_json import read_json
 from hybrid.version import __version__
 from indexes.atomic import remove_file, write_atomically
 from indexes.base import check_video_id
@@ -153,7 +154,6 @@ def _place(folder: Path, video_id: str | None, path: str) -> Path:
 
 def _read(place: Path) -> Failure | None:
     try:
-        # json, not pydantic's own reader: that one refuses names of files that are not text.
-        return Failure.model_validate(json.loads(place.read_bytes()))
+        return Failure.model_validate(read_json(place, names=True))
     except (OSError, ValueError, ValidationError):
         return None

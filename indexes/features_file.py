@@ -156,8 +156,6 @@ def _check(listed: FeatureList, path: Path, *, rows: int, frames: str) -> None:
     named = path.name == feature_list_name(listed.frames_key, listed.spec.key)
     if not named or listed.frames_key != frames or len(listed) != rows:
         raise IndexDamagedError(f"{path}: this list is of other features than its name says")
-    if os.path.basename(listed.values_name) != listed.values_name:
-        raise IndexDamagedError(f"{path}: the values cannot lie at {listed.values_name!r}")
 
 
 def append_features(path: Path, known: FeatureList, items: Mapping[int, FeatureItem]) -> FeatureList:

@@ -10,6 +10,7 @@ This module knows the form of a list, not what the values mean.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ import safetensors
 from safetensors.numpy import load, save
 
 from hybrid.errors import IndexDamagedError, InputError
+from hybrid.storage.tensor_header import read_note
 from hybrid.values import ByteArray, IntArray
 from indexes.manifest import Manifest
 
@@ -31,6 +33,10 @@ _META = "hybrid_features"
 _ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 Grid = tuple[int, int]
+
+_LARGEST_WIDTH = 2**20
+_LARGEST_GRID = 2**16
+"""Rows, and columns, of tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +59,10 @@ class FeatureSpec:
     def __post_init__(self) -> None:
         if self.dtype not in _ITEM_BYTES:
             raise InputError(f"dtype of features is {self.dtype!r}; legal are {', '.join(_ITEM_BYTES)}")
-        if self.width < 1:
-            raise InputError(f"width of features is {self.width}; it must be at least 1")
+        if not 1 <= self.width <= _LARGEST_WIDTH:
+            raise InputError(f"width of features is {self.width}; it must be 1 to {_LARGEST_WIDTH}")
+        if not all(isinstance(part, str) for part in (*self.identity, *self.identity.values())):
+            raise InputError("the identity of features must be names and texts")
 
     @property
     def key(self) -> str:
@@ -151,6 +159,22 @@ class FeatureList:
     grid_of: IntArray
     digests: ByteArray
 
+    def __post_init__(self) -> None:
+        rows = len(self.starts)
+        if self.starts.shape != (rows,) or self.grid_of.shape != (rows,) or self.digests.shape != (rows, DIGEST_BYTES):
+            raise InputError("the parts of a list of features do not fit each other")
+        if [array.dtype.str[1:] for array in (self.starts, self.grid_of, self.digests)] != ["i8", "i8", "u1"]:
+            raise InputError("the parts of a list of features are of other types")
+        if not all(1 <= side <= _LARGEST_GRID for grid in self.grids for side in grid):
+            raise InputError(f"the grids of tokens are {self.grids}; they have 1 to {_LARGEST_GRID} rows and columns")
+        present = self.present
+        if not ((self.grid_of[present] >= 0).all() and (self.grid_of[present] < len(self.grids)).all()):
+            raise InputError("a list of features names a grid that it does not have")
+        if type(self.size_bytes) is not int or not 0 <= self.size_bytes < 2**63:
+            raise InputError(f"the values of features take {self.size_bytes!r} bytes, which is not legal")
+        if not re.fullmatch(r"[\w.-]+", self.values_name, re.ASCII) or self.values_name in (".", ".."):
+            raise InputError(f"the values of features cannot lie at {self.values_name!r}")
+
     def __len__(self) -> int:
         return len(self.starts)
 
@@ -212,8 +236,7 @@ def read_list(data: bytes, *, where: str) -> FeatureList:
     """
     try:
         tensors = load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        rest = json.loads(header["__metadata__"][_META])
+        rest = read_note(data, _META)
         if rest.pop("checksum") != _checksum(rest, tensors):
             raise IndexDamagedError(f"{where}: its content is not what was written")
         found = FeatureList(

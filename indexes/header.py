@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hybrid.errors import ArchiveError, ArchiveFormatError
+from hybrid.storage.foreign_json import ForeignJsonError, parse_json
 from hybrid.version import __version__
 from indexes.atomic import is_temporary, remove_temporaries, write_atomically
 from indexes.base import BackendName
@@ -91,20 +90,23 @@ def parse_header(data: bytes, *, where: str) -> Header:
     Raises:
         ArchiveFormatError: it is no header, or one of a newer format.
     """
-    _check_version(where, data)
     try:
-        return Header.model_validate_json(data)
+        document = parse_json(data, where=where)
+    except ForeignJsonError as exc:
+        raise ArchiveFormatError(f"{exc}; this is not the header of an archive") from exc
+    _check_version(where, document)
+    try:
+        return Header.model_validate(document)
     except ValidationError as exc:
         raise ArchiveFormatError(f"{where}: not the header of an archive: {exc.errors()[0]['msg']}") from exc
 
 
-def _check_version(where: str, data: bytes) -> None:
+def _check_version(where: str, document: object) -> None:
     """Before the rest is looked at: a newer format may have any other fields."""
-    try:
-        version = json.loads(data)["format_version"]
-    except (ValueError, KeyError, TypeError) as exc:
-        raise ArchiveFormatError(f"{where}: not the header of an archive: no format version in it") from exc
-    if not isinstance(version, int) or version < 1:
+    if not isinstance(document, dict) or "format_version" not in document:
+        raise ArchiveFormatError(f"{where}: not the header of an archive: no format version in it")
+    version = document["format_version"]
+    if type(version) is not int or version < 1:
         raise ArchiveFormatError(f"{where}: format version is {version!r}; it must be a number from 1 on")
     if version > FORMAT_VERSION:
         raise ArchiveFormatError(

@@ -14,6 +14,7 @@ import blake3
 
 from hybrid.errors import VideoOpenError
 from hybrid.places import absolute_path
+from hybrid.storage.foreign_json import read_json
 from hybrid.values import IMAGE_SUFFIXES
 from indexes.atomic import write_atomically
 from indexes.file_state import RECENT_SECONDS, file_state, touched_since
@@ -155,7 +156,7 @@ def _files(place: Path) -> list[Path]:
 
 def _recall(entry: Path, place: Path, signature: str) -> str | None:
     try:
-        document = json.loads(entry.read_bytes())
+        document = read_json(entry, names=True)
         found = str(document["video_id"])
         if document["path"] == str(place) and document == _document(place, signature, found):
             return found

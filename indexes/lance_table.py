@@ -125,10 +125,10 @@ class LanceStore(VectorStore):
             yield from super().search_many(committed, query, top, threads=threads)
             return
         left = dict(committed)
-        versions = self._versions("all videos")
-        trusted = self._trusted_at(versions, committed)
         # A pass that fails (damage; a version that went meanwhile) is made up for by looking at each video.
         with contextlib.suppress(IndexDamagedError, ArchiveUnreachableError):
+            versions = self._versions("all videos")
+            trusted = self._trusted_at(versions, committed)
             batches = self._batches(len(query))
             for found in scan_table(batches, committed, query, top, trusted=trusted, threads=threads):
                 del left[found.key]

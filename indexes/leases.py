@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hybrid.errors import ArchiveError, ArchiveLockedError
+from hybrid.storage.foreign_json import parse_json
 from indexes.objects import Objects, StoredObject
 
 __all__ = ["LEASE_SECONDS", "Lease", "Leases"]
@@ -203,7 +204,7 @@ def _host_in(data: bytes) -> str:
 
 def _field(data: bytes, name: str) -> str | None:
     try:
-        value = json.loads(data)[name]
+        value = parse_json(data, where="lease")[name]
     except (ValueError, KeyError, TypeError):
         return None
     return value if isinstance(value, str) else None

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import blake3
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from hybrid.errors import IndexDamagedError
 from hybrid.places import absolute_path
-from hybrid.values import SamplingPolicy, Timeline
-from indexes.base import Committed, VectorKey
+from hybrid.storage.foreign_json import ForeignJsonError, parse_json
+from hybrid.values import LARGEST_RATE, LARGEST_SIDE, LONGEST_SECONDS, MOST_FRAMES, SamplingPolicy, Timeline
+from indexes.base import VIDEO_ID, Committed, VectorKey
 
 __all__ = [
     "FORMAT_VERSION",
@@ -38,6 +39,20 @@ Scalar = str | int | float | bool | None
 
 HEXADECIMAL = r"^[0-9a-f]{1,64}$"
 
+LARGEST_DIMENSION = 2**16
+
+
+def _without_zero_byte(path: str) -> str:
+    if "\0" in path:
+        raise ValueError("a path cannot hold a zero byte")
+    return path
+
+
+_Seconds = Annotated[float, Field(ge=0, le=LONGEST_SECONDS)]
+_Side = Annotated[int, Field(ge=0, le=LARGEST_SIDE)]
+_Path = Annotated[str, Field(min_length=1, max_length=2**15), AfterValidator(_without_zero_byte)]
+_Label = Annotated[str, Field(max_length=200)]
+
 
 class _Value(BaseModel):
     """Frozen, and NaN refused. Fields that a later minor version may add are passed over."""
@@ -56,9 +71,9 @@ class IndexConfig(_Value):
     """
 
     encoder: dict[str, Scalar]
-    rate: float
+    rate: Annotated[float, Field(gt=0, le=LARGEST_RATE)]
     policy: SamplingPolicy
-    decoder: str
+    decoder: _Label
 
     @property
     def fingerprint(self) -> str:
@@ -77,9 +92,9 @@ class Source(_Value):
         also: further paths where the same content was met.
     """
 
-    path: str
-    size_bytes: int = Field(ge=0)
-    also: tuple[str, ...] = ()
+    path: _Path
+    size_bytes: int = Field(ge=0, lt=2**63)
+    also: tuple[_Path, ...] = ()
 
     @property
     def place(self) -> str:
@@ -104,10 +119,10 @@ class IndexedVideo(_Value):
     """What the decoder said of the video (see :class:`hybrid.values.VideoInfo`)."""
 
     kind: Literal["file", "folder"]
-    duration_seconds: float
-    width: int
-    height: int
-    codec: str
+    duration_seconds: _Seconds
+    width: _Side
+    height: _Side
+    codec: _Label
 
 
 class Manifest(_Value):
@@ -137,24 +152,24 @@ class Manifest(_Value):
     """
 
     format_version: Literal[1]
-    video_id: str = Field(pattern=HEXADECIMAL)
+    video_id: str = Field(pattern=f"^{VIDEO_ID}$")
     generation: str = Field(pattern=HEXADECIMAL)
     fingerprint: str = Field(pattern=HEXADECIMAL)
     config: IndexConfig
     source: Source
     video: IndexedVideo
-    frames: int = Field(ge=1)
-    dimension: int = Field(ge=1)
-    missing: int = Field(ge=0)
+    frames: int = Field(ge=1, le=MOST_FRAMES)
+    dimension: int = Field(ge=1, le=LARGEST_DIMENSION)
+    missing: int = Field(ge=0, le=MOST_FRAMES)
     status: IndexStatus
     note: str | None = None
     frame_rules: int = Field(default=1, ge=1)
     vectors_hash: str = Field(pattern=HEXADECIMAL)
     vectors_checksum: str | None = Field(default=None, pattern=r"^xxh3:[0-9a-f]{32}$")
     timeline_hash: str = Field(pattern=HEXADECIMAL)
-    created_at: str
-    hybrid_version: str
-    seconds: dict[str, float] = Field(default_factory=dict)
+    created_at: _Label
+    hybrid_version: _Label
+    seconds: dict[str, _Seconds] = Field(default_factory=dict)
 
     @property
     def key(self) -> VectorKey:
@@ -189,6 +204,8 @@ class Manifest(_Value):
             return "generation and hashes do not fit"
         if len(timeline) != self.frames or len(timeline.missing) != self.missing:
             return "manifest and timeline disagree on the number of frames"
+        if (timeline.sampling.rate, timeline.sampling.policy) != (self.config.rate, self.config.policy):
+            return "configuration and timeline disagree on the sampling"
         return None
 
 
@@ -197,13 +214,13 @@ def generation_of(vectors_hash: str, timeline_hash: str) -> str:
     return blake3.blake3(f"{vectors_hash} {timeline_hash}".encode()).hexdigest(length=8)
 
 
-def parse_manifest(data: bytes, *, video_id: str, where: str, signed: bool = True) -> Manifest:
+def parse_manifest(data: bytes, *, where: str, video_id: str | None = None, signed: bool = True) -> Manifest:
     """Read a manifest file's content.
 
     Args:
         data: the bytes of the file.
-        video_id: whose manifest it should be.
         where: its path, for the error.
+        video_id: whose manifest it should be; None if that is not known.
         signed: whether the digest in it is compared; not needed where the caller knows the bytes by another one.
 
     Raises:
@@ -211,10 +228,9 @@ def parse_manifest(data: bytes, *, video_id: str, where: str, signed: bool = Tru
             written, as the digest in it tells (early versions wrote none).
     """
     try:
-        # json, not pydantic's own reader: that one refuses names of files that are not text.
-        document = json.loads(data)
-    except ValueError as exc:
-        raise IndexDamagedError(f"{where}: not a manifest: it is not JSON: {exc}") from exc
+        document = parse_json(data, where=where, names=True)
+    except ForeignJsonError as exc:
+        raise IndexDamagedError(f"{exc}; this is not a manifest") from exc
     if signed:
         _check_digest(document, where=where)
     try:
@@ -223,7 +239,7 @@ def parse_manifest(data: bytes, *, video_id: str, where: str, signed: bool = Tru
         first = exc.errors()[0]
         field = ".".join(map(str, first["loc"]))
         raise IndexDamagedError(f"{where}: not a manifest: {field}: {first['msg']}") from exc
-    if manifest.video_id != video_id:
+    if video_id not in (None, manifest.video_id):
         raise IndexDamagedError(f"{where}: this manifest is of video {manifest.video_id}")
     return manifest
 

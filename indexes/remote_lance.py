@@ -70,9 +70,6 @@ class RemoteLanceStore(LanceStore):
     def check(self, key: VectorKey, *vectors_hashes: str) -> tuple[int, int]:
         return self._patience.ask(lambda: super(RemoteLanceStore, self).check(key, *vectors_hashes))
 
-    def is_intact(self, key: VectorKey, vectors_hash: str) -> bool:
-        return self._patience.ask(lambda: super(RemoteLanceStore, self).is_intact(key, vectors_hash))
-
     def keys(self, video_id: str | None = None) -> Iterator[VectorKey]:
         yield from self._patience.ask(lambda: list(super(RemoteLanceStore, self).keys(video_id)))
 

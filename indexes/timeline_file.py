@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 
 import blake3
 import numpy as np
 import safetensors
 from safetensors.numpy import load, save
 
-from hybrid.errors import IndexDamagedError, InputError
+from hybrid.errors import IndexDamagedError
+from hybrid.storage.tensor_header import read_note
 from hybrid.values import MissingFrame, Sampling, Timeline
 
-__all__ = ["timeline_from_bytes", "timeline_hash", "timeline_to_bytes"]
+__all__ = ["NOTE", "timeline_from_bytes", "timeline_hash", "timeline_to_bytes"]
 
-_META = "hybrid_timeline"
+NOTE = "hybrid_timeline"
+"""Under which a timeline file holds what is no tensor."""
 
 
 def timeline_to_bytes(timeline: Timeline) -> bytes:
-    """Tensors ``ordinals``, ``pts_seconds``, ``frame_numbers``, ``missing``; the rest as metadata.
-
-    Raises:
-        InputError: a time is not finite.
-    """
-    if not (np.isfinite(timeline.pts_seconds).all() and math.isfinite(timeline.duration_seconds)):
-        raise InputError("a timeline has a time that is not finite")
+    """Tensors ``ordinals``, ``pts_seconds``, ``frame_numbers``, ``missing``; the rest as metadata."""
     rest = {
         "rate": timeline.sampling.rate,
         "policy": timeline.sampling.policy,
@@ -39,7 +34,7 @@ def timeline_to_bytes(timeline: Timeline) -> bytes:
         "missing": np.array([gap.ordinal for gap in timeline.missing], dtype="<i8"),
     }
     # One entry only: safetensors writes several in an order that changes from run to run.
-    return save(tensors, metadata={_META: json.dumps(rest, sort_keys=True)})
+    return save(tensors, metadata={NOTE: json.dumps(rest, sort_keys=True)})
 
 
 def timeline_hash(data: bytes) -> str:
@@ -59,8 +54,7 @@ def timeline_from_bytes(data: bytes, *, where: str) -> Timeline:
     """
     try:
         tensors = load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        rest = json.loads(header["__metadata__"][_META])
+        rest = read_note(data, NOTE)
         ordinals, reasons = tensors["missing"].tolist(), rest["reasons"]
         return Timeline(
             ordinals=tensors["ordinals"],

@@ -8,11 +8,10 @@ backend. The hashes in the manifest hold for all three, so what comes in is what
 from __future__ import annotations
 
 import io
-import json
 import os
 import secrets
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,8 @@ from typing import BinaryIO
 import numpy as np
 
 from hybrid.errors import ArchiveError, HybridError, IndexDamagedError, IndexMismatchError, InputError
+from hybrid.storage.foreign_json import JsonLimits
+from hybrid.storage.package import PackageError, open_package
 from hybrid.values import Float32Array
 from hybrid.words import counted
 from indexes.archive import Archive, check_parts
@@ -39,6 +40,8 @@ _COPIED_AT_ONCE = 1 << 20
 _LEGAL = "give a file that hybrid export wrote"
 _DAMAGED = "this exported index is cut or damaged; copy it again, or write it again with hybrid export"
 _MANIFEST, _TIMELINE, _VECTORS = "manifest.json", "timeline.safetensors", "vectors.f16"
+_HEADER_BYTES = 2**16
+_REASON_BYTES = 2**13
 
 
 def export_index(archive: ArchiveReader, manifest: Manifest, path: Path) -> int:
@@ -93,16 +96,20 @@ def read_export(path: Path) -> Export:
         IndexDamagedError: the file is not such an export, or not what was written.
     """
     try:
-        with zipfile.ZipFile(path) as file:
-            data, timeline, values = (file.read(name) for name in (_MANIFEST, _TIMELINE, _VECTORS))
-        manifest = parse_manifest(data, video_id=str(json.loads(data)["video_id"]), where=f"{path}: {_MANIFEST}")
+        with open_package(path, (_MANIFEST, _TIMELINE, _VECTORS)) as members:
+            data = members.read(_MANIFEST, most=JsonLimits().size)
+            manifest = parse_manifest(data, where=f"{path}: {_MANIFEST}")
+            _check_sizes(members.sizes, manifest, path)
+            timeline, values = members.read(_TIMELINE), members.read(_VECTORS)
         stored = np.frombuffer(values, dtype="<f2").reshape(manifest.frames, manifest.dimension)
         vectors = stored.astype(np.float32)
         check_parts(manifest, timeline=timeline, vectors=vectors)
     except FileNotFoundError as exc:
-        raise InputError(f"{path}: there is no such file") from exc
+        raise InputError(f"{path}: there is no such file; {_LEGAL}") from exc
     except (IsADirectoryError, PermissionError) as exc:
         raise InputError(f"{path}: cannot be read: {exc.strerror}; {_LEGAL}") from exc
+    except PackageError as exc:
+        raise IndexDamagedError(f"{path}: this is a ZIP file, but not an exported index: {exc}; {_LEGAL}") from exc
     except InputError as exc:
         raise IndexDamagedError(f"{path}: {exc}") from exc
     except HybridError:
@@ -110,6 +117,21 @@ def read_export(path: Path) -> Export:
     except Exception as exc:  # zipfile answers damage with errors of a dozen kinds
         raise IndexDamagedError(f"{path}: {_fault(path)}") from exc
     return Export(path, manifest, timeline, vectors)
+
+
+def _check_sizes(sizes: Mapping[str, int], manifest: Manifest, path: Path) -> None:
+    """Refuse members of other sizes than the manifest makes them, before they are read."""
+    vectors = 2 * manifest.frames * manifest.dimension
+    if sizes[_VECTORS] != vectors:
+        raise IndexDamagedError(f"{path}: {_VECTORS} has {sizes[_VECTORS]} bytes; the manifest says {vectors}")
+    # Three values of 8 bytes a frame; of a missing sample its number, and the reason as text.
+    least = 24 * manifest.frames + 8 * manifest.missing
+    most = least + _HEADER_BYTES + _REASON_BYTES * manifest.missing
+    if not least <= sizes[_TIMELINE] <= most:
+        raise IndexDamagedError(
+            f"{path}: {_TIMELINE} has {sizes[_TIMELINE]} bytes; of {counted(manifest.frames, 'frame')} it has "
+            f"{least} to {most}"
+        )
 
 
 def _fault(path: Path) -> str:
@@ -121,12 +143,7 @@ def _fault(path: Path) -> str:
             return f"the file is empty; {_LEGAL}"
         if begins != _BEGINS:
             return f"this is not an exported index; {_LEGAL}"
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as parts:
-                lacking = {_MANIFEST, _TIMELINE, _VECTORS}.difference(parts.namelist())
-            if lacking:
-                return f"this is a ZIP file, but not an exported index: it holds no {min(lacking)}; {_LEGAL}"
-    except Exception:  # as above
+    except OSError:
         return _DAMAGED
     return _DAMAGED
 
@@ -235,10 +252,9 @@ def _copy_features(source: ArchiveReader, target: Archive, manifest: Manifest) -
 def _values_of(path: Path, data: bytes) -> Path | None:
     """The file with the values of a list; None if the list is damaged."""
     try:
-        name = read_list(data, where=str(path)).values_name
+        return path.with_name(read_list(data, where=str(path)).values_name)
     except IndexDamagedError:
         return None
-    return path.with_name(name) if os.path.basename(name) == name else None
 
 
 def _read(path: Path) -> bytes | None:

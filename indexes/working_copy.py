@@ -20,7 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hybrid.errors import ArchiveLockedError
+from hybrid.storage.foreign_json import STORED, read_json
 from indexes.atomic import insist, make_folder, write_atomically
+from indexes.base import VIDEO_ID
 from indexes.locks import Locks
 from indexes.objects import ObjectInfo, Objects
 from indexes.paths import Layout
@@ -158,7 +160,7 @@ class WorkingCopy:
 
     def _remembered(self) -> dict[str, tuple[str, _Stamp]]:
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-            document = json.loads(self._memory.read_bytes())
+            document = read_json(self._memory, limits=STORED, names=True)
             return {name: (version, (file, size, time)) for name, (version, (file, size, time)) in document.items()}
         return {}
 
@@ -209,4 +211,4 @@ def _names(folder: Path) -> list[str]:
 
 
 def _is_id(name: str) -> bool:
-    return re.fullmatch(r"[0-9a-f]{1,64}", name) is not None
+    return re.fullmatch(VIDEO_ID, name) is not None

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.errors import InputError
-from hybrid.values import Answer, AnswerFrame, FrameBatch, MissingFrame, Sampling, Span, Stage, Timeline, Window
+from hybrid.values import (
+    Answer,
+    AnswerFrame,
+    FrameBatch,
+    MissingFrame,
+    Sampling,
+    Span,
+    Stage,
+    Timeline,
+    Window,
+    check_questions,
+)
 from tests.strategies import spans, timelines
 
 
@@ -138,3 +152,65 @@ def test_degraded_means_that_a_stage_fell_back() -> None:
     assert not with_stage(Stage("gens", ran=False, seconds=0.0, notes=("not asked for",))).degraded
     assert with_stage(Stage("gens", ran=False, seconds=0.0, fallback_reason="no weights")).degraded
     assert with_stage(Stage("gens", ran=True, seconds=0.0, fallback_reason="windows were cut")).degraded
+
+
+@pytest.mark.parametrize(
+    ("question", "says"),
+    [
+        (" \n", "the question is empty"),
+        ("x" * 10_001, "has 10001 characters; at most 10000 are legal"),
+        ("why " * 2**21, "has 8388608 characters"),
+        ("half \ud83d of a pair", "is not valid text"),
+        (b"\xff".decode("utf-8", "surrogateescape"), "is not valid text"),
+    ],
+)
+def test_a_question_that_nobody_can_answer(question: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        check_questions(["sound", question])
+    check_questions(["x" * 10_000, "größe 電影"])
+
+
+@pytest.mark.parametrize(
+    ("pts", "ordinals", "end"),
+    [
+        ([0.0, float("nan")], [0, 1], 2.0),
+        ([float("nan")], [0], 2.0),
+        ([0.0, float("inf")], [0, 1], 2.0),
+        ([0.0, 1e308], [0, 1], 2.0),
+        ([-1e10, 0.0], [0, 1], 2.0),
+        ([0.0, 1.0], [-1, 1], 2.0),
+        ([0.0, 1.0], [0, 2**62], 2.0),
+        ([0.0, 1.0], [0, 1], 1e308),
+        ([0.0, 1.0], [0, 1], -1.0),
+        ([0.0, 1.0], [0, 1], float("nan")),
+    ],
+)
+def test_no_timeline_reaches_beyond_its_bounds(pts: list[float], ordinals: list[int], end: float) -> None:
+    with pytest.raises(InputError):
+        timeline(pts, ordinals=ordinals, end=end)
+
+
+def _answer_document() -> dict[str, Any]:
+    frame = AnswerFrame(seconds=1.0, ordinal=1, frame_number=29, clip_similarity=0.3, gens_score=5)
+    stage = Stage(name="gens", ran=True, seconds=0.5, model="tiny", notes=("a",))
+    return Answer("q", "v.mp4", "00", 9.0, (Span(0.0, 1.0, 5.0),), (frame,), (stage,), "reply").to_dict()
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    return [path, *(found for key, item in inner for found in _paths(item, (*path, key)))]
+
+
+def test_no_field_of_an_answer_takes_a_value_of_another_kind() -> None:
+    """In the place of every value of a saved answer a list of lists stands: it is refused, and in words."""
+    for path in _paths(_answer_document()):
+        document: Any = json.loads(json.dumps(_answer_document()))
+        if not path:
+            document = [[]]
+        else:
+            inner = document
+            for key in path[:-1]:
+                inner = inner[key]
+            inner[path[-1]] = [[]]
+        with pytest.raises(InputError):
+            Answer.from_json(json.dumps(document))

@@ -22,6 +22,7 @@ from typing import IO, Any, Final, Literal
 from filelock import FileLock, Timeout
 
 from hybrid.errors import HybridError, InputError, SaveError
+from hybrid.storage.foreign_json import STORED, ForeignJsonError, parse_json, read_json
 
 __all__ = ["Failure", "Line", "LineFile", "RunFolder", "Sample", "SettingsDifferError", "differences", "read_run"]
 
@@ -278,13 +279,13 @@ def read_run(folder: Path) -> tuple[Line, dict[tuple[str, str], Sample]]:
 
 def _read_record(place: Path) -> Line:
     try:
-        document = json.loads(place.read_text(encoding="utf-8"))
+        document = read_json(place, limits=STORED, names=True)
         if document["format"] != FORMAT:
             raise InputError(f"{place} has the format {document['format']}; this version writes {FORMAT}")
         return {"settings": document["settings"], "sessions": list(document["sessions"])}
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        if isinstance(exc, InputError):
-            raise
+    except ForeignJsonError as exc:
+        raise InputError(f"{exc}; this is not the record of a run; choose another folder for --out") from exc
+    except (OSError, KeyError, TypeError) as exc:
         raise InputError(f"{place} is not the record of a run: {exc}; choose another folder for --out") from exc
 
 
@@ -314,7 +315,7 @@ def differences(before: Any, now: Any, name: str = "") -> list[str]:
 
 def _json_object(raw: bytes) -> Line | None:
     try:
-        line = json.loads(raw)
+        line = parse_json(raw, where="a line", limits=STORED, names=True)
     except ValueError:
         return None
     return line if isinstance(line, dict) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +9,14 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hybrid.errors import HybridError
+from hybrid.storage.foreign_json import (
+    DATASET,
+    ForeignJsonError,
+    JsonLimitError,
+    parse_json,
+    parse_json_lines,
+    read_text,
+)
 
 __all__ = ["DatasetError", "Row", "find_file", "read_json", "read_records", "validate"]
 
@@ -55,16 +62,24 @@ def read_json(file: Path) -> Any:
         DatasetError: the file is not JSON.
     """
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
+        text = read_text(file, limits=DATASET)
+        return _parse(text, where=str(file))
+    except OSError as exc:
         raise DatasetError(f"{file} cannot be read: {exc}") from exc
+    except ForeignJsonError as exc:
+        raise DatasetError(str(exc)) from exc
+
+
+def _parse(text: str, *, where: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as first:
-        try:
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
-        except json.JSONDecodeError:
-            raise DatasetError(f"{file} is not JSON: {first}") from first
+        return parse_json(text, where=where, limits=DATASET)
+    except JsonLimitError:
+        raise
+    except ForeignJsonError:
+        lines = text.split("\n", 2)
+        if len(lines) < 2 or not lines[0].rstrip().endswith(("}", "]")):
+            raise
+        return [document for _, document in parse_json_lines(text, where=where, limits=DATASET)]
 
 
 def read_records(file: Path) -> list[dict[str, Any]]:

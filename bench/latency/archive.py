@@ -43,6 +43,7 @@ from bench.latency.archive_recall import recall_and_speed
 from bench.latency.video_vectors import VideoWorld
 from bench.plot import Curve, draw_curves
 from bench.report import circumstances, print_table
+from hybrid.storage.foreign_json import read_json
 from hybrid.values import Sampling, Timeline
 from indexes.approximate_build import update_approximate
 from indexes.archive import Archive
@@ -184,7 +185,7 @@ def merged(result: dict[str, Any], out: Path) -> dict[str, Any]:
     """The result together with those of other archives in a file."""
     known: list[dict[str, Any]] = []
     with contextlib.suppress(OSError, ValueError, KeyError):
-        known = json.loads(out.read_text(encoding="utf-8"))["archives"]
+        known = read_json(out)["archives"]
     fresh = {_shape(archive) for archive in result["archives"]}
     archives = [archive for archive in known if _shape(archive) not in fresh] + result["archives"]
     return {**result, "archives": sorted(archives, key=_shape)}

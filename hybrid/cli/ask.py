@@ -130,11 +130,11 @@ def ask(
     Exit code 0 also where a stage had to be replaced (the answer says so); --strict makes that 1.
     """
     from hybrid.cli.progress import BarProgress, print_json
-    from hybrid.engine.asking import check_questions
     from hybrid.engine.work import only_said, read_options
     from hybrid.exports.output_file import ANSWERS, SHEET, check_output
     from hybrid.progress import NullProgress
     from hybrid.scorers.registry import read_scores
+    from hybrid.values import check_questions
     from indexes.place import is_remote
 
     asked = _questions(question, more, questions)

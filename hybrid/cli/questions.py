@@ -6,16 +6,23 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from hybrid.errors import InputError, SaveError
+from hybrid.storage.foreign_json import ForeignJsonError, JsonLimitError, JsonLimits, parse_json, read_text
+from hybrid.values import check_questions
 
 if TYPE_CHECKING:
     from hybrid.values import Answer
 
 __all__ = ["AnswerFile", "Question", "read_questions"]
+
+
+_LIMITS = JsonLimits(size=64 * 2**20)
+"""For one line of answers; the spans and frames of a long video are many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,35 +49,43 @@ def read_questions(path: Path) -> list[Question]:
     """
     try:
         # Python's splitlines also cuts at characters that a question may hold, such as U+2028 or U+0085.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = read_text(path).split("\n")
     except OSError as exc:
         raise InputError(f"{path}: cannot be read: {exc.strerror or exc}; --questions is a file, a line each") from exc
-    except UnicodeDecodeError as exc:
-        raise InputError(f"{path}: cannot be read, it is no text in UTF-8: {exc}") from exc
-    found = [_question(line.strip(), f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    found = [_question(line.strip(), str(path), number) for number, line in enumerate(lines, 1) if line.strip()]
     if not found:
         raise InputError(f"{path}: there is no question in it; write one a line")
     return list(dict.fromkeys(found))
 
 
-def _question(line: str, where: str) -> Question:
-    if line[0] not in '{"':
-        return Question(line)
-    try:
-        document = json.loads(line)
-    except ValueError as exc:
-        if line[0] == '"':
-            return Question(line)  # a question may begin with a quotation
-        raise InputError(f"{where}: not a JSON object: {exc}") from exc
-    if isinstance(document, str):
-        document = {"question": document}
-    text = document.get("question")
-    name = document.get("id")
+def _question(line: str, path: str, number: int) -> Question:
+    where = f"{path}, line {number}"
+    document = _document(line, path, number)
+    text, name = document.get("question"), document.get("id")
     if not isinstance(text, str) or not text.strip():
         raise InputError(f'{where}: it needs "question" with a text')
-    if name is not None and not isinstance(name, str | int):
-        raise InputError(f'{where}: "id" is {name!r}; it must be a text or a whole number')
+    if name is not None and (not isinstance(name, str | int) or isinstance(name, bool)):
+        raise InputError(f'{where}: "id" is {ascii(name)[:80]}; it must be a text or a whole number')
+    try:
+        check_questions([text])
+    except InputError as exc:
+        raise InputError(f"{where}: {exc}") from exc
     return Question(text, name)
+
+
+def _document(line: str, path: str, number: int) -> dict[str, Any]:
+    """A line as a JSON object, whichever form it has."""
+    if line[0] not in '{"':
+        return {"question": line}
+    try:
+        document = parse_json(line, where=path, line=number)
+    except JsonLimitError:
+        raise
+    except ForeignJsonError:
+        if line[0] == '"':
+            return {"question": line}  # a question may begin with a quotation
+        raise
+    return {"question": document} if isinstance(document, str) else document
 
 
 class AnswerFile:
@@ -97,7 +112,7 @@ class AnswerFile:
             self._file: IO[bytes] = path.open("a+b")
             try:
                 self._file.seek(0)
-                self._resume(self._file.read(), path)
+                self._resume(path)
             except BaseException:
                 self._file.close()
                 raise
@@ -137,16 +152,22 @@ class AnswerFile:
     ) -> None:
         self._file.close()
 
-    def _resume(self, data: bytes, path: Path) -> None:
-        whole = data.rfind(b"\n") + 1
-        for number, line in enumerate(data[:whole].splitlines(), 1):
+    def _resume(self, path: Path) -> None:
+        whole = 0
+        for number in count(1):
+            line = self._file.readline(_LIMITS.size + 1)
+            if len(line) > _LIMITS.size:
+                raise InputError(f"{path}, line {number}: too long for an answer; choose another file for --out")
+            if not line.endswith(b"\n"):
+                break
+            whole += len(line)
             try:
-                document = json.loads(line)
+                document = parse_json(line, where=str(path), limits=_LIMITS, names=True, line=number)
                 question = Question(document["question"], document["id"])
                 hash(question)  # an id that is a list has none
                 answered = _is_answered(document["answer"])
                 same = document["configuration"] == self._configuration
-            except (ValueError, KeyError, TypeError) as exc:
+            except (ValueError, KeyError, TypeError, AttributeError) as exc:
                 raise InputError(
                     f"{path}, line {number}: not an answer of hybrid ask; choose another file for --out"
                 ) from exc
@@ -154,10 +175,9 @@ class AnswerFile:
                 self._done.add(question)
         # What follows the last line feed is the rest of a run that was killed. Were it a whole line of
         # something else, it would be refused rather than cut.
-        rest = data[whole:]
-        if rest and not rest.startswith(b'{"id":'[: len(rest)]):
+        if line and not line.startswith(b'{"id":'[: len(line)]):
             raise InputError(f"{path}: it does not end in an answer of hybrid ask; choose another file for --out")
-        if rest:
+        if line:
             self._file.truncate(whole)
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hybrid.clip.load import load_open_clip
 from hybrid.errors import InputError, OutOfMemoryError
 from hybrid.runtime import out_of_memory_as_error
-from hybrid.values import ByteArray, Float32Array
+from hybrid.values import ByteArray, Float32Array, check_questions
 
 if TYPE_CHECKING:
     import torch
@@ -139,12 +139,11 @@ class ClipEncoder:
         """The unit vector of a text; a text that is too long is cut, and the result says so.
 
         Raises:
-            InputError: the text is empty.
+            InputError: the text is not legal as a question.
         """
         import torch
 
-        if not text.strip():
-            raise InputError("the question is empty; ask for something that can be seen in the video")
+        check_questions([text])
         tokens = _count_tokens(self._tokenizer, text)
         ids = self._tokenizer([text]).to(self._device)
         with torch.inference_mode(), out_of_memory_as_error(f"encoding a text with {self.name}"):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid.errors import InputError, ModelLoadError
 from hybrid.runtime import choose_device, choose_dtype, dtype_name, ensure_torchvision, out_of_memory_as_error
+from hybrid.storage.foreign_json import ForeignJsonError, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -86,6 +87,7 @@ def load_open_clip(name: str, *, device: str, dtype: str) -> LoadedClip:
     ensure_torchvision()
     import open_clip
     import torch
+    from PIL import Image
 
     _check_known(open_clip, name, model_name, tag)
     with _quiet_root_logger(), out_of_memory_as_error(f"loading {name} on {place}"):
@@ -97,6 +99,7 @@ def load_open_clip(name: str, *, device: str, dtype: str) -> LoadedClip:
             if precision is not torch.float32 or place.type != "cpu":
                 model, _, preprocess = _create(open_clip, model_name, tag, _PRECISIONS[dtype_name(precision)], place)
             tokenizer = open_clip.get_tokenizer(model_name)
+            preprocess(Image.new("RGB", (8, 8)))  # settings that are no numbers show only when they are used
         except (torch.cuda.OutOfMemoryError, MemoryError):
             raise
         except Exception as exc:
@@ -134,6 +137,11 @@ def _check_known(open_clip: Any, name: str, model_name: str, tag: str | None) ->
                 f"{name}: there is no open_clip_config.json in {folder}; "
                 "a local checkpoint is a folder with open_clip_config.json and open_clip_model.safetensors"
             )
+        if model_name.startswith("local-dir:"):
+            try:
+                read_json(folder / "open_clip_config.json")  # open_clip itself knows no limits
+            except (OSError, ForeignJsonError) as exc:
+                raise ModelLoadError(f"{name} cannot be loaded: {exc}") from exc
         return
     models = open_clip.list_models()
     if model_name not in models:

@@ -22,23 +22,24 @@ from hybrid.engine.selection import Chosen, choose_rows
 from hybrid.engine.spans import gens_spans, spans_of
 from hybrid.engine.streaming import OnSpans
 from hybrid.engine.work import AskOptions, Work
-from hybrid.errors import InputError
 from hybrid.gens.windows import FineScores, consecutive_windows
 from hybrid.selectors.best_first import best_first
 from hybrid.selectors.wanted import read_selector
-from hybrid.values import Answer, AnswerFrame, Float32Array, FloatArray, Hits, IntArray, Span, Stage, Timeline, Window
+from hybrid.values import (
+    Answer,
+    AnswerFrame,
+    Float32Array,
+    FloatArray,
+    Hits,
+    IntArray,
+    Span,
+    Stage,
+    Timeline,
+    Window,
+    check_questions,
+)
 
-__all__ = ["answer_questions", "check_questions"]
-
-
-def check_questions(questions: Sequence[str]) -> None:
-    """Refuse questions that nobody can answer, before any work is done.
-
-    Raises:
-        InputError: one of them is empty.
-    """
-    if not all(question.strip() for question in questions):
-        raise InputError("the question is empty; ask for something that can be seen in the video")
+__all__ = ["answer_questions"]
 
 
 def answer_questions(
@@ -57,7 +58,7 @@ def answer_questions(
         on_spans: is told of spans as GenS finds them.
 
     Raises:
-        InputError: an empty question.
+        InputError: a question is not legal.
         StageFailedError: ``strict``, and a stage did not do what it was asked to.
         ModelError: the encoder cannot be loaded or runs out of memory.
         IndexDamagedError: the index cannot be read.

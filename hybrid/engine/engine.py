@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid.clip.encoder import FrameEncoder
-from hybrid.engine.asking import check_questions
 from hybrid.engine.checking import encoder_changes, name_changes
 from hybrid.engine.decoding import DecodeAhead
 from hybrid.engine.finding import find_video, manifest_of, read_frames
@@ -42,6 +41,7 @@ from hybrid.values import (
     ByteArray,
     SamplingPolicy,
     SearchResult,
+    check_questions,
 )
 from indexes.archive import Archive
 from indexes.base import BackendName
@@ -250,7 +250,7 @@ class Engine:
             progress: is told how far it is, if the video has to be indexed.
 
         Raises:
-            InputError: a value is not legal, or the question is empty.
+            InputError: a value is not legal, or the question is not.
             IndexMismatchError: the index was made with another configuration.
             StageFailedError: ``strict``, and a stage did not do what it was asked to.
             VideoError, ModelError, ArchiveError: as :meth:`index`.

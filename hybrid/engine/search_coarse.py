@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hybrid.clip.encoder import FrameEncoder
@@ -128,12 +128,14 @@ def _fitting(
     search: Search, manifests: Sequence[Manifest], encoder: FrameEncoder, models: SearchModels
 ) -> list[Manifest]:
     """The videos that were indexed with this encoder."""
-    changes: dict[str, str] = {}
+    known: dict[str, tuple[Mapping[str, object], str]] = {}
     fitting = []
     for manifest in manifests:
-        if manifest.fingerprint not in changes:
-            changes[manifest.fingerprint] = "; ".join(models.changes(encoder, manifest))
-        changed = changes[manifest.fingerprint]
+        identity, changed = known.get(manifest.fingerprint, (None, ""))
+        # A foreign manifest may state the fingerprint of another configuration; it must not speak for the others.
+        if identity != manifest.config.encoder:
+            changed = "; ".join(models.changes(encoder, manifest))
+            known[manifest.fingerprint] = manifest.config.encoder, changed
         if changed:
             search.skip(manifest, f"it was indexed with another encoder ({changed})")
         else:
@@ -142,7 +144,7 @@ def _fitting(
         path, folder = Path(manifests[0].source.path), search.archive.place
         raise IndexMismatchError(
             f"of {counted(len(manifests), 'video')} none was indexed with the encoder {encoder.name}; the first, "
-            f"{path}: {changes[manifests[0].fingerprint]}; search with the encoder that they were indexed with, or "
+            f"{path}: {known[manifests[0].fingerprint][1]}; search with the encoder that they were indexed with, or "
             f"index them with this one: hybrid index VIDEO --archive {folder}"
         )
     return fitting

@@ -12,12 +12,11 @@ import time
 
 import numpy as np
 
-from hybrid.engine.asking import check_questions
 from hybrid.engine.search_coarse import find_frames
 from hybrid.engine.search_fine import ask_best_videos
 from hybrid.engine.search_work import Search, SearchModels, SearchOptions
 from hybrid.errors import IndexDamagedError, VideoNotIndexedError
-from hybrid.values import AnswerFrame, FoundVideo, Hits, SearchResult, SkippedVideo, Stage, Timeline
+from hybrid.values import AnswerFrame, FoundVideo, Hits, SearchResult, SkippedVideo, Stage, Timeline, check_questions
 from hybrid.words import counted
 from indexes.archive import Archive
 from indexes.lookup import choose, find_indexed, replaced_since
@@ -32,7 +31,7 @@ def search_archive(archive: Archive, question: str, options: SearchOptions, mode
     """Find the frames of an archive that fit a question, and have GenS look at the best videos.
 
     Raises:
-        InputError: the question is empty.
+        InputError: the question is not legal.
         VideoNotIndexedError: there is no video to search.
         IndexMismatchError: not one of the videos was indexed with the encoder.
         IndexDamagedError: not one of the videos can be read.

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hybrid.errors import InputError, SaveError
+from hybrid.storage.foreign_json import read_text
 from hybrid.values import Answer, AnswerFrame, ByteArray
 
 __all__ = ["save_frames"]
@@ -57,5 +58,5 @@ def _remove_earlier(folder: Path) -> None:
     if not place.exists():
         return
     with contextlib.suppress(InputError):
-        for frame in Answer.from_json(place.read_text(encoding="utf-8")).frames:
+        for frame in Answer.from_json(read_text(place)).frames:
             (folder / _name(frame)).unlink(missing_ok=True)

@@ -35,6 +35,7 @@ from typing import Any, Final, Literal, get_args
 from hybrid.errors import InputError, SaveError
 from hybrid.exports.json_file import write_text
 from hybrid.image_file import read_image
+from hybrid.storage.foreign_json import STORED, parse_json_lines, read_text
 from hybrid.values import Answer, ByteArray
 
 __all__ = ["Selection", "Show", "manifest", "read_selection", "save_selection", "shown_messages"]
@@ -164,8 +165,8 @@ def read_selection(folder: Path, *, key: str | None = None) -> Selection:
     """
     place = folder / SELECTION_FILE
     try:
-        documents = [json.loads(line) for line in place.read_text(encoding="utf-8").splitlines()]
-        lines = [_line(document, folder) for document in documents]
+        documents = parse_json_lines(read_text(place, limits=STORED), where=str(place), names=True)
+        lines = [_line(document, folder) for _, document in documents]
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise InputError(f"{place} is not a selection of hybrid: {exc}; write one with save_selection") from exc
     return Selection(lines, key=key)

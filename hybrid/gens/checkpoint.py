@@ -7,22 +7,23 @@ cut or incomplete is found here, with the name of the file, before anything larg
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
-from hybrid.errors import ModelLoadError
+from hybrid.errors import InputError, ModelLoadError
+from hybrid.storage import foreign_json
+from hybrid.storage.tensor_header import read_tensor_header
 
 __all__ = [
     "UNFINISHED",
     "CheckpointConfig",
     "CheckpointFiles",
     "CheckpointNotHereError",
+    "check_file_name",
     "find_checkpoint",
     "find_config",
     "find_folder",
@@ -40,7 +41,7 @@ _WANTED = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _HASH_CHUNK = 16 * 2**20
-_LARGEST_HEADER = 100 * 2**20
+_LIMITS = foreign_json.JsonLimits(size=64 * 2**20, values=10_000_000)
 _REVISION = re.compile(r"[0-9a-f]{40}")
 
 
@@ -265,14 +266,16 @@ def read_json(path: Path) -> Any:
     """The document in a file of a checkpoint.
 
     Raises:
-        ModelLoadError: there is no such file, or it is not JSON.
+        ModelLoadError: there is no such file, or it is not JSON within the limits.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return foreign_json.read_json(path, limits=_LIMITS)
     except FileNotFoundError as exc:
         raise ModelLoadError(f"{path} is missing; this folder holds no checkpoint, or not all of it") from exc
-    except (OSError, ValueError, RecursionError) as exc:
+    except OSError as exc:
         raise ModelLoadError(f"{path} cannot be read: {exc}; download the checkpoint again") from exc
+    except foreign_json.ForeignJsonError as exc:
+        raise ModelLoadError(f"{exc}; download the checkpoint again") from exc
 
 
 def _lacks_weights(folder: Path) -> bool:
@@ -292,7 +295,7 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
         raise ModelLoadError(f"{folder} has no {_SINGLE} and no {_INDEX}; download the checkpoint again")
     index = read_json(folder / _INDEX)
     try:
-        names = sorted({str(name) for name in index["weight_map"].values()})
+        names = sorted({check_file_name(name) for name in index["weight_map"].values()})
     except (KeyError, TypeError, AttributeError) as exc:
         raise ModelLoadError(f"{folder / _INDEX} lists no weights; download the checkpoint again") from exc
     absent = [name for name in names if not (folder / name).is_file()]
@@ -304,23 +307,22 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in names)
 
 
+def check_file_name(name: object) -> str:
+    """The name of a file in a checkpoint's folder, as a list of its weights states it.
+
+    Raises:
+        TypeError: it is something else, or leads out of the folder.
+    """
+    if not isinstance(name, str) or not name or "\0" in name or name == ".." or Path(name).name != name:
+        raise TypeError(f"{ascii(name)[:120]} is not the name of a file beside it")
+    return name
+
+
 def _count_parameters(path: Path) -> int:
     """How many numbers a safetensors file holds, after a check that the file is not cut."""
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            raw = file.read(min(length, _LARGEST_HEADER))
+        return sum(tensor.count for tensor in read_tensor_header(path).tensors.values())
     except OSError as exc:
         raise ModelLoadError(f"{path} cannot be read: {exc}") from exc
-    if size < 8 + length:
-        raise ModelLoadError(f"{path} is cut or no safetensors file ({size} bytes); download it again")
-    try:
-        tensors = [entry for key, entry in json.loads(raw).items() if key != "__metadata__"]
-        end = 8 + length + max((int(entry["data_offsets"][1]) for entry in tensors), default=0)
-        parameters = sum(prod(int(side) for side in entry["shape"]) for entry in tensors)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as exc:
-        raise ModelLoadError(f"{path} has a damaged header; download it again") from exc
-    if size < end:
-        raise ModelLoadError(f"{path} is cut: it has {size} of {end} bytes; download it again")
-    return parameters
+    except InputError as exc:
+        raise ModelLoadError(f"{exc}; download it again") from exc

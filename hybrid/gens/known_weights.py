@@ -16,6 +16,7 @@ import blake3
 from hybrid.errors import ArchiveError
 from hybrid.gens.checkpoint import CheckpointFiles
 from hybrid.places import absolute_path
+from hybrid.storage.foreign_json import read_json
 from indexes.atomic import write_atomically
 from indexes.file_state import RECENT_SECONDS, file_state, touched_since
 from indexes.locks import Locks
@@ -78,7 +79,7 @@ def _read(files: CheckpointFiles, entry: Path, before: str) -> str:
 
 def _recall(entry: Path, signature: str) -> str | None:
     try:
-        document = json.loads(entry.read_bytes())
+        document = read_json(entry)
         found = str(document["weights"])
         if document == _document(signature, found):
             return found

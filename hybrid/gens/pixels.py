@@ -7,7 +7,6 @@ library's bicubic gives other pixels than the model was trained on.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hybrid.errors import InputError, ModelLoadError
+from hybrid.errors import InputError, ModelLoadError, first_line
+from hybrid.gens.checkpoint import read_json
 from hybrid.gens.prompt import PromptSpec
 from hybrid.values import ByteArray, Float32Array
 
@@ -91,12 +91,10 @@ def read_patch_rule(folder: str | Path) -> PatchRule:
         if not path.exists() and nested.exists():
             # The form in which transformers 5 saves a whole processor.
             path = nested
-            return _patch_rule(json.loads(path.read_text(encoding="utf-8"))["image_processor"])
-        return _patch_rule(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as exc:
-        raise ModelLoadError(f"{path} is missing; download the checkpoint again, with all of its files") from exc
-    except (OSError, ValueError, TypeError, KeyError) as exc:
-        raise ModelLoadError(f"{path} is not a Qwen2-VL preprocessing: {exc!r}") from exc
+            return _patch_rule(read_json(path)["image_processor"])
+        return _patch_rule(read_json(path))
+    except (ValueError, TypeError, KeyError) as exc:
+        raise ModelLoadError(f"{path} is not a Qwen2-VL preprocessing: {first_line(exc)}") from exc
 
 
 def _patch_rule(document: Mapping[str, Any]) -> PatchRule:
@@ -109,17 +107,22 @@ def _patch_rule(document: Mapping[str, Any]) -> PatchRule:
     if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
         raise ValueError(f"image_mean is {mean} and image_std is {std}; three values each, std above 0")
     sides = {name: int(document[key]) for name, key in _SIDES.items()}
-    if min(sides.values()) < 1:
-        raise ValueError(f"{sides} must all be at least 1")
+    if not 1 <= min(sides.values()) <= max(sides.values()) <= _LARGEST_PATCH:
+        raise ValueError(f"{sides} must all be at least 1 and at most {_LARGEST_PATCH}")
+    resample = int(document.get("resample", BICUBIC))
+    if not 0 <= resample <= _LAST_FILTER:
+        raise ValueError(f"resample is {resample}; Pillow's filters are 0 to {_LAST_FILTER}")
     return PatchRule(
         mean=mean,
         std=std,
         **sides,
         rescale=float(document.get("rescale_factor", 1 / 255)),
-        resample=int(document.get("resample", BICUBIC)),
+        resample=resample,
     )
 
 
+_LARGEST_PATCH = 1024
+_LAST_FILTER = 5
 _SIDES = {"patch": "patch_size", "merge": "merge_size", "temporal": "temporal_patch_size"}
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from hybrid.errors import InputError
+from hybrid.storage.foreign_json import parse_json, read_text
 
 __all__ = [
     "GENS_INSTRUCTION",
@@ -52,7 +53,12 @@ GENS_INSTRUCTION = _WRAP.join(
 
 DEFAULT_FRAME_SIZE = (112, 112)
 DEFAULT_MAX_NEW_TOKENS = 1024
-_LARGEST_SIDE = 16384
+_LARGEST_SIDE = 3584
+"""A square of it is the largest image that Qwen2.5-VL takes: 16,384 tokens of 28x28 pixels."""
+
+_LARGEST_PIXELS = _LARGEST_SIDE**2
+_LONGEST_TEXT = 100_000
+_LARGEST_NUMBER = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +130,7 @@ class PromptSpec:
         """``min_pixels`` and ``max_pixels``; with a fixed ``frame_size`` both are its area."""
         if self.frame_size is not None:
             return self.frame_size[0] * self.frame_size[1], self.frame_size[0] * self.frame_size[1]
-        return self.min_pixels or 1, self.max_pixels or _LARGEST_SIDE**2
+        return self.min_pixels or 1, self.max_pixels or _LARGEST_PIXELS
 
     def before_block(self, block: int) -> str:
         """The text between the last visual item and item ``block``; for item 0, the start of the prompt."""
@@ -175,35 +181,41 @@ class PromptSpec:
         return replace(GENS_QWEN, **values)
 
     @classmethod
-    def from_json(cls, text: str) -> PromptSpec:
+    def from_json(cls, text: str, *, where: str = "the prompt") -> PromptSpec:
         """Rebuild a prompt from :meth:`to_json`.
+
+        Args:
+            text: the JSON.
+            where: its file, for the error.
 
         Raises:
             InputError: not JSON, not an object, a key is not known, or a value is not legal.
         """
-        try:
-            document = json.loads(text)
-        except (ValueError, RecursionError) as exc:
-            raise InputError(f"the prompt is not JSON: {exc}") from exc
+        document = parse_json(text, where=where)
         if not isinstance(document, dict):
-            raise InputError(f"the prompt is a JSON {type(document).__name__}; it must be an object")
-        return cls.from_dict(document)
+            raise InputError(f"{where} is a JSON {type(document).__name__}; it must be an object")
+        try:
+            return cls.from_dict(document)
+        except InputError as exc:
+            raise InputError(f"{where}: {exc}") from exc
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _check_whole(name: str, value: object, *, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InputError(f"{name} is {value!r}; it must be a whole number, at least {least}")
+def _check_whole(name: str, value: object, *, least: int, most: int = _LARGEST_NUMBER) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise InputError(f"{name} is {ascii(value)[:80]}; it must be a whole number, at least {least}, at most {most}")
 
 
 def _check_texts(spec: PromptSpec) -> None:
     for name in ("head", "frame_label", "frame_end", "question", "tail"):
         text = getattr(spec, name)
         if not isinstance(text, str):
-            raise InputError(f"{name} is {text!r}; it must be text")
+            raise InputError(f"{name} is {ascii(text)[:80]}; it must be text")
+        if len(text) > _LONGEST_TEXT:
+            raise InputError(f"{name} has {len(text)} characters; at most {_LONGEST_TEXT} are legal")
         for marker in dict.fromkeys(IMAGE_BLOCK + VIDEO_BLOCK):
             if marker in text:
                 raise InputError(f"{name} holds {marker}; the place of the frames is fixed and not part of the texts")
@@ -215,17 +227,16 @@ def _check_size(spec: PromptSpec) -> None:
         if spec.min_pixels is not None or spec.max_pixels is not None:
             raise InputError("a prompt has either frame_size or min_pixels and max_pixels; set frame_size to null")
         if not isinstance(size, tuple) or len(size) != 2:
-            raise InputError(f"frame_size is {size!r}; it must be two whole numbers, width and height")
+            raise InputError(f"frame_size is {ascii(size)[:80]}; it must be two whole numbers, width and height")
         for side in size:
-            _check_whole("a side of frame_size", side, least=1)
-        if max(size) > _LARGEST_SIDE:
-            raise InputError(f"frame_size is {size!r}; a side may have at most {_LARGEST_SIDE} pixels")
+            _check_whole("a side of frame_size", side, least=1, most=_LARGEST_SIDE)
         return
     if spec.min_pixels is None or spec.max_pixels is None:
         raise InputError("a prompt without frame_size needs min_pixels and max_pixels")
     _check_whole("min_pixels", spec.min_pixels, least=1)
     # Closer together, Qwen's rule lands outside of them, and resizing a resized frame changes it again.
-    _check_whole("max_pixels (four times min_pixels or more)", spec.max_pixels, least=4 * spec.min_pixels)
+    name = "max_pixels (four times min_pixels or more)"
+    _check_whole(name, spec.max_pixels, least=4 * spec.min_pixels, most=_LARGEST_PIXELS)
 
 
 GENS_QWEN = PromptSpec()
@@ -249,8 +260,6 @@ def read_prompt_file(path: Path) -> PromptSpec:
         InputError: it cannot be read or is not legal; the text names the file.
     """
     try:
-        return PromptSpec.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as exc:
+        return PromptSpec.from_json(read_text(path), where=str(path))
+    except OSError as exc:
         raise InputError(f"{path} cannot be read: {exc}") from exc
-    except InputError as exc:
-        raise InputError(f"{path}: {exc}") from exc

@@ -19,9 +19,8 @@ from typing import Protocol
 
 import numpy as np
 
-from hybrid.errors import InputError
 from hybrid.gens.prompt import PromptSpec
-from hybrid.values import IntArray
+from hybrid.values import IntArray, check_questions
 
 __all__ = ["PromptTokens", "TextTokenizer", "VisionTokenIds", "VisualPrefix"]
 
@@ -109,14 +108,9 @@ class PromptTokens:
         """The rest of the prompt: all that follows the last visual item.
 
         Raises:
-            InputError: the question is empty or not valid text.
+            InputError: the question is empty, too long, or not valid text.
         """
-        if not question.strip():
-            raise InputError("the question is empty; ask something")
-        try:
-            question.encode("utf-8")
-        except UnicodeEncodeError as exc:
-            raise InputError(f"the question {question!r} is not valid text: {exc.reason}") from exc
+        check_questions([question])
         before, after = self._spec.around_question()
         # Special tokens are looked for in the prompt's own texts only. The question joins the run
         # of plain text around it, so that it is tokenised as in one piece with its surroundings.

@@ -13,6 +13,7 @@ import numpy as np
 
 from hybrid.errors import InputError
 from hybrid.values import ByteArray, FloatArray
+from hybrid.values import check_questions as _check_each
 
 if TYPE_CHECKING:
     from hybrid.gens.prompt import PromptSpec
@@ -137,12 +138,11 @@ def check_questions(questions: Sequence[str]) -> None:
     """Refuse questions that nothing can be compared with.
 
     Raises:
-        InputError: there is none, or one of them is empty.
+        InputError: there is none, or one of them is not legal (see :func:`hybrid.values.check_questions`).
     """
     if not questions:
         raise InputError("there is no question to score frames for; give at least one")
-    if not all(question.strip() for question in questions):
-        raise InputError("the question is empty; ask for something that can be seen in the video")
+    _check_each(questions)
 
 
 def check_frame(frame: ByteArray) -> ByteArray:

@@ -138,7 +138,7 @@ def test_a_file_that_holds_something_else_is_left_alone(
     [
         ("\n  \n", "no question in it"),
         ('{"id": 3}\n', "line 1: it needs"),
-        ('ok?\n{"question": "x"\n', "line 2: not a JSON object"),
+        ('ok?\n{"question": "x"\n', "line 2: not JSON"),
         ('{"question": "x", "id": [1]}', '"id" is'),
         ('{"question": " "}', "it needs"),
     ],

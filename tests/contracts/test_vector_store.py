@@ -22,7 +22,7 @@ from tests.remote.conftest import credentials, make_bucket
 Vectors = npt.NDArray[np.float32]
 
 TIE = 1e-6
-KEY = VectorKey("ab12", "01")
+KEY = VectorKey("ab12" * 8, "01")
 
 REMOTE = "lancedb in an object store"
 KINDS = (*BACKENDS, REMOTE)
@@ -82,7 +82,7 @@ def both_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Vecto
 
 def new_key() -> VectorKey:
     """A key that no other test uses."""
-    return VectorKey(f"{next(_numbers):08x}", "01")
+    return VectorKey(f"{next(_numbers):032x}", "01")
 
 
 def unit_vectors(number: int, dimension: int, seed: int) -> Vectors:
@@ -165,13 +165,13 @@ def test_backends_agree_with_numpy_and_each_other(
 )
 def test_searching_many_is_searching_each(opener: Opener, tmp_path: Path, videos: int, backend: str) -> None:
     store = opener(tmp_path, backend)
-    keys = [VectorKey(f"{number:04x}", "01") for number in range(videos)]
+    keys = [VectorKey(f"{number:032x}", "01") for number in range(videos)]
     known = {}
     for number, key in enumerate(keys):
         rows = 1 + number % 5
         known[key] = Committed(store.write(key, unit_vectors(rows, 16, number)), rows)
-    store.write(VectorKey("ffff", "01"), unit_vectors(3, 24, 0))
-    store.write(VectorKey("0000", "02"), unit_vectors(3, 16, 0))
+    store.write(VectorKey("ffff" * 8, "01"), unit_vectors(3, 24, 0))
+    store.write(VectorKey("0000" * 8, "02"), unit_vectors(3, 16, 0))
     query = unit_vectors(1, 16, 999)[0]
     each = {key: store.search(key, query, 4) for key in keys}
     store.close()
@@ -197,7 +197,7 @@ def test_searching_many_is_searching_each(opener: Opener, tmp_path: Path, videos
 
 @pytest.mark.parametrize("videos", [2, 20])
 def test_of_many_one_that_is_gone_is_said_to_be(store: VectorStore, videos: int) -> None:
-    keys = [VectorKey(f"{number:04x}", "01") for number in range(videos)]
+    keys = [VectorKey(f"{number:032x}", "01") for number in range(videos)]
     known = {key: Committed(store.write(key, unit_vectors(5, 16, 0)), 5) for key in keys}
     store.remove(keys[-1])
     found = {key: error for key, _, error in store.search_many(known, unit_vectors(1, 16, 1)[0], 3)}
@@ -212,7 +212,7 @@ def test_of_many_one_whose_vectors_are_others_is_named(store: VectorStore, video
     """Whether it would be among the best or not, and for rows that are asked for one by one as well."""
     known, query = {}, unit_vectors(1, 16, 1)[0]
     for number in range(videos):
-        key, vectors = VectorKey(f"{number:04x}", "01"), unit_vectors(5, 16, number)
+        key, vectors = VectorKey(f"{number:032x}", "01"), unit_vectors(5, 16, number)
         returned = store.write(key, vectors)
         known[key] = Committed(checksum_vectors(round_vectors(vectors)) if quick else returned, 5)
     other = list(known)[videos // 2]
@@ -230,7 +230,7 @@ def test_of_many_one_whose_vectors_are_others_is_named(store: VectorStore, video
 
 
 def test_compacting_keeps_everything(store: VectorStore) -> None:
-    keys = [VectorKey(f"{number:04x}", "01") for number in range(5)]
+    keys = [VectorKey(f"{number:032x}", "01") for number in range(5)]
     hashes = [store.write(key, unit_vectors(7, 16, number)) for number, key in enumerate(keys)]
     store.remove(keys[0])
     store.compact()
@@ -281,13 +281,18 @@ def test_tiny_values_and_negative_zero_survive(shared_store: VectorStore) -> Non
 
 
 def test_videos_generations_and_dimensions_are_kept_apart(store: VectorStore) -> None:
-    keys = [VectorKey("aa", "01"), VectorKey("aa", "02"), VectorKey("bb", "01"), VectorKey("cc", "01")]
+    keys = [
+        VectorKey("aa" * 16, "01"),
+        VectorKey("aa" * 16, "02"),
+        VectorKey("bb" * 16, "01"),
+        VectorKey("cc" * 16, "01"),
+    ]
     blocks = [unit_vectors(30, 16, 0), unit_vectors(20, 16, 1), unit_vectors(10, 16, 2), unit_vectors(5, 24, 3)]
     for key, block in zip(keys, blocks, strict=True):
         store.write(key, block)
     assert list(store.keys()) == keys
-    assert list(store.keys("aa")) == keys[:2]
-    assert list(store.keys("dd")) == []
+    assert list(store.keys("aa" * 16)) == keys[:2]
+    assert list(store.keys("dd" * 16)) == []
     for key, block in zip(keys, blocks, strict=True):
         query = unit_vectors(1, block.shape[1], 9)[0]
         assert store.count(key) == len(block)
@@ -336,7 +341,7 @@ def test_another_handle_sees_what_is_written_replaced_and_removed(opener: Opener
 
 
 def test_what_is_not_there_is_said_to_be_gone(store: VectorStore) -> None:
-    store.write(VectorKey("ab12", "02"), unit_vectors(3, 4, 0))
+    store.write(VectorKey("ab12" * 8, "02"), unit_vectors(3, 4, 0))
     store.remove(KEY)
     assert store.count(KEY) == 0
     for attempt in (
@@ -379,7 +384,7 @@ def test_vectors_that_are_not_legal(store: VectorStore, vectors: Vectors, text: 
     [
         (np.zeros(4, dtype=np.float32), 0, "top is 0"),
         (np.zeros(4, dtype=np.float32), -1, "top is -1"),
-        (np.zeros(5, dtype=np.float32), 1, "query has 5 values; the vectors of video ab12 have 4"),
+        (np.zeros(5, dtype=np.float32), 1, "query has 5 values; the vectors of video (ab12){8} have 4"),
         (np.zeros((1, 4), dtype=np.float32), 1, r"\[1, 4\]"),
         (np.zeros(4, dtype=np.float64), 1, "float64"),
         (np.full(4, np.nan, dtype=np.float32), 1, "not finite"),
@@ -391,7 +396,17 @@ def test_queries_that_are_not_legal(shared_store: VectorStore, query: Vectors, t
         shared_store.search(KEY, query, top)
 
 
-@pytest.mark.parametrize(("video_id", "generation"), [("", "01"), ("AB", "01"), ("../x", "01"), ("ab", "1' OR '1'='1")])
+@pytest.mark.parametrize(
+    ("video_id", "generation"),
+    [
+        ("", "01"),
+        ("ab" * 15, "01"),
+        ("ab" * 17, "01"),
+        ("AB" * 16, "01"),
+        ("../" + "0" * 29, "01"),
+        ("ab" * 16, "1' OR '1'='1"),
+    ],
+)
 def test_keys_that_are_not_legal(video_id: str, generation: str) -> None:
     with pytest.raises(InputError, match="hexadecimal"):
         VectorKey(video_id, generation)
@@ -411,7 +426,7 @@ def test_other_vectors_than_were_written_are_no_answer(store: VectorStore, kind:
     returned = store.write(KEY, block)
     wanted = checksum_vectors(round_vectors(block)) if kind == "checksum" else returned
     assert store.check(KEY, returned, wanted) == (12, 16)
-    store.write(VectorKey("ab", "02"), other)  # so that a store of one table has something else in it
+    store.write(VectorKey("ab" * 16, "02"), other)  # so that a store of one table has something else in it
     assert_exact(store.search(KEY, query, 5, vectors_hash=wanted), block, query, 5)
     # Also if they are in memory by now, and if nobody asked for a comparison before.
     store.write(KEY, other)

@@ -108,7 +108,7 @@ def test_file_may_hold_only_what_differs(tmp_path: Path) -> None:
         ('{"max_new_tokens": true}', "max_new_tokens is True"),
         ('{"first_index": -1}', "first_index is -1"),
         ('{"video_fps": 0}', "video_fps is 0"),
-        ('{"video_fps": NaN}', "video_fps is nan"),
+        ('{"video_fps": NaN}', "NaN is no number in JSON"),
     ],
 )
 def test_refusals_name_the_file_and_the_fault(tmp_path: Path, text: str, complaint: str) -> None:

@@ -58,9 +58,9 @@ def test_no_archive_and_none_to_be_made(tmp_path: Path) -> None:
         ('{"format_version": 2, "something": "new"}', "reads up to 1; run: pip install --upgrade"),
         ('{"format_version": "1", "backend": "faiss", "created_by": ""}', "format version is '1'"),
         ('{"format_version": 1, "backend": "chroma", "created_by": ""}', "'faiss' or 'lancedb'"),
-        ('{"format_version": 1, "back', "no format version"),
+        ('{"format_version": 1, "back', "line 1: not JSON"),
         ("[]", "no format version"),
-        ("", "no format version"),
+        ("", "line 1: not JSON"),
     ],
 )
 def test_headers_that_cannot_be_read(tmp_path: Path, content: str, text: str) -> None:

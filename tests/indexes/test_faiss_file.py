@@ -16,7 +16,7 @@ from indexes.base import VectorKey
 from indexes.faiss_file import FaissStore
 
 QUERY = unit_vectors(1, 16, 9)[0]
-KEYS = [VectorKey(f"{number:02x}", "01") for number in range(4)]
+KEYS = [VectorKey(f"{number:032x}", "01") for number in range(4)]
 
 
 def filled(folder: Path, cache_bytes: int) -> FaissStore:
@@ -45,12 +45,12 @@ def test_open_indexes_are_kept_within_their_bytes(tmp_path: Path, reads: list[st
     store = filled(tmp_path, cache_bytes=2 * one_file)
     for number in (0, 0, 1, 0, 2, 0, 1):  # 2 puts out 1, which was used the longest time ago
         store.search(KEYS[number], QUERY, 3)
-    assert reads == ["00", "01", "02", "01"]
+    assert reads == [KEYS[number].video_id for number in (0, 1, 2, 1)]
     small = filled(tmp_path, cache_bytes=0)
     reads.clear()
     for number in (0, 0, 1, 1):  # the last one is kept, however small the memory
         small.search(KEYS[number], QUERY, 3)
-    assert reads == ["00", "01"]
+    assert reads == [KEYS[0].video_id, KEYS[1].video_id]
 
 
 def test_a_rewritten_file_is_read_again(tmp_path: Path, reads: list[str]) -> None:

@@ -18,7 +18,7 @@ from indexes.lance_table import LanceStore
 
 
 def key(number: int) -> VectorKey:
-    return VectorKey(f"{number:08x}", "01")
+    return VectorKey(f"{number:032x}", "01")
 
 
 def test_many_writes_leave_few_fragments_and_an_up_to_date_scalar_index(

@@ -19,7 +19,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.errors import ModelLoadError, first_line
+from hybrid.errors import InputError, ModelLoadError, first_line
+from hybrid.gens.checkpoint import check_file_name, read_json
+from hybrid.storage.tensor_header import TensorHeader, read_tensor_header
 
 __all__ = ["BITS", "RawArray", "TensorInfo", "TensorSource", "open_source"]
 
@@ -31,7 +33,6 @@ BITS: Mapping[str, type[np.unsignedinteger[Any]]] = {"BF16": np.uint16, "F16": n
 _SAFETENSORS = ("model.safetensors.index.json", "model.safetensors")
 _PICKLED = ("pytorch_model.bin.index.json", "pytorch_model.bin")
 _AGAIN = "download it again"
-_LARGEST_HEADER = 100 * 2**20
 _OPEN_PICKLES = 2
 _SAMPLES = 64
 _SAMPLE_BYTES = 4096
@@ -106,9 +107,9 @@ def _listed(folder: Path, index: str, single: str) -> _Listing | None:
     if not (folder / index).is_file():
         return _Listing([single], {}) if (folder / single).is_file() else None
     try:
-        listed = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"]
-        places = {str(name): str(file) for name, file in listed.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        listed = read_json(folder / index)["weight_map"]
+        places = {name: check_file_name(file) for name, file in listed.items()}
+    except (KeyError, TypeError, AttributeError) as exc:
         raise ModelLoadError(f"{folder / index} lists no weights: {first_line(exc)}; {_AGAIN}") from exc
     files = sorted(set(places.values()))
     absent = [file for file in files if not (folder / file).is_file()]
@@ -148,14 +149,13 @@ class _Safetensors:
         self.files: dict[str, int] = {}
         digest = hashlib.sha256()
         for file in listing.files:
-            header, start, size = _read_header(folder / file)
-            self.files[file] = size
-            for name, entry in header.items():
-                dtype, shape = str(entry["dtype"]), tuple(int(side) for side in entry["shape"])
-                self.tensors[name] = TensorInfo(dtype, shape, file)
-                self._places[name] = start + int(entry["data_offsets"][0])
-            digest.update(f"{file}\0{size}\0{json.dumps(header, sort_keys=True)}\0".encode())
-            digest.update(_sample(folder / file, size))
+            header = _read_header(folder / file)
+            self.files[file] = header.size
+            for name, tensor in header.tensors.items():
+                self.tensors[name] = TensorInfo(tensor.dtype, tensor.shape, file)
+                self._places[name] = header.data_start + tensor.start
+            digest.update(f"{file}\0{header.size}\0{json.dumps(header.document, sort_keys=True)}\0".encode())
+            digest.update(_sample(folder / file, header.size))
         _check_index(folder, listing, self.tensors)
         self.digest = digest.hexdigest()
 
@@ -171,30 +171,19 @@ class _Safetensors:
         return values.reshape(info.shape)
 
 
-def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
-    """The tensors that a file lists, where its data starts, and its size; a cut file is refused."""
+def _read_header(path: Path) -> TensorHeader:
+    """The tensors that a file lists; a cut file, and one whose lengths do not follow from its shapes, is refused."""
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 + length or length > _LARGEST_HEADER:
-                raise ModelLoadError(f"{path} is cut or no safetensors file ({size} bytes); {_AGAIN}")
-            header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        end = 8 + length
-        for name, entry in header.items():
-            first, last = (int(place) for place in entry["data_offsets"])
-            width = np.dtype(BITS[entry["dtype"]]).itemsize if entry["dtype"] in BITS else None
-            if not 0 <= first <= last or (width and last - first != width * prod(entry["shape"])):
-                raise ValueError(f"the place of {name} does not fit its shape")
-            end = max(end, 8 + length + last)
+        header = read_tensor_header(path)
     except OSError as exc:
         raise ModelLoadError(f"{path} cannot be read: {exc}") from exc
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as exc:
-        raise ModelLoadError(f"{path} has a damaged header: {first_line(exc)}; {_AGAIN}") from exc
-    if size < end:
-        raise ModelLoadError(f"{path} is cut: it has {size} of {end} bytes; {_AGAIN}")
-    return header, 8 + length, size
+    except InputError as exc:
+        raise ModelLoadError(f"{exc}; {_AGAIN}") from exc
+    for name, tensor in header.tensors.items():
+        width = np.dtype(BITS[tensor.dtype]).itemsize if tensor.dtype in BITS else None
+        if width and tensor.end - tensor.start != width * tensor.count:
+            raise ModelLoadError(f"{path} has a damaged header: the place of {name} does not fit its shape; {_AGAIN}")
+    return header
 
 
 class _Pickled:

@@ -115,5 +115,5 @@ def test_a_subset_knows_its_labels(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_json(tmp_path: Path) -> None:
     (tmp_path / "lvb_val.json").write_text("not json")
-    with pytest.raises(DatasetError, match="is not JSON"):
+    with pytest.raises(DatasetError, match="line 1: not JSON"):
         load_longvideobench(tmp_path)

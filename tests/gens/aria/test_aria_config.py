@@ -61,7 +61,6 @@ SIZES = AriaSizes(
         ("text_config.num_experts_per_tok", 2.5),
         ("text_config.num_key_value_heads", "4"),
         ("text_config.max_position_embeddings", 65536.5),
-        ("text_config.rope_theta", float("inf")),
         ("text_config.rms_norm_eps", "1e-6"),
         ("vision_config.layer_norm_eps", -1e-6),
         ("torch_dtype", "int8"),
