@@ -158,7 +158,7 @@ class VideoInfo:
         kind: ``file`` (a container) or ``folder`` (numbered images).
         duration_seconds: length of the timeline; where the container states none, as far as its
             packets reach. None if not known before decoding.
-        width, height: size in pixels as shown (after rotation). 0 if not known before decoding.
+        width, height: size in pixels as shown (cropped, turned). 0 if not known before decoding.
         codec: name of the video codec, or of the image format of a folder.
     """
 

@@ -110,6 +110,8 @@ class Archive(ArchiveReader):
         status: IndexStatus | None = None,
         note: str | None = None,
         seconds: Mapping[str, float] | None = None,
+        frame_rules: int = 1,
+        other_frames: bool = False,
         features: FeatureSpool | None = None,
     ) -> Manifest:
         """Make this the index of a video, in place of any other. It is on disk when this returns.
@@ -126,6 +128,9 @@ class Archive(ArchiveReader):
             status: ``done`` or ``partial``; by default ``partial`` if samples are missing.
             note: what else should be known of it.
             seconds: time spent by stage.
+            frame_rules: see :class:`~indexes.manifest.Manifest`.
+            other_frames: the index that this one replaces is of other frames at the same times, so that the features
+                that are stored are not theirs, and are deleted.
             features: of the fine stage, for each distinct frame of the timeline in order.
 
         Raises:
@@ -151,6 +156,7 @@ class Archive(ArchiveReader):
             missing=len(timeline.missing),
             status=status or ("partial" if timeline.missing else "done"),
             note=note,
+            frame_rules=frame_rules,
             vectors_hash=vectors_digest,
             vectors_checksum=checksum_vectors(rounded),
             timeline_hash=timeline_digest,
@@ -163,6 +169,8 @@ class Archive(ArchiveReader):
             with self._storing(manifest.video_id):
                 self.store.write(manifest.key, vectors)
             self.put_file(self._layout.timeline(manifest.key), times)
+            if other_frames:
+                self._delete_features(video_id)
             if features is not None:
                 frames = frames_key(manifest)
                 path = self._layout.features(video_id, frames, features.spec.key)
@@ -188,6 +196,8 @@ class Archive(ArchiveReader):
             with self._storing(manifest.video_id):
                 self.store.write(manifest.key, vectors)
             self.put_file(self._layout.timeline(manifest.key), timeline)
+            if self._rules_differ(manifest):
+                self._delete_features(manifest.video_id)
             self.put_file(self._layout.manifest(manifest.video_id), manifest.to_bytes())
 
     @contextmanager
@@ -265,17 +275,25 @@ class Archive(ArchiveReader):
             ArchiveError: the archive cannot be written.
         """
         with self.lock(video_id), self._writing(video_id):
-            files = [*self._layout.feature_lists(video_id), *self._layout.feature_values(video_id)]
-            freed = sum(path.stat().st_size for path in files)
-            for path in files:  # the lists first: values without a list are nobody's
-                remove_file(path)
+            return self._delete_features(video_id)
+
+    def _delete_features(self, video_id: str) -> int:
+        files = [*self._layout.feature_lists(video_id), *self._layout.feature_values(video_id)]
+        freed = sum(path.stat().st_size for path in files)
+        for path in files:  # the lists first: values without a list are nobody's
+            remove_file(path)
         return freed
 
-    def note_source(self, video_id: str, source: Source) -> None:
-        """Remember where an indexed video lies now; its index stays as it is.
+    def note_source(self, video_id: str, source: Source, *, frame_rules: int | None = None) -> None:
+        """Remember where an indexed video lies now, and what it was found to be; its index stays as it is.
 
         A path that is stored stays the first one as long as the video lies there: copies at several
         places would else take turns. The others are kept beside it.
+
+        Args:
+            video_id: of the video.
+            source: where it lies.
+            frame_rules: the version of the rules by which its frames are the same; None if that was not looked at.
 
         Raises:
             VideoNotIndexedError: it is not indexed.
@@ -285,11 +303,11 @@ class Archive(ArchiveReader):
         with self.lock(video_id):
             manifest = self.require(video_id)
             joined = self._joined(manifest, source)
-            if manifest.source == joined:
+            noted = manifest.model_copy(update={"source": joined, "frame_rules": frame_rules or manifest.frame_rules})
+            if noted == manifest:
                 return
-            moved = manifest.model_copy(update={"source": joined})
             with self._writing(video_id):
-                self.put_file(self._layout.manifest(video_id), moved.to_bytes())
+                self.put_file(self._layout.manifest(video_id), noted.to_bytes())
 
     def remove(self, video_id: str) -> None:
         """Forget a video; no error if it is not indexed.
@@ -380,6 +398,14 @@ class Archive(ArchiveReader):
                 f"archive {self.place} takes no vectors, because those that it holds cannot be read: {exc}; "
                 f"{self._how_to_mend(video_id)}"
             ) from exc
+
+    def _rules_differ(self, manifest: Manifest) -> bool:
+        """Whether the index that this one replaces may be of other frames at the same times."""
+        try:
+            before = self.manifest(manifest.video_id)
+        except IndexDamagedError:
+            return True
+        return before is not None and before.frame_rules != manifest.frame_rules
 
     def _with_places(self, manifest: Manifest) -> Manifest:
         """A manifest that also knows the places that the one it is to replace knows."""

@@ -141,6 +141,8 @@ class Manifest(_Value):
         missing: samples that could not be decoded.
         status: ``partial`` if the video could not be read to its end or has missing samples.
         note: what else should be known, or None.
+        frame_rules: the version of the rules for reading frames (:mod:`hybrid.frames.rules`) by which it was made, or
+            by which its frames are known to be the same; early versions wrote none, which is 1.
         vectors_hash: see :func:`indexes.vectors.hash_vectors`.
         vectors_checksum: see :func:`indexes.vectors.checksum_vectors`; early versions wrote none.
         timeline_hash: BLAKE3 of the timeline file, 32 hexadecimal digits.
@@ -161,6 +163,7 @@ class Manifest(_Value):
     missing: int = Field(ge=0, le=MOST_FRAMES)
     status: IndexStatus
     note: str | None = None
+    frame_rules: int = Field(default=1, ge=1)
     vectors_hash: str = Field(pattern=HEXADECIMAL)
     vectors_checksum: str | None = Field(default=None, pattern=r"^xxh3:[0-9a-f]{32}$")
     timeline_hash: str = Field(pattern=HEXADECIMAL)

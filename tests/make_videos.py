@@ -64,7 +64,7 @@ def encode(
     size: tuple[int, int] = (WIDTH, HEIGHT),
     rotate: int = 0,
     sound_from_zero: bool = False,
-    colour: tuple[int, int] | None = None,
+    colour: Sequence[int] | None = None,
 ) -> Path:
     """Encode pictures 0 .. frames - 1, at ``times`` (ticks of ``time_base``) or at a constant rate."""
     base = time_base or 1 / Fraction(fps)
@@ -77,7 +77,9 @@ def encode(
         if gop is not None:
             stream.codec_context.gop_size = gop
         if colour is not None:
-            stream.codec_context.colorspace, stream.codec_context.color_range = colour
+            names = ("colorspace", "color_range", "color_primaries", "color_trc")
+            for name, value in zip(names, colour, strict=False):
+                setattr(stream.codec_context, name, value)
         if rotate:
             stream.set_display_rotation(rotate)
         if sound_from_zero:

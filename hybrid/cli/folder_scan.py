@@ -217,14 +217,12 @@ def _ending(name: str) -> str:
 
 def _moves(path: str) -> bool | None:
     """Whether a picture has more than one frame; None if it cannot be read."""
-    from PIL import Image
+    from hybrid.errors import FrameDecodeError
+    from hybrid.image_file import read_header
 
     try:
-        with Image.open(path) as image:
-            return bool(getattr(image, "is_animated", False))
-    except Image.DecompressionBombError:
-        return False
-    except (OSError, ValueError, SyntaxError):
+        return read_header(Path(path)).several
+    except FrameDecodeError:
         return None
 
 

@@ -1,4 +1,7 @@
-"""What an indexing run would take, without decoding or hashing anything."""
+"""What an indexing run would take, without decoding or hashing anything.
+
+But for the first frames of videos whose index was made by older rules for reading frames.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid.engine.checking import name_changes
 from hybrid.engine.models import feature_maker_of
+from hybrid.engine.older_frames import why_other_frames
 from hybrid.engine.settings import Settings, wanted_config
 from hybrid.errors import (
     IndexDamagedError,
     InputError,
     MissingDependencyError,
     ModelError,
+    VideoError,
     VideoNotIndexedError,
     VideoOpenError,
 )
@@ -107,7 +112,7 @@ def estimate_run(
         stored = None if archive is None else _stored(archive, video, by_id, places)
         rate = samples_a_second
         if stored is not None:
-            changed = _changes(settings, stored)
+            changed = _changes(settings, stored) or _other_frames(stored, video)
             rows = None if changed or archive is None else _sound_rows(archive, stored)
             if rows is not None and archive is not None:
                 indexed += 1
@@ -212,6 +217,14 @@ def _sound_rows(archive: ArchiveReader, stored: Manifest) -> IntArray | None:
         return archive.timeline(stored).distinct_rows()
     except (IndexDamagedError, VideoNotIndexedError):
         return None
+
+
+def _other_frames(stored: Manifest, video: Path) -> list[str]:
+    try:
+        reason = why_other_frames(stored, video)
+    except VideoError:  # is counted where the video is probed, or is none of this estimate's
+        return []
+    return [] if reason is None else [f"frames: {reason}"]
 
 
 def _changes(settings: Settings, stored: Manifest) -> list[str]:

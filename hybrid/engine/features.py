@@ -14,6 +14,7 @@ import numpy as np
 from hybrid.engine.decoding import decoded_ahead
 from hybrid.engine.feature_rows import Tower
 from hybrid.engine.gens_errors import gens_errors
+from hybrid.engine.older_frames import check_frames
 from hybrid.engine.settings import file_decoder
 from hybrid.errors import ArchiveError, FrameDecodeError, IndexDamagedError, VideoOpenError
 from hybrid.frames.source import FrameSource, open_source
@@ -33,10 +34,18 @@ ROWS_PER_WRITE = 512
 
 
 class OpenedVideo:
-    """A video that is opened when it is first needed, if it is; closed as a context manager ends."""
+    """A video that is opened when it is first needed, if it is; closed as a context manager ends.
 
-    def __init__(self, path: Path, timeline: Timeline, manifest: Manifest, *, gone: str | None) -> None:
+    Args:
+        path: where it lies.
+        timeline, manifest: of its index.
+        gone: why it cannot be read, if it cannot.
+        place: of the archive, for the command that makes an index anew.
+    """
+
+    def __init__(self, path: Path, timeline: Timeline, manifest: Manifest, *, gone: str | None, place: str) -> None:
         self.gone = gone
+        self._place = place
         self.seconds = 0.0
         self._path, self._timeline, self._manifest = path, timeline, manifest
         self._stack = ExitStack()
@@ -46,12 +55,13 @@ class OpenedVideo:
         """The open video.
 
         Raises:
-            VideoError: it is gone, or cannot be opened.
+            VideoError: it is gone, cannot be opened, or its frames are others than those of the index.
         """
         if self._source is None:
             if self.gone is not None:
                 raise VideoOpenError(self.gone)
             started = time.perf_counter()
+            check_frames(self._manifest, self._path, place=self._place)
             opened = open_source(self._path, self._timeline.sampling, decoder=file_decoder(self._manifest.config))
             self._source = self._stack.enter_context(opened)
             self.seconds += time.perf_counter() - started
@@ -239,7 +249,7 @@ def fill_features(
     """
     timeline = archive.timeline(manifest)
     wanted = timeline.distinct_rows()
-    with OpenedVideo(path, timeline, manifest, gone=None) as video, Tower(scorer) as tower:
+    with OpenedVideo(path, timeline, manifest, gone=None, place=archive.place) as video, Tower(scorer) as tower:
         missing, damaged = _missing(archive, manifest, tower.spec, wanted)
         if not len(missing):
             return 0

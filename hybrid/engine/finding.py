@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hybrid.engine.older_frames import check_frames
 from hybrid.engine.settings import file_decoder
 from hybrid.errors import IndexDamagedError, VideoOpenError
 from hybrid.frames.source import open_source
@@ -95,12 +96,13 @@ def read_frames(archive: Archive, path: Path, ordinals: Sequence[int]) -> Iterat
 
     Raises:
         VideoNotIndexedError: the archive does not know the video.
-        VideoError: it cannot be opened or decoded.
+        VideoError: it cannot be opened or decoded, or its frames are others than those of the index.
     """
     found = find_video(archive, path)
     if found.gone is not None:
         raise VideoOpenError(found.gone)
     manifest = manifest_of(archive, found)
+    check_frames(manifest, found.path, place=archive.place)
     sampling = archive.timeline(manifest).sampling
     with open_source(found.path, sampling, decoder=file_decoder(manifest.config)) as source:
         for batch in source.read(ordinals=ordinals):

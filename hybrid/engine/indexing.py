@@ -16,6 +16,7 @@ from hybrid.engine.feature_rows import Tower
 from hybrid.engine.gens_errors import gens_errors
 from hybrid.engine.settings import file_decoder
 from hybrid.errors import FrameDecodeError, ModelError, VideoError, VideoOpenError
+from hybrid.frames.rules import FRAME_RULES
 from hybrid.frames.source import ReadReport
 from hybrid.places import absolute_path
 from hybrid.progress import Progress
@@ -137,6 +138,7 @@ def index_video(
     progress: Progress,
     following: Sequence[Path] = (),
     changed: tuple[str, ...] = (),
+    other_frames: bool = False,
     features: FeatureTap | None = None,
 ) -> IndexResult:
     """Decode and embed a video and commit its index.
@@ -151,6 +153,7 @@ def index_video(
         progress: is told how far it is.
         following: the videos that will be indexed next.
         changed: what is different from the index that this one replaces.
+        other_frames: whether that one is of other frames of the same file.
         features: makes GenS's features of the same frames.
 
     Raises:
@@ -208,6 +211,8 @@ def index_video(
         status="partial" if report.cut or report.missing else "done",
         note=_note(report),
         seconds=seconds,
+        frame_rules=FRAME_RULES,
+        other_frames=other_frames,
         features=spool,
     )
     return IndexResult(

@@ -80,7 +80,7 @@ def run_scorer(works: Sequence[Work], load: Callable[[], VideoScorer]) -> list[F
     wanted = head.timeline.distinct_rows()
     reading = _Decoding()
     try:
-        with OpenedVideo(head.path, head.timeline, head.manifest, gone=head.gone) as video:
+        with OpenedVideo(head.path, head.timeline, head.manifest, gone=head.gone, place=head.archive.place) as video:
             video.source()  # a video that cannot be read need not wait for a model
             loading = time.perf_counter()
             scorer = load()
@@ -124,7 +124,7 @@ class DemandedScores:
 
     def __init__(self, work: Work, load: Callable[[], VideoScorer], rows: IntArray) -> None:
         self._work, self._load, self._rows = work, load, rows
-        self._video = OpenedVideo(work.path, work.timeline, work.manifest, gone=work.gone)
+        self._video = OpenedVideo(work.path, work.timeline, work.manifest, gone=work.gone, place=work.archive.place)
         self._scorer: VideoScorer | None = None
         self._reading = _Decoding()
         self._asked = self._frames_decoded = 0

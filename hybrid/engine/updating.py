@@ -15,8 +15,10 @@ from hybrid.engine.finding import identify, stored_manifest
 from hybrid.engine.gens_errors import gens_errors
 from hybrid.engine.indexing import FeatureTap, IndexResult, index_video, place_of, unchanged
 from hybrid.engine.models import HeldModels
+from hybrid.engine.older_frames import why_other_frames
 from hybrid.engine.settings import wanted_config
 from hybrid.errors import InputError, MissingDependencyError, ModelError, VideoError
+from hybrid.frames.rules import FRAME_RULES
 from hybrid.gens.known_weights import KnownWeights
 from hybrid.gens.scorer import FeatureScorer
 from hybrid.progress import Progress
@@ -64,16 +66,19 @@ def update_index(
         encoder = models.encoder_for(stored)
         kind = "folder" if path.is_dir() else "file"
         wanted = wanted_config(models.settings, encoder.identity, kind=kind, stored=stored)
-        current = archive.up_to_date(video_id, wanted)
+        other_frames = None if stored is None else why_other_frames(stored, path)
+        current = archive.up_to_date(video_id, wanted) if other_frames is None else None
         if current is not None:
             # The video may have been moved: it is found by its content, but people read the path.
-            archive.note_source(video_id, place_of(path))
+            archive.note_source(video_id, place_of(path), frame_rules=FRAME_RULES)
             result = _add_features(unchanged(str(path), current), archive, models, current, path, features, progress)
             progress.finish("unchanged")
             return result
         encoder = models.encoder_for(None)
         wanted = wanted.model_copy(update={"encoder": dict(encoder.identity)})
         changed = tuple(differences(stored.config, wanted)) if stored is not None else ()
+        if other_frames is not None:
+            changed = (*changed, f"frames: {other_frames}")
         scorer, why_not = _scorer_for_features(models, features)
         with ExitStack() as stack:
             tap = None
@@ -91,6 +96,7 @@ def update_index(
                 progress=progress,
                 following=following,
                 changed=changed,
+                other_frames=other_frames is not None,
                 features=tap,
             )
     progress.finish("indexed")

@@ -30,15 +30,13 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from hybrid.errors import InputError, SaveError
 from hybrid.exports.json_file import write_text
+from hybrid.image_file import read_image
 from hybrid.storage.foreign_json import STORED, parse_json_lines, read_text
 from hybrid.values import Answer, ByteArray
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 __all__ = ["Selection", "Show", "manifest", "read_selection", "save_selection", "shown_messages"]
 
@@ -208,7 +206,9 @@ def shown_media(line: Selected, show: Show) -> list[Any]:
         if line.clip is None:
             raise InputError("the selection has no clips; write it with clips=True, or use show=images")
         return [str(line.clip)]
-    return [_open_image(path) for path in line.images]
+    from PIL import Image
+
+    return [Image.fromarray(read_image(path)[0]) for path in line.images]
 
 
 def shown_messages(
@@ -266,14 +266,6 @@ def manifest() -> Any:
         simple_class_path="hybrid.exports.lmms_eval_model.SimpleFrames",
         chat_class_path="hybrid.exports.lmms_eval_model.ChatFrames",
     )
-
-
-def _open_image(path: Path) -> Image.Image:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        converted: Image.Image = image.convert("RGB")
-        return converted
 
 
 def _save_images(pictures: Sequence[ByteArray], seconds: Sequence[float], folder: Path, name: str) -> list[str]:

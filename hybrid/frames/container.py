@@ -9,12 +9,14 @@ from typing import BinaryIO, TypeAlias
 
 import av
 import av.error
+from av.codec.context import Flags
 from av.container import InputContainer
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from hybrid.errors import NoVideoStreamError, VideoOpenError
 from hybrid.frames.formats import FORMATS, kind_of_head
+from hybrid.picture_size import MAX_PIXELS, check_picture_size
 from hybrid.places import absolute_path
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"
@@ -29,14 +31,18 @@ _FORMATS = ",".join(sorted(FORMATS))
 _HEAD_BYTES = 4096
 
 
+LIMITS = {"max_pixels": str(MAX_PIXELS)}
+"""What decoders are told, FFmpeg's own look at a file included: pictures may grow in the middle of a stream."""
+
+
 def open_stream(path: str | Path, *, index: int | None = None) -> tuple[InputContainer, VideoStream]:
     """Open a file and choose its video stream: the best one, or the one with ``index``.
 
     The stream's decoder is set to one thread; the other streams are not read.
 
     Raises:
-        VideoOpenError: no such file, no permission, not a video, a codec that is not supported, or
-            no video stream with ``index`` (any more).
+        VideoOpenError: no such file, no permission, not a video, a codec that is not supported, pictures that
+            are too large, or no video stream with ``index`` (any more).
         NoVideoStreamError: nothing but sound, subtitles or cover art.
     """
     container = open_container(path)
@@ -47,6 +53,10 @@ def open_stream(path: str | Path, *, index: int | None = None) -> tuple[InputCon
         for other in container.streams:
             other.discard = Discard.default if other.index == stream.index else Discard.all
         stream.codec_context.thread_count = 1
+        # Otherwise a crop on the left that is no multiple of the memory's alignment is left out.
+        stream.codec_context.flags |= Flags.unaligned
+        _check_stream_size(container, stream, path)
+        stream.codec_context.options = LIMITS
     except BaseException:
         container.close()
         raise
@@ -77,7 +87,7 @@ def open_container(source: str | Path | BinaryIO) -> InputContainer:
 
 
 def _open(source: str | BinaryIO, protocols: str, *, name: str) -> InputContainer:
-    options = {"format_whitelist": _FORMATS, "protocol_whitelist": protocols}
+    options = {"format_whitelist": _FORMATS, "protocol_whitelist": protocols, **LIMITS}
     try:
         return av.open(source, "r", options=options, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as exc:
@@ -117,6 +127,29 @@ def real_videos(container: InputContainer) -> list[VideoStream]:
     """The video streams that are no cover pictures and no thumbnails of another stream."""
     pictures = Disposition.attached_pic | Disposition.timed_thumbnails
     return [s for s in container.streams.video if not s.disposition & pictures]
+
+
+def _check_stream_size(container: InputContainer, stream: VideoStream, path: str | Path) -> None:
+    """Refuse a video whose pictures are too large, by what is known before any is decoded.
+
+    Raises:
+        VideoOpenError: they are.
+    """
+    hint = f"ffmpeg -i {Path(path).name} -vf scale=3840:-2 smaller.mp4"
+    check_picture_size(stream.width, stream.height, of=str(path), hint=hint)
+    if stream.width == 0 and container.format.name.endswith("_pipe"):
+        if _is_animated_webp(path):
+            raise VideoOpenError(f"{path}: animated WebP is not supported; make a GIF or a video of it and index that")
+        raise VideoOpenError(
+            f"{path}: FFmpeg cannot read this image; it is damaged, or has more than {MAX_PIXELS:,} pixels"
+        )
+
+
+def _is_animated_webp(path: str | Path) -> bool:
+    """Whether a file is WebP with the flag of an animation (RFC 9649, 2.7.1)."""
+    with open(path, "rb") as file:
+        head = file.read(21)
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
 
 
 def _best_stream(container: InputContainer, path: str | Path) -> VideoStream:

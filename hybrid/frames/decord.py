@@ -12,6 +12,8 @@ Where decord 0.6 is known to be wrong or to fail, so that PyAV is the default:
 * MPEG-TS: every frame is off by one to two seconds;
 * AV1: cannot be opened (its FFmpeg is of 2018);
 * VP9: fails with decord's own default of automatic threads, so one thread is used by default;
+* display matrices that mirror are taken for turns; crops of a container, and crops on the left of a stream, are not
+  applied rightly;
 * damaged and cut files: raises, or repeats the last frame; what raises here is ``missing``.
 """
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hybrid.errors import VideoOpenError
+from hybrid.errors import FrameDecodeError, VideoOpenError
 from hybrid.frames.images import BatchBuilder, Sample
 from hybrid.frames.plan import SLACK_SECONDS
 from hybrid.frames.source import (
@@ -23,7 +23,9 @@ from hybrid.frames.source import (
     check_ordinals,
     checked_gaps,
 )
+from hybrid.image_file import read_header, read_image
 from hybrid.values import IMAGE_SUFFIXES, ByteArray, FrameBatch, MissingFrame, Sampling, VideoInfo
+from hybrid.words import counted
 
 __all__ = ["FolderSource"]
 
@@ -37,7 +39,8 @@ class FolderSource(FrameSource):
     Sample ``k`` shows image ``floor(k / rate)``. A number without an image, and an image that
     cannot be read, is a missing sample; both shift nothing. Samples before the first number do not
     exist. With the policy ``keyframes`` every image counts as a key frame. Images may differ in
-    size; a batch ends where the size changes. The orientation in a photo's EXIF data is applied.
+    size; a batch ends where the size changes. How an image is read stands in
+    :mod:`hybrid.image_file`.
 
     Args:
         path: the folder. Files that are no images, or whose names do not end in a number, are ignored.
@@ -62,6 +65,7 @@ class FolderSource(FrameSource):
                 f"{MAX_SAMPLES} samples are taken. Number them from 0, one image per second"
             )
         self._end = float(last + 1)
+        self._several = 0
         width, height, codec = _first_size(self._images)
         self.info = VideoInfo(
             path=str(path), kind="folder", duration_seconds=self._end, width=width, height=height, codec=codec
@@ -74,7 +78,7 @@ class FolderSource(FrameSource):
     def _read(self, ordinals: list[int] | None) -> Iterator[FrameBatch]:
         missing: list[MissingFrame] = []
         builder = BatchBuilder(self._batch_bytes)
-        decoded = 0
+        decoded = self._several = 0
         number: int | None = None
         rgb: ByteArray | None = None
         reason = ""
@@ -93,7 +97,10 @@ class FolderSource(FrameSource):
         if rest is not None:
             yield rest
         gaps = checked_gaps(self.info.path, missing, found=decoded)
-        self._report = ReadReport(duration_seconds=self._end, frames_decoded=decoded, missing=gaps)
+        note = None
+        if self._several:
+            note = f"{counted(self._several, 'image holds', 'images hold')} several pictures; the first one is taken"
+        self._report = ReadReport(duration_seconds=self._end, frames_decoded=decoded, missing=gaps, note=note)
 
     def _grid(self, ordinals: list[int] | None) -> list[tuple[int, int]]:
         """Ordinal and number of every sample that exists, or of those that are asked for."""
@@ -115,15 +122,12 @@ class FolderSource(FrameSource):
         if number not in self._images:
             what = "with a number in its interval" if number < 0 else f"with the number {number}"
             return None, f"there is no image {what}"
-        from PIL import Image, ImageOps
-
-        path = self._images[number]
         try:
-            with Image.open(path) as image:
-                upright = ImageOps.exif_transpose(image)
-                return np.asarray(upright.convert("RGB")), ""
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
-            return None, f"{path.name} cannot be read: {exc}"
+            rgb, header = read_image(self._images[number])
+            self._several += header.several
+            return rgb, ""
+        except FrameDecodeError as exc:
+            return None, str(exc)
 
 
 def numbered_images(folder: Path) -> dict[int, Path]:
@@ -158,15 +162,10 @@ def numbered_images(folder: Path) -> dict[int, Path]:
 
 def _first_size(images: dict[int, Path]) -> tuple[int, int, str]:
     """Width, height and format of the first image that can be read; zeros if none can."""
-    from PIL import Image
-
     for number in sorted(images):
         try:
-            with Image.open(images[number]) as image:
-                width, height = image.size
-                if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):
-                    width, height = height, width
-                return width, height, (image.format or "image").lower()
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            header = read_header(images[number])
+        except FrameDecodeError:
             continue
+        return header.width, header.height, header.format
     return 0, 0, "image"

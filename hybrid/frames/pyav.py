@@ -23,8 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hybrid.errors import FrameDecodeError
+from hybrid.errors import FrameDecodeError, VideoOpenError
 from hybrid.frames.decode import Shown, Tally, decode_job, frames_of
+from hybrid.frames.display import orientation_of, skew_degrees
 from hybrid.frames.images import BatchBuilder, RgbConverter, Sample
 from hybrid.frames.parallel import run_ordered
 from hybrid.frames.plan import (
@@ -50,6 +51,7 @@ from hybrid.frames.source import (
     checked_gaps,
     why_none,
 )
+from hybrid.picture_size import MAX_PIXELS
 from hybrid.values import FrameBatch, MissingFrame, Sampling, VideoInfo
 from hybrid.words import counted
 
@@ -61,6 +63,8 @@ DECODER_BYTES = 240 * 2**20
 """How much the decoders' own pictures may take up; fewer threads are used for large pictures."""
 PICTURES_PER_DECODER = 24
 """What one more decoding thread takes in memory, in pictures (75 MB were measured for 1080p)."""
+PACKETS_WITHOUT_SIZE = 64
+"""Where a file does not say how large its pictures are, so many packets are tried for the first one."""
 
 
 class PyAVSource(FrameSource):
@@ -77,8 +81,8 @@ class PyAVSource(FrameSource):
         batch_bytes: how large a batch may grow.
 
     Raises:
-        VideoOpenError: the file does not exist, cannot be read, is not a video, or is cut before
-            its first frame.
+        VideoOpenError: the file does not exist, cannot be read, is not a video, is cut before its
+            first frame, or has pictures that are too large (:data:`~hybrid.picture_size.MAX_PIXELS`).
         NoVideoStreamError: there is no video stream in it.
         InputError: threads or batch_bytes is below 1.
     """
@@ -95,7 +99,7 @@ class PyAVSource(FrameSource):
         self.sampling = sampling
         self._batch_bytes = batch_bytes
         self._movie = scan(path)
-        width, height = _shown_size(self._movie)
+        width, height, self._skew = _first_look(self._movie)
         self._threads = _affordable_threads(threads or _cores(), width, height)
         self.info = VideoInfo(
             path=str(path),
@@ -198,7 +202,7 @@ class PyAVSource(FrameSource):
         def worker() -> Iterator[Callable[[Job], Iterator[Shown]]]:
             own = Tally()
             tallies.append(own)
-            to_rgb = RgbConverter()
+            to_rgb = RgbConverter(movie.crop)
             with PacketReader(movie) as reader:
                 yield lambda job: decode_job(reader, movie, job, starts, own, to_rgb)
 
@@ -216,6 +220,8 @@ class PyAVSource(FrameSource):
 
     def _make_report(self, tally: Tally, missing: tuple[MissingFrame, ...]) -> ReadReport:
         notes = [self._movie.note] if self._movie.note else []
+        if self._skew is not None:
+            notes.append(f"shown as stored: its display matrix turns it by {self._skew:.0f} degrees, no quarter turn")
         in_full = self._why_in_full()
         if in_full is not None:
             notes.append(f"decoded in full: {in_full}")
@@ -258,12 +264,25 @@ def _affordable_threads(threads: int, width: int, height: int) -> int:
     return min(threads, max(2, DECODER_BYTES // per_decoder))
 
 
-def _shown_size(movie: Movie) -> tuple[int, int]:
-    """Width and height of the first frame as shown; if it cannot be decoded, what the stream says."""
+def _first_look(movie: Movie) -> tuple[int, int, float | None]:
+    """Width and height of the first frame as shown, and a turn that is not applied, in degrees.
+
+    If it cannot be decoded: what the stream says.
+
+    Raises:
+        VideoOpenError: the stream does not say, and a look at further packets gives no frame either.
+    """
     with PacketReader(movie) as reader:
-        with closing(frames_of(reader, 0, 0, Tally())) as frames:
+        stated = reader.context.width, reader.context.height
+        last = 0 if all(stated) else min(len(movie.packets), PACKETS_WITHOUT_SIZE) - 1
+        with closing(frames_of(reader, 0, last, Tally())) as frames:
             for frame in frames:
                 if not isinstance(frame, int):
-                    turned = round(frame.rotation / 90) % 2
-                    return (frame.height, frame.width) if turned else (frame.width, frame.height)
-        return reader.context.width, reader.context.height
+                    _, _, *cropped = movie.crop.window(frame.width, frame.height, frame.format)
+                    return (*orientation_of(frame).size(*cropped), skew_degrees(frame))
+    if not all(stated):
+        raise VideoOpenError(
+            f"{movie.path}: none of its pictures can be decoded, and their size is not known: the video is damaged, or "
+            f"they are of more than {MAX_PIXELS:,} pixels, which are not read"
+        )
+    return (*stated, None)

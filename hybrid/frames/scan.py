@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 from hybrid.errors import VideoOpenError
 from hybrid.frames.bitstream import NONREF_SAFE, KeyPackets
 from hybrid.frames.container import VideoPacket, open_stream, packets_of
+from hybrid.frames.crop import Crop, container_crop
 from hybrid.frames.header import Header, bytes_missing, other_streams_end
 from hybrid.frames.plan import NO_PTS, Clock, Packets, why_unsafe
 from hybrid.frames.timestamps import OUTLIER_SECONDS, Jumps, clock_jumps, outliers, put_behind, usual_step
@@ -60,11 +61,13 @@ class Movie:
         sizes, positions: int64 [N], bytes and place in the file of every packet (-1: not known).
         clock: the timeline.
         end_seconds: where the last frame ends.
+        packed: a packet may hold several pictures (packed B-frames).
         unsafe: why nothing may be left out when decoding; or None.
         keys_proven: whether key packets of this codec are known to decode alone.
         skippable: whether unwanted pictures that none refers to may be skipped.
         stop_early: whether a picture ends with its packet (not so with two fields in two packets).
         near: how many packets ahead are read rather than sought.
+        crop: what the container leaves out at the sides of each picture.
         cut: whether some of the video is not on the timeline: the file lacks its end, could not be
             read to its end, or packets with impossible time stamps are left out.
         note: what the caller should know of the file; or None.
@@ -81,11 +84,13 @@ class Movie:
     positions: IntArray
     clock: Clock
     end_seconds: float
+    packed: bool
     unsafe: str | None
     keys_proven: bool
     skippable: bool
     stop_early: bool
     near: int
+    crop: Crop
     cut: bool
     note: str | None
 
@@ -190,11 +195,13 @@ def _movie(
         positions=positions,
         clock=clock,
         end_seconds=end,
+        packed=keys.packed,
         unsafe=_why_unsafe(packets, table, counted, timeline.jumps),
         keys_proven=keys.proven,
         skippable=keys.codec in NONREF_SAFE and keys.whole_pictures and keys.single_layer,
         stop_early=keys.whole_pictures,
         near=NEAR_PACKETS_MPEG if container.format.name.startswith("mpeg") else NEAR_PACKETS,
+        crop=container_crop(path, container, stream),
         cut=why_cut is not None or table.read_error is not None or bool(timeline.wild.any()) or unread.partial,
         note="; ".join(notes) or None,
     )

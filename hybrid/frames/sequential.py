@@ -149,7 +149,7 @@ class _Picture:
 
     def __init__(self, movie: Movie) -> None:
         self._movie = movie
-        self._to_rgb = RgbConverter()
+        self._to_rgb = RgbConverter(movie.crop)
         self._number = -1
         self._rgb: ByteArray | None = None
 
