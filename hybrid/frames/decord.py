@@ -38,10 +38,11 @@ from hybrid.frames.source import (
     check_at_least_one,
     check_ordinals,
     checked_gaps,
+    video_info,
     why_none,
 )
 from hybrid.places import absolute_path
-from hybrid.values import FloatArray, FrameBatch, IntArray, MissingFrame, Sampling, VideoInfo
+from hybrid.values import FloatArray, FrameBatch, IntArray, MissingFrame, Sampling
 
 __all__ = ["DecordSource"]
 
@@ -82,9 +83,10 @@ class DecordSource(FrameSource):
         stamps, self._keys, (height, width) = self._survey()
         self._times: FloatArray = stamps[:, 0] - stamps[0, 0]
         self._end = float(stamps[-1, 1] - stamps[0, 0])
-        self.info = VideoInfo(
-            path=str(path), kind="file", duration_seconds=self._end, width=width, height=height, codec="unknown"
-        )
+        try:
+            self.info = video_info(path, "file", seconds=self._end, width=width, height=height, codec="unknown")
+        except VideoOpenError as exc:
+            raise VideoOpenError(f"{exc}, or decord reads its time stamps wrongly; try --decoder pyav") from exc
 
     def _open(self) -> Any:
         try:

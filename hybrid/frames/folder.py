@@ -22,9 +22,10 @@ from hybrid.frames.source import (
     check_at_least_one,
     check_ordinals,
     checked_gaps,
+    video_info,
 )
 from hybrid.image_file import read_header, read_image
-from hybrid.values import IMAGE_SUFFIXES, ByteArray, FrameBatch, MissingFrame, Sampling, VideoInfo
+from hybrid.values import IMAGE_SUFFIXES, ByteArray, FrameBatch, MissingFrame, Sampling
 from hybrid.words import counted
 
 __all__ = ["FolderSource"]
@@ -67,9 +68,7 @@ class FolderSource(FrameSource):
         self._end = float(last + 1)
         self._several = 0
         width, height, codec = _first_size(self._images)
-        self.info = VideoInfo(
-            path=str(path), kind="folder", duration_seconds=self._end, width=width, height=height, codec=codec
-        )
+        self.info = video_info(path, "folder", seconds=self._end, width=width, height=height, codec=codec)
 
     def read(self, *, ordinals: Sequence[int] | None = None) -> Iterator[FrameBatch]:
         """See :meth:`FrameSource.read`."""

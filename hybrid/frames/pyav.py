@@ -49,10 +49,11 @@ from hybrid.frames.source import (
     check_at_least_one,
     check_ordinals,
     checked_gaps,
+    video_info,
     why_none,
 )
 from hybrid.picture_size import MAX_PIXELS
-from hybrid.values import FrameBatch, MissingFrame, Sampling, VideoInfo
+from hybrid.values import FrameBatch, MissingFrame, Sampling
 from hybrid.words import counted
 
 __all__ = ["PyAVSource"]
@@ -101,13 +102,8 @@ class PyAVSource(FrameSource):
         self._movie = scan(path)
         width, height, self._skew = _first_look(self._movie)
         self._threads = _affordable_threads(threads or _cores(), width, height)
-        self.info = VideoInfo(
-            path=str(path),
-            kind="file",
-            duration_seconds=self._movie.end_seconds,
-            width=width,
-            height=height,
-            codec=self._movie.codec,
+        self.info = video_info(
+            path, "file", seconds=self._movie.end_seconds, width=width, height=height, codec=self._movie.codec
         )
 
     def read(self, *, ordinals: Sequence[int] | None = None) -> Iterator[FrameBatch]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from hybrid.errors import FrameDecodeError, InputError
+from hybrid.errors import FrameDecodeError, InputError, VideoOpenError
 from hybrid.values import FrameBatch, MissingFrame, Sampling, VideoInfo
 
 __all__ = [
@@ -128,6 +128,20 @@ def checked_gaps(path: str, missing: Iterable[MissingFrame], *, found: int) -> t
             f"{path}: none of the {len(gaps)} wanted frames could be decoded; the first: {gaps[0].reason}"
         )
     return gaps
+
+
+def video_info(
+    path: str | Path, kind: Literal["file", "folder"], *, seconds: float, width: int, height: int, codec: str
+) -> VideoInfo:
+    """What a source knows of its video once it is open.
+
+    Raises:
+        VideoOpenError: it states a length or a size that no video has.
+    """
+    try:
+        return VideoInfo(path=str(path), kind=kind, duration_seconds=seconds, width=width, height=height, codec=codec)
+    except InputError as exc:
+        raise VideoOpenError(f"{path} states {exc}; the file is damaged") from exc
 
 
 def why_none(sampling: Sampling, end_seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import av.error
@@ -103,6 +104,7 @@ class FaultyContainer:
 
     def __init__(self, script: list[object], *, for_ever: bool = False) -> None:
         self.script = script
+        self.format = SimpleNamespace(name="mpegts")
         self.for_ever = for_ever
 
     def demux(self, stream: object) -> Iterator[object]:

@@ -151,6 +151,7 @@ _OWN = {
     "bench/accuracy/record.py": "a copy of this process's own settings",
     "hybrid/demo/__init__.py": "a file of the package",
     "bench/robustness/kills.py": "what a child of the benchmark printed",
+    "bench/latency/two_versions.py": "what a child of the benchmark printed",
     "bench/latency/index.py": "what a child of the benchmark printed",
     "bench/latency/whole_index.py": "what a child of the benchmark printed",
     "bench/latency/convert.py": "what a child of the benchmark printed",
