@@ -7,7 +7,7 @@ import pytest
 from bench.robustness.hostile import MAKERS, describe, run_hostile
 from bench.robustness.hostile_case import Kind
 
-COUNTS: dict[Kind, int] = {"packages": 4, "documents": 8}
+COUNTS: dict[Kind, int] = {"images": 3, "playlists": 3, "folders": 2, "packages": 4, "documents": 8}
 
 
 def test_no_hostile_input_ends_in_a_traceback_or_takes_the_machine_down() -> None:
