@@ -27,7 +27,9 @@ def why_other_frames(manifest: Manifest, path: Path) -> str | None:
     """
     if manifest.frame_rules >= FRAME_RULES:
         return None
-    return why_frames_changed(path, since=manifest.frame_rules, decoder=manifest.config.decoder)
+    return why_frames_changed(
+        path, since=manifest.frame_rules, decoder=manifest.config.decoder, policy=manifest.config.policy
+    )
 
 
 def check_frames(manifest: Manifest, path: Path, *, place: str) -> None:

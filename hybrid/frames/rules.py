@@ -24,12 +24,14 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from hybrid.errors import FrameDecodeError
+from hybrid.frames.bitstream import KeyPackets
 from hybrid.frames.container import open_stream, packets_of
 from hybrid.frames.crop import container_crop
 from hybrid.frames.display import AS_STORED, Orientation, orientation_of
 from hybrid.frames.folder import numbered_images
 from hybrid.frames.scan import Movie, scan
 from hybrid.image_file import ImageHeader, read_header
+from hybrid.values import SamplingPolicy
 from hybrid.words import counted
 
 __all__ = ["FRAME_RULES", "IMAGE_CHANGES", "VIDEO_CHANGES", "ImageChange", "VideoChange", "why_frames_changed"]
@@ -47,11 +49,13 @@ class Opened:
 
     Attributes:
         path: of the file.
+        policy: of the index's sampling.
         container, stream: open, and read some way.
         frame: its first frame; None if none came out of the decoder.
     """
 
     path: str
+    policy: SamplingPolicy
     container: InputContainer
     stream: VideoStream
     frame: av.VideoFrame | None
@@ -140,6 +144,11 @@ VIDEO_CHANGES: Final = (
         seen=lambda opened: opened.container.format.name == "mpeg",
         confirmed=lambda movie: movie.unsafe is not None,
     ),
+    VideoChange(
+        2,
+        "key frames of its codec, for which no entry rule is proven, are decoded from the start now",
+        seen=lambda opened: opened.policy == "keyframes" and not KeyPackets(opened.codec, b"").proven,
+    ),
 )
 
 IMAGE_CHANGES: Final = (
@@ -149,13 +158,13 @@ IMAGE_CHANGES: Final = (
 )
 
 
-def why_frames_changed(path: str | Path, *, since: int, decoder: str) -> str | None:
+def why_frames_changed(path: str | Path, *, since: int, decoder: str, policy: SamplingPolicy) -> str | None:
     """Why today's frames of a video are others than those by older rules; None if they are the same.
 
     Args:
         path: a file, or a folder of images.
         since: the version of the older rules.
-        decoder: that of the index.
+        decoder, policy: those of the index.
 
     Raises:
         VideoError: it cannot be opened.
@@ -163,13 +172,13 @@ def why_frames_changed(path: str | Path, *, since: int, decoder: str) -> str | N
     if since >= FRAME_RULES or decoder == "decord":
         return None
     place = Path(path)
-    return _why_of_folder(place, since) if place.is_dir() else _why_of_file(place, since)
+    return _why_of_folder(place, since) if place.is_dir() else _why_of_file(place, since, policy)
 
 
-def _why_of_file(path: Path, since: int) -> str | None:
+def _why_of_file(path: Path, since: int, policy: SamplingPolicy) -> str | None:
     container, stream = open_stream(path)
     with container:
-        opened = Opened(str(path), container, stream, _first_frame(container, stream))
+        opened = Opened(str(path), policy, container, stream, _first_frame(container, stream))
         possible = [change for change in VIDEO_CHANGES if change.version > since and change.seen(opened)]
     movie: Movie | None = None
     for change in possible:
