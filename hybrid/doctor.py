@@ -179,8 +179,8 @@ def _embed(name: str, device: str, dtype: str) -> str:
 
 
 def _search(folder: Path, backend: Literal["faiss", "lancedb"]) -> str:
-    from indexes.base import VectorKey
-    from indexes.stores import open_store
+    from indexes.format.keys import VectorKey
+    from indexes.stores.registry import open_store
 
     vectors = np.eye(8, 16, dtype=np.float32)
     key = VectorKey("d0c7", "1")

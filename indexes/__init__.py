@@ -1,1 +1,1 @@
-"""Persistent frame indexes, one per video, behind one small interface (see :mod:`indexes.base`)."""
+"""Persistent frame indexes, one per video, behind one small interface (see :mod:`indexes.stores.interface`)."""

@@ -20,7 +20,7 @@ _MODULES = (
     "hybrid.frames.pyav",
     "hybrid.gens.load",
     "hybrid.gens.qwen",
-    "indexes.faiss_file",
+    "indexes.stores.faiss_store",
 )
 # lancedb itself does not survive a fork; most of its import are these, which start no threads.
 _MODULES_OF_LANCEDB = ("lance_namespace_urllib3_client", "pyarrow")

@@ -56,7 +56,7 @@ from hybrid.gens.scorer import FrameScorer
 from hybrid.runtime import settle_process
 from hybrid.scorers.interface import VideoScorer
 from hybrid.scorers.registry import load_video_scorer
-from indexes.archive import Archive
+from indexes.open_archive import open_archive
 
 __all__ = ["main"]
 
@@ -119,7 +119,7 @@ def _run(given: argparse.Namespace) -> int:
     session = {**_circumstances(), "methods": [method.name for method in methods]}
     with ExitStack() as stack:
         folder = stack.enter_context(RunFolder(given.out, settings, session))
-        archive = Archive.open(given.archive)
+        archive = open_archive(given.archive)
         engine = stack.enter_context(
             Engine(
                 archive,

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.accuracy.record import Sample, differences
 from hybrid.errors import HybridError
-from indexes.manifest import Manifest
+from indexes.format.manifest import Manifest
 
 __all__ = ["Grid", "GridsDifferError", "grid_of", "grid_text", "one_grid", "same_grid"]
 

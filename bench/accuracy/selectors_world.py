@@ -45,7 +45,7 @@ from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.ranking import check_budget
 from hybrid.selectors.registry import select, selectors
 from hybrid.values import DEFAULT_WINDOW, Answer, AnswerFrame
-from indexes.archive import Archive
+from indexes.open_archive import open_archive
 
 __all__ = ["main"]
 
@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = stack.enter_context(RunFolder(given.out, settings, circumstances()))
         kept = stack.enter_context(LineFile(given.out / "scores.jsonl"))
         engine = stack.enter_context(
-            Engine(Archive.open(given.archive), Settings(preset="tiny"), encoder=encoder, scorer=scorer)
+            Engine(open_archive(given.archive), Settings(preset="tiny"), encoder=encoder, scorer=scorer)
         )
         _run(given, questions, _Opened(folder, kept, engine, encoder), ways)
     report = {

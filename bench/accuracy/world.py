@@ -42,7 +42,7 @@ from hybrid.models.tiny import tiny_encoder, tiny_sampler
 from hybrid.progress import NullProgress
 from hybrid.runtime import settle_process
 from hybrid.values import Answer, ByteArray, FloatArray, IntArray, Timeline
-from indexes.archive import Archive
+from indexes.open_archive import open_archive
 
 __all__ = ["main", "score_f1"]
 
@@ -362,7 +362,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         prepare_exam(given.folder, given.split, seed, seconds=given.hour, per_kind=1000, things=len(ALL_THINGS))
         for seed in range(FIRST_HOUR_SEED, FIRST_HOUR_SEED + given.hours)
     ]
-    archive = Archive.open(given.folder / "archive")
+    archive = open_archive(given.folder / "archive")
     with Engine(archive, Settings(preset="tiny"), encoder=encoder, scorer=scorer) as engine:
         for exam in [*exams, *hours]:
             engine.index(exam.video, progress=NullProgress())

@@ -45,11 +45,12 @@ from bench.plot import Curve, draw_curves
 from bench.report import circumstances, print_table
 from hybrid.storage.foreign_json import read_json
 from hybrid.values import Sampling, Timeline
-from indexes.approximate_build import update_approximate
-from indexes.archive import Archive
-from indexes.base import BackendName
-from indexes.care import compact_archive
-from indexes.manifest import IndexConfig, IndexedVideo, Source
+from indexes.archive.writer import Archive
+from indexes.format.keys import BackendName
+from indexes.format.manifest import IndexConfig, IndexedVideo, Source
+from indexes.maintenance.build_ann import update_approximate
+from indexes.maintenance.stats import compact_archive
+from indexes.open_archive import open_archive
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -90,7 +91,7 @@ def measure(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             figures |= pool.submit(fill, folder, size, arguments).result()
         figures |= opening(folder)
-        with Archive.open(folder, create=False) as archive:
+        with open_archive(folder, create=False) as archive:
             queries = make_queries(world, videos, frames, arguments.queries)
             figures |= one_video(archive, queries)
             figures |= raw_scan(archive, queries[:5])
@@ -113,7 +114,7 @@ def fill(folder: Path, size: str, arguments: argparse.Namespace) -> dict[str, fl
     videos, frames = (int(number) for number in size.split("x"))
     world, backend = VideoWorld(arguments.dimension, shake=arguments.shake), arguments.backend
     started, busy = time.perf_counter(), time.process_time()
-    with _without_flushing(), Archive.open(folder, backend=backend) as archive:
+    with _without_flushing(), open_archive(folder, backend=backend) as archive:
         there = {manifest.video_id for manifest in archive.manifests()}
         for number in range(videos):
             if f"{number:032x}" not in there:

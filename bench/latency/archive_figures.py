@@ -19,9 +19,10 @@ import psutil
 
 from bench.latency.video_vectors import VideoWorld
 from hybrid.values import Float32Array
-from indexes.archive import Archive
-from indexes.base import BackendName
-from indexes.care import take_stock
+from indexes.archive.writer import Archive
+from indexes.format.keys import BackendName
+from indexes.maintenance.stats import take_stock
+from indexes.open_archive import open_archive
 
 __all__ = ["TOP", "adding", "make_queries", "one_video", "opening", "private_mb", "raw_scan", "sizes_on_disk", "timed"]
 
@@ -35,9 +36,10 @@ ADDED = 25
 
 _OPEN = """
 import sys, time
-from indexes.archive import Archive
+from indexes.archive.writer import Archive
+from indexes.open_archive import open_archive
 started, busy = time.perf_counter(), time.process_time()
-with Archive.open(sys.argv[1], create=False) as archive:
+with open_archive(sys.argv[1], create=False) as archive:
     opened = time.perf_counter() - started
     count = sum(1 for _ in archive.manifests())
 print(count, opened, time.perf_counter() - started, time.process_time() - busy)
@@ -218,7 +220,7 @@ def adding(
     """Adding a video to the full archive and to an empty one, in turn; the full one is left as it was."""
     shutil.rmtree(empty, ignore_errors=True)
     into_full, into_empty = [], []
-    with Archive.open(full) as large, Archive.open(empty, backend=backend) as small:
+    with open_archive(full) as large, open_archive(empty, backend=backend) as small:
         for archive in (large, small):
             add(archive, videos)  # what happens only once
         for number in range(videos + 1, videos + 1 + ADDED):

@@ -15,8 +15,8 @@ import numpy as np
 
 from bench.latency.archive_figures import TOP, timed
 from hybrid.values import Float32Array
-from indexes.archive import Archive
-from indexes.units import cut_units
+from indexes.ann.segmentation import cut_units
+from indexes.archive.writer import Archive
 
 __all__ = ["other_methods"]
 

@@ -9,10 +9,10 @@ from typing import Any
 from bench.latency.archive_figures import TOP, private_mb, timed
 from bench.memory import most_resident_mb
 from hybrid.values import Float32Array
-from indexes.archive import Archive
-from indexes.archive_search import ArchiveHits, search_archive_vectors
-from indexes.effort import Effort
-from indexes.recall import share_found
+from indexes.ann.search_params import Effort
+from indexes.archive.writer import Archive
+from indexes.maintenance.recall import share_found
+from indexes.search.archive_search import ArchiveHits, search_archive_vectors
 
 __all__ = ["recall_and_speed"]
 

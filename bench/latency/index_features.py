@@ -61,7 +61,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from hybrid.engine.models import HeldModels
     from hybrid.engine.settings import Settings
     from hybrid.gens.scorer import FeatureScorer
-    from indexes.archive import Archive
+    from indexes.open_archive import open_archive
 
     video = arguments.video or demo_video()
     settings = Settings(
@@ -73,7 +73,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
 
         def open_engine(name: str) -> Engine:
-            return Engine(Archive.open(Path(folder) / name), settings, encoder=encoder, scorer=scorer)
+            return Engine(open_archive(Path(folder) / name), settings, encoder=encoder, scorer=scorer)
 
         models = HeldModels(settings)
         encoder, scorer = models.encoder_for(None), models.scorer()

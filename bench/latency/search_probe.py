@@ -1,7 +1,7 @@
 """One search of a whole archive, cold and then warm, measured in a process of its own.
 
-``python bench/latency/search_probe.py ARCHIVE exact|approximate DIMENSION`` prints one JSON line. It uses only what
-every version of the archive has, so that :mod:`bench.latency.two_versions` can run it over an earlier checkout.
+``python bench/latency/search_probe.py ARCHIVE exact|approximate DIMENSION`` prints one JSON line. It finds what
+it needs in earlier versions too, so that :mod:`bench.latency.two_versions` can run it over an earlier checkout.
 
 ``cold``: the first question to an archive that was just opened, its files dropped from the system's memory before
 (the backend's package is imported already); ``warm``: the median of the following questions, the archive kept
@@ -10,20 +10,36 @@ open. Milliseconds of CPU time and of wall time.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
+import operator
 import os
 import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bench.latency.video_vectors import VideoWorld
-from indexes.archive import Archive
-from indexes.archive_search import search_archive_vectors
-from indexes.effort import Effort
+
+
+def first_of(*names: str) -> Any:
+    """The first of some names (``module:attribute``) that this version has: rooms are moved from version to version."""
+    for name in names:
+        module, _, attribute = name.partition(":")
+        with contextlib.suppress(ModuleNotFoundError, AttributeError):
+            return operator.attrgetter(attribute)(importlib.import_module(module))
+    raise SystemExit(f"this version has none of {', '.join(names)}")
+
+
+open_archive = first_of("indexes.open_archive:open_archive", "indexes.archive:Archive.open")
+search_archive_vectors = first_of(
+    "indexes.search.archive_search:search_archive_vectors", "indexes.archive_search:search_archive_vectors"
+)
+Effort = first_of("indexes.ann.search_params:Effort", "indexes.effort:Effort")
 
 TOP = 256
 WARM = 12
@@ -51,7 +67,7 @@ def measure(folder: Path, kind: str, dimension: int) -> dict[str, float]:
     queries = [world.query(number, about[number % len(about)]) for number in range(WARM + 1)]
     effort = Effort() if kind == "approximate" else None
     times = []
-    with Archive.open(folder, create=False) as archive:
+    with open_archive(folder, create=False) as archive:
         importlib.import_module(archive.backend)  # Imports are no part of the measurement.
         drop_from_memory(folder)
         for query in queries:

@@ -22,8 +22,8 @@ import numpy as np
 
 from bench.report import circumstances, print_table, write_result
 from hybrid.values import Float32Array
-from indexes.base import BACKENDS, BackendName, VectorKey
-from indexes.stores import open_store
+from indexes.format.keys import BACKENDS, BackendName, VectorKey
+from indexes.stores.registry import open_store
 
 TOP = 256
 

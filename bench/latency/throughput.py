@@ -153,7 +153,7 @@ def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, _Time]:
     from hybrid.engine.settings import Settings
     from hybrid.frames.source import open_source
     from hybrid.values import Sampling
-    from indexes.archive import Archive
+    from indexes.open_archive import open_archive
 
     def decode() -> list[list[Any]]:
         found = []
@@ -164,12 +164,12 @@ def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, _Time]:
 
     frames, decoding = _timed(decode)
     vectors, embedding = _timed(lambda: [np.concatenate(list(encoder.encode_frames(each))) for each in frames])
-    with tempfile.TemporaryDirectory() as folder, Archive.open(Path(folder) / "archive") as archive:
+    with tempfile.TemporaryDirectory() as folder, open_archive(Path(folder) / "archive") as archive:
         engine = Engine(archive, Settings(preset="tiny", device="cpu"), encoder=encoder)
         _, pipeline = _timed(lambda: _index(engine, videos))
         manifests = {manifest.source.path: manifest for manifest in archive.manifests()}
         timelines = [archive.timeline(manifests[str(video.absolute())]) for video in videos]
-        with Archive.open(Path(folder) / "other") as other:
+        with open_archive(Path(folder) / "other") as other:
 
             def write() -> None:
                 for video, timeline, block in zip(videos, timelines, vectors, strict=True):
@@ -209,14 +209,14 @@ def _paced(
     from bench.latency.paced import PacedEncoder, recorded
     from hybrid.engine import Engine, decoding
     from hybrid.engine.settings import Settings
-    from indexes.archive import Archive
+    from indexes.open_archive import open_archive
 
     sources = recorded(videos, decode_seconds)
     frames = sum(source.frames for source in sources.values())
     encoder: Any = PacedEncoder(embed_seconds)
 
     def index(folder: str, share: Sequence[Path]) -> None:
-        with Archive.open(folder) as archive:
+        with open_archive(folder) as archive:
             engine = Engine(archive, Settings(preset="tiny", device="cpu"), encoder=encoder)
             _index(engine, share)
 

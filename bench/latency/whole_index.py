@@ -79,7 +79,7 @@ def measure(video: Path, checkpoint: Path, dtype: str, sampling: str) -> dict[st
 
     from hybrid.clip.encoder import CPU_BATCH, load_encoder
     from hybrid.engine import Engine
-    from indexes.archive import Archive  # noqa: F401  (its import counts as the model's share, not as the index's)
+    from indexes.archive.writer import Archive  # noqa: F401  (its import counts as the model's share, not as the index's)
 
     encoder = load_encoder(f"local-dir:{checkpoint}", dtype=dtype)
     frames = [np.zeros((720, 1280, 3), dtype=np.uint8)] * CPU_BATCH

@@ -24,8 +24,8 @@ from bench.robustness.watch import FileWatch, Spent
 from hybrid.engine.run import RunSummary, VideoOutcome
 from hybrid.engine.settings import Settings
 from hybrid.engine.workers import EngineRecipe, index_in_workers
-from indexes.archive import Archive
-from indexes.checkup import check_up
+from indexes.maintenance.verify import check_up
+from indexes.open_archive import open_archive
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,14 +40,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         videos = mutate_videos(sources, Path(name) / "bad", arguments.count, seed=arguments.seed)
         archive = Path(name) / "archive"
-        Archive.open(archive).close()
+        open_archive(archive).close()
         recipe = EngineRecipe(str(archive), Settings(preset="tiny", device="cpu"))
         with FileWatch() as watch:
             # One worker, so that what its process takes belongs to the file that it is at.
             summary = index_in_workers(recipe, videos, watch, workers=1)
         with FileWatch() as watch_again:
             again = index_in_workers(recipe, videos, watch_again, workers=1)
-        with Archive.open(archive, create=False) as opened:
+        with open_archive(archive, create=False) as opened:
             damaged = [finding.video_id for finding in check_up(opened) if finding.state != "sound"]
     result = describe(summary, again, watch.spent)
     print_table(["mutation", "done", "partial", "skipped", "failed"], _rows(summary))

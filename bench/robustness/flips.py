@@ -40,9 +40,9 @@ from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError
 from hybrid.gens.scorer import FrameScorer
 from hybrid.values import Answer, SearchResult
-from indexes.approximate_build import update_approximate
-from indexes.archive import Archive
-from indexes.base import BackendName
+from indexes.format.keys import BackendName
+from indexes.maintenance.build_ann import update_approximate
+from indexes.open_archive import open_archive
 
 __all__ = ["Change", "FlipTest", "draw_changes", "main"]
 
@@ -141,7 +141,7 @@ class FlipTest:
         """What the three verbs give: name, what counts, and what is said of damage."""
         question = QUESTIONS[turn % len(QUESTIONS)]
         found: list[Seen] = []
-        with Engine(Archive.open(self._archive), SETTINGS, encoder=self._encoder, scorer=self._scorer) as engine:
+        with Engine(open_archive(self._archive), SETTINGS, encoder=self._encoder, scorer=self._scorer) as engine:
             said: list[str] = []
             manifests = list(engine.archive.manifests(on_damage=lambda _, error: said.append(str(error))))
             found.append(("list", [(m.video_id, m.source.path, m.frames, m.status) for m in manifests], said))

@@ -16,7 +16,7 @@ from bench.robustness.small_videos import write_small_videos
 from hybrid.demo import demo_video
 from hybrid.engine import Engine
 from hybrid.models.tiny import tiny_encoder, tiny_sampler
-from indexes.transfer import export_index
+from indexes.maintenance.transfer import export_index
 
 __all__ = ["KINDS", "Case", "Ground", "Kind", "Maker", "clean_cases", "digest_of", "index_case", "prepare", "resealed"]
 

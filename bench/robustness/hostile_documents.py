@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.robustness.hostile_case import TINY, Case, Ground, Maker, dataset_arguments, resealed
-from indexes.failures import Attempt, Failure, remember_failure
+from indexes.format.failures import Attempt, Failure, remember_failure
 
 __all__ = ["DOCUMENTS", "hostile_text"]
 

@@ -15,8 +15,8 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from bench.robustness.hostile_case import TINY, Case, Ground, Maker, digest_of, resealed
-from indexes.manifest import generation_of
-from indexes.timeline_file import NOTE, timeline_hash
+from indexes.format.manifest import generation_of
+from indexes.format.timeline_file import NOTE, timeline_hash
 
 __all__ = ["PACKAGES"]
 

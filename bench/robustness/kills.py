@@ -38,9 +38,9 @@ import psutil
 
 from bench.report import circumstances, print_table, write_result
 from hybrid.presets import encoder_of
-from indexes.archive import Archive
-from indexes.base import BACKENDS
-from indexes.checkup import check_up
+from indexes.format.keys import BACKENDS
+from indexes.maintenance.verify import check_up
+from indexes.open_archive import open_archive
 
 _TELL_EVERY = 10
 _ORPHAN_SECONDS = 30.0
@@ -238,7 +238,7 @@ class _Look:
 def _look_at(archive: Path) -> _Look:
     if not (archive / "archive.json").exists():
         return _Look({}, 0, 0)
-    with Archive.open(archive, create=False) as opened:
+    with open_archive(archive, create=False) as opened:
         marked = {entry.name for entry in (archive / "pending").glob("*")}
         sets = Counter(key.video_id for key in opened.store.keys())  # noqa: SIM118 (a store is no dictionary)
         return _Look(

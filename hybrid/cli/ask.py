@@ -135,7 +135,7 @@ def ask(
     from hybrid.progress import NullProgress
     from hybrid.scorers.registry import read_scores
     from hybrid.values import check_questions
-    from indexes.place import is_remote
+    from indexes.format.location import is_remote
 
     asked = _questions(question, more, questions)
     many = len(asked) > 1 or questions is not None or out is not None

@@ -12,8 +12,8 @@ from hybrid.errors import ArchiveLockedError, HybridError, InputError
 from hybrid.words import counted
 
 if TYPE_CHECKING:
-    from indexes.failures import Failure
-    from indexes.recall import Recall
+    from indexes.format.failures import Failure
+    from indexes.maintenance.recall import Recall
 
 __all__ = ["compact", "remove", "stats", "verify"]
 
@@ -24,11 +24,11 @@ def stats(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = False)
     """Say what an archive holds and what it takes on disk."""
     from hybrid.cli.progress import print_json_line
     from hybrid.cli.text import size
-    from indexes.archive import Archive
-    from indexes.care import take_stock
-    from indexes.place import is_remote
+    from indexes.format.location import is_remote
+    from indexes.maintenance.stats import take_stock
+    from indexes.open_archive import open_archive
 
-    with Archive.open(archive, create=False) as opened:
+    with open_archive(archive, create=False) as opened:
         found = take_stock(opened)
     if as_json:
         print_json_line(**found.to_dict())
@@ -85,12 +85,12 @@ def verify(
 ) -> None:
     """Compare every stored byte with the hashes in the manifests. Exit code 1 if something is damaged."""
     from hybrid.cli.progress import print_json_line
-    from indexes.archive import Archive
-    from indexes.checkup import check_up
-    from indexes.lookup import find_id
+    from indexes.archive.lookup import find_id
+    from indexes.maintenance.verify import check_up
+    from indexes.open_archive import open_archive
 
     sound = damaged = frames = 0
-    with Archive.open(archive, create=False) as opened:
+    with open_archive(archive, create=False) as opened:
         chosen = [find_id(opened, video) for video in videos] if videos else None
         for finding in check_up(opened, chosen):
             sound += finding.state == "sound"
@@ -110,10 +110,10 @@ def compact(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = Fals
     """Give back the room of what was replaced, removed or left over."""
     from hybrid.cli.progress import print_json_line
     from hybrid.cli.text import size
-    from indexes.archive import Archive
-    from indexes.care import compact_archive
+    from indexes.maintenance.stats import compact_archive
+    from indexes.open_archive import open_archive
 
-    with Archive.open(archive, create=False) as opened:
+    with open_archive(archive, create=False) as opened:
         done = compact_archive(opened)
     if as_json:
         print_json_line(**done.to_dict())
@@ -146,12 +146,12 @@ def remove(
     from pathlib import Path
 
     from hybrid.places import absolute_path
-    from indexes.archive import Archive
-    from indexes.care import gone_videos
-    from indexes.failures import failures, forget_failure
-    from indexes.lookup import find_id
-    from indexes.place import is_remote
-    from indexes.whereabouts import check_folders, is_there
+    from indexes.archive.lookup import find_id
+    from indexes.archive.source_location import check_folders, is_there
+    from indexes.format.failures import failures, forget_failure
+    from indexes.format.location import is_remote
+    from indexes.maintenance.stats import gone_videos
+    from indexes.open_archive import open_archive
 
     if not videos and not gone:
         raise InputError("say which videos to remove, or --gone for those that are not where they were")
@@ -166,7 +166,7 @@ def remove(
             "machines; name the videos to remove"
         )
     failed = 0
-    with Archive.open(archive, create=False) as opened:
+    with open_archive(archive, create=False) as opened:
         recorded = {record.path: record for record in failures(opened.folder)}
         chosen: dict[str, tuple[str, str | None]] = {}
         records: list[Failure] = []

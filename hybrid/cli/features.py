@@ -34,9 +34,9 @@ def drop(
     from hybrid.cli.text import size
     from hybrid.engine import Engine
     from hybrid.engine.settings import Settings
-    from indexes.archive import Archive
+    from indexes.open_archive import open_archive
 
-    with Engine(Archive.open(archive, create=False), Settings()) as engine:
+    with Engine(open_archive(archive, create=False), Settings()) as engine:
         for video in videos:
             freed = engine.drop_features(video)
             if as_json:

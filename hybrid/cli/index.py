@@ -98,7 +98,7 @@ def index(
     from hybrid.engine.workers import EngineRecipe, choose_workers
     from hybrid.gens.prompt import read_prompt_file
     from hybrid.runtime import choose_device
-    from indexes.archive import Archive
+    from indexes.open_archive import open_archive
 
     if not paths and not retry_failed:
         raise InputError("say which videos: files, folders or quoted patterns")
@@ -130,7 +130,7 @@ def index(
         _estimate(archive, videos, settings, features=features, backend=backend, as_json=as_json)
         return
     on_gpu = choose_device(device).type != "cpu"
-    engine = Engine(Archive.open(archive, backend=backend.value if backend else None), settings)
+    engine = Engine(open_archive(archive, backend=backend.value if backend else None), settings)
     recipe = EngineRecipe(archive=engine.archive.place, settings=settings, features=features, retry_failed=retry_failed)
     count = choose_workers(len(videos), on_gpu=on_gpu) if workers is None else workers
     with engine, RunReport(workers=count, videos=len(videos), as_json=as_json) as report:
@@ -166,7 +166,7 @@ def _refresh_approximate(engine: Engine, from_frames: int | None, *, as_json: bo
     """Have the approximate index take in what is new; if that fails, the videos are indexed all the same."""
     from hybrid.cli.progress import print_json_line
     from hybrid.errors import HybridError
-    from indexes.place import is_remote
+    from indexes.format.location import is_remote
 
     try:
         updates = engine.refresh_approximate(from_frames=from_frames)
@@ -204,11 +204,11 @@ def _named_videos(paths: list[str], *, as_json: bool) -> list[Path]:
 
 def _failed_videos(archive: str, *, forget_gone: bool) -> list[Path]:
     """The videos that the archive has a record of having failed; those that are gone may be forgotten."""
-    from indexes.archive import Archive
-    from indexes.failures import failures, forget_failure
+    from indexes.format.failures import failures, forget_failure
+    from indexes.open_archive import open_archive
 
     videos = []
-    with Archive.open(archive, create=False) as opened:
+    with open_archive(archive, create=False) as opened:
         for failure in failures(opened.folder):
             if Path(failure.path).exists():
                 videos.append(Path(failure.path))
@@ -229,11 +229,11 @@ def _estimate(
     from hybrid.cli.run_report import tell_estimate
     from hybrid.engine.estimate import estimate_run
     from hybrid.errors import ArchiveFormatError
-    from indexes.archive import Archive
-    from indexes.place import is_remote, local_folder
+    from indexes.format.location import is_remote, local_folder
+    from indexes.open_archive import open_archive
 
     try:
-        with Archive.open(archive, backend=backend.value if backend else None, create=False) as opened:
+        with open_archive(archive, backend=backend.value if backend else None, create=False) as opened:
             estimate = estimate_run(opened, videos, settings, features=features)
     except ArchiveFormatError:
         if not is_remote(archive) and local_folder(archive).is_dir() and any(local_folder(archive).iterdir()):

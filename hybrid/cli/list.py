@@ -13,8 +13,8 @@ from hybrid.words import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from indexes.features_list import FeatureList
-    from indexes.manifest import Manifest
+    from indexes.format.feature_list import FeatureList
+    from indexes.format.manifest import Manifest
 
 __all__ = ["list_videos"]
 
@@ -23,14 +23,14 @@ def list_videos(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = 
     """List the indexed videos of an archive. --json prints one line a video."""
     from hybrid.cli.progress import print_json_line
     from hybrid.errors import IndexDamagedError
-    from indexes.archive import Archive
+    from indexes.open_archive import open_archive
 
     damaged: list[str] = []
 
     def remember(_: str, error: IndexDamagedError) -> None:
         damaged.append(str(error))
 
-    with Archive.open(archive, create=False) as opened:
+    with open_archive(archive, create=False) as opened:
         manifests = list(opened.manifests(on_damage=remember))
         backend = opened.backend
         features = [opened.feature_lists(manifest) for manifest in manifests]

@@ -88,8 +88,8 @@ def search(
     from hybrid.cli.progress import print_json
     from hybrid.engine.search_work import SearchOptions, options_of_search
     from hybrid.engine.work import only_said
-    from indexes.archive import Archive
-    from indexes.lookup import read_date
+    from indexes.archive.lookup import read_date
+    from indexes.open_archive import open_archive
 
     mode, size = read_window(window, window_frames)
     ask = only_said(frames=frames, window=size, window_mode=mode, segments=segments, context_seconds=context)
@@ -98,7 +98,7 @@ def search(
         why = "it is asked only with --fine; say about how many of the best videos (--fine 3)"
         check_without_gens(why, sampler=sampler, prompt=prompt, loading=loading)
     when = None if since is None else read_date(since)
-    Archive.open(archive, create=False).close()  # a slip in the name must not make an archive
+    open_archive(archive, create=False).close()  # a slip in the name must not make an archive
     engine = open_engine(
         archive,
         preset=preset,

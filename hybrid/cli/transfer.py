@@ -25,12 +25,12 @@ def export_video(
     from hybrid.cli.progress import print_json_line
     from hybrid.cli.text import size
     from hybrid.exports.output_file import EXPORT, check_output
-    from indexes.archive import Archive
-    from indexes.lookup import find_indexed
-    from indexes.transfer import export_index
+    from indexes.archive.lookup import find_indexed
+    from indexes.maintenance.transfer import export_index
+    from indexes.open_archive import open_archive
 
     check_output(file, EXPORT, name="the file to write", archive=archive, video=video)
-    with Archive.open(archive, create=False) as opened:
+    with open_archive(archive, create=False) as opened:
         manifest = find_indexed(opened, video)
         count = export_index(opened, manifest, file)
     if as_json:
@@ -49,8 +49,9 @@ def import_videos(
     from contextlib import ExitStack
 
     from hybrid.cli.progress import print_json_line
-    from indexes.archive import Archive
-    from indexes.transfer import import_index, read_export
+    from indexes.archive.writer import Archive
+    from indexes.maintenance.transfer import import_index, read_export
+    from indexes.open_archive import open_archive
 
     failed = 0
     with ExitStack() as stack:
@@ -63,7 +64,7 @@ def import_videos(
                 _tell_failed(file, exc, as_json=as_json)
                 continue
             # Only now: files that are not there must not make an archive.
-            opened = opened or stack.enter_context(Archive.open(archive))
+            opened = opened or stack.enter_context(open_archive(archive))
             try:
                 manifest, fresh = import_index(opened, export, replace=replace)
             except HybridError as exc:
@@ -99,17 +100,17 @@ def convert(
 ) -> None:
     """Copy an archive into one of another backend. Stopped at any moment, the same command goes on."""
     from hybrid.cli.progress import print_json_line
-    from indexes.archive import Archive
-    from indexes.place import is_remote, local_folder
-    from indexes.transfer import copy_index
+    from indexes.format.location import is_remote, local_folder
+    from indexes.maintenance.transfer import copy_index
+    from indexes.open_archive import open_archive
 
     if target == archive or (not is_remote(target) and local_folder(target) == local_folder(archive)):
         raise InputError(f"{target} is the archive that is to be converted; name another folder for the result")
     copied = there = 0
     failed: list[str] = []
-    with Archive.open(archive, create=False) as source:
+    with open_archive(archive, create=False) as source:
         wanted = backend or (Backend.lancedb if source.backend == "faiss" else Backend.faiss)
-        with Archive.open(target, backend=wanted.value) as result:
+        with open_archive(target, backend=wanted.value) as result:
             for manifest in source.manifests(on_damage=lambda _, error: failed.append(str(error))):
                 try:
                     fresh = copy_index(source, result, manifest, replace=replace)

@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hybrid.clip.encoder import FrameEncoder
-from indexes.approximate_build import ApproximateUpdate, update_approximate
-from indexes.approximate_files import ApproximateFiles
-from indexes.archive import Archive
-from indexes.manifest import Manifest
-from indexes.recall import encoder_key, store_queries
-from indexes.write_errors import write_errors
+from hybrid.storage.write_errors import write_errors
+from indexes.ann.files import ApproximateFiles
+from indexes.archive.writer import Archive
+from indexes.format.manifest import Manifest
+from indexes.maintenance.build_ann import ApproximateUpdate, update_approximate
+from indexes.maintenance.recall import encoder_key, store_queries
 
 __all__ = ["SAMPLE_QUESTIONS", "refresh_approximate"]
 
@@ -56,7 +56,7 @@ def refresh_approximate(
         encoder_for: gives the encoder for videos like the given one; only called if questions are to be encoded.
         changes: what sets a video's encoder apart from that one; none if it is the same.
         from_frames: make an approximate index from so many frames of one dimension on, by default
-            :data:`indexes.approximate_build.FROM_FRAMES`.
+            :data:`indexes.maintenance.build_ann.FROM_FRAMES`.
 
     Raises:
         ArchiveLockedError: another process does this.

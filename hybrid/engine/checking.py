@@ -11,7 +11,7 @@ from hybrid.clip.load import identity_of_name
 from hybrid.engine.settings import Settings, wanted_config
 from hybrid.errors import IndexMismatchError
 from hybrid.presets import PRESETS, encoder_of
-from indexes.manifest import IndexConfig, Manifest, Scalar, differences
+from indexes.format.manifest import IndexConfig, Manifest, Scalar, differences
 
 __all__ = ["check_encoder_name", "check_index", "encoder_changes", "name_changes", "what_fits"]
 

@@ -20,8 +20,8 @@ from hybrid.engine.prefetch import Prefetch, prefetched
 from hybrid.engine.settings import Settings, file_decoder, wanted_config
 from hybrid.frames.source import DecoderName, FrameSource, open_source
 from hybrid.values import FrameBatch, Sampling
-from indexes.archive import Archive
-from indexes.failures import known_failure
+from indexes.archive.writer import Archive
+from indexes.format.failures import known_failure
 
 __all__ = ["DecodeAhead", "Decoding", "decoded_ahead"]
 

@@ -43,14 +43,15 @@ from hybrid.values import (
     SearchResult,
     check_questions,
 )
-from indexes.archive import Archive
-from indexes.base import BackendName
+from indexes.archive.writer import Archive
+from indexes.format.keys import BackendName
+from indexes.open_archive import open_archive
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from hybrid.scorers.interface import VideoScorer
-    from indexes.approximate_build import ApproximateUpdate
+    from indexes.maintenance.build_ann import ApproximateUpdate
 
 __all__ = ["Engine"]
 
@@ -147,7 +148,7 @@ class Engine:
             constrained=constrained,
         )
         settings.check()
-        return cls(Archive.open(archive, backend=backend, create=create), settings)
+        return cls(open_archive(archive, backend=backend, create=create), settings)
 
     def index(
         self,
@@ -385,7 +386,7 @@ class Engine:
         """Bring the archive's approximate index up to date, or make one where the archive is large enough.
 
         Args:
-            from_frames: from so many frames of one dimension on (:data:`indexes.approximate_build.FROM_FRAMES`).
+            from_frames: from so many frames of one dimension on (:data:`indexes.maintenance.build_ann.FROM_FRAMES`).
 
         Raises:
             See :func:`hybrid.engine.approximate.refresh_approximate`.

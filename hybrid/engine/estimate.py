@@ -31,10 +31,10 @@ from hybrid.gens.known_weights import KnownWeights
 from hybrid.places import absolute_path
 from hybrid.presets import encoder_of
 from hybrid.values import IntArray
-from indexes.identity import remembered
-from indexes.manifest import Manifest, differences
-from indexes.paths import Layout
-from indexes.reader import ArchiveReader
+from indexes.archive.content_id import remembered
+from indexes.archive.reader import ArchiveReader
+from indexes.format.layout import Layout
+from indexes.format.manifest import Manifest, differences
 
 if TYPE_CHECKING:
     from hybrid.gens.feature_maker import FeatureMaker

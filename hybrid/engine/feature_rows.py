@@ -14,7 +14,7 @@ from hybrid.errors import OutOfMemoryError
 from hybrid.gens.frame_features import FrameFeatures
 from hybrid.gens.scorer import WHY_VIDEO_IS_NOT_KEPT, FeatureScorer, FrameScorer
 from hybrid.values import ByteArray
-from indexes.features_list import FeatureItem, FeatureSpec, feature_item
+from indexes.format.feature_list import FeatureItem, FeatureSpec, feature_item
 
 __all__ = ["Tower", "features_of", "items_of", "spec_of", "why_not_kept"]
 

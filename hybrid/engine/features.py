@@ -22,9 +22,9 @@ from hybrid.gens.scorer import FeatureScorer
 from hybrid.progress import Progress
 from hybrid.values import IntArray, Timeline
 from hybrid.words import counted
-from indexes.archive import Archive
-from indexes.features_list import FeatureItem, FeatureSpec
-from indexes.manifest import Manifest
+from indexes.archive.writer import Archive
+from indexes.format.feature_list import FeatureItem, FeatureSpec
+from indexes.format.manifest import Manifest
 
 __all__ = ["FeatureReader", "OpenedVideo", "Rows", "fill_features", "is_complete"]
 

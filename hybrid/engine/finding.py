@@ -12,10 +12,10 @@ from hybrid.errors import IndexDamagedError, VideoOpenError
 from hybrid.frames.source import open_source
 from hybrid.places import absolute_path
 from hybrid.values import ByteArray
-from indexes.archive import Archive
-from indexes.lookup import require_indexed
-from indexes.manifest import Manifest
-from indexes.whereabouts import find_place
+from indexes.archive.lookup import require_indexed
+from indexes.archive.source_location import find_place
+from indexes.archive.writer import Archive
+from indexes.format.manifest import Manifest
 
 __all__ = ["Found", "find_video", "identify", "manifest_of", "read_frames", "stored_manifest"]
 

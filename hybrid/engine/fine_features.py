@@ -26,7 +26,7 @@ from hybrid.gens.frame_features import FrameFeatures
 from hybrid.gens.scorer import FeatureScorer, WindowScores
 from hybrid.gens.windows import FeatureWindow, FineScores, merge, score_feature_windows
 from hybrid.values import Window
-from indexes.features_list import FeatureSpec
+from indexes.format.feature_list import FeatureSpec
 
 __all__ = ["score_by_features"]
 

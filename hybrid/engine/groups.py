@@ -14,7 +14,7 @@ from hybrid.engine.scoring import scores_together
 from hybrid.engine.streaming import OnSpans
 from hybrid.engine.work import AskOptions, Work
 from hybrid.values import Answer
-from indexes.archive import Archive
+from indexes.archive.writer import Archive
 
 __all__ = ["answer_in_groups"]
 

@@ -20,13 +20,13 @@ from hybrid.frames.rules import FRAME_RULES
 from hybrid.frames.source import ReadReport
 from hybrid.places import absolute_path
 from hybrid.progress import Progress
+from hybrid.storage.write_errors import write_errors
 from hybrid.values import ByteArray, Float32Array, FrameBatch, Sampling, Timeline, VideoInfo
 from hybrid.words import counted
-from indexes.archive import Archive
-from indexes.features_file import FeatureSpool
-from indexes.features_list import FeatureItem
-from indexes.manifest import IndexConfig, IndexedVideo, Manifest, Source
-from indexes.write_errors import write_errors
+from indexes.archive.feature_file import FeatureSpool
+from indexes.archive.writer import Archive
+from indexes.format.feature_list import FeatureItem
+from indexes.format.manifest import IndexConfig, IndexedVideo, Manifest, Source
 
 __all__ = ["FeatureTap", "IndexResult", "index_video", "place_of", "unchanged"]
 

@@ -12,7 +12,7 @@ from hybrid.errors import ModelLoadError
 from hybrid.gens.scorer import FeatureScorer, FrameScorer
 from hybrid.presets import encoder_of, sampler_of
 from hybrid.runtime import choose_device, choose_dtype, dtype_name
-from indexes.manifest import Manifest
+from indexes.format.manifest import Manifest
 
 if TYPE_CHECKING:
     from hybrid.gens.feature_maker import FeatureMaker

@@ -8,7 +8,7 @@ from pathlib import Path
 from hybrid.engine.checking import what_fits
 from hybrid.errors import VideoOpenError
 from hybrid.frames.rules import FRAME_RULES, why_frames_changed
-from indexes.manifest import Manifest
+from indexes.format.manifest import Manifest
 
 __all__ = ["check_frames", "why_other_frames"]
 

@@ -13,8 +13,8 @@ from hybrid.engine.indexing import IndexResult
 from hybrid.engine.models import HeldModels
 from hybrid.values import Stage
 from hybrid.words import counted
-from indexes.archive import Archive
-from indexes.manifest import Manifest
+from indexes.archive.writer import Archive
+from indexes.format.manifest import Manifest
 
 __all__ = ["Ready", "found_before", "ready_video"]
 

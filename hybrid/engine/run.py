@@ -30,8 +30,8 @@ from hybrid.errors import (
 )
 from hybrid.places import absolute_path
 from hybrid.progress import Progress
-from indexes.failures import Attempt, Failure, forget_failure, known_failure, remember_failure
-from indexes.write_errors import write_errors
+from hybrid.storage.write_errors import write_errors
+from indexes.format.failures import Attempt, Failure, forget_failure, known_failure, remember_failure
 
 if TYPE_CHECKING:
     from hybrid.engine.engine import Engine

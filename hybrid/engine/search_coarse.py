@@ -14,10 +14,10 @@ from hybrid.engine.search_work import Search, SearchModels
 from hybrid.errors import IndexDamagedError, IndexMismatchError
 from hybrid.values import Stage
 from hybrid.words import counted
-from indexes.archive_hits import ApproximateRecord
-from indexes.dated_hits import DatedHits, find_dated_hits
-from indexes.effort import Effort
-from indexes.manifest import Manifest
+from indexes.ann.search_params import Effort
+from indexes.format.manifest import Manifest
+from indexes.search.hits import ApproximateRecord
+from indexes.search.timed_hits import DatedHits, find_dated_hits
 
 __all__ = ["find_frames"]
 

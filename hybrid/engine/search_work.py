@@ -10,8 +10,8 @@ from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine.work import AskKeywords, only_said, read_options
 from hybrid.errors import InputError, StageFailedError
 from hybrid.values import DEFAULT_FRAMES, Answer, SkippedVideo, Stage
-from indexes.archive import Archive
-from indexes.manifest import Manifest
+from indexes.archive.writer import Archive
+from indexes.format.manifest import Manifest
 
 __all__ = ["Search", "SearchModels", "SearchOptions", "options_of_search"]
 

@@ -18,11 +18,11 @@ from hybrid.engine.search_work import Search, SearchModels, SearchOptions
 from hybrid.errors import IndexDamagedError, VideoNotIndexedError
 from hybrid.values import AnswerFrame, FoundVideo, Hits, SearchResult, SkippedVideo, Stage, Timeline, check_questions
 from hybrid.words import counted
-from indexes.archive import Archive
-from indexes.lookup import choose, find_indexed, replaced_since
-from indexes.manifest import Manifest
-from indexes.place import is_remote
-from indexes.whereabouts import Whereabouts, find_place
+from indexes.archive.lookup import choose, find_indexed, replaced_since
+from indexes.archive.source_location import Whereabouts, find_place
+from indexes.archive.writer import Archive
+from indexes.format.location import is_remote
+from indexes.format.manifest import Manifest
 
 __all__ = ["search_archive"]
 

@@ -15,7 +15,7 @@ from hybrid.gens.vllm.name import read_vllm_name
 from hybrid.presets import DEFAULT_PRESET, check_preset
 from hybrid.runtime import DTYPE_NAMES
 from hybrid.values import DEFAULT_RATE, Sampling, SamplingPolicy
-from indexes.manifest import IndexConfig, Manifest, Scalar
+from indexes.format.manifest import IndexConfig, Manifest, Scalar
 
 __all__ = ["Settings", "configuration_of", "file_decoder", "wanted_config"]
 

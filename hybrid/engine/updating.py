@@ -22,8 +22,8 @@ from hybrid.frames.rules import FRAME_RULES
 from hybrid.gens.known_weights import KnownWeights
 from hybrid.gens.scorer import FeatureScorer
 from hybrid.progress import Progress
-from indexes.archive import Archive
-from indexes.manifest import Manifest, differences
+from indexes.archive.writer import Archive
+from indexes.format.manifest import Manifest, differences
 
 __all__ = ["update_index"]
 

@@ -13,8 +13,8 @@ from hybrid.selectors.ranking import check_budget
 from hybrid.selectors.wanted import read_selector
 from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW, Stage, Timeline
-from indexes.archive import Archive
-from indexes.manifest import Manifest
+from indexes.archive.writer import Archive
+from indexes.format.manifest import Manifest
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -333,9 +333,9 @@ class _Crew:
 
     def _note(self, video: Path, outcome: VideoOutcome, *, lasting: bool, read: bool) -> None:
         from hybrid.engine.engine import Engine
-        from indexes.archive import Archive
+        from indexes.open_archive import open_archive
 
-        with Engine(Archive.open(self._recipe.archive), self._recipe.settings) as engine:
+        with Engine(open_archive(self._recipe.archive), self._recipe.settings) as engine:
             note_failure(engine, video, outcome.reason or "", lasting=lasting, read=read)
 
 
@@ -357,10 +357,10 @@ def _work(recipe: EngineRecipe, connection: Connection, threads: int | None) -> 
 
     settle_process()
     from hybrid.engine.engine import Engine
-    from indexes.archive import Archive
+    from indexes.open_archive import open_archive
 
     progress = _Reporter(connection)
-    with Engine(Archive.open(recipe.archive), recipe.settings) as engine:
+    with Engine(open_archive(recipe.archive), recipe.settings) as engine:
         if threads is not None:
             import torch
 

@@ -16,11 +16,11 @@ import blake3
 from hybrid.errors import ArchiveError
 from hybrid.gens.checkpoint import CheckpointFiles
 from hybrid.places import absolute_path
+from hybrid.storage.atomic import write_atomically
+from hybrid.storage.file_stamp import RECENT_SECONDS, file_state, touched_since
 from hybrid.storage.foreign_json import read_json
-from indexes.atomic import write_atomically
-from indexes.file_state import RECENT_SECONDS, file_state, touched_since
-from indexes.locks import Locks
-from indexes.paths import Layout
+from hybrid.storage.locks import Locks
+from indexes.format.layout import Layout
 
 __all__ = ["KnownWeights"]
 

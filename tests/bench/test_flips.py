@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.robustness.flips import Change, draw_changes, run
-from indexes.base import BACKENDS, BackendName
+from indexes.format.keys import BACKENDS, BackendName
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

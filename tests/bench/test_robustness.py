@@ -10,7 +10,7 @@ from bench.robustness.watch import Spent
 from hybrid.engine.run import RunSummary, VideoOutcome
 from hybrid.frames.source import open_source
 from hybrid.values import Sampling
-from indexes.identity import identify
+from indexes.archive.content_id import identify
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 
 

@@ -12,15 +12,15 @@ from typer.testing import CliRunner
 
 from hybrid.cli.app import app
 from hybrid.engine.approximate import SAMPLE_QUESTIONS
-from indexes.approximate_build import update_approximate
-from indexes.archive import Archive
-from indexes.recall import store_queries
+from indexes.maintenance.build_ann import update_approximate
+from indexes.maintenance.recall import store_queries
+from indexes.open_archive import open_archive
 from tests.engine.test_approximate_search import NoEncoder, commit
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    with Archive.open(tmp_path / "archive") as archive:
+    with open_archive(tmp_path / "archive") as archive:
         for number in range(3):
             commit(archive, number)
         update_approximate(archive, from_frames=1, segment_frames=1)
@@ -37,7 +37,7 @@ def test_stats_say_what_is_known_of_the_recall(folder: Path) -> None:
     told = " ".join(stats(folder).split())
     assert "whole-archive search: approximate" in told
     assert "no sample questions are stored" in told
-    with Archive.open(folder) as archive:
+    with open_archive(folder) as archive:
         vectors = NoEncoder().encode_text("a red car").vector[None]
         store_queries(archive, archive.require(f"{0:032x}"), vectors)
     told = " ".join(stats(folder).split())
@@ -66,7 +66,7 @@ def test_index_says_why_nothing_is_in_it(clip_folder: Path, tmp_path: Path) -> N
     # Pictures of an untrained encoder are all alike: one unit each 16 frames.
     assert "no frames are in it: 20 frames are too few" in told("--approximate-from", "1")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("indexes.units._CUT_COSINE", 2.0)
+        patch.setattr("indexes.ann.segmentation._CUT_COSINE", 2.0)
         assert "videos wait until they have 65536 frames together; now they have 20" in told("--approximate-from", "1")
     assert "approximate" not in told()
 
@@ -79,8 +79,8 @@ def test_index_makes_it_with_sample_questions_and_search_uses_it(
     dice = np.random.default_rng(0)
     for number in range(30):
         Image.fromarray(dice.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(frames / f"{number:03d}.png")
-    monkeypatch.setattr("indexes.approximate_build.SEGMENT_FRAMES", 10)
-    monkeypatch.setattr("indexes.units._CUT_COSINE", 2.0)  # pictures of an untrained encoder are all alike
+    monkeypatch.setattr("indexes.maintenance.build_ann.SEGMENT_FRAMES", 10)
+    monkeypatch.setattr("indexes.ann.segmentation._CUT_COSINE", 2.0)  # pictures of an untrained encoder are all alike
     options = ["--archive", str(tmp_path / "archive"), "--encoder", f"local-dir:{clip_folder}", "--device", "cpu"]
     told = CliRunner().invoke(
         app, ["index", str(frames), "--workers", "0", "--approximate-from", "20", *options], catch_exceptions=False

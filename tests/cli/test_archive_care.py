@@ -11,8 +11,8 @@ from typer.testing import CliRunner, Result
 
 from hybrid.cli.app import app
 from hybrid.errors import ArchiveFormatError, HybridError, InputError, VideoNotIndexedError
-from indexes.archive import Archive
-from indexes.manifest import Source
+from indexes.format.manifest import Source
+from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.indexes.archive_samples import some_index, video_id
 
@@ -38,7 +38,7 @@ def videos(tmp_path: Path) -> list[Path]:
 @pytest.fixture
 def archive(tmp_path: Path, videos: list[Path]) -> Path:
     folder = tmp_path / "archive"
-    with Archive.open(folder, backend="faiss") as opened:
+    with open_archive(folder, backend="faiss") as opened:
         for number, place in enumerate(videos):
             source = Source(path=str(place), size_bytes=place.stat().st_size)
             opened.commit(opened.identify(place), **{**some_index(number), "source": source})
@@ -81,10 +81,10 @@ def test_compact(archive: Path) -> None:
 
 
 def test_remove_by_path_by_id_and_all_that_are_gone(archive: Path, videos: list[Path]) -> None:
-    with Archive.open(archive) as opened:
+    with open_archive(archive) as opened:
         second = opened.identify(videos[1])
     assert run("remove", videos[0], second, "--archive", archive).exit_code == 0
-    with Archive.open(archive) as opened:
+    with open_archive(archive) as opened:
         assert [manifest.source.path for manifest in opened.manifests()] == [str(videos[2])]
     missing = run("remove", videos[0], "--archive", archive)
     assert missing.exit_code == 1
@@ -115,7 +115,7 @@ def test_videos_of_a_disk_that_is_not_mounted_are_kept(
     disk = tmp_path / "disk"
     (disk / "films").mkdir(parents=True)
     places = [disk / "films" / "x.mp4", disk / "y.mp4"]
-    with Archive.open(archive) as opened:
+    with open_archive(archive) as opened:
         for number, place in enumerate(places):
             place.write_text(place.name)
             source = Source(path=str(place), size_bytes=place.stat().st_size)
@@ -138,7 +138,7 @@ def test_videos_of_a_disk_that_is_not_mounted_are_kept(
 
 
 def test_a_video_that_is_being_written_does_not_keep_the_others(archive: Path, videos: list[Path]) -> None:
-    with Archive.open(archive) as opened:
+    with open_archive(archive) as opened:
         busy = opened.identify(videos[0])
         with opened.lock(busy):
             given = run("remove", *videos, "--archive", archive)
@@ -175,7 +175,7 @@ def test_records_of_failures_go_with_their_files(archive: Path, videos: list[Pat
     ]
     (stats,) = lines(run("stats", "--archive", archive, "--json"))
     assert [line.split(":")[0] for line in stats["failed"]] == [str(there)]
-    with Archive.open(archive) as opened:  # the file is mended
+    with open_archive(archive) as opened:  # the file is mended
         there.write_bytes(videos[0].read_bytes())
         assert opened.holds(opened.identify(there))
     run("index", there, "--archive", archive, "--preset", "tiny", "--workers", "0")
@@ -242,7 +242,7 @@ def test_export_import_and_convert(archive: Path, videos: list[Path], tmp_path: 
     assert not (tmp_path / "slip").exists()
     assert "3 indexes copied" in run("convert", tmp_path / "lance", "--archive", archive).stdout
     assert "0 indexes copied" in run("convert", tmp_path / "lance", "--archive", archive).stdout
-    with Archive.open(tmp_path / "lance", create=False) as converted, Archive.open(archive) as old:
+    with open_archive(tmp_path / "lance", create=False) as converted, open_archive(archive) as old:
         assert converted.backend == "lancedb"
         assert list(converted.manifests()) == list(old.manifests())
         for manifest in old.manifests():
@@ -254,7 +254,7 @@ def test_export_import_and_convert(archive: Path, videos: list[Path], tmp_path: 
 def test_convert_leaves_newer_indexes_alone_unless_asked(archive: Path, videos: list[Path], tmp_path: Path) -> None:
     target = tmp_path / "lance"
     assert run("convert", target, "--archive", archive).exit_code == 0
-    with Archive.open(target) as opened:
+    with open_archive(target) as opened:
         video = opened.identify(videos[0])
         source = Source(path=str(videos[0]), size_bytes=videos[0].stat().st_size)
         newer = opened.commit(video, **{**some_index(9), "source": source})
@@ -262,7 +262,7 @@ def test_convert_leaves_newer_indexes_alone_unless_asked(archive: Path, videos: 
     assert again.exit_code == 1
     assert "--replace" in again.output
     assert "0 indexes copied" in again.output
-    with Archive.open(target) as opened, Archive.open(archive) as old:
+    with open_archive(target) as opened, open_archive(archive) as old:
         assert opened.verify(video) == newer
         assert run("convert", target, "--archive", archive, "--replace").exit_code == 0
         assert opened.verify(video) == old.verify(video)
@@ -303,7 +303,7 @@ def test_dry_run_estimates_and_changes_nothing(archive: Path, videos: list[Path]
 
 def test_dry_run_knows_indexes_of_another_configuration(archive: Path, videos: list[Path], tmp_path: Path) -> None:
     clip = write_demo_clip(tmp_path / "clip.mp4", [replace(DEMO_SCENES[0], seconds=4)])
-    with Archive.open(archive) as opened:
+    with open_archive(archive) as opened:
         index = some_index(8)
         encoder = {
             "encoder": "open_clip",

@@ -19,7 +19,7 @@ from hybrid.cli.paths import find_videos
 from hybrid.cli.text import clock
 from hybrid.errors import HybridError, InputError
 from hybrid.values import Answer
-from indexes.archive import Archive
+from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.forked import run_command
 
@@ -203,7 +203,7 @@ def test_a_video_that_another_process_holds_does_not_end_the_run(
     (folder / "a.mp4").write_bytes(clip.read_bytes())
     write_demo_clip(folder / "b.mp4", DEMO_SCENES[:1])
     monkeypatch.setattr("hybrid.engine.run.WAIT_SECONDS", 0.2)
-    with Archive.open(archive) as other, other.lock(other.identify(folder / "a.mp4")):
+    with open_archive(archive) as other, other.lock(other.identify(folder / "a.mp4")):
         result = run("index", folder, "--archive", archive, "--json", "--workers", "0", *models["index"])
     assert result.exit_code == 1
     events = {str(event["event"]): event for event in json_lines(result)}

@@ -16,8 +16,8 @@ from hybrid.engine import Engine
 from hybrid.errors import ArchiveFormatError, InputError, ModelLoadError, VideoNotIndexedError, VideoOpenError
 from hybrid.presets import PRESETS, sampler_of
 from hybrid.values import SearchResult
-from indexes.approximate_build import update_approximate
-from indexes.archive import Archive
+from indexes.maintenance.build_ann import update_approximate
+from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.test_approximate_search import commit
 
@@ -74,7 +74,7 @@ def test_asking_about_a_video_that_is_not_there_makes_no_archive(tmp_path: Path,
 
 
 def test_a_video_that_only_the_archive_knows_can_still_be_asked_about(clip: Path, tiny_archive: Path) -> None:
-    with Archive.open(tiny_archive) as archive:
+    with open_archive(tiny_archive) as archive:
         (manifest,) = archive.manifests()
     options: list[str | Path] = ["--archive", tiny_archive, "--preset", "tiny", "--no-fine", "--device", "cpu"]
     assert run("ask", manifest.video_id, "a red circle", *options).exit_code == 0
@@ -98,7 +98,7 @@ def test_only_verbs_that_make_an_archive_say_so() -> None:
 
 
 def test_stats_of_an_approximate_index_without_a_frame(tmp_path: Path) -> None:
-    with Archive.open(tmp_path / "archive") as archive:
+    with open_archive(tmp_path / "archive") as archive:
         commit(archive, 0)
         update_approximate(archive, from_frames=1, segment_frames=10**6)
     told = " ".join(run("stats", "--archive", tmp_path / "archive").stdout.split())

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from hybrid.errors import IndexDamagedError, InputError
 from hybrid.values import Hits
-from indexes.base import BACKENDS, Committed, VectorKey, VectorStore
-from indexes.stores import open_store
-from indexes.vectors import checksum_vectors, hash_vectors, round_vectors
+from indexes.format.keys import BACKENDS, Committed, VectorKey
+from indexes.stores.interface import VectorStore
+from indexes.stores.registry import open_store
+from indexes.stores.vectors import checksum_vectors, hash_vectors, round_vectors
 from tests.remote.conftest import credentials, make_bucket
 
 Vectors = npt.NDArray[np.float32]
@@ -46,7 +47,7 @@ def opener(request: pytest.FixtureRequest) -> Iterator[Opener]:
             if folder not in buckets:
                 buckets[folder] = f"store-{next(_numbers)}"
                 make_bucket(endpoint, buckets[folder])
-            from indexes.remote_lance import RemoteLanceStore
+            from indexes.remote.lance_store import RemoteLanceStore
 
             return RemoteLanceStore(f"s3://{buckets[folder]}/my/videos", folder)
 

@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from hybrid.engine import workers
-from indexes import identity
+from indexes.archive import content_id as identity
 
 __all__ = ["work_and_hold", "work_and_read_for_ever"]
 

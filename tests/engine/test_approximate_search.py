@@ -16,10 +16,11 @@ from hybrid.engine.approximate import SAMPLE_QUESTIONS
 from hybrid.engine.settings import Settings
 from hybrid.errors import StageFailedError
 from hybrid.values import ByteArray, Float32Array, Sampling, SearchResult, Timeline
-from indexes.approximate_files import ApproximateFiles
-from indexes.archive import Archive
-from indexes.care import take_stock
-from indexes.manifest import IndexConfig, IndexedVideo, Source
+from indexes.ann.files import ApproximateFiles
+from indexes.archive.writer import Archive
+from indexes.format.manifest import IndexConfig, IndexedVideo, Source
+from indexes.maintenance.stats import take_stock
+from indexes.open_archive import open_archive
 
 DIMENSION = 12
 VIDEOS, FRAMES = 42, 120
@@ -58,8 +59,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("filled") / "archive"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
-        patch.setattr("indexes.approximate_build.SEGMENT_FRAMES", 10 * FRAMES)
-        with Engine(Archive.open(folder), Settings(device="cpu"), encoder=NoEncoder()) as engine:
+        patch.setattr("indexes.maintenance.build_ann.SEGMENT_FRAMES", 10 * FRAMES)
+        with Engine(open_archive(folder), Settings(device="cpu"), encoder=NoEncoder()) as engine:
             for number in range(VIDEOS):
                 commit(engine.archive, number)
             (done,) = engine.refresh_approximate(from_frames=1)
@@ -70,7 +71,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def engine(filled: Path, tmp_path: Path) -> Iterator[Engine]:
     folder = shutil.copytree(filled, tmp_path / "copy")
-    with Engine(Archive.open(folder), Settings(device="cpu"), encoder=NoEncoder()) as opened:
+    with Engine(open_archive(folder), Settings(device="cpu"), encoder=NoEncoder()) as opened:
         yield opened
 
 

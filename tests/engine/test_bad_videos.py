@@ -13,8 +13,8 @@ from hybrid.engine import Engine
 from hybrid.engine.run import VideoOutcome, index_here
 from hybrid.engine.settings import Settings
 from hybrid.progress import NullProgress
-from indexes.archive import Archive
-from indexes.failures import failures
+from indexes.format.failures import failures
+from indexes.open_archive import open_archive
 from tests.engine.test_search import ColourEncoder
 from tests.make_videos import encode, x264
 
@@ -61,7 +61,7 @@ def test_every_bad_video_ends_and_the_good_ones_are_indexed(sources: list[Path],
     # Good ones between them, so that it shows that the run went on.
     videos = [*bad[: COUNT // 2], sources[0], *bad[COUNT // 2 :], sources[1]]
     listener = Listener()
-    with Archive.open(tmp_path / "archive") as archive:
+    with open_archive(tmp_path / "archive") as archive:
         engine = Engine(archive, Settings(device="cpu"), encoder=ColourEncoder())
         started = time.process_time()
         summary = index_here(engine, videos, listener)

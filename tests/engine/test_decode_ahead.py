@@ -17,8 +17,8 @@ from hybrid.engine.settings import Settings
 from hybrid.errors import FrameDecodeError, VideoOpenError
 from hybrid.frames.source import FrameSource, open_source
 from hybrid.values import ByteArray, Float32Array
-from indexes.archive import Archive
-from indexes.failures import Attempt, Failure, remember_failure
+from indexes.format.failures import Attempt, Failure, remember_failure
+from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 
 
@@ -77,7 +77,7 @@ def encoder(tiny_encoder: ClipEncoder) -> WaitingEncoder:
 @pytest.fixture
 def engine(tmp_path: Path, encoder: WaitingEncoder) -> Iterator[Engine]:
     given: Any = encoder
-    with Engine(Archive.open(tmp_path / "archive"), Settings(device="cpu"), encoder=given) as made:
+    with Engine(open_archive(tmp_path / "archive"), Settings(device="cpu"), encoder=given) as made:
         yield made
 
 
@@ -124,7 +124,7 @@ def test_several_short_videos_are_decoded_ahead(
 def test_the_indexes_are_those_of_one_video_after_another(engine: Engine, clips: list[Path], tmp_path: Path) -> None:
     for place, video in enumerate(clips):
         engine.index(video, following=clips[place + 1 :])
-    with Engine(Archive.open(tmp_path / "other"), engine.settings, encoder=engine._models.encoder_for(None)) as other:
+    with Engine(open_archive(tmp_path / "other"), engine.settings, encoder=engine._models.encoder_for(None)) as other:
         for video in clips:
             other.index(video)
         assert hashes(engine) == hashes(other)
@@ -176,7 +176,7 @@ def test_a_changed_rate_is_followed(engine: Engine, encoder: WaitingEncoder, ope
     encoder.wait_for = None
     # Another process indexes it meanwhile, at two samples a second.
     given: Any = encoder
-    with Engine(Archive.open(engine.archive.place), Settings(device="cpu", rate=2.0), encoder=given) as other:
+    with Engine(open_archive(engine.archive.place), Settings(device="cpu", rate=2.0), encoder=given) as other:
         video_id = other.index(clips[1]).video_id
     engine._models.settings = replace(engine.settings, policy="keyframes")
     result = engine.index(clips[1])

@@ -9,8 +9,8 @@ import pytest
 
 from hybrid.engine import Engine
 from hybrid.errors import VideoError
-from indexes import identity
-from indexes.identity import content_id
+from indexes.archive import content_id as identity
+from indexes.archive.content_id import content_id
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 
 

@@ -19,7 +19,7 @@ from hybrid.gens.prompt import GENS_QWEN
 from hybrid.models.untrained_clip import make_untrained_clip
 from hybrid.models.untrained_gens import make_untrained_gens
 from hybrid.values import Answer, Stage
-from indexes.archive import Archive
+from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.conftest import Counted, Recorded, counted_from
 
@@ -394,7 +394,7 @@ def test_an_archive_that_another_process_holds_costs_no_answer(
     monkeypatch.setattr("hybrid.engine.features.LOCK_SECONDS", 0.05)
     engine = open_engine(scorer=scorer)
     video_id = engine.index(video, features=False).video_id
-    with Archive.open(engine.archive.folder) as other, other.lock(video_id):
+    with open_archive(engine.archive.folder) as other, other.lock(video_id):
         answer = engine.ask(video, QUESTION)
     assert "could not be kept" in stage(answer, "frames").notes[0]
     assert not answer.degraded

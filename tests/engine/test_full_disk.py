@@ -12,9 +12,9 @@ from hybrid.engine.settings import Settings
 from hybrid.engine.workers import EngineRecipe, index_in_workers
 from hybrid.errors import ArchiveUnwritableError
 from hybrid.progress import NullProgress
-from indexes.archive import Archive
-from indexes.base import BACKENDS
-from indexes.failures import failures
+from indexes.format.failures import failures
+from indexes.format.keys import BACKENDS
+from indexes.open_archive import open_archive
 from tests.demo_clip import write_many_clips
 from tests.full_disk import fill, small_disk
 
@@ -100,7 +100,7 @@ def test_a_full_disk_ends_the_run_of_two_workers(
 ) -> None:
     settings = Settings(encoder=f"local-dir:{clip_folder}", sampler=str(gens_folder), device="cpu")
     with small_disk(tmp_path / "disk") as disk:
-        Archive.open(disk / "archive", backend="lancedb").close()
+        open_archive(disk / "archive", backend="lancedb").close()
         fill(disk)
         recipe, stages = EngineRecipe(str(disk / "archive"), settings, features=True), Stages()
         summary = index_in_workers(recipe, clips, stages, workers=2)

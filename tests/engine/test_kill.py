@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexes.archive import Archive
+from indexes.open_archive import open_archive
 from tests.demo_clip import write_many_clips
 from tests.forked import acknowledged_videos, start_command
 
@@ -28,7 +28,7 @@ def many_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def content(archive: Path) -> dict[str, tuple[str, str]]:
     """What each video's manifest says of its vectors and times, every byte compared with it."""
-    with Archive.open(archive, create=False) as opened:
+    with open_archive(archive, create=False) as opened:
         checked = [opened.verify(manifest.video_id) for manifest in opened.manifests()]
         return {manifest.video_id: (manifest.vectors_hash, manifest.timeline_hash) for manifest in checked}
 
@@ -86,6 +86,6 @@ def test_kills_between_any_two_acknowledgements(
     run.join()
     assert run.exitcode == 0
     assert content(archive) == expected
-    with Archive.open(archive) as resumed, Archive.open(whole) as uninterrupted:
+    with open_archive(archive) as resumed, open_archive(whole) as uninterrupted:
         for video in expected:
             np.testing.assert_array_equal(resumed.read(video), uninterrupted.read(video))

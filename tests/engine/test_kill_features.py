@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexes.archive import Archive
+from indexes.archive.writer import Archive
+from indexes.open_archive import open_archive
 from tests.demo_clip import write_many_clips
 from tests.forked import acknowledged_videos, start_command
 
@@ -72,7 +73,7 @@ def test_kills_between_any_two_acknowledgements(
         assert run.exitcode == -signal.SIGKILL
         assert len(acknowledged_videos(output, now=True)) == wanted
         acknowledged |= acknowledged_videos(output)
-        with Archive.open(archive, create=False) as opened:
+        with open_archive(archive, create=False) as opened:
             held = complete(opened)
         assert acknowledged <= held
         half_done += 0 < len(held) < VIDEOS
@@ -81,7 +82,7 @@ def test_kills_between_any_two_acknowledgements(
     run = start(archive)
     run.join()
     assert run.exitcode == 0
-    with Archive.open(archive) as resumed, Archive.open(whole) as uninterrupted:
+    with open_archive(archive) as resumed, open_archive(whole) as uninterrupted:
         assert complete(resumed) == complete(uninterrupted)
         for manifest in resumed.manifests():
             (one,), (two,) = resumed.feature_lists(manifest), uninterrupted.feature_lists(manifest)

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from indexes.archive import Archive
-from indexes.checkup import check_up
+from indexes.maintenance.verify import check_up
+from indexes.open_archive import open_archive
 from tests.demo_clip import write_many_clips
 from tests.forked import acknowledged_videos, run_command, start_command
 
@@ -26,13 +26,13 @@ def many_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def content(archive: Path) -> dict[str, tuple[str, str]]:
     """What each manifest says of vectors and times; nothing is damaged, lost or there twice."""
-    with Archive.open(archive, create=False) as opened:
+    with open_archive(archive, create=False) as opened:
         assert {finding.state for finding in check_up(opened)} <= {"sound", "unfinished"}
         return {manifest.video_id: (manifest.vectors_hash, manifest.timeline_hash) for manifest in opened.manifests()}
 
 
 def stored_keys(archive: Path) -> list[str]:
-    with Archive.open(archive) as opened:
+    with open_archive(archive) as opened:
         return [key.video_id for key in opened.store.keys()]  # noqa: SIM118 (a store is no dictionary)
 
 

@@ -19,7 +19,7 @@ from hybrid.gens.frame_features import FrameFeatures
 from hybrid.gens.scorer import OnReply, OnScores, WindowScores
 from hybrid.spans import spans_of_scores
 from hybrid.values import Answer, Stage
-from indexes.archive import Archive
+from indexes.archive.writer import Archive
 from tests.engine.conftest import Counted, Recorded, counted_from
 
 OpenEngine = Callable[..., Engine]

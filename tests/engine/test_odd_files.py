@@ -14,9 +14,9 @@ from hybrid.engine.estimate import estimate_run
 from hybrid.engine.run import index_here
 from hybrid.engine.settings import Settings
 from hybrid.errors import VideoOpenError
-from indexes.archive import Archive
-from indexes.failures import failures
-from indexes.identity import identify
+from indexes.archive.content_id import identify
+from indexes.format.failures import failures
+from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.test_run import Listener
 from tests.engine.test_search import ColourEncoder
@@ -43,7 +43,7 @@ def odd_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path
 def test_they_fail_with_the_reason_and_the_run_goes_on(odd_files: dict[str, Path], tmp_path: Path) -> None:
     clip = write_demo_clip(tmp_path / "videos" / "good.mp4", [replace(DEMO_SCENES[0], seconds=2)])
     videos = [*odd_files.values(), clip]
-    with Engine(Archive.open(tmp_path / "archive"), Settings(device="cpu"), encoder=ColourEncoder()) as engine:
+    with Engine(open_archive(tmp_path / "archive"), Settings(device="cpu"), encoder=ColourEncoder()) as engine:
         summary = index_here(engine, videos, Listener())
         assert [outcome.status for outcome in summary.outcomes] == ["failed", "failed", "failed", "done"]
         for kind, outcome in zip(odd_files, summary.outcomes[:3], strict=True):

@@ -16,9 +16,9 @@ from hybrid.engine.estimate import estimate_run
 from hybrid.errors import StageFailedError, VideoOpenError
 from hybrid.frames.rules import FRAME_RULES, VIDEO_CHANGES, why_frames_changed
 from hybrid.values import Answer, SamplingPolicy, Stage
-from indexes.archive import Archive
-from indexes.manifest import parse_manifest
-from indexes.transfer import copy_index, export_index, import_index, read_export
+from indexes.format.manifest import parse_manifest
+from indexes.maintenance.transfer import copy_index, export_index, import_index, read_export
+from indexes.open_archive import open_archive
 from tests.engine.conftest import Counted, counted_from
 from tests.frames.test_display import APERTURES, PIXEL_CROPS, TURNED, with_aperture, with_matrix, with_pixel_crop
 from tests.make_kinds import KINDS
@@ -185,7 +185,7 @@ def test_the_number_travels_with_an_index(open_engine: OpenEngine, mirrored: Pat
     export_index(engine.archive, engine.archive.require(video_id), tmp_path / "new.hybrid")
     as_of_old(engine)
     export_index(engine.archive, engine.archive.require(video_id), tmp_path / "old.hybrid")
-    with Archive.open(tmp_path / "other") as other:
+    with open_archive(tmp_path / "other") as other:
         for name, rules in (("old", 1), ("new", FRAME_RULES)):
             import_index(other, read_export(tmp_path / f"{name}.hybrid"), replace=True)
             assert other.require(video_id).frame_rules == rules

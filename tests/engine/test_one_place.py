@@ -15,10 +15,11 @@ from hybrid.engine import Engine
 from hybrid.engine.estimate import estimate_run
 from hybrid.engine.run import index_here
 from hybrid.engine.settings import Settings
-from indexes.archive import Archive
-from indexes.care import gone_videos
-from indexes.failures import failures
-from indexes.lookup import choose, find_indexed, replaced_since
+from indexes.archive.lookup import choose, find_indexed, replaced_since
+from indexes.archive.writer import Archive
+from indexes.format.failures import failures
+from indexes.maintenance.stats import gone_videos
+from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.test_run import Listener
 from tests.engine.test_search import ColourEncoder
@@ -32,7 +33,7 @@ def clip(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(Archive.open(tmp_path / "archive"), Settings(device="cpu"), encoder=ColourEncoder()) as made:
+    with Engine(open_archive(tmp_path / "archive"), Settings(device="cpu"), encoder=ColourEncoder()) as made:
         yield made
 
 

@@ -28,10 +28,10 @@ from hybrid.errors import (
 )
 from hybrid.progress import NullProgress
 from hybrid.values import MissingFrame, Sampling, Timeline
-from indexes.archive import Archive
-from indexes.base import BackendName
-from indexes.failures import failures
-from indexes.manifest import IndexConfig, IndexedVideo, Source
+from indexes.format.failures import failures
+from indexes.format.keys import BackendName
+from indexes.format.manifest import IndexConfig, IndexedVideo, Source
+from indexes.open_archive import open_archive
 
 
 class Listener:
@@ -52,7 +52,7 @@ class MadeUpEngine:
     """An engine whose videos are a few bytes, with a real archive: the content says how indexing goes."""
 
     def __init__(self, folder: Path, *, backend: BackendName = "faiss") -> None:
-        self.archive = Archive.open(folder, backend=backend)
+        self.archive = open_archive(folder, backend=backend)
         self.settings = Settings(rate=1.0)
         self.tried: list[tuple[str, float]] = []
         self.errors: dict[str, list[BaseException]] = {}

@@ -22,8 +22,9 @@ from hybrid.errors import (
 )
 from hybrid.gens.scorer import FrameScorer
 from hybrid.values import ByteArray, Float32Array, SearchResult, Timeline
-from indexes.archive import Archive
-from indexes.manifest import Manifest
+from indexes.archive.writer import Archive
+from indexes.format.manifest import Manifest
+from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.conftest import Recorded
 
@@ -64,7 +65,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def filled(clips: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("filled") / "archive"
-    with Engine(Archive.open(folder), Settings(device="cpu"), encoder=ColourEncoder()) as engine:
+    with Engine(open_archive(folder), Settings(device="cpu"), encoder=ColourEncoder()) as engine:
         for clip in clips:
             engine.index(clip)
     return folder
@@ -82,7 +83,7 @@ def open_engine() -> Iterator[OpenEngine]:
     opened: list[Engine] = []
 
     def make(*, archive: Path, scorer: FrameScorer | None = None) -> Engine:
-        opened.append(Engine(Archive.open(archive), Settings(device="cpu"), encoder=ColourEncoder(), scorer=scorer))
+        opened.append(Engine(open_archive(archive), Settings(device="cpu"), encoder=ColourEncoder(), scorer=scorer))
         return opened[-1]
 
     yield make
@@ -231,7 +232,7 @@ def test_a_video_that_a_writer_changes_while_the_search_runs(
 
     def meanwhile(self: Archive, video: str | Manifest) -> Timeline:
         monkeypatch.setattr(Archive, "timeline", look)
-        with Archive.open(archive) as other:
+        with open_archive(archive) as other:
             if what == "removed":
                 other.remove(manifest.video_id)
             else:
@@ -319,7 +320,7 @@ def test_a_video_that_is_indexed_while_a_search_begins_is_to_be_asked_for_again(
     from hybrid.engine import searching
 
     real = searching.find_indexed
-    with Engine(Archive.open(tmp_path / "archive"), Settings(device="cpu"), encoder=ColourEncoder()) as engine:
+    with Engine(open_archive(tmp_path / "archive"), Settings(device="cpu"), encoder=ColourEncoder()) as engine:
         engine.index(clips[0])
 
         def just_indexed(archive: Archive, video: str) -> object:

@@ -24,8 +24,8 @@ from hybrid.engine.settings import Settings
 from hybrid.engine.workers import _WATCHED, EngineRecipe, _Crew, _Task, _Worker, choose_workers, index_in_workers
 from hybrid.errors import InputError, ModelLoadError
 from hybrid.progress import NullProgress
-from indexes.archive import Archive
-from indexes.failures import failures
+from indexes.format.failures import failures
+from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.deadly_worker import work_and_die, work_and_die_between
 from tests.engine.held_worker import work_and_hold, work_and_read_for_ever
@@ -72,7 +72,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture
 def recipe(clip_folder: Path, tmp_path: Path) -> EngineRecipe:
-    Archive.open(tmp_path / "archive").close()
+    open_archive(tmp_path / "archive").close()
     return EngineRecipe(str(tmp_path / "archive"), Settings(encoder=f"local-dir:{clip_folder}", device="cpu"))
 
 
@@ -134,7 +134,7 @@ def test_two_workers_do_what_one_process_does(clips: list[Path], recipe: EngineR
         "2.mp4": "done",
     }
     assert tuple(listener.outcomes) == summary.outcomes
-    with Archive.open(recipe.archive, create=False) as archive:
+    with open_archive(recipe.archive, create=False) as archive:
         assert len([archive.verify(manifest.video_id) for manifest in archive.manifests()]) == 3
     assert no_worker_is_left()
 
@@ -295,7 +295,7 @@ def test_a_worker_that_nobody_listened_to_is_not_stuck(
         if stage == "embed":
             waited.append(video)
             time.sleep(1.6)
-            with Archive.open(recipe.archive) as archive:
+            with open_archive(recipe.archive) as archive:
                 while not list(archive.manifests()):
                     time.sleep(0.05)
 

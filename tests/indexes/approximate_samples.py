@@ -7,10 +7,10 @@ import numpy.typing as npt
 from archive_samples import some_index, unit_vectors, video_id
 
 from hybrid.values import Sampling, Timeline
-from indexes.approximate_build import ApproximateUpdate, update_approximate
-from indexes.archive import Archive
-from indexes.archive_search import ArchiveHits, search_archive_vectors
-from indexes.effort import Effort
+from indexes.ann.search_params import Effort
+from indexes.archive.writer import Archive
+from indexes.maintenance.build_ann import ApproximateUpdate, update_approximate
+from indexes.search.archive_search import ArchiveHits, search_archive_vectors
 
 DIMENSION = 16
 SEGMENT_FRAMES = 150

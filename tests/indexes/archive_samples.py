@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.values import MissingFrame, Sampling, Timeline
-from indexes.manifest import IndexConfig, IndexedVideo, Source
+from indexes.format.manifest import IndexConfig, IndexedVideo, Source
 
 
 def unit_vectors(count: int, dimension: int, seed: int) -> npt.NDArray[np.float32]:

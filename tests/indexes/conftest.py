@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from indexes.archive import Archive
-from indexes.base import BACKENDS, BackendName
+from indexes.archive.writer import Archive
+from indexes.format.keys import BACKENDS, BackendName
 
 
 @pytest.fixture(params=BACKENDS)

@@ -20,7 +20,7 @@ from archive_samples import some_index
 from feature_samples import some_item, some_items, some_spec
 from writer_process import FOREVER_SECONDS, ONE, die_before_change, names
 
-from indexes.archive import Archive
+from indexes.archive.writer import Archive
 
 ROWS = 300
 FIRST = [0, 1, 5]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from indexes.features_list import FeatureItem, FeatureSpec, feature_item
+from indexes.format.feature_list import FeatureItem, FeatureSpec, feature_item
 
 GRID = (2, 3)
 WIDTH = 8

@@ -30,20 +30,20 @@ from archive_samples import some_index, unit_vectors, video_id
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexes import code_scan
-from indexes.approximate_build import update_approximate
-from indexes.approximate_files import ApproximateFiles
-from indexes.archive import Archive
-from indexes.archive_search import STALE_FRAMES, search_archive_vectors
-from indexes.base import BACKENDS, BackendName
-from indexes.care import take_stock
-from indexes.checkup import check_up
-from indexes.code_scan import MOST_ON_GPU, Scan
-from indexes.codebook import build_scan, decode, encode, pad_query, train_codebook
-from indexes.effort import Effort
-from indexes.locks import Locks
-from indexes.recall import share_found, store_queries
-from indexes.units import MOST_FRAMES, cut_units
+from hybrid.storage.locks import Locks
+from indexes.ann import code_scan
+from indexes.ann.code_scan import MOST_ON_GPU, Scan
+from indexes.ann.files import ApproximateFiles
+from indexes.ann.product_quantizer import build_scan, decode, encode, pad_query, train_codebook
+from indexes.ann.search_params import Effort
+from indexes.ann.segmentation import MOST_FRAMES, cut_units
+from indexes.archive.writer import Archive
+from indexes.format.keys import BACKENDS, BackendName
+from indexes.maintenance.build_ann import update_approximate
+from indexes.maintenance.recall import share_found, store_queries
+from indexes.maintenance.stats import take_stock
+from indexes.maintenance.verify import check_up
+from indexes.search.archive_search import STALE_FRAMES, search_archive_vectors
 
 VIDEOS = 24
 FRAMES = 40
@@ -250,7 +250,7 @@ def test_damaged_vectors_are_named_not_believed(masters: dict[BackendName, Path]
 
 
 def test_a_stale_index_is_said_to_be_one(filled: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexes.archive_search.STALE_FRAMES", 100)
+    monkeypatch.setattr("indexes.search.archive_search.STALE_FRAMES", 100)
     assert STALE_FRAMES > 100
     for number in range(900, 904):
         add_video(filled, number)
@@ -277,7 +277,7 @@ def test_an_update_that_fails_half_way_goes_on_where_it_was(
     with Archive.open(shutil.copytree(fresh.folder, tmp_path / "copy"), create=False) as copy:
         update(copy)
         whole = contents(copy)
-    import indexes.approximate_files as files
+    import indexes.ann.files as files
 
     write = files.write_atomically
     for step in range(4):

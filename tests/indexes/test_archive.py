@@ -20,10 +20,10 @@ from hybrid.errors import (
     VideoNotIndexedError,
 )
 from hybrid.values import Timeline
-from indexes.archive import Archive
-from indexes.base import BackendName
-from indexes.manifest import IndexConfig
-from indexes.timeline_file import timeline_to_bytes
+from indexes.archive.writer import Archive
+from indexes.format.keys import BackendName
+from indexes.format.manifest import IndexConfig
+from indexes.format.timeline_file import timeline_to_bytes
 
 ONE, TWO = video_id(1), video_id(2)
 
@@ -155,7 +155,7 @@ def test_a_full_disk_leaves_the_old_index_and_no_rubbish(archive: Archive, monke
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("indexes.archive.write_atomically", full)
+    monkeypatch.setattr("indexes.archive.writer.write_atomically", full)
     with pytest.raises(ArchiveError, match="No space left on device"):
         archive.commit(ONE, **some_index(2))
     assert archive.verify(ONE) == written
@@ -238,7 +238,7 @@ def test_importing_the_archive_and_listing_it_loads_no_backend(tmp_path: Path) -
         with Archive.open(tmp_path / backend, backend=backend) as archive:
             archive.commit(ONE, **some_index(1))
         script = (
-            "import sys; from indexes.archive import Archive; "
+            "import sys; from indexes.archive.writer import Archive; "
             f"print(len(list(Archive.open({str(tmp_path / backend)!r}).manifests()))); "
             "print(sorted({'faiss', 'lancedb', 'pyarrow', 'torch'} & set(sys.modules)))"
         )
@@ -248,7 +248,7 @@ def test_importing_the_archive_and_listing_it_loads_no_backend(tmp_path: Path) -
 
 def test_a_backend_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lancedb", None)
-    monkeypatch.delitem(sys.modules, "indexes.lance_table", raising=False)
+    monkeypatch.delitem(sys.modules, "indexes.stores.lance_store", raising=False)
     archive = Archive.open(tmp_path / "archive", backend="lancedb")
     assert list(archive.manifests()) == []
     with pytest.raises(MissingDependencyError, match="pip install lancedb"):

@@ -10,15 +10,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from archive_samples import video_id
 from writer_process import VIDEOS, commit_rounds, loop_index
 
 from hybrid.errors import HybridError
-from indexes.archive import Archive
-from indexes.base import BackendName
-from indexes.vectors import hash_vectors, round_vectors
+from indexes.archive.writer import Archive
+from indexes.format.keys import BackendName
+from indexes.stores.vectors import hash_vectors, round_vectors
 from tests.forked import fork_server
 
 SCRIPT = Path(__file__).with_name("writer_process.py")
@@ -124,7 +125,7 @@ def test_garbage_of_a_killed_writer_is_swept_by_a_writer_and_not_by_a_reader(
     archive.commit(video_id(0), **loop_index(0))
     # A writer that dies between its vectors and its manifest, without any cleaning.
     with monkeypatch.context() as patch:
-        patch.setattr("indexes.archive.write_atomically", lambda path, data: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("indexes.archive.writer.write_atomically", mock.Mock(side_effect=KeyboardInterrupt))
         patch.setattr(Archive, "_clean", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):
             archive.commit(video_id(1), **loop_index(1))

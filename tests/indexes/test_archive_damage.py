@@ -11,9 +11,9 @@ import pytest
 from archive_samples import some_index, unit_vectors, video_id
 
 from hybrid.errors import IndexDamagedError
-from indexes.archive import Archive
-from indexes.base import BackendName
-from indexes.manifest import Manifest
+from indexes.archive.writer import Archive
+from indexes.format.keys import BackendName
+from indexes.format.manifest import Manifest
 
 ONE = video_id(1)
 QUERY = unit_vectors(1, 16, 5)[0]

@@ -11,8 +11,8 @@ import pytest
 import xxhash
 from archive_samples import some_index, video_id
 
-from indexes.archive import Archive
-from indexes.base import BackendName
+from indexes.archive.writer import Archive
+from indexes.format.keys import BackendName
 
 ARCHIVES = Path(__file__).resolve().parent.parent / "data" / "archives"
 V1 = ARCHIVES / "v1"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from hybrid.errors import ArchiveFormatError, InputError
-from indexes import header as header_module
-from indexes.archive import Archive
-from indexes.header import Header
-from indexes.paths import Layout
+from indexes.archive.writer import Archive
+from indexes.format import header as header_module
+from indexes.format.header import Header
+from indexes.format.layout import Layout
 
 
 def test_a_new_an_empty_and_an_existing_folder(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from archive_samples import some_index, video_id
 from writer_process import VIDEOS, commit_rounds, loop_index
 
 from hybrid.errors import ArchiveLockedError
-from indexes.archive import Archive
-from indexes.vectors import hash_vectors, round_vectors
+from indexes.archive.writer import Archive
+from indexes.stores.vectors import hash_vectors, round_vectors
 from tests.forked import fork_server
 
 SCRIPT = Path(__file__).with_name("writer_process.py")

@@ -13,9 +13,10 @@ from archive_samples import some_config, some_index, unit_vectors, video_id
 
 from hybrid.errors import InputError
 from hybrid.values import Sampling, Timeline
-from indexes.archive import Archive
-from indexes.archive_search import search_archive_vectors
-from indexes.base import BackendName, Found, VectorStore
+from indexes.archive.writer import Archive
+from indexes.format.keys import BackendName
+from indexes.search.archive_search import search_archive_vectors
+from indexes.stores.interface import Found, VectorStore
 
 DIMENSION = 16
 TIE = 1e-6

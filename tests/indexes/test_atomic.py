@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from indexes.approximate_files import ApproximateFiles
-from indexes.atomic import NewFiles, is_temporary, remove_file, remove_temporaries, write_atomically
-from indexes.working_copy import _settle
+from hybrid.storage.atomic import NewFiles, is_temporary, remove_file, remove_temporaries, write_atomically
+from indexes.ann.files import ApproximateFiles
+from indexes.remote.local_mirror import _settle
 
 
 def test_writing_replacing_and_removing(tmp_path: Path) -> None:

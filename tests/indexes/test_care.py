@@ -15,13 +15,14 @@ from archive_samples import some_index, video_id
 from feature_samples import some_items, some_spec
 
 from hybrid.errors import ArchiveError
-from indexes.archive import Archive
-from indexes.base import VectorKey, VectorStore
-from indexes.care import compact_archive, gone_videos, take_stock
-from indexes.checkup import check_up
-from indexes.failures import Attempt, Failure, failures, forget_failure, known_failure, remember_failure
-from indexes.faiss_file import FaissStore
-from indexes.manifest import Manifest, Source
+from indexes.archive.writer import Archive
+from indexes.format.failures import Attempt, Failure, failures, forget_failure, known_failure, remember_failure
+from indexes.format.keys import VectorKey
+from indexes.format.manifest import Manifest, Source
+from indexes.maintenance.stats import compact_archive, gone_videos, take_stock
+from indexes.maintenance.verify import check_up
+from indexes.stores.faiss_store import FaissStore
+from indexes.stores.interface import VectorStore
 
 ONE = video_id(1)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from archive_samples import some_index, video_id
 
-from indexes.archive import Archive
-from indexes.manifest import Source, parse_manifest
-from indexes.reader import ArchiveReader
+from indexes.archive.reader import ArchiveReader
+from indexes.archive.writer import Archive
+from indexes.format.manifest import Source, parse_manifest
 
 VIDEOS = 6
 
@@ -122,7 +122,7 @@ def test_a_video_that_is_being_written_is_looked_at_itself(filled: Path, monkeyp
 
 
 def test_an_archive_without_a_catalogue_gets_one_by_compacting(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from indexes.care import compact_archive
+    from indexes.maintenance.stats import compact_archive
 
     copied = filled.with_name("copied")
     shutil.copytree(filled, copied, copy_function=shutil.copyfile)  # other times of change
@@ -133,7 +133,7 @@ def test_an_archive_without_a_catalogue_gets_one_by_compacting(filled: Path, mon
 
 
 def test_it_is_written_anew_before_it_grows_without_end(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexes.catalogue._SPARE_BYTES", 4096)
+    monkeypatch.setattr("indexes.format.catalogue._SPARE_BYTES", 4096)
     with Archive.open(filled) as archive:
         for number in range(100):
             archive.note_source(video_id(0), Source(path=f"/{number}.mp4", size_bytes=1))

@@ -12,9 +12,9 @@ import blake3
 import pytest
 
 from hybrid.errors import VideoOpenError
-from indexes import identity
-from indexes.archive import Archive
-from indexes.identity import identify
+from indexes.archive import content_id as identity
+from indexes.archive.content_id import identify
+from indexes.archive.writer import Archive
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 from archive_samples import some_config, some_index, unit_vectors, video_id
 
 from hybrid.values import Timeline
-from indexes.archive import Archive
-from indexes.dated_hits import DatedHits, find_dated_hits
-from indexes.effort import Effort
-from indexes.manifest import Manifest
+from indexes.ann.search_params import Effort
+from indexes.archive.writer import Archive
+from indexes.format.manifest import Manifest
+from indexes.search.timed_hits import DatedHits, find_dated_hits
 
 ONE, QUERY = video_id(1), unit_vectors(1, 16, 5)[0]
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from archive_samples import some_index, video_id
 
-from indexes.archive import Archive
-from indexes.base import BackendName
-from indexes.care import compact_archive
-from indexes.failures import Attempt, Failure, remember_failure
-from indexes.features_list import FeatureSpec, feature_item
+from indexes.archive.writer import Archive
+from indexes.format.failures import Attempt, Failure, remember_failure
+from indexes.format.feature_list import FeatureSpec, feature_item
+from indexes.format.keys import BackendName
+from indexes.maintenance.stats import compact_archive
 
 Stamp = tuple[int, int, tuple[str, ...]]
 

@@ -11,9 +11,9 @@ import pytest
 from archive_samples import unit_vectors
 
 from hybrid.errors import ArchiveError, IndexDamagedError
-from indexes import faiss_file
-from indexes.base import VectorKey
-from indexes.faiss_file import FaissStore
+from indexes.format.keys import VectorKey
+from indexes.stores import faiss_store as faiss_file
+from indexes.stores.faiss_store import FaissStore
 
 QUERY = unit_vectors(1, 16, 9)[0]
 KEYS = [VectorKey(f"{number:032x}", "01") for number in range(4)]

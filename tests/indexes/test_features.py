@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError, InputError
-from indexes import features_file
-from indexes.archive import Archive
-from indexes.features_list import FeatureItem, FeatureList, FeatureSpec, Place, read_list
-from indexes.manifest import Manifest
+from indexes.archive import feature_file as features_file
+from indexes.archive.writer import Archive
+from indexes.format.feature_list import FeatureItem, FeatureList, FeatureSpec, Place, read_list
+from indexes.format.manifest import Manifest
 
 ONE = video_id(1)
 V1 = Path(__file__).resolve().parent.parent / "data" / "archives" / "v1"
@@ -309,7 +309,7 @@ def test_a_full_disk_leaves_what_was_there(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("indexes.features_file.write_atomically", full)
+        patch.setattr("indexes.archive.feature_file.write_atomically", full)
         with pytest.raises(ArchiveError, match="No space left"):
             archive.add_features(indexed, some_spec(), some_items([1, 2]))
     assert stored_rows(archive, indexed) == [0]

@@ -17,7 +17,7 @@ from feature_process import FIRST, MORE, add_rows, loop_index
 from feature_samples import some_item, some_spec
 from writer_process import ONE
 
-from indexes.archive import Archive
+from indexes.archive.writer import Archive
 from tests.forked import fork_server
 
 SCRIPT = Path(__file__).with_name("feature_process.py")

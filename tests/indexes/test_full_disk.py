@@ -16,13 +16,13 @@ import pytest
 from archive_samples import some_index, video_id
 
 from hybrid.errors import ArchiveError, ArchiveUnreachableError, ArchiveUnwritableError, IndexDamagedError
-from indexes.archive import Archive
-from indexes.base import BACKENDS, BackendName
-from indexes.features_list import FeatureSpec, feature_item
-from indexes.lance_errors import lance_errors
-from indexes.manifest import Source
-from indexes.transfer import export_index
-from indexes.write_errors import write_errors
+from hybrid.storage.write_errors import write_errors
+from indexes.archive.writer import Archive
+from indexes.format.feature_list import FeatureSpec, feature_item
+from indexes.format.keys import BACKENDS, BackendName
+from indexes.format.manifest import Source
+from indexes.maintenance.transfer import export_index
+from indexes.stores.lance_errors import lance_errors
 from tests.full_disk import fill, make_read_only, small_disk
 
 ONE = video_id(1)
@@ -205,7 +205,7 @@ import resource, signal, sys
 sys.path.insert(0, sys.argv[2])
 from archive_samples import some_index, video_id
 from hybrid.errors import ArchiveError
-from indexes.archive import Archive
+from indexes.archive.writer import Archive
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with Archive.open(sys.argv[1]) as archive:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))

@@ -12,9 +12,10 @@ import pytest
 from archive_samples import unit_vectors
 
 from hybrid.errors import IndexDamagedError
-from indexes import lance_table, lance_upkeep
-from indexes.base import Committed, VectorKey
-from indexes.lance_table import LanceStore
+from indexes.format.keys import Committed, VectorKey
+from indexes.stores import lance_maintenance as lance_upkeep
+from indexes.stores import lance_store as lance_table
+from indexes.stores.lance_store import LanceStore
 
 
 def key(number: int) -> VectorKey:

@@ -8,8 +8,8 @@ import pytest
 from archive_samples import some_index, video_id
 
 from hybrid.errors import InputError
-from indexes.archive import Archive
-from indexes.lookup import choose, read_date
+from indexes.archive.lookup import choose, read_date
+from indexes.archive.writer import Archive
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)
 

@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 
 from hybrid.cli.app import app
 from hybrid.errors import IndexDamagedError
-from indexes.archive import Archive
-from indexes.base import BACKENDS, BackendName
-from indexes.dated_hits import find_dated_hits
-from indexes.manifest import Manifest, generation_of
-from indexes.timeline_file import NOTE, timeline_hash
+from indexes.archive.writer import Archive
+from indexes.format.keys import BACKENDS, BackendName
+from indexes.format.manifest import Manifest, generation_of
+from indexes.format.timeline_file import NOTE, timeline_hash
+from indexes.search.timed_hits import find_dated_hits
 
 HURT, SOUND = video_id(1), video_id(2)
 

@@ -11,11 +11,11 @@ from archive_samples import some_index, unit_vectors, video_id
 from writer_process import come_and_go
 
 from hybrid.errors import IndexDamagedError, VideoNotIndexedError
-from indexes.archive import Archive
-from indexes.base import BACKENDS, BackendName
-from indexes.care import take_stock
-from indexes.checkup import check_up
-from indexes.dated_hits import find_dated_hits
+from indexes.archive.writer import Archive
+from indexes.format.keys import BACKENDS, BackendName
+from indexes.maintenance.stats import take_stock
+from indexes.maintenance.verify import check_up
+from indexes.search.timed_hits import find_dated_hits
 
 VIDEOS = 6
 SECONDS = 3.0

@@ -15,12 +15,12 @@ from archive_samples import some_index, some_timeline, video_id
 from feature_samples import some_items, some_spec
 
 from hybrid.errors import ArchiveError, IndexDamagedError, IndexMismatchError, InputError, VideoNotIndexedError
-from indexes.archive import Archive
-from indexes.base import BACKENDS, BackendName
-from indexes.features_list import FeatureList, FeatureSpec, read_list
-from indexes.manifest import Manifest, generation_of
-from indexes.timeline_file import timeline_hash, timeline_to_bytes
-from indexes.transfer import copy_index, export_index, import_index, read_export
+from indexes.archive.writer import Archive
+from indexes.format.feature_list import FeatureList, FeatureSpec, read_list
+from indexes.format.keys import BACKENDS, BackendName
+from indexes.format.manifest import Manifest, generation_of
+from indexes.format.timeline_file import timeline_hash, timeline_to_bytes
+from indexes.maintenance.transfer import copy_index, export_index, import_index, read_export
 
 V1 = Path(__file__).resolve().parent.parent / "data" / "archives" / "v1"
 ONE = video_id(1)
@@ -273,7 +273,7 @@ def test_features_that_are_dropped_meanwhile_stay_behind(
         return read_bytes(path)
 
     def dropped_before_copying(data: bytes, *, where: str) -> FeatureList:
-        monkeypatch.setattr("indexes.transfer.read_list", read_list)
+        monkeypatch.setattr("indexes.maintenance.transfer.read_list", read_list)
         drop()
         return read_list(data, where=where)
 
@@ -281,7 +281,7 @@ def test_features_that_are_dropped_meanwhile_stay_behind(
     if when == "their lists are read":
         monkeypatch.setattr(Path, "read_bytes", dropped_before_reading)
     else:
-        monkeypatch.setattr("indexes.transfer.read_list", dropped_before_copying)
+        monkeypatch.setattr("indexes.maintenance.transfer.read_list", dropped_before_copying)
     with Archive.open(tmp_path / "to") as target:
         assert copy_index(source, target, manifest)
         assert specs_of(target) == specs_of(source) == []

@@ -15,8 +15,8 @@ import pytest
 from archive_samples import some_index, video_id
 
 from hybrid.errors import IndexDamagedError
-from indexes.archive import Archive
-from indexes.transfer import export_index, import_index, read_export
+from indexes.archive.writer import Archive
+from indexes.maintenance.transfer import export_index, import_index, read_export
 
 Parts = dict[str, bytes]
 _NAMES = ("manifest.json", "timeline.safetensors", "vectors.f16")

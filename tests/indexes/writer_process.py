@@ -22,7 +22,7 @@ from typing import Any
 from archive_samples import some_index, video_id
 
 from hybrid.errors import ArchiveLockedError
-from indexes.archive import Archive
+from indexes.archive.writer import Archive
 
 FOREVER_SECONDS = 3600.0
 VIDEOS = 3

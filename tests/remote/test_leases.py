@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from hybrid.errors import ArchiveLockedError
-from indexes.leases import Leases
-from indexes.objects import Objects
+from indexes.remote.leases import Leases
+from indexes.remote.object_store import Objects
 
 NAME = "pending/aa"
 
@@ -111,9 +111,9 @@ def test_a_copied_working_folder_is_another_machine(
     if differing == "folder":
         folder = Path(shutil.copytree(original, tmp_path / "copy"))
     elif differing == "host":
-        monkeypatch.setattr("indexes.leases.platform.node", lambda: "another-container")
+        monkeypatch.setattr("indexes.remote.leases.platform.node", lambda: "another-container")
     else:
-        monkeypatch.setattr("indexes.leases._boot", lambda: "another boot")
+        monkeypatch.setattr("indexes.remote.leases._boot", lambda: "another boot")
     copy = Leases(objects, "same", folder=folder, clock=clock)
     with pytest.raises(ArchiveLockedError):
         copy.take(NAME, what="video aa", timeout=0)
@@ -136,18 +136,18 @@ def test_the_same_folder_is_the_same_machine(uri: str, tmp_path: Path) -> None:
 
 def test_waiting_is_said_once(uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     objects, clock = Objects(uri), Clock()
-    monkeypatch.setattr("indexes.leases.platform.node", lambda: "far-away")
+    monkeypatch.setattr("indexes.remote.leases.platform.node", lambda: "far-away")
     objects.put(NAME, Leases(objects, "killed").content())
 
     def sleep(seconds: float) -> None:
         clock.seconds += 20
 
-    monkeypatch.setattr("indexes.leases.time.sleep", sleep)
+    monkeypatch.setattr("indexes.remote.leases.time.sleep", sleep)
     waiting = Leases(objects, "other", clock=clock)
     lease = waiting.take(NAME, what="video aa", timeout=70)
     assert lease.left_over
     lease.release(finished=True)
-    (said,) = [record.getMessage() for record in caplog.records if record.name == "indexes.leases"]
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "indexes.remote.leases"]
     assert said.startswith("video aa is being written by a process on far-away")
     assert "waiting up to 70 s" in said
     assert "for 60 s" in said
@@ -158,4 +158,4 @@ def test_no_waiting_is_not_said(uri: str, caplog: pytest.LogCaptureFixture) -> N
     objects.put(NAME, Leases(objects, "killed").content())
     with pytest.raises(ArchiveLockedError):
         Leases(objects, "other").take(NAME, what="video aa", timeout=0)
-    assert not [record for record in caplog.records if record.name == "indexes.leases"]
+    assert not [record for record in caplog.records if record.name == "indexes.remote.leases"]

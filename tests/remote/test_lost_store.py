@@ -10,9 +10,9 @@ from hybrid.engine import Engine
 from hybrid.engine.run import VideoOutcome, index_here
 from hybrid.engine.settings import Settings
 from hybrid.errors import ArchiveUnreachableError
-from indexes import patience
-from indexes.archive import Archive
-from indexes.failures import failures
+from indexes.format.failures import failures
+from indexes.open_archive import open_archive
+from indexes.remote import patience
 from tests.demo_clip import write_many_clips
 from tests.engine.test_run import Listener
 from tests.engine.test_search import ColourEncoder
@@ -36,7 +36,7 @@ def test_the_run_ends(machine: Machine, tmp_path: Path, monkeypatch: pytest.Monk
                 server.wait()
 
         try:
-            with Engine(Archive.open("s3://lost/videos"), Settings(device="cpu"), encoder=ColourEncoder()) as engine:
+            with Engine(open_archive("s3://lost/videos"), Settings(device="cpu"), encoder=ColourEncoder()) as engine:
                 summary = index_here(engine, clips, Killer())
                 folder = engine.archive.folder
         finally:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hybrid.errors import ArchiveError, InputError
-from indexes.objects import Objects
-from indexes.place import check_uri, is_remote
+from indexes.format.location import check_uri, is_remote
+from indexes.remote.object_store import Objects
 
 
 def test_written_and_read(uri: str) -> None:

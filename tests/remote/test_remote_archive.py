@@ -17,22 +17,23 @@ from hybrid.errors import (
     InputError,
     VideoNotIndexedError,
 )
+from hybrid.storage.atomic import remove_temporaries
 from hybrid.values import Timeline
-from indexes import remote
-from indexes.archive import Archive
-from indexes.archive_search import search_archive_vectors
-from indexes.atomic import remove_temporaries
-from indexes.care import compact_archive, take_stock
-from indexes.checkup import check_up
-from indexes.failures import Attempt, Failure, failures, forget_failure, known_failure, remember_failure
-from indexes.header import Header
-from indexes.leases import Leases
-from indexes.manifest import Source
-from indexes.objects import ObjectInfo, Objects
-from indexes.paths import Layout
-from indexes.remote import RemoteArchive
-from indexes.transfer import copy_index, export_index, import_index, read_export
-from indexes.working_copy import WorkingCopy
+from indexes.archive.writer import Archive
+from indexes.format.failures import Attempt, Failure, failures, forget_failure, known_failure, remember_failure
+from indexes.format.header import Header
+from indexes.format.layout import Layout
+from indexes.format.manifest import Source
+from indexes.maintenance.stats import compact_archive, take_stock
+from indexes.maintenance.transfer import copy_index, export_index, import_index, read_export
+from indexes.maintenance.verify import check_up
+from indexes.open_archive import open_archive
+from indexes.remote import archive as remote
+from indexes.remote.archive import RemoteArchive
+from indexes.remote.leases import Leases
+from indexes.remote.local_mirror import WorkingCopy
+from indexes.remote.object_store import ObjectInfo, Objects
+from indexes.search.archive_search import search_archive_vectors
 from tests.indexes.archive_samples import some_config, some_index, unit_vectors, video_id
 from tests.remote.conftest import Machine
 
@@ -45,7 +46,7 @@ def assert_same(found: Timeline, wanted: Timeline) -> None:
 
 
 def test_the_same_objects_as_the_files_of_a_folder(uri: str, tmp_path: Path) -> None:
-    with Archive.open(uri) as remote, Archive.open(tmp_path / "local", backend="lancedb") as local:
+    with open_archive(uri) as remote, open_archive(tmp_path / "local", backend="lancedb") as local:
         assert (remote.place, remote.backend) == (uri, "lancedb")
         for number in (1, 2):
             index = some_index(number)
@@ -61,7 +62,7 @@ def test_the_same_objects_as_the_files_of_a_folder(uri: str, tmp_path: Path) -> 
         path = tmp_path / "copy" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(found.data)
-    with Archive.open(tmp_path / "copy", create=False) as copy:
+    with open_archive(tmp_path / "copy", create=False) as copy:
         assert [finding.state for finding in check_up(copy)] == ["sound", "sound"]
         query = unit_vectors(1, 16, 5)[0]
         assert copy.search(ONE, query, 5).rows.tolist() == local.search(ONE, query, 5).rows.tolist()
@@ -69,10 +70,10 @@ def test_the_same_objects_as_the_files_of_a_folder(uri: str, tmp_path: Path) -> 
 
 def test_another_machine_reads_and_changes_it(uri: str, machine: Machine) -> None:
     first, second = some_index(1), some_index(2)
-    here = Archive.open(uri)
+    here = open_archive(uri)
     here.commit(ONE, **first)
     machine("two")
-    with Archive.open(uri, backend="lancedb", create=False) as there:
+    with open_archive(uri, backend="lancedb", create=False) as there:
         assert there.folder != here.folder
         assert [manifest.video_id for manifest in there.manifests()] == [ONE]
         assert_same(there.timeline(ONE), first["timeline"])
@@ -94,29 +95,29 @@ def test_another_machine_reads_and_changes_it(uri: str, machine: Machine) -> Non
         assert [finding.video_id for finding in check_up(there)] == [TWO]
     here.close()
     assert not [name for name in Objects(uri).list() if ONE in name or name.startswith("pending/")]
-    with Archive.open(uri) as again:
+    with open_archive(uri) as again:
         assert list(again.store.keys()) == [again.require(TWO).key]
 
 
 def test_a_machine_forgets_what_others_removed(uri: str, machine: Machine) -> None:
-    with Archive.open(uri) as here:
+    with open_archive(uri) as here:
         here.commit(ONE, **some_index(1))
         folder = here.folder
     machine("two")
-    with Archive.open(uri) as there:
+    with open_archive(uri) as there:
         there.remove(ONE)
     machine("one")
     assert (folder / "videos" / ONE).is_dir()
-    with Archive.open(uri) as here:
+    with open_archive(uri) as here:
         assert list(here.manifests()) == []
         assert list(check_up(here)) == []
     assert not (folder / "videos" / ONE).exists()
 
 
 def test_one_machine_at_a_time_writes_a_video(uri: str, machine: Machine) -> None:
-    here = Archive.open(uri)
+    here = open_archive(uri)
     machine("two")
-    there = Archive.open(uri)
+    there = open_archive(uri)
     with here.lock(ONE):
         with pytest.raises(ArchiveLockedError, match=f"video {ONE} in archive {uri} is being written"):
             there.commit(ONE, **some_index(1))
@@ -129,7 +130,7 @@ def test_one_machine_at_a_time_writes_a_video(uri: str, machine: Machine) -> Non
 
 
 def test_a_writer_that_was_taken_over_commits_nothing(uri: str) -> None:
-    archive = Archive.open(uri)
+    archive = open_archive(uri)
     archive.commit(ONE, **some_index(1))
     before = archive.require(ONE)
     with archive.lock(ONE):
@@ -141,7 +142,7 @@ def test_a_writer_that_was_taken_over_commits_nothing(uri: str) -> None:
 
 
 def test_damage_is_found(uri: str, machine: Machine) -> None:
-    with Archive.open(uri) as archive:
+    with open_archive(uri) as archive:
         for number in (1, 2, 3):
             archive.commit(video_id(number), **some_index(number))
         timeline = archive._layout.timeline(archive.require(ONE).key).name
@@ -153,7 +154,7 @@ def test_damage_is_found(uri: str, machine: Machine) -> None:
         with pytest.raises(IndexDamagedError, match=f"hybrid remove {ONE} --archive {uri}"):
             archive.verify(ONE)
         machine("two")
-        with Archive.open(uri) as there:
+        with open_archive(uri) as there:
             states = {finding.video_id: finding.state for finding in check_up(there)}
             assert states == dict.fromkeys((ONE, TWO, THREE), "damaged")
             with pytest.raises(IndexDamagedError):
@@ -165,7 +166,7 @@ def test_damage_is_found(uri: str, machine: Machine) -> None:
 
 
 def test_vectors_that_are_gone_are_found(uri: str) -> None:
-    with Archive.open(uri) as archive:
+    with open_archive(uri) as archive:
         manifest = archive.commit(ONE, **some_index(1))
         archive.store.remove(manifest.key)
         assert archive.up_to_date(ONE, some_config()) is None
@@ -184,20 +185,20 @@ def test_failures_are_everyones(uri: str, machine: Machine) -> None:
         attempts=1,
         failed_at="2026-03-01T00:00:00+00:00",
     )
-    with Archive.open(uri) as here:
+    with open_archive(uri) as here:
         remember_failure(here.folder, record, put=here.put_file)
     machine("two")
-    with Archive.open(uri) as there:
+    with open_archive(uri) as there:
         assert known_failure(there.folder, ONE, "/bad.mp4") == record
         assert take_stock(there).failed == ("/bad.mp4: no video",)
         forget_failure(there.folder, ONE, "/bad.mp4", drop=there.drop_file)
     machine("one")
-    with Archive.open(uri) as here:
+    with open_archive(uri) as here:
         assert list(failures(here.folder)) == []
 
 
 def test_stock_and_compaction(uri: str) -> None:
-    with Archive.open(uri) as archive:
+    with open_archive(uri) as archive:
         for number in (1, 2):
             archive.commit(video_id(number), **some_index(number))
         stock = take_stock(archive)
@@ -210,7 +211,7 @@ def test_stock_and_compaction(uri: str) -> None:
 
 
 def test_in_and_out(uri: str, tmp_path: Path) -> None:
-    with Archive.open(tmp_path / "faiss", backend="faiss") as source, Archive.open(uri) as remote:
+    with open_archive(tmp_path / "faiss", backend="faiss") as source, open_archive(uri) as remote:
         manifest = source.commit(ONE, **some_index(1))
         assert copy_index(source, remote, manifest)
         assert not copy_index(source, remote, manifest)
@@ -222,23 +223,23 @@ def test_in_and_out(uri: str, tmp_path: Path) -> None:
 
 def test_only_where_it_can_be(uri: str) -> None:
     with pytest.raises(InputError, match="legal there is 'lancedb'"):
-        Archive.open(uri, backend="faiss")
+        open_archive(uri, backend="faiss")
     with pytest.raises(InputError, match="a Path, in which a URI loses a slash"):
-        Archive.open(Path(uri))
+        open_archive(Path(uri))
     with pytest.raises(ArchiveFormatError, match="there is no archive here"):
-        Archive.open(uri, create=False)
+        open_archive(uri, create=False)
     Objects(uri).put("something.txt", b"else")
     with pytest.raises(ArchiveFormatError, match="other objects lie below"):
-        Archive.open(uri)
+        open_archive(uri)
     Objects(uri).delete("something.txt")
     Objects(uri).put("archive.json", b'{"format_version": 1, "backend": "faiss", "created_by": "x"}')
     with pytest.raises(ArchiveFormatError, match="cannot be used in an object store"):
-        Archive.open(uri)
+        open_archive(uri)
     Objects(uri).put("archive.json", b'{"format_version": 2}')
     with pytest.raises(ArchiveFormatError, match="format version is 2"):
-        Archive.open(uri)
+        open_archive(uri)
     with pytest.raises(ArchiveError, match="no such bucket"):
-        Archive.open("s3://there-is-none/videos")
+        open_archive("s3://there-is-none/videos")
 
 
 @pytest.mark.parametrize("done", ["tried out", "made", "filled"])
@@ -254,13 +255,13 @@ def test_an_archive_made_while_an_opener_looks_is_no_foreign_prefix(
         if done == "tried out":
             objects.put(".tmp-0123456789abcdef", b"1")
             return found
-        with Archive.open(uri) as other:
+        with open_archive(uri) as other:
             if done == "filled":
                 other.commit(ONE, **some_index(1))
         return found
 
     monkeypatch.setattr(remote, "_first_contact", made_meanwhile)
-    with Archive.open(uri) as archive:
+    with open_archive(uri) as archive:
         assert [manifest.video_id for manifest in archive.manifests()] == [ONE] * (done == "filled")
 
 
@@ -273,29 +274,29 @@ def test_a_header_whose_copy_another_process_deletes_counts(uri: str, monkeypatc
         path.unlink()
 
     monkeypatch.setattr(remote, "write_atomically", deleted_at_once)
-    Archive.open(uri).close()
+    open_archive(uri).close()
 
 
 def test_a_store_that_cannot_be_reached(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     with pytest.raises(ArchiveError, match="found by the environment: AWS_ACCESS_KEY_ID"):
-        Archive.open(uri)
+        open_archive(uri)
 
 
 def test_a_stale_copy_is_not_believed(uri: str, machine: Machine) -> None:
     """However the folder and its memory of versions were mixed up."""
-    with Archive.open(uri) as here:
+    with open_archive(uri) as here:
         here.commit(ONE, **some_index(1))
         path = here._layout.manifest(ONE)
         list(here.manifests())
         before = path.read_bytes()
     machine("two")
-    with Archive.open(uri) as there:
+    with open_archive(uri) as there:
         there.commit(ONE, **some_index(2))
         wanted = there.require(ONE)
     machine("one")
     path.write_bytes(before)
-    with Archive.open(uri) as here:
+    with open_archive(uri) as here:
         assert list(here.manifests()) == [wanted]
         path.write_bytes(before)
         assert list(here.manifests()) == [wanted]
@@ -306,7 +307,7 @@ def test_two_machines_write_at_once(uri: str, machine: Machine) -> None:
     archives = []
     for name in ("one", "two"):
         machine(name)
-        archives.append(Archive.open(uri))
+        archives.append(open_archive(uri))
     numbers = range(1, 4)
 
     def write(archive: Archive, order: list[int]) -> None:
@@ -329,7 +330,7 @@ def test_two_machines_write_at_once(uri: str, machine: Machine) -> None:
 
 def test_a_mark_made_since_the_store_was_listed_stays(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process of this machine gets lease and mark between this one's question and its answer."""
-    with Archive.open(uri) as writer, Archive.open(uri) as reader:
+    with open_archive(uri) as writer, open_archive(uri) as reader:
         assert isinstance(reader, RemoteArchive)
         writer.commit(ONE, **some_index(1))
         mark, stale = writer._layout.pending / ONE, writer._layout.pending / TWO
@@ -360,7 +361,7 @@ def test_a_mark_made_since_the_store_was_listed_stays(uri: str, monkeypatch: pyt
 @pytest.mark.parametrize("late", ["none", "older"])
 def test_a_copy_that_a_late_process_makes_costs_no_index(uri: str, monkeypatch: pytest.MonkeyPatch, late: str) -> None:
     """It asked the store before the commit, and changes this machine's copy while the writer cleans up behind it."""
-    with Archive.open(uri) as archive:
+    with open_archive(uri) as archive:
         before = archive.commit(ONE, **some_index(1)).to_bytes() if late == "older" else None
         path, fetch = archive._layout.manifest(ONE), WorkingCopy.fetch
 
@@ -383,7 +384,7 @@ def test_a_copy_that_is_cleaned_away_before_it_has_its_name_is_made_again(
     uri: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A writer of this machine cleans up in the folder of its video, where a reader has begun a copy."""
-    with Archive.open(uri) as here:
+    with open_archive(uri) as here:
         wanted = here.commit(ONE, **some_index(1))
     machine("two")
     replace, cleaned = os.replace, set()
@@ -394,7 +395,7 @@ def test_a_copy_that_is_cleaned_away_before_it_has_its_name_is_made_again(
             remove_temporaries(path.parent)
         replace(begun, path)
 
-    with Archive.open(uri) as there:
+    with open_archive(uri) as there:
         for copy in (there._layout.manifest(ONE), there._layout.timeline(wanted.key)):
             copy.unlink(missing_ok=True)
         monkeypatch.setattr(os, "replace", too_late)
@@ -404,7 +405,7 @@ def test_a_copy_that_is_cleaned_away_before_it_has_its_name_is_made_again(
 
 
 def test_times_are_read_where_no_copy_of_them_can_be_kept(uri: str) -> None:
-    with Archive.open(uri) as archive:
+    with open_archive(uri) as archive:
         manifest = archive.commit(ONE, **some_index(1))
         (copy,) = (archive.folder / "videos" / ONE).glob("timeline-*")
         copy.unlink()
@@ -415,7 +416,7 @@ def test_times_are_read_where_no_copy_of_them_can_be_kept(uri: str) -> None:
 
 def test_a_lease_stays_until_it_was_cleaned_up(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if the mark is gone, or was put there by another process of this machine."""
-    with Archive.open(uri) as archive:
+    with open_archive(uri) as archive:
         mark, lease = archive._layout.pending / ONE, f"pending/{ONE}"
 
         def failing(video_id: str) -> bool:
@@ -434,7 +435,7 @@ def test_a_lease_stays_until_it_was_cleaned_up(uri: str, monkeypatch: pytest.Mon
 
 
 def test_compacting_that_takes_more_room_says_why(uri: str) -> None:
-    with Archive.open(uri) as archive:
+    with open_archive(uri) as archive:
         for number in (1, 2, 3):
             archive.commit(video_id(number), **some_index(number))
         done = compact_archive(archive)

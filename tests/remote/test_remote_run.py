@@ -15,8 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hybrid.cli.app import app
-from indexes.archive import Archive
-from indexes.checkup import check_up
+from indexes.maintenance.verify import check_up
+from indexes.open_archive import open_archive
 from tests import forked
 from tests.demo_clip import write_many_clips
 from tests.forked import acknowledged_videos, fork_server
@@ -47,7 +47,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 def content(archive: str | Path) -> dict[str, tuple[str, str, str]]:
-    with Archive.open(archive, create=False) as opened:
+    with open_archive(archive, create=False) as opened:
         assert {finding.state for finding in check_up(opened)} <= {"sound", "unfinished"}
         return {m.video_id: (m.vectors_hash, m.timeline_hash, m.generation) for m in opened.manifests()}
 
@@ -91,7 +91,7 @@ def test_killed_run_again_and_used_elsewhere(
     code, text = run("index", *options, "--archive", uri)
     assert code == 0, text
     assert content(uri) == expected
-    with Archive.open(uri) as archive:
+    with open_archive(uri) as archive:
         assert [key.video_id for key in archive.store.keys()] == sorted(expected)  # noqa: SIM118
         assert not [name for name, _ in archive.stored_files() if name.startswith("pending/")]
 

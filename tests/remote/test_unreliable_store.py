@@ -13,9 +13,10 @@ from hybrid.engine import Engine
 from hybrid.engine.run import index_here
 from hybrid.engine.settings import Settings
 from hybrid.errors import ArchiveUnreachableError
-from indexes import patience
-from indexes.archive import Archive
-from indexes.patience import FIRST_ANSWER_SECONDS, PATIENCE_SECONDS, Patience
+from indexes.archive.writer import Archive
+from indexes.open_archive import open_archive
+from indexes.remote import patience
+from indexes.remote.patience import FIRST_ANSWER_SECONDS, PATIENCE_SECONDS, Patience
 from tests.demo_clip import write_many_clips
 from tests.engine.test_run import Listener
 from tests.engine.test_search import ColourEncoder
@@ -41,14 +42,14 @@ def proxy(s3_endpoint: str, uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
 @pytest.mark.parametrize("faults", FIFTHS.values(), ids=FIFTHS.keys())
 def test_a_fifth_of_the_requests_fails(proxy: UnreliableProxy, uri: str, machine: Machine, faults: Faults) -> None:
     proxy.faults = faults
-    with Archive.open(uri, backend="lancedb") as archive:
+    with open_archive(uri, backend="lancedb") as archive:
         for number in (1, 2):
             archive.commit(video_id(number), **some_index(number))
         archive.remove(video_id(2))
     assert proxy.failed > 10
     proxy.faults = Faults()
     machine("two")
-    with Archive.open(uri) as archive:
+    with open_archive(uri) as archive:
         assert [archive.verify(m.video_id).video_id for m in archive.manifests()] == [video_id(1)]
         assert [key.video_id for key in archive.store.keys()] == [video_id(1)]  # noqa: SIM118
         assert not [name for name, _ in archive.stored_files() if name.startswith("pending/")]
@@ -58,7 +59,7 @@ def test_a_run_with_a_fifth_of_503_answers_ends(proxy: UnreliableProxy, uri: str
     clips = sorted(write_many_clips(tmp_path / "clips", 3).iterdir())
     proxy.faults = Faults(unavailable=0.2)
     began = time.monotonic()
-    with Engine(Archive.open(uri, backend="lancedb"), Settings(device="cpu"), encoder=ColourEncoder()) as engine:
+    with Engine(open_archive(uri, backend="lancedb"), Settings(device="cpu"), encoder=ColourEncoder()) as engine:
         summary = index_here(engine, clips, Listener())
     assert [outcome.status for outcome in summary.outcomes] == ["done"] * 3
     assert proxy.failed > 10
@@ -67,7 +68,7 @@ def test_a_run_with_a_fifth_of_503_answers_ends(proxy: UnreliableProxy, uri: str
 
 def test_a_slow_store(proxy: UnreliableProxy, uri: str) -> None:
     proxy.faults = Faults(delay_seconds=0.05)
-    with Archive.open(uri, backend="lancedb") as archive:
+    with open_archive(uri, backend="lancedb") as archive:
         archive.commit(video_id(1), **some_index(1))
         archive.verify(video_id(1))
 
@@ -80,7 +81,7 @@ ACTIONS: dict[str, Callable[[Archive], object]] = {
 
 
 def test_an_outage_of_some_seconds_is_waited_for(proxy: UnreliableProxy, uri: str) -> None:
-    with Archive.open(uri, backend="lancedb") as archive:
+    with open_archive(uri, backend="lancedb") as archive:
         archive.commit(video_id(1), **some_index(1))
         for name in ("search", "commit"):
             proxy.faults = Faults(unavailable=1.0)
@@ -96,7 +97,7 @@ def test_an_outage_of_some_seconds_is_waited_for(proxy: UnreliableProxy, uri: st
 def test_an_outage_that_does_not_end_is_an_error_in_bounded_time(
     proxy: UnreliableProxy, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Archive.open(uri, backend="lancedb") as archive:
+    with open_archive(uri, backend="lancedb") as archive:
         archive.commit(video_id(1), **some_index(1))
         monkeypatch.setattr(patience, "PATIENCE_SECONDS", 1.0)
         for name, faults in {

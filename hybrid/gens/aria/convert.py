@@ -26,7 +26,7 @@ from hybrid.gens.aria.placement import Loading, MemoryNeed, memory_need
 from hybrid.gens.aria.shards import Shard, plan_shards, weight_index, write_shard
 from hybrid.gens.aria.source import TensorSource, open_source
 from hybrid.gens.checkpoint import UNFINISHED, find_folder, read_json
-from indexes.atomic import make_folder, remove_file, write_atomically
+from hybrid.storage.atomic import make_folder, remove_file, write_atomically
 
 __all__ = ["DEFAULT_SHARD_BYTES", "Conversion", "convert_gens"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hybrid.gens.aria.mapping import NativeTensor
 from hybrid.gens.aria.source import TensorSource
-from indexes.atomic import sync_folder
+from hybrid.storage.atomic import sync_folder
 
 __all__ = ["Shard", "plan_shards", "weight_index", "write_shard"]
 

@@ -14,7 +14,7 @@ from bench.accuracy import __main__ as runner
 from bench.accuracy.record import read_run
 from hybrid.engine import Engine, models
 from hybrid.errors import InputError
-from indexes.archive import Archive
+from indexes.archive.writer import Archive
 from tests.bench.accuracy.conftest import Run, Server
 
 

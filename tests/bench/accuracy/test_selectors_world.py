@@ -18,7 +18,7 @@ from bench.world.scenes import make_world
 from hybrid.engine import Engine
 from hybrid.errors import InputError
 from hybrid.selectors.registry import find_selector, selectors
-from indexes.archive import Archive
+from indexes.archive.writer import Archive
 
 SECONDS, FRAMES = 20.0, 4
 

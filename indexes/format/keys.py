@@ -1,0 +1,82 @@
+"""The names that everything in an archive goes by: backends, video ids, and the keys of vectors."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from hybrid.errors import InputError
+
+__all__ = [
+    "BACKENDS",
+    "VIDEO_ID",
+    "BackendName",
+    "Committed",
+    "VectorKey",
+    "check_backend",
+    "check_video_id",
+]
+
+BackendName = Literal["faiss", "lancedb"]
+BACKENDS: tuple[BackendName, ...] = ("faiss", "lancedb")
+
+VIDEO_ID = "[0-9a-f]{32}"
+"""A content id, as a regular expression."""
+
+_HEXADECIMAL = re.compile(r"[0-9a-f]{1,64}")
+
+
+def check_video_id(video_id: str) -> str:
+    """Return the id, which becomes part of paths and filters, if it is a legal one.
+
+    Raises:
+        InputError: it is not 32 lower-case hexadecimal digits.
+    """
+    if not re.fullmatch(VIDEO_ID, video_id):
+        raise InputError(f"video id is {video_id!r}; it must be 32 lower-case hexadecimal digits")
+    return video_id
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class VectorKey:
+    """The name of one video's vectors.
+
+    Attributes:
+        video_id: lower-case hexadecimal content id of the video.
+        generation: lower-case hexadecimal; differs between two indexes of the same video, so that
+            a new one can be written beside the one in use.
+    """
+
+    video_id: str
+    generation: str
+
+    def __post_init__(self) -> None:
+        check_video_id(self.video_id)
+        if not _HEXADECIMAL.fullmatch(self.generation):
+            raise InputError(f"generation is {self.generation!r}; it must be 1 to 64 lower-case hexadecimal digits")
+
+    def __str__(self) -> str:
+        return f"{self.video_id}-{self.generation}"
+
+
+class Committed(NamedTuple):
+    """What is known of committed vectors, so that others that are read in their stead are recognised.
+
+    Attributes:
+        vectors_hash: what writing them returned, or :func:`indexes.stores.vectors.checksum_vectors` of the same.
+        rows: how many there are.
+    """
+
+    vectors_hash: str
+    rows: int
+
+
+def check_backend(backend: str) -> None:
+    """Refuse a name that is not a backend's.
+
+    Raises:
+        InputError: it is not one of :data:`BACKENDS`.
+    """
+    if backend not in BACKENDS:
+        raise InputError(f"backend is {backend!r}; legal are {', '.join(map(repr, BACKENDS))}")

@@ -1,0 +1,1 @@
+"""Work on an archive as a whole: statistics, verification, packing, the approximate index."""

@@ -1,0 +1,1 @@
+"""An archive in an object store."""

@@ -1,0 +1,103 @@
+"""The best frames of many videos with the times of each, both of one generation.
+
+A hit is a row of the index that was searched, and only that index knows its time. Where a video is
+indexed anew between the search and the look at its times, the search is made again with its new index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from hybrid.errors import HybridError
+from hybrid.values import Float32Array, Timeline
+from indexes.ann.search_params import Effort
+from indexes.archive.reader import ArchiveReader
+from indexes.format.manifest import Manifest
+from indexes.search.archive_search import search_archive_vectors
+from indexes.search.hits import ArchiveHits
+from indexes.search.scan import OTHER_ENCODER, has_same_encoder
+
+__all__ = ["DatedHits", "find_dated_hits"]
+
+
+@dataclass(frozen=True, slots=True)
+class DatedHits:
+    """What a search found, and when it is shown.
+
+    Attributes:
+        found: the best frames.
+        timelines: by video id, for each video with hits: the times of the index whose rows they are.
+    """
+
+    found: ArchiveHits
+    timelines: Mapping[str, Timeline]
+
+
+def find_dated_hits(
+    archive: ArchiveReader,
+    manifests: Sequence[Manifest],
+    query: Float32Array,
+    top: int,
+    *,
+    threads: int = 1,
+    effort: Effort | None = None,
+) -> DatedHits:
+    """:func:`~indexes.search.archive_search.search_archive_vectors`, with the times of what it finds.
+
+    A video that was replaced before its times were read is searched again, once; one that is replaced a second
+    time, or whose times are damaged, is among ``failed``, and others come in its place. One that was removed is
+    not there, as if it had been removed before.
+
+    Raises:
+        InputError: the query does not fit, or ``top`` is below 1.
+    """
+    asked = {manifest.video_id: manifest for manifest in manifests}
+    renewed: set[str] = set()
+    failed: dict[str, str] = {}
+    while True:
+        found = search_archive_vectors(archive, list(asked.values()), query, top, threads=threads, effort=effort)
+        timelines, untimed = _read_times(archive, found)
+        anew = False
+        for video_id, reason in {**found.failed, **untimed}.items():
+            if _is_removed(archive, video_id):
+                del asked[video_id]
+                continue
+            current = None if video_id in renewed else _replacement(archive, asked[video_id])
+            if current is not None and has_same_encoder(current, asked[video_id]):
+                asked[video_id] = current
+                renewed.add(video_id)
+                anew = True
+            else:
+                failed[video_id] = reason if current is None else OTHER_ENCODER
+                del asked[video_id]
+        if not (anew or untimed):
+            return DatedHits(replace(found, failed=failed), timelines)
+
+
+def _read_times(archive: ArchiveReader, found: ArchiveHits) -> tuple[dict[str, Timeline], dict[str, str]]:
+    """The times of the videos with hits; and why there are none, of those where they cannot be read."""
+    timelines: dict[str, Timeline] = {}
+    failed: dict[str, str] = {}
+    for video_id in found.hits:
+        try:
+            timelines[video_id] = archive.timeline(found.manifests[video_id])
+        except HybridError as exc:
+            failed[video_id] = str(exc)
+    return timelines, failed
+
+
+def _is_removed(archive: ArchiveReader, video_id: str) -> bool:
+    try:
+        return archive.manifest(video_id) is None
+    except HybridError:
+        return False
+
+
+def _replacement(archive: ArchiveReader, manifest: Manifest) -> Manifest | None:
+    """The index that a video has now, if it is another one that can be read."""
+    try:
+        current = archive.manifest(manifest.video_id)
+    except HybridError:
+        return None
+    return None if current is None or current.generation == manifest.generation else current

@@ -1,0 +1,250 @@
+"""Vectors as one FAISS file a video: exact inner product over float16 codes.
+
+``videos/<video>/vectors-<generation>.faiss`` under the archive's folder, an ``IndexScalarQuantizer``
+(QT_fp16, inner product) that any FAISS can read. Its bytes depend on the vectors alone. A file is
+read whole, not mapped: mapping was measured to be many times slower on a cold file
+(docs/format.md).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import faiss
+import numpy as np
+
+from hybrid.errors import ArchiveError, IndexDamagedError, InputError, first_line
+from hybrid.storage.atomic import remove_file, write_atomically
+from hybrid.values import Float32Array, Hits, IntArray
+from indexes.format.keys import Committed, VectorKey, check_video_id
+from indexes.format.layout import files_like
+from indexes.stores.faiss_scan import MappedFiles, scan_files
+from indexes.stores.faiss_score import score_rows
+from indexes.stores.interface import Found, Scored, VectorStore
+from indexes.stores.vector_cache import DEFAULT_CACHE_BYTES, Kept
+from indexes.stores.vectors import Float16Array, check_hash, check_query, hash_vectors, is_hash_of, rank, round_vectors
+
+__all__ = ["FaissStore"]
+
+_PREFIX, _SUFFIX = "vectors-", ".faiss"
+
+# Tag, dimension, number of vectors, two unused; trained, metric; then of the quantizer: type, two
+# settings of no effect on float16, dimension, bytes a code, length of its table; bytes of all codes.
+_HEADER = struct.Struct("<4siqqq?iiifqqqq")
+
+
+class _Opened(NamedTuple):
+    """An index in memory, and the hash that its vectors were found to have."""
+
+    index: Any
+    vectors_hash: str | None
+
+
+class FaissStore(VectorStore):
+    """See :class:`~indexes.stores.interface.VectorStore`. May be used from several threads."""
+
+    def __init__(self, folder: Path, *, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+        """Open the store; nothing is written before the first :meth:`write`.
+
+        Args:
+            folder: the archive's folder.
+            cache_bytes: how much memory the indexes kept open may take; the last one used is
+                always kept.
+        """
+        self.folder = folder
+        self._opened: Kept[_Opened] = Kept(cache_bytes)
+        videos = str(folder / "videos")
+        self._mapped = MappedFiles(
+            # Not by way of Path, which took longer than the rest of a look at a file.
+            lambda key: f"{videos}/{key.video_id}/{_PREFIX}{key.generation}{_SUFFIX}",
+            _map_index,
+        )
+
+    def path(self, key: VectorKey) -> Path:
+        """Where the vectors of a key lie."""
+        return self.folder / "videos" / key.video_id / f"{_PREFIX}{key.generation}{_SUFFIX}"
+
+    def write(self, key: VectorKey, vectors: Float32Array) -> str:
+        rounded = round_vectors(vectors)
+        write_atomically(self.path(key), _to_bytes(rounded))
+        return hash_vectors(rounded)
+
+    def search(self, key: VectorKey, query: Float32Array, top: int, *, vectors_hash: str | None = None) -> Hits:
+        check_query(query, top)
+        return self._search(key, self._open(key, vectors_hash), query, top)
+
+    def search_many(
+        self, committed: Mapping[VectorKey, Committed], query: Float32Array, top: int, *, threads: int = 1
+    ) -> Iterator[Found]:
+        check_query(query, top)
+        return scan_files(
+            self._mapped, committed, lambda key, index: self._search(key, index, query, top), threads=max(1, threads)
+        )
+
+    def score(
+        self, rows: Mapping[VectorKey, IntArray], committed: Mapping[VectorKey, Committed], query: Float32Array
+    ) -> Iterator[Scored]:
+        check_query(query, 1)
+        with _one_thread():
+            yield from score_rows(self._mapped, rows, committed, query)
+
+    def compact(self) -> None:
+        """Nothing is to be done: each file is written whole, and replaced ones are deleted."""
+
+    def _search(self, key: VectorKey, index: Any, query: Float32Array, top: int) -> Hits:
+        if len(query) != index.d:
+            raise InputError(f"query has {len(query)} values; the vectors of video {key.video_id} have {index.d}")
+        count = index.ntotal
+        # One more than asked for shows whether the last place is shared: then FAISS's choice among
+        # equals is arbitrary, and only the full list gives the earlier frames.
+        wanted = min(top + 1, count)
+        with _one_thread():
+            found, rows = index.search(query[None], wanted)
+            if wanted < count and found[0, -1] == found[0, -2]:
+                found, rows = index.search(query[None], count)
+        return rank(rows[0], found[0], top)
+
+    def read(self, key: VectorKey, *, vectors_hash: str | None = None) -> Float32Array:
+        return _view(self._open(key, vectors_hash)).astype(np.float32)
+
+    def count(self, key: VectorKey) -> int:
+        if not self.path(key).exists():
+            return 0
+        return int(self._open(key).ntotal)
+
+    def check(self, key: VectorKey, *vectors_hashes: str) -> tuple[int, int]:
+        path = self.path(key)
+        try:
+            stored = path.read_bytes()
+        except OSError as exc:
+            raise IndexDamagedError(f"{path}: cannot be read: {exc.strerror}") from exc
+        index = _read_index(path)
+        rounded = _view(index)
+        # The header is not part of the hash; but the bytes follow from the vectors.
+        if not all(is_hash_of(rounded, known) for known in vectors_hashes) or _to_bytes(rounded) != stored:
+            raise IndexDamagedError(f"{path}: its content is not what was written")
+        rows, values = rounded.shape
+        return rows, values
+
+    def remove(self, key: VectorKey) -> None:
+        self._opened.forget(key)
+        self._mapped.forget(key)
+        remove_file(self.path(key))
+
+    def keys(self, video_id: str | None = None) -> Iterator[VectorKey]:
+        videos = self.folder / "videos"
+        if video_id is not None:
+            yield from self._keys_in(videos / check_video_id(video_id))
+            return
+        for folder in files_like(videos, "*"):
+            # One folder that cannot be read does not hide the others; who asks for its video is told.
+            with suppress(IndexDamagedError):
+                yield from self._keys_in(folder)
+
+    def _keys_in(self, folder: Path) -> list[VectorKey]:
+        return [
+            VectorKey(folder.name, path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX))
+            for path in files_like(folder, f"{_PREFIX}*{_SUFFIX}")
+        ]
+
+    def close(self) -> None:
+        self._opened.clear()
+        self._mapped.close()
+
+    def _open(self, key: VectorKey, vectors_hash: str | None = None) -> Any:
+        path = self.path(key)
+        try:
+            status = os.stat(path)
+        except OSError as exc:
+            raise IndexDamagedError(f"{path}: the vectors of the video cannot be read: {exc.strerror}") from exc
+        # The file of a key may be written anew (after damage), so a name alone proves nothing.
+        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+        known = self._opened.get(key, stamp)
+        if known is not None and vectors_hash in (None, known.vectors_hash):
+            return known.index
+        index = _read_index(path) if known is None else known.index
+        check_hash(_view(index), vectors_hash, where=str(path))
+        self._opened.put(key, stamp, _Opened(index, vectors_hash), status.st_size)
+        return index
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """FAISS divides a search by queries. For a single one more threads do nothing but wait for a core.
+
+    On a machine with a busy core that made a search of 0.15 ms one of 8 ms.
+    """
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
+def _to_bytes(rounded: Float16Array) -> bytes:
+    """The file's content. FAISS's own rounding has nothing left to round, so the codes are our values."""
+    index = faiss.IndexScalarQuantizer(rounded.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    index.add(rounded.astype(np.float32))
+    data: bytes = faiss.serialize_index(index).tobytes()
+    fault = _fault(data[: _HEADER.size], len(data))
+    if fault:  # before anything is replaced by a file that no reader here would take
+        raise ArchiveError(f"FAISS {faiss.__version__} writes another file format than hybrid reads: {fault}")
+    return data
+
+
+def _view(index: Any) -> Float16Array:
+    """The vectors where they lie; good as long as the index is."""
+    codes = faiss.rev_swig_ptr(index.codes.data(), index.codes.size())
+    vectors: Float16Array = codes.view("<f2").reshape(index.ntotal, index.d)
+    return vectors
+
+
+def _read_index(path: str | Path, *, mapped: bool = False) -> Any:
+    # Older FAISS cannot map the codes and reads them.
+    flags = getattr(faiss, "IO_FLAG_MMAP_IFC", 0) if mapped else 0
+    try:
+        with open(path, "rb") as file:
+            fault = _fault(file.read(_HEADER.size), os.fstat(file.fileno()).st_size)
+        index = None if fault else faiss.read_index(str(path), flags)
+    except (OSError, RuntimeError, TypeError, MemoryError) as exc:  # FAISS: RuntimeError; TypeError for odd names
+        raise IndexDamagedError(f"{path}: cannot be read: {first_line(exc)}") from exc
+    if fault:
+        raise IndexDamagedError(f"{path}: not a whole FAISS index of float16 codes for inner product: {fault}")
+    return index
+
+
+def _map_index(path: str, vectors_hash: str) -> Any:
+    index = _read_index(path, mapped=True)
+    check_hash(_view(index), vectors_hash, where=path)
+    return index
+
+
+def _fault(header: bytes, size_bytes: int) -> str | None:
+    """What is wrong with a file that starts with ``header`` and is so long; None if it can be read.
+
+    FAISS believes the sizes in a file: from a damaged one it would take any amount of memory, or
+    search past the end of the codes.
+    """
+    if len(header) < _HEADER.size:
+        return f"it has {size_bytes} bytes"
+    values = _HEADER.unpack(header)
+    tag, dimension, count = values[:3]
+    if tag != b"IxSQ" or dimension < 1 or count < 1:
+        return f"it begins with {header[:16]!r}"
+    code_bytes = 2 * dimension
+    expected = (
+        *(True, faiss.METRIC_INNER_PRODUCT, faiss.ScalarQuantizer.QT_fp16),
+        *(dimension, code_bytes, 0, count * code_bytes),
+    )
+    found = (*values[5:8], *values[10:])
+    if found != expected:
+        return f"its header says {found}, which should be {expected}"
+    if size_bytes != _HEADER.size + count * code_bytes:
+        return f"it has {size_bytes} bytes, which should be {_HEADER.size + count * code_bytes}"
+    return None
