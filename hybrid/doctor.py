@@ -183,7 +183,7 @@ def _search(folder: Path, backend: Literal["faiss", "lancedb"]) -> str:
     from indexes.stores.registry import open_store
 
     vectors = np.eye(8, 16, dtype=np.float32)
-    key = VectorKey("d0c7", "1")
+    key = VectorKey("d0c7" * 8, "01")
     folder.mkdir()
     store = open_store(folder, backend)
     try:

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     rng = np.random.default_rng(0)
     videos = {
-        VectorKey(f"{i:08x}", "1"): drifting(rng, arguments.frames, arguments.dimension)
+        VectorKey(f"{i:032x}", "01"): drifting(rng, arguments.frames, arguments.dimension)
         for i in range(arguments.videos)
     }
     query = drifting(rng, 1, arguments.dimension)[0]

@@ -192,13 +192,13 @@ def _refresh_approximate(engine: Engine, from_frames: int | None, *, as_json: bo
 def _named_videos(paths: list[str], *, as_json: bool) -> list[Path]:
     """The videos that the arguments stand for; says what was passed over in folders."""
     from hybrid.cli.progress import print_json_line
-    from hybrid.cli.text import printable
+    from hybrid.cli.text import echo
 
     found = find_videos(paths)
     if found.passed_over and as_json:
         print_json_line(event="passed_over", **found.passed_over.to_dict())
     elif found.passed_over:
-        typer.echo(printable(found.passed_over.line()), err=True)
+        echo(found.passed_over.line(), err=True)
     return found.videos
 
 
