@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 from hybrid.version import __version__
 
 if TYPE_CHECKING:
+    from hybrid.answers import Answer, AnswerFrame, SearchResult, Span, Stage
     from hybrid.engine import Engine, IndexResult
     from hybrid.errors import HybridError
     from hybrid.frames.source import FrameSource, open_source
     from hybrid.gens.prompt import PromptSpec
     from hybrid.gens.scorer import FrameScorer, WindowScores
     from hybrid.presets import Preset
-    from hybrid.values import Answer, AnswerFrame, Hits, Sampling, SearchResult, Span, Stage, Timeline, Window
+    from hybrid.values import Hits, Sampling, Timeline, Window
 
 _HOMES = {
-    "Answer": "hybrid.values",
-    "AnswerFrame": "hybrid.values",
+    "Answer": "hybrid.answers",
+    "AnswerFrame": "hybrid.answers",
     "Engine": "hybrid.engine",
     "FrameScorer": "hybrid.gens.scorer",
     "FrameSource": "hybrid.frames.source",
@@ -32,9 +33,9 @@ _HOMES = {
     "Preset": "hybrid.presets",
     "PromptSpec": "hybrid.gens.prompt",
     "Sampling": "hybrid.values",
-    "SearchResult": "hybrid.values",
-    "Span": "hybrid.values",
-    "Stage": "hybrid.values",
+    "SearchResult": "hybrid.answers",
+    "Span": "hybrid.answers",
+    "Stage": "hybrid.answers",
     "Timeline": "hybrid.values",
     "Window": "hybrid.values",
     "WindowScores": "hybrid.gens.scorer",

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hybrid.answers import Scorer, Span
 from hybrid.errors import InputError
-from hybrid.values import FloatArray, IntArray, Scorer, Span, Timeline
+from hybrid.values import FloatArray, IntArray, Timeline
 
 __all__ = ["merge_spans", "spans_of_scores"]
 

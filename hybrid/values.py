@@ -1,4 +1,4 @@
-"""The values that every part of hybrid shares: frozen, validated, with a JSON round trip.
+"""The values that every stage shares: frozen, with bounds that hold wherever they come from.
 
 Three ways to name a frame meet here and are kept apart:
 
@@ -14,40 +14,32 @@ from decoded time stamps. This module knows nothing of decoders, models or disks
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from hybrid.errors import InputError
-from hybrid.storage.foreign_json import parse_json
 
 __all__ = [
-    "Answer",
-    "AnswerFrame",
-    "FoundVideo",
     "FrameBatch",
     "Hits",
     "MissingFrame",
     "Sampling",
     "SamplingPolicy",
-    "Scorer",
-    "SearchResult",
-    "SkippedVideo",
-    "Span",
-    "Stage",
     "Timeline",
     "VideoInfo",
     "Window",
+    "check_duration",
+    "check_fields",
     "check_questions",
+    "is_number",
 ]
 
 SamplingPolicy = Literal["exact", "keyframes"]
-Scorer = Literal["gens", "clip"]
 
 DEFAULT_RATE = 1.0
 DEFAULT_WINDOW = 256
@@ -105,24 +97,24 @@ def check_questions(questions: Sequence[str]) -> None:
 _KINDS = {Integral: "a whole number", Real: "a number", str: "text", bool: "true or false", Mapping: "an object"}
 
 
-def _is_number(value: object, kind: type = Real) -> bool:
+def is_number(value: object, kind: type = Real) -> bool:
     """Of Python or numpy; a bool is none."""
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
-def _check_fields(value: object, kind: type, *names: str, optional: bool = False) -> None:
+def check_fields(value: object, kind: type, *names: str, optional: bool = False) -> None:
     """Refuse a field of another type: JSON may hold any in its place."""
     for name in names:
         found = getattr(value, name)
         if optional and found is None:
             continue
-        if not (_is_number(found, kind) if kind in (Integral, Real) else isinstance(found, kind)):
+        if not (is_number(found, kind) if kind in (Integral, Real) else isinstance(found, kind)):
             shown = f"{ascii(found)[:60]} ({type(found).__name__})"
             raise InputError(f"{name} of {type(value).__name__} is {shown}; it must be {_KINDS[kind]}")
 
 
-def _check_duration(seconds: float) -> None:
-    if not (_is_number(seconds) and 0 <= seconds <= LONGEST_SECONDS):
+def check_duration(seconds: float) -> None:
+    if not (is_number(seconds) and 0 <= seconds <= LONGEST_SECONDS):
         raise InputError(f"a video of {seconds!r} s; its length must be 0 to {LONGEST_SECONDS:g} s")
 
 
@@ -141,7 +133,7 @@ class Sampling:
     policy: SamplingPolicy = "exact"
 
     def __post_init__(self) -> None:
-        if not (_is_number(self.rate) and 0 < self.rate <= LARGEST_RATE):
+        if not (is_number(self.rate) and 0 < self.rate <= LARGEST_RATE):
             raise InputError(
                 f"sampling rate is {self.rate!r}; it must be above 0 and at most {LARGEST_RATE:g} samples per second"
             )
@@ -171,7 +163,7 @@ class VideoInfo:
 
     def __post_init__(self) -> None:
         if self.duration_seconds is not None:
-            _check_duration(self.duration_seconds)
+            check_duration(self.duration_seconds)
         if not (0 <= self.width <= LARGEST_SIDE and 0 <= self.height <= LARGEST_SIDE):
             raise InputError(f"a frame of {self.width}x{self.height} pixels; a side has 0 to {LARGEST_SIDE}")
 
@@ -184,8 +176,8 @@ class MissingFrame:
     reason: str
 
     def __post_init__(self) -> None:
-        _check_fields(self, Integral, "ordinal")
-        _check_fields(self, str, "reason")
+        check_fields(self, Integral, "ordinal")
+        check_fields(self, str, "reason")
         if not 0 <= self.ordinal <= _LAST_ORDINAL:
             raise InputError(f"the ordinal of a missing sample is {self.ordinal}; it must be 0 to {_LAST_ORDINAL}")
 
@@ -246,7 +238,7 @@ class Timeline:
             raise InputError(f"a timeline of {n} samples needs {n} times and {n} frame numbers")
         if [array.dtype.kind for array in (self.ordinals, self.pts_seconds, self.frame_numbers)] != ["i", "f", "i"]:
             raise InputError("the ordinals and frame numbers of a timeline must be integers, and its times floats")
-        _check_duration(self.duration_seconds)
+        check_duration(self.duration_seconds)
         if n == 0:
             return
         if not (np.diff(self.ordinals) > 0).all():
@@ -336,319 +328,3 @@ class Window:
 
     def __len__(self) -> int:
         return len(self.rows)
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A stretch of the video that answers the question: ``[start_seconds, end_seconds)``.
-
-    Attributes:
-        start_seconds: time of its first frame.
-        end_seconds: time of the next sampled frame after its last (the video's end for the last).
-        score: the best score in it: 1..5 from GenS, or a cosine similarity from CLIP.
-        scorer: who gave the score. ``clip`` only where the fine stage did not run.
-        best_start_seconds, best_end_seconds: the longest stretch in it with that score, the first of several.
-            GenS gives less to what only leads to an answer: what comes right after something is such a
-            stretch, behind the something. None where all that was scored in the span has the best score.
-    """
-
-    start_seconds: float
-    end_seconds: float
-    score: float
-    scorer: Scorer = "gens"
-    best_start_seconds: float | None = None
-    best_end_seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        _check_fields(self, Real, "start_seconds", "end_seconds", "score")
-        _check_fields(self, str, "scorer")
-        _check_fields(self, Real, "best_start_seconds", "best_end_seconds", optional=True)
-        if not self.start_seconds <= self.end_seconds:
-            raise InputError(f"a span cannot end ({self.end_seconds} s) before it starts ({self.start_seconds} s)")
-
-    @property
-    def best(self) -> tuple[float, float] | None:
-        """(start, end) in seconds of the best stretch, or None where it is the whole span."""
-        if self.best_start_seconds is None or self.best_end_seconds is None:
-            return None
-        return self.best_start_seconds, self.best_end_seconds
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerFrame:
-    """One selected frame.
-
-    Attributes:
-        seconds: when it is shown (decoded time stamp).
-        ordinal: its place on the sampled grid.
-        frame_number: its number in the video in order of presentation; -1 if not known.
-        clip_similarity: cosine to the question; None if the coarse stage did not run.
-        gens_score: 1..5; None if GenS did not name it or did not run.
-    """
-
-    seconds: float
-    ordinal: int
-    frame_number: int
-    clip_similarity: float | None
-    gens_score: int | None
-
-    def __post_init__(self) -> None:
-        _check_fields(self, Real, "seconds")
-        _check_fields(self, Integral, "ordinal", "frame_number")
-        _check_fields(self, Real, "clip_similarity", "gens_score", optional=True)
-
-    @classmethod
-    def of_row(
-        cls, timeline: Timeline, row: int, *, clip_similarity: float | None = None, gens_score: int | None = None
-    ) -> AnswerFrame:
-        """The frame of one row of an index's timeline, with the scores that it has."""
-        return cls(
-            seconds=float(timeline.pts_seconds[row]),
-            ordinal=int(timeline.ordinals[row]),
-            frame_number=int(timeline.frame_numbers[row]),
-            clip_similarity=clip_similarity,
-            gens_score=gens_score,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What one stage did for an answer.
-
-    Attributes:
-        name: ``index``, ``coarse``, ``frames``, ``gens``, ``select``; in a search ``approximate``, whose
-            candidates are units of frames.
-        ran: whether it ran and its result was used. False without a fallback reason means that it
-            was not asked for, or not needed (``frames``: all features of the frames are stored).
-        seconds: how long it took.
-        model: the model that ran, or was meant to.
-        device: where it ran.
-        candidates_in, candidates_out: how many frames went in and came out.
-        fallback_reason: why it did not do what it was asked to, and what was done instead; None if
-            all went as asked. ``strict`` turns a reason into a failure.
-        notes: what else the reader should know (a question cut to the text encoder's length ...).
-        details: small facts of that stage (tokens, windows, status of a reply ...).
-    """
-
-    name: str
-    ran: bool
-    seconds: float
-    model: str | None = None
-    device: str | None = None
-    candidates_in: int | None = None
-    candidates_out: int | None = None
-    fallback_reason: str | None = None
-    notes: tuple[str, ...] = ()
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _check_fields(self, str, "name")
-        _check_fields(self, bool, "ran")
-        _check_fields(self, Real, "seconds")
-        _check_fields(self, str, "model", "device", "fallback_reason", optional=True)
-        _check_fields(self, Integral, "candidates_in", "candidates_out", optional=True)
-        _check_fields(self, Mapping, "details")
-        if not all(isinstance(note, str) for note in self.notes):
-            raise InputError(f"the notes of stage {self.name!r} are not all text")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Everything that is known about one question to one video. Times in seconds.
-
-    Attributes:
-        question: as it was asked.
-        video: the path that was asked about.
-        video_id: its content id in the archive.
-        duration_seconds: its length.
-        spans: disjoint, in time order.
-        frames: the selected frames, in time order.
-        stages: what ran, in order, with models, devices and times.
-        reply: what GenS wrote, word for word, one window after another; None if it did not run.
-    """
-
-    question: str
-    video: str
-    video_id: str
-    duration_seconds: float
-    spans: tuple[Span, ...]
-    frames: tuple[AnswerFrame, ...]
-    stages: tuple[Stage, ...]
-    reply: str | None = None
-
-    def __post_init__(self) -> None:
-        _check_fields(self, str, "question", "video", "video_id")
-        _check_fields(self, Real, "duration_seconds")
-        _check_fields(self, str, "reply", optional=True)
-
-    @property
-    def degraded(self) -> bool:
-        """True if some stage did not do what it was asked to."""
-        return any(stage.fallback_reason is not None for stage in self.stages)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists, dicts, numbers and strings, ready for ``json.dumps``."""
-        return asdict(self)
-
-    def to_json(self, *, indent: int | None = 2) -> str:
-        """The answer as one JSON document in ASCII; :meth:`from_json` gives it back.
-
-        ASCII, because the name of a file may hold bytes that are not text, and must not end a run.
-        """
-        return json.dumps(self.to_dict(), indent=indent)
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Answer:
-        """Rebuild an answer from :meth:`to_dict`.
-
-        Raises:
-            InputError: the document lacks a field or has one that is not known.
-        """
-        try:
-            return cls(
-                **{
-                    **document,
-                    "spans": tuple(Span(**span) for span in document["spans"]),
-                    "frames": tuple(AnswerFrame(**frame) for frame in document["frames"]),
-                    "stages": tuple(_stage(stage) for stage in document["stages"]),
-                }
-            )
-        except (KeyError, TypeError, AttributeError) as exc:
-            raise InputError(f"this is not an answer of hybrid: {exc}") from exc
-
-    @classmethod
-    def from_json(cls, text: str) -> Answer:
-        """Rebuild an answer from :meth:`to_json`.
-
-        Raises:
-            InputError: the text is not JSON, or not an answer.
-        """
-        return cls.from_dict(parse_json(text, where="this answer", names=True))
-
-
-@dataclass(frozen=True, slots=True)
-class FoundVideo:
-    """One video in which a search over an archive found something.
-
-    Attributes:
-        video: where it lies, or lay when it was last given to ``index``.
-        video_id: its content id.
-        duration_seconds: its length.
-        similarity: cosine of its best frame to the question.
-        frames: those of its frames that are among the best of the whole search, in time order.
-        answer: what the fine stage made of the question for this video; None if it was not asked.
-        gone: why the video is not where it was, so that what was found is of what was indexed, not of what lies
-            there now; None if it is there, as far as its size and what was read of it before tell, and where the
-            archive lies in an object store.
-    """
-
-    video: str
-    video_id: str
-    duration_seconds: float
-    similarity: float
-    frames: tuple[AnswerFrame, ...]
-    answer: Answer | None = None
-    gone: str | None = None
-
-    def __post_init__(self) -> None:
-        _check_fields(self, str, "video", "video_id")
-        _check_fields(self, Real, "duration_seconds", "similarity")
-        _check_fields(self, str, "gone", optional=True)
-
-
-@dataclass(frozen=True, slots=True)
-class SkippedVideo:
-    """One video of the archive that was to be searched and could not be, with the reason."""
-
-    video: str
-    video_id: str
-    reason: str
-
-    def __post_init__(self) -> None:
-        _check_fields(self, str, "video", "video_id", "reason")
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """Everything that is known of one question to a whole archive, or to some of its videos.
-
-    Attributes:
-        question: as it was asked.
-        archive: the archive's folder.
-        videos: what was found, best first: first the videos that the fine stage was asked about, by
-            the score of their best span, then the others; equals by ``similarity``.
-        skipped: videos that should have been searched, and were not.
-        searched_videos, searched_frames: how many were.
-        stages: what ran, in order, with models, devices and times. Those of the fine stage on each
-            video are in the videos' answers.
-    """
-
-    question: str
-    archive: str
-    videos: tuple[FoundVideo, ...]
-    skipped: tuple[SkippedVideo, ...]
-    searched_videos: int
-    searched_frames: int
-    stages: tuple[Stage, ...]
-
-    def __post_init__(self) -> None:
-        _check_fields(self, str, "question", "archive")
-        _check_fields(self, Integral, "searched_videos", "searched_frames")
-
-    @property
-    def degraded(self) -> bool:
-        """True if some stage did not do what it was asked to, for the archive or for one of its videos."""
-        return any(stage.fallback_reason is not None for stage in self.stages) or any(
-            found.answer is not None and found.answer.degraded for found in self.videos
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists, dicts, numbers and strings, ready for ``json.dumps``."""
-        return asdict(self)
-
-    def to_json(self, *, indent: int | None = 2) -> str:
-        """The result as one JSON document in ASCII; :meth:`from_json` gives it back."""
-        return json.dumps(self.to_dict(), indent=indent)
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> SearchResult:
-        """Rebuild a result from :meth:`to_dict`.
-
-        Raises:
-            InputError: the document lacks a field or has one that is not known.
-        """
-        try:
-            return cls(
-                **{
-                    **document,
-                    "videos": tuple(_found_video(found) for found in document["videos"]),
-                    "skipped": tuple(SkippedVideo(**skipped) for skipped in document["skipped"]),
-                    "stages": tuple(_stage(stage) for stage in document["stages"]),
-                }
-            )
-        except (KeyError, TypeError, AttributeError) as exc:
-            raise InputError(f"this is not the result of a search: {exc}") from exc
-
-    @classmethod
-    def from_json(cls, text: str) -> SearchResult:
-        """Rebuild a result from :meth:`to_json`.
-
-        Raises:
-            InputError: the text is not JSON, or not the result of a search.
-        """
-        return cls.from_dict(parse_json(text, where="this result", names=True))
-
-
-def _stage(document: Mapping[str, Any]) -> Stage:
-    return Stage(**{**document, "notes": tuple(document.get("notes", ()))})
-
-
-def _found_video(document: Mapping[str, Any]) -> FoundVideo:
-    answer = document["answer"]
-    return FoundVideo(
-        **{
-            **document,
-            "frames": tuple(AnswerFrame(**frame) for frame in document["frames"]),
-            "answer": None if answer is None else Answer.from_dict(answer),
-        }
-    )

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hybrid.answers import Answer
     from hybrid.cli.questions import Question
     from hybrid.cli.run_report import RunReport
     from hybrid.engine.run import VideoOutcome
-    from hybrid.values import Answer
 
 __all__ = ["acknowledged_videos", "fork_server", "run_command", "start_command"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from hybrid.values import MissingFrame, Sampling, Span, Timeline
+from hybrid.answers import Span
+from hybrid.values import MissingFrame, Sampling, Timeline
 
 seconds = st.floats(min_value=0, max_value=10_000, allow_nan=False, allow_infinity=False)
 

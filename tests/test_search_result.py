@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from hybrid.answers import Answer, AnswerFrame, FoundVideo, SearchResult, SkippedVideo, Span, Stage
 from hybrid.cli.search import _show as show
 from hybrid.errors import InputError
-from hybrid.values import Answer, AnswerFrame, FoundVideo, SearchResult, SkippedVideo, Span, Stage
 
 
 def some_result(*, fallback: str | None = None, fallback_in_answer: str | None = None) -> SearchResult:

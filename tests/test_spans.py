@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybrid.answers import Span
 from hybrid.errors import InputError
 from hybrid.spans import merge_spans, spans_of_scores
-from hybrid.values import MissingFrame, Sampling, SamplingPolicy, Span, Timeline
+from hybrid.values import MissingFrame, Sampling, SamplingPolicy, Timeline
 from tests.strategies import spans, timelines
 
 gaps = st.sampled_from([0.0, 0.5, 1.0, 100.0])

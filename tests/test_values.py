@@ -10,19 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybrid.answers import Answer, AnswerFrame, Span, Stage
 from hybrid.errors import InputError
-from hybrid.values import (
-    Answer,
-    AnswerFrame,
-    FrameBatch,
-    MissingFrame,
-    Sampling,
-    Span,
-    Stage,
-    Timeline,
-    Window,
-    check_questions,
-)
+from hybrid.values import FrameBatch, MissingFrame, Sampling, Timeline, Window, check_questions
 from tests.strategies import spans, timelines
 
 

@@ -20,13 +20,13 @@ from bench.accuracy.prompts import write_prompt
 from bench.accuracy.record import read_run
 from bench.datasets.files import read_records
 from bench.datasets.registry import load_questions
+from hybrid.answers import Answer
 from hybrid.engine import Engine
 from hybrid.errors import HybridError, InputError
 from hybrid.exports.aks_frames import save_aks_frames
 from hybrid.exports.gens_rag import save_rag_file
 from hybrid.exports.lmms_eval import Images, save_selection
 from hybrid.exports.output_file import RAG, check_output
-from hybrid.values import Answer
 
 __all__ = ["answers_of", "export_aks", "main", "prompts_of"]
 

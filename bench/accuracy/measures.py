@@ -27,7 +27,8 @@ from bench.metrics.nearest import selection_distances
 from bench.metrics.precision import precision
 from bench.metrics.qa_accuracy import correct
 from bench.metrics.temporal_iou import recall_at, temporal_iou
-from hybrid.values import Answer, ByteArray, FloatArray, Span, Timeline
+from hybrid.answers import Answer, Span
+from hybrid.values import ByteArray, FloatArray, Timeline
 
 __all__ = [
     "ACCURACY",

@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
+from hybrid.answers import Answer, AnswerFrame, Stage
 from hybrid.engine import Engine
 from hybrid.engine.work import GENS_ALONE, AskKeywords, AskOptions
 from hybrid.errors import InputError
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.registry import NAMES
 from hybrid.selectors.wanted import read_selector
-from hybrid.values import Answer, AnswerFrame, Stage
 
 __all__ = ["Method", "parse_method", "select_frames"]
 

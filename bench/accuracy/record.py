@@ -57,7 +57,7 @@ class Sample:
         id: of the question.
         video: its name.
         session: which session of the run wrote it.
-        selection: the answer of hybrid (:meth:`hybrid.values.Answer.to_dict`); None if there is none.
+        selection: the answer of hybrid (:meth:`hybrid.answers.Answer.to_dict`); None if there is none.
         seconds: time by step: ``select``, ``frames`` (read for the VideoQA model), ``answer``.
         measures: what was measured, by name.
         degraded: what stages did not do as asked (their fallback reasons).

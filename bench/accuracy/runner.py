@@ -30,11 +30,11 @@ from bench.accuracy.methods import Method, select_frames
 from bench.accuracy.prompts import DEFAULT_TEMPLATE, Picture, letters_of, write_prompt
 from bench.accuracy.record import Failure, RunFolder, Sample
 from bench.datasets.question import Question, check_ids
+from hybrid.answers import Answer
 from hybrid.engine import Engine
 from hybrid.engine.work import AskKeywords
 from hybrid.errors import ENDS_RUN, HybridError, SaveError, StageFailedError, first_line
 from hybrid.progress import NullProgress
-from hybrid.values import Answer
 
 __all__ = ["Plan", "Progress", "run_samples"]
 

@@ -34,6 +34,7 @@ from bench.datasets.question import Question, needed_videos
 from bench.datasets.world import SPLITS, load_world
 from bench.metrics.bootstrap import RESAMPLES, check_resamples
 from bench.report import circumstances, write_result
+from hybrid.answers import Answer, AnswerFrame
 from hybrid.clip.encoder import FrameEncoder, load_encoder
 from hybrid.engine import Engine
 from hybrid.engine.settings import Settings
@@ -44,7 +45,7 @@ from hybrid.runtime import settle_process
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.ranking import check_budget
 from hybrid.selectors.registry import select, selectors
-from hybrid.values import DEFAULT_WINDOW, Answer, AnswerFrame
+from hybrid.values import DEFAULT_WINDOW
 from indexes.open_archive import open_archive
 
 __all__ = ["main"]

@@ -31,6 +31,7 @@ from bench.world.exam import Exam, prepare_exam
 from bench.world.questions import ANCHOR_SCORE, ANSWER_SCORE, KINDS, Question, choose_questions
 from bench.world.scenes import World
 from bench.world.things import ALL_THINGS
+from hybrid.answers import Answer
 from hybrid.clip.encoder import load_encoder
 from hybrid.engine import Engine
 from hybrid.engine.settings import Settings
@@ -41,7 +42,7 @@ from hybrid.gens.scorer import FrameScorer
 from hybrid.models.tiny import tiny_encoder, tiny_sampler
 from hybrid.progress import NullProgress
 from hybrid.runtime import settle_process
-from hybrid.values import Answer, ByteArray, FloatArray, IntArray, Timeline
+from hybrid.values import ByteArray, FloatArray, IntArray, Timeline
 from indexes.open_archive import open_archive
 
 __all__ = ["main", "score_f1"]

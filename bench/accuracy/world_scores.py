@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from bench.datasets.question import Question
+from hybrid.answers import Answer
 from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine import Engine
 from hybrid.progress import NullProgress
 from hybrid.selectors.candidates import Candidates
-from hybrid.values import Answer, Float32Array, FloatArray, IntArray, Timeline
+from hybrid.values import Float32Array, FloatArray, IntArray, Timeline
 
 __all__ = ["OpenedVideo", "Scores", "candidates_of", "open_video", "score_questions"]
 

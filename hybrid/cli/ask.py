@@ -42,11 +42,12 @@ from hybrid.values import DEFAULT_FRAMES
 from hybrid.words import counted
 
 if TYPE_CHECKING:
+    from hybrid.answers import Answer
     from hybrid.cli.questions import Question
     from hybrid.engine import Engine, SpanUpdate
     from hybrid.engine.work import AskKeywords
     from hybrid.progress import Progress
-    from hybrid.values import Answer, ByteArray
+    from hybrid.values import ByteArray
 
 __all__ = ["ask"]
 

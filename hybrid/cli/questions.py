@@ -16,7 +16,7 @@ from hybrid.storage.foreign_json import ForeignJsonError, JsonLimitError, JsonLi
 from hybrid.values import check_questions
 
 if TYPE_CHECKING:
-    from hybrid.values import Answer
+    from hybrid.answers import Answer
 
 __all__ = ["AnswerFile", "Question", "read_questions"]
 

@@ -34,7 +34,7 @@ from hybrid.words import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hybrid.values import Answer, FoundVideo, SearchResult
+    from hybrid.answers import Answer, FoundVideo, SearchResult
 
 __all__ = ["search"]
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from hybrid.cli.text import best_part, clock
 
 if TYPE_CHECKING:
-    from hybrid.values import Answer
+    from hybrid.answers import Answer
 
 __all__ = ["frames_table", "spans_table"]
 

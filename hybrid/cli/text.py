@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from hybrid.values import Span
+    from hybrid.answers import Span
 
 __all__ = ["best_part", "clock", "echo", "printable", "size", "styled", "terminal"]
 

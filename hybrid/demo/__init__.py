@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from hybrid.values import AnswerFrame
+from hybrid.answers import AnswerFrame
 
 __all__ = ["DemoQuestion", "answers_rightly", "best_frames", "demo_questions", "demo_video"]
 

@@ -1,6 +1,6 @@
 """Answer questions about one indexed video: coarse search, fine stage, selection.
 
-Every step leaves a :class:`~hybrid.values.Stage` record. When the fine stage cannot run, or says
+Every step leaves a :class:`~hybrid.answers.Stage` record. When the fine stage cannot run, or says
 nothing that can be used, the answer is made of the coarse stage's frames and says so.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from hybrid.answers import Answer, AnswerFrame, Span, Stage
 from hybrid.clip.encoder import FrameEncoder
 from hybrid.coarse.context import window_with_context
 from hybrid.coarse.search import window_of_hits
@@ -25,19 +26,7 @@ from hybrid.engine.work import AskOptions, Work
 from hybrid.gens.windows import FineScores, consecutive_windows
 from hybrid.selectors.best_first import best_first
 from hybrid.selectors.wanted import read_selector
-from hybrid.values import (
-    Answer,
-    AnswerFrame,
-    Float32Array,
-    FloatArray,
-    Hits,
-    IntArray,
-    Span,
-    Stage,
-    Timeline,
-    Window,
-    check_questions,
-)
+from hybrid.values import Float32Array, FloatArray, Hits, IntArray, Timeline, Window, check_questions
 
 __all__ = ["answer_questions"]
 

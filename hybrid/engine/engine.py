@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hybrid.answers import Answer, SearchResult
 from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine.checking import encoder_changes, name_changes
 from hybrid.engine.decoding import DecodeAhead
@@ -35,14 +36,7 @@ from hybrid.gens.prompt import read_prompt_file
 from hybrid.gens.scorer import FrameScorer
 from hybrid.presets import DEFAULT_PRESET
 from hybrid.progress import NullProgress, Progress
-from hybrid.values import (
-    DEFAULT_FRAMES,
-    Answer,
-    ByteArray,
-    SamplingPolicy,
-    SearchResult,
-    check_questions,
-)
+from hybrid.values import DEFAULT_FRAMES, ByteArray, SamplingPolicy, check_questions
 from indexes.archive.writer import Archive
 from indexes.format.keys import BackendName
 from indexes.open_archive import open_archive

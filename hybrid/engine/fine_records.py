@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from hybrid.answers import Stage
 from hybrid.engine.window_frames import Reading
 from hybrid.engine.work import Work
 from hybrid.gens.scorer import FrameScorer
 from hybrid.gens.windows import FineScores
-from hybrid.values import Stage, Window
+from hybrid.values import Window
 from hybrid.words import counted
 
 __all__ = ["Loaded", "given_up", "no_frames", "record_frames", "record_scores"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from hybrid.answers import Answer
 from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine.asking import answer_questions
 from hybrid.engine.checking import check_encoder_name, check_index
@@ -13,7 +14,6 @@ from hybrid.engine.ready import Ready, found_before
 from hybrid.engine.scoring import scores_together
 from hybrid.engine.streaming import OnSpans
 from hybrid.engine.work import AskOptions, Work
-from hybrid.values import Answer
 from indexes.archive.writer import Archive
 
 __all__ = ["answer_in_groups"]

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hybrid.answers import Stage
 from hybrid.engine.checking import check_index
 from hybrid.engine.finding import find_video
 from hybrid.engine.indexing import IndexResult
 from hybrid.engine.models import HeldModels
-from hybrid.values import Stage
 from hybrid.words import counted
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Manifest

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hybrid.answers import Stage
 from hybrid.engine.decoding import decoded_ahead
 from hybrid.engine.features import OpenedVideo
 from hybrid.engine.work import AskOptions, Work
@@ -20,7 +21,7 @@ from hybrid.errors import FrameDecodeError, MissingDependencyError, ModelError, 
 from hybrid.scorers.interface import Replying, Trouble, VideoScorer
 from hybrid.scorers.registry import find_scorer, read_scores
 from hybrid.selectors.wanted import read_selector
-from hybrid.values import ByteArray, FloatArray, IntArray, Stage
+from hybrid.values import ByteArray, FloatArray, IntArray
 from hybrid.words import counted
 
 __all__ = ["DemandedScores", "run_scorer", "scores_on_demand", "scores_together", "wants_model"]

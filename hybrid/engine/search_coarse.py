@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hybrid.answers import Stage
 from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine.checking import what_fits
 from hybrid.engine.search_work import Search, SearchModels
 from hybrid.errors import IndexDamagedError, IndexMismatchError
-from hybrid.values import Stage
 from hybrid.words import counted
 from indexes.ann.search_params import Effort
 from indexes.format.manifest import Manifest

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from hybrid.answers import Answer, FoundVideo, Stage
 from hybrid.engine.search_work import Search, SearchModels
 from hybrid.errors import HybridError, InputError, ModelError, StageFailedError
-from hybrid.values import Answer, FoundVideo, Stage
 from hybrid.words import counted
 
 __all__ = ["ask_best_videos"]

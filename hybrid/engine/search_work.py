@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from hybrid.answers import Answer, SkippedVideo, Stage
 from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine.work import AskKeywords, only_said, read_options
 from hybrid.errors import InputError, StageFailedError
-from hybrid.values import DEFAULT_FRAMES, Answer, SkippedVideo, Stage
+from hybrid.values import DEFAULT_FRAMES
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Manifest
 

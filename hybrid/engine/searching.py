@@ -12,11 +12,12 @@ import time
 
 import numpy as np
 
+from hybrid.answers import AnswerFrame, FoundVideo, SearchResult, SkippedVideo, Stage
 from hybrid.engine.search_coarse import find_frames
 from hybrid.engine.search_fine import ask_best_videos
 from hybrid.engine.search_work import Search, SearchModels, SearchOptions
 from hybrid.errors import IndexDamagedError, VideoNotIndexedError
-from hybrid.values import AnswerFrame, FoundVideo, Hits, SearchResult, SkippedVideo, Stage, Timeline, check_questions
+from hybrid.values import Hits, Timeline, check_questions
 from hybrid.words import counted
 from indexes.archive.lookup import choose, find_indexed, replaced_since
 from indexes.archive.source_location import Whereabouts, find_place

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy.typing as npt
 
+from hybrid.answers import Scorer, Span
 from hybrid.engine.work import Work
 from hybrid.spans import DEFAULT_GAP_SAMPLES, spans_of_scores
-from hybrid.values import Scorer, Span
 
 __all__ = ["gens_spans", "spans_of"]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hybrid.answers import Span
 from hybrid.engine.spans import gens_spans
 from hybrid.engine.work import Work
 from hybrid.gens.scorer import OnScores, ScoreUpdate, WindowScores
 from hybrid.gens.windows import FeatureWindow, FineScores, merge
-from hybrid.values import Span
 
 __all__ = ["ListenerError", "OnFine", "OnSpans", "SpanStream", "SpanUpdate", "carried"]
 

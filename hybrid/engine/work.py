@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypedDict, cast, get_args
 
+from hybrid.answers import Stage
 from hybrid.errors import InputError, StageFailedError
 from hybrid.scorers.registry import read_scores
 from hybrid.selectors.ranking import check_budget
 from hybrid.selectors.wanted import read_selector
 from hybrid.spans import DEFAULT_MIN_SCORE
-from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW, Stage, Timeline
+from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW, Timeline
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Manifest
 

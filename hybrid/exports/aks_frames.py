@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hybrid.answers import Answer
 from hybrid.errors import InputError
 from hybrid.exports.json_file import write_text
-from hybrid.values import Answer
 
 __all__ = ["ANNOTATIONS_FILE", "FRAMES_FILE", "aks_frame_list", "save_aks_frames"]
 

@@ -29,9 +29,9 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
+from hybrid.answers import Answer, AnswerFrame
 from hybrid.errors import InputError
 from hybrid.exports.json_file import write_text
-from hybrid.values import Answer, AnswerFrame
 
 __all__ = ["Consumer", "rag_line", "save_rag_file"]
 

@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from hybrid.answers import Answer, AnswerFrame
 from hybrid.errors import InputError, SaveError
 from hybrid.storage.foreign_json import read_text
-from hybrid.values import Answer, AnswerFrame, ByteArray
+from hybrid.values import ByteArray
 
 __all__ = ["save_frames"]
 

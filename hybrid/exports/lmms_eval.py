@@ -32,11 +32,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Final, Literal, get_args
 
+from hybrid.answers import Answer
 from hybrid.errors import InputError, SaveError
 from hybrid.exports.json_file import write_text
 from hybrid.image_file import read_image
 from hybrid.storage.foreign_json import STORED, parse_json_lines, read_text
-from hybrid.values import Answer, ByteArray
+from hybrid.values import ByteArray
 
 __all__ = ["Selection", "Show", "manifest", "read_selection", "save_selection", "shown_messages"]
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hybrid.answers import Answer, AnswerFrame
 from hybrid.errors import SaveError
-from hybrid.values import Answer, AnswerFrame, ByteArray
+from hybrid.values import ByteArray
 from hybrid.words import counted
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from hybrid.answers import Answer
 from hybrid.cli.app import app
 from hybrid.cli.paths import find_videos
 from hybrid.cli.text import clock
 from hybrid.errors import HybridError, InputError
-from hybrid.values import Answer
 from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.forked import run_command

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from hybrid.answers import Answer
 from hybrid.cli.app import app
 from hybrid.demo import answers_rightly, demo_questions, demo_video
 from hybrid.errors import InputError
-from hybrid.values import Answer
 
 
 def run_demo(out: Path) -> Result:

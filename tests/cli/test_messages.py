@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from hybrid.answers import SearchResult
 from hybrid.cli.app import app
 from hybrid.cli.paths import check_one_video
 from hybrid.demo import DemoQuestion
 from hybrid.engine import Engine
 from hybrid.errors import ArchiveFormatError, InputError, ModelLoadError, VideoNotIndexedError, VideoOpenError
 from hybrid.presets import PRESETS, sampler_of
-from hybrid.values import SearchResult
 from indexes.maintenance.build_ann import update_approximate
 from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from hybrid.answers import Answer, Stage
 from hybrid.cli.app import app
 from hybrid.cli.questions import AnswerFile, Question, read_questions
 from hybrid.cli.text import size
 from hybrid.errors import HybridError, InputError
-from hybrid.values import Answer, Stage
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 
 

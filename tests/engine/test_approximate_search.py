@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hybrid.answers import SearchResult
 from hybrid.clip.encoder import TextVector
 from hybrid.engine import Engine
 from hybrid.engine.approximate import SAMPLE_QUESTIONS
 from hybrid.engine.settings import Settings
 from hybrid.errors import StageFailedError
-from hybrid.values import ByteArray, Float32Array, Sampling, SearchResult, Timeline
+from hybrid.values import ByteArray, Float32Array, Sampling, Timeline
 from indexes.ann.files import ApproximateFiles
 from indexes.archive.writer import Archive
 from indexes.format.manifest import IndexConfig, IndexedVideo, Source

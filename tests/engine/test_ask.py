@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hybrid.answers import Answer, Stage
 from hybrid.engine import Engine
 from hybrid.engine.models import HeldModels
 from hybrid.errors import (
@@ -24,7 +25,7 @@ from hybrid.errors import (
 )
 from hybrid.frames.source import open_source
 from hybrid.gens.scorer import FrameScorer
-from hybrid.values import Answer, Sampling, Stage
+from hybrid.values import Sampling
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.conftest import Recorded
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hybrid.answers import Answer, Stage
 from hybrid.engine import Engine
 from hybrid.engine.estimate import estimate_run
 from hybrid.errors import InputError, ModelLoadError
@@ -18,7 +19,6 @@ from hybrid.gens.loop.options import LoopOptions
 from hybrid.gens.prompt import GENS_QWEN
 from hybrid.models.untrained_clip import make_untrained_clip
 from hybrid.models.untrained_gens import make_untrained_gens
-from hybrid.values import Answer, Stage
 from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.conftest import Counted, Recorded, counted_from

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hybrid.answers import Answer
 from hybrid.clip.encoder import ClipEncoder
 from hybrid.engine import Engine
 from hybrid.engine.models import HeldModels
@@ -24,7 +25,7 @@ from hybrid.errors import (
 )
 from hybrid.frames.source import open_source
 from hybrid.models.untrained_clip import make_untrained_clip
-from hybrid.values import Answer, Sampling
+from hybrid.values import Sampling
 
 OpenEngine = Callable[..., Engine]
 backends = pytest.mark.parametrize("backend", ["faiss", "lancedb"])

@@ -12,13 +12,13 @@ import av
 import numpy as np
 import pytest
 
+from hybrid.answers import Answer, Stage
 from hybrid.engine import Engine, SpanUpdate
 from hybrid.engine.models import HeldModels
 from hybrid.errors import InputError, ModelError, OutOfMemoryError, StageFailedError
 from hybrid.gens.frame_features import FrameFeatures
 from hybrid.gens.scorer import OnReply, OnScores, WindowScores
 from hybrid.spans import spans_of_scores
-from hybrid.values import Answer, Stage
 from indexes.archive.writer import Archive
 from tests.engine.conftest import Counted, Recorded, counted_from
 

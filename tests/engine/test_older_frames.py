@@ -11,11 +11,12 @@ from typing import get_args
 import blake3
 import pytest
 
+from hybrid.answers import Answer, Stage
 from hybrid.engine import Engine
 from hybrid.engine.estimate import estimate_run
 from hybrid.errors import StageFailedError, VideoOpenError
 from hybrid.frames.rules import FRAME_RULES, VIDEO_CHANGES, why_frames_changed
-from hybrid.values import Answer, SamplingPolicy, Stage
+from hybrid.values import SamplingPolicy
 from indexes.format.manifest import parse_manifest
 from indexes.maintenance.transfer import copy_index, export_index, import_index, read_export
 from indexes.open_archive import open_archive

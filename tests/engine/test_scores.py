@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from hybrid.answers import Answer, Stage
 from hybrid.cli.app import app
 from hybrid.engine import Engine
 from hybrid.engine.work import AskKeywords
@@ -24,7 +25,7 @@ from hybrid.scorers.registry import load_video_scorer
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.focus import focus
 from hybrid.selectors.registry import select
-from hybrid.values import Answer, ByteArray, FloatArray, Stage
+from hybrid.values import ByteArray, FloatArray
 from tests.engine.conftest import Recorded, counted_from
 
 OpenEngine = Callable[..., Engine]

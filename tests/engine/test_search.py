@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hybrid.answers import SearchResult
 from hybrid.clip.encoder import TextVector
 from hybrid.engine import Engine
 from hybrid.engine.settings import Settings
@@ -21,7 +22,7 @@ from hybrid.errors import (
     VideoNotIndexedError,
 )
 from hybrid.gens.scorer import FrameScorer
-from hybrid.values import ByteArray, Float32Array, SearchResult, Timeline
+from hybrid.values import ByteArray, Float32Array, Timeline
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Manifest
 from indexes.open_archive import open_archive

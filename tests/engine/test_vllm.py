@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from hybrid.answers import Answer, Stage
 from hybrid.engine import Engine
 from hybrid.errors import InputError, StageFailedError
 from hybrid.models.tiny import tiny_encoder, tiny_sampler
-from hybrid.values import Answer, Stage
 from tests.gens.vllm_server import VllmServer, served
 
 OpenEngine = Callable[..., Engine]

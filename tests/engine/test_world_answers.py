@@ -21,6 +21,7 @@ from bench.world.gens_model import PROMPT
 from bench.world.make_demo import demo_world
 from bench.world.questions import ANCHOR_SCORE, ANSWER_SCORE, Question, choose_questions
 from bench.world.scenes import World
+from hybrid.answers import Answer, Span
 from hybrid.demo import answers_rightly, best_frames, demo_questions, demo_video
 from hybrid.engine import Engine
 from hybrid.gens.frame_features import FrameFeatures
@@ -30,7 +31,7 @@ from hybrid.gens.qwen import QwenScorer
 from hybrid.gens.reply import parse_reply
 from hybrid.gens.scorer import OnReply, OnScores, WindowScores
 from hybrid.models.tiny import tiny_sampler
-from hybrid.values import DEFAULT_WINDOW, Answer, FloatArray, Span
+from hybrid.values import DEFAULT_WINDOW, FloatArray
 
 EVERY_FRAME = 1000
 BUDGET = 16

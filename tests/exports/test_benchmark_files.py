@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from bench.accuracy.prompts import write_prompt
 from bench.datasets.registry import load_questions
+from hybrid.answers import Answer, AnswerFrame
 from hybrid.errors import InputError, SaveError
 from hybrid.exports.aks_frames import save_aks_frames
 from hybrid.exports.gens_rag import rag_line, save_rag_file
-from hybrid.values import Answer, AnswerFrame
 
 SEVEN = {"rag_images", "rag_sim", "fps", "video_path", "id", "video_id", "question"}
 

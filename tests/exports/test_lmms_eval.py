@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hybrid.answers import Answer, AnswerFrame
 from hybrid.errors import InputError
 from hybrid.exports.lmms_eval import (
     Selection,
@@ -27,7 +28,7 @@ from hybrid.exports.lmms_eval import (
     shown_messages,
 )
 from hybrid.frames.source import open_source
-from hybrid.values import Answer, AnswerFrame, ByteArray, Sampling
+from hybrid.values import ByteArray, Sampling
 
 QUESTIONS = {"a": "Where is the pan?", "b": "Where is the pan? And who took it?", "c": "Who enters?"}
 LEVELS = {"a": (20, 120, 220), "b": (60,), "c": (90, 30)}

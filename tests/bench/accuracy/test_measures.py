@@ -13,7 +13,8 @@ from bench.accuracy.measures import measure_pictures, measure_selection, measure
 from bench.accuracy.record import Sample
 from bench.accuracy.report import build_report, report_lines
 from bench.datasets.question import Question
-from hybrid.values import Answer, AnswerFrame, Sampling, Span, Timeline
+from hybrid.answers import Answer, AnswerFrame, Span
+from hybrid.values import Sampling, Timeline
 
 TIMELINE = Timeline(np.arange(60), np.arange(60.0), np.arange(60), Sampling(), 60.0)
 

@@ -14,8 +14,9 @@ from bench.accuracy.record import Sample
 from bench.accuracy.report import build_report, report_lines, report_notes
 from bench.datasets.question import Question
 from bench.metrics.bootstrap import bootstrap_difference
+from hybrid.answers import Answer, AnswerFrame
 from hybrid.engine.work import AskKeywords, read_options
-from hybrid.values import Answer, AnswerFrame, Sampling, Timeline
+from hybrid.values import Sampling, Timeline
 
 
 @pytest.mark.parametrize(

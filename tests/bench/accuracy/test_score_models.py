@@ -15,9 +15,10 @@ from bench.accuracy import __main__ as runner
 from bench.accuracy.methods import parse_method
 from bench.accuracy.record import read_run
 from bench.accuracy.runner import _check_scored
+from hybrid.answers import Answer, Stage
 from hybrid.errors import OutOfMemoryError, StageFailedError
 from hybrid.scorers import registry
-from hybrid.values import Answer, ByteArray, FloatArray, Stage
+from hybrid.values import ByteArray, FloatArray
 from tests.bench.accuracy.conftest import Run
 from tests.scorers.checkpoints import make_blip
 

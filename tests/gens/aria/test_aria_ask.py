@@ -20,8 +20,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
+from hybrid.answers import Answer
 from hybrid.cli.app import app
-from hybrid.values import Answer, ByteArray
+from hybrid.values import ByteArray
 
 REPLY = ['{"', "1", "-", "2", '":', "Ġ", "5", "}", "<|im_end|>"]
 
