@@ -8,7 +8,7 @@ import typer
 
 from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, JsonOption
 from hybrid.cli.text import echo
-from hybrid.errors import ArchiveLockedError, HybridError, InputError
+from hybrid.errors import ArchiveLockedError, HybridError, InputError, VideoNotIndexedError
 from hybrid.words import counted
 
 if TYPE_CHECKING:
@@ -170,15 +170,19 @@ def remove(
         recorded = {record.path: record for record in failures(opened.folder)}
         chosen: dict[str, tuple[str, str | None]] = {}
         records: list[Failure] = []
+        named: list[Failure] = []  # asked for by name, and nothing but a record is there
         for video in videos or ():
             record = recorded.get(absolute_path(Path(video).expanduser()))
             records += [] if record is None else [record]
             try:
                 chosen[find_id(opened, video)] = (video, None)
             except HybridError as exc:
-                if record is None:
+                # A video that only failed has no index; any other reason is one for not doing what was asked.
+                if record is None or not isinstance(exc, VideoNotIndexedError):
                     failed += 1
                     echo(f"failed   {exc}", err=True)
+                    continue
+                named.append(record)
         lost = gone_videos(opened, list(opened.manifests())) if gone else []
         unread = [record for record in recorded.values() if gone and not is_there(record.path)]
         chosen.update({manifest.video_id: (manifest.source.path, reason) for manifest, reason in lost})
@@ -192,6 +196,8 @@ def remove(
         if not dry_run:
             for record in (*records, *unread):
                 forget_failure(opened.folder, record.video_id, record.path, drop=opened.drop_file)
+            for record in named:
+                _tell_removed("removed", record.path, record.video_id, "only a failed attempt", as_json=as_json)
             for record in unread:
                 _tell_removed("removed", record.path, record.video_id, _FAILED_AND_GONE, as_json=as_json)
             for video_id, (name, reason) in chosen.items():

@@ -48,10 +48,11 @@ def find_videos(arguments: Iterable[str]) -> FoundVideos:
     videos and image folders below it, by the rules of :mod:`hybrid.cli.folder_scan`.
 
     Raises:
-        InputError: an argument matches nothing, or a folder holds no video.
+        InputError: an argument matches nothing, or no folder holds a video.
     """
     found: dict[str, Path] = {}
     passed = PassedOver()
+    empty: InputError | None = None
     for argument in arguments:
         place = Path(argument).expanduser()
         if place.is_dir():
@@ -59,7 +60,8 @@ def find_videos(arguments: Iterable[str]) -> FoundVideos:
             if not videos:
                 besides = f"; {passed.line()}" if passed else ""
                 endings = " ".join(sorted(VIDEO_ENDINGS | MOVING_PICTURE_ENDINGS))
-                raise InputError(f"{argument}: no video below this folder (looked for {endings}){besides}")
+                empty = InputError(f"{argument}: no video below this folder (looked for {endings}){besides}")
+                passed.reasons["folder without a video"] += 1
         elif place.exists():
             videos = [place]
         else:
@@ -69,6 +71,8 @@ def find_videos(arguments: Iterable[str]) -> FoundVideos:
                 raise InputError(f"{argument}: there is no such file or folder, and as a pattern it matches nothing")
         for video in videos:
             found.setdefault(absolute_path(video), video)
+    if empty is not None and not found:
+        raise empty
     return FoundVideos(list(found.values()), passed)
 
 

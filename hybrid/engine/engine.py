@@ -21,7 +21,7 @@ from hybrid.engine.checking import encoder_changes, name_changes
 from hybrid.engine.decoding import DecodeAhead
 from hybrid.engine.finding import find_video, manifest_of, read_frames
 from hybrid.engine.groups import answer_in_groups
-from hybrid.engine.indexing import IndexResult
+from hybrid.engine.indexing import IndexResult, end_failure
 from hybrid.engine.models import HeldModels
 from hybrid.engine.ready import Ready, ready_video
 from hybrid.engine.search_work import SearchModels, SearchOptions, options_of_search
@@ -433,6 +433,11 @@ class Engine:
 
     def _ready(self, video: Path, progress: Progress | None) -> Ready:
         """The video's index, made now if there is none."""
+
         # The question's own frames come first; the rest of the features can wait for an index run.
-        index = partial(self.index, features=False, progress=progress)
+        def index(path: Path) -> IndexResult:
+            result = self.index(path, features=False, progress=progress)
+            end_failure(self.archive, result.video_id, path)
+            return result
+
         return ready_video(self.archive, self._models, video, index)

@@ -25,10 +25,11 @@ from hybrid.values import ByteArray, Float32Array, FrameBatch, Sampling, Timelin
 from hybrid.words import counted
 from indexes.archive.feature_file import FeatureSpool
 from indexes.archive.writer import Archive
+from indexes.format.failures import forget_failure
 from indexes.format.feature_list import FeatureItem
 from indexes.format.manifest import IndexConfig, IndexedVideo, Manifest, Source
 
-__all__ = ["FeatureTap", "IndexResult", "index_video", "place_of", "unchanged"]
+__all__ = ["FeatureTap", "IndexResult", "end_failure", "index_video", "place_of", "unchanged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,16 @@ class FeatureTap:
             return
         with write_errors("the features could not be written"):
             self.spool.add(items)
+
+
+def end_failure(archive: Archive, video_id: str, path: Path) -> None:
+    """Delete the records of failures of a path or content that is indexed now.
+
+    Raises:
+        ArchiveError: the archive cannot be written.
+    """
+    with write_errors(f"archive {archive.place} cannot be written"):
+        forget_failure(archive.folder, video_id, absolute_path(path), drop=archive.drop_file)
 
 
 def index_video(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 from hybrid.engine.checking import what_fits
 from hybrid.errors import VideoOpenError
-from hybrid.frames.rules import FRAME_RULES, why_frames_changed
+from hybrid.frames.rules import FRAME_RULES, Indexed, why_frames_changed
+from hybrid.words import counted
 from indexes.format.manifest import Manifest
 
-__all__ = ["check_frames", "why_other_frames"]
+__all__ = ["check_frames", "older_note", "why_other_frames"]
 
 
 def why_other_frames(manifest: Manifest, path: Path) -> str | None:
@@ -28,8 +30,21 @@ def why_other_frames(manifest: Manifest, path: Path) -> str | None:
     if manifest.frame_rules >= FRAME_RULES:
         return None
     return why_frames_changed(
-        path, since=manifest.frame_rules, decoder=manifest.config.decoder, policy=manifest.config.policy
+        path,
+        since=manifest.frame_rules,
+        decoder=manifest.config.decoder,
+        policy=manifest.config.policy,
+        indexed=Indexed(manifest.video.duration_seconds, manifest.status == "partial", manifest.missing),
     )
+
+
+def older_note(manifests: Iterable[Manifest]) -> tuple[str, ...]:
+    """What to say of videos whose indexes were made by older rules; nothing where none was. No file is opened."""
+    older = sum(manifest.frame_rules < FRAME_RULES for manifest in manifests)
+    if not older:
+        return ()
+    number = counted(older, "index was", "indexes were")
+    return (f"{number} made by older rules for reading frames; hybrid index looks whether that matters for the video",)
 
 
 def check_frames(manifest: Manifest, path: Path, *, place: str) -> None:

@@ -12,6 +12,7 @@ from hybrid.engine.checking import check_index
 from hybrid.engine.finding import find_video
 from hybrid.engine.indexing import IndexResult
 from hybrid.engine.models import HeldModels
+from hybrid.engine.older_frames import older_note
 from hybrid.words import counted
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Manifest
@@ -74,7 +75,7 @@ def _index_stage(
         model="/".join(str(encoder[key]) for key in ("model", "pretrained") if encoder.get(key)),
         device=models.encoder_device if result is not None else None,
         candidates_out=manifest.frames,
-        notes=(*notes, *([manifest.note] if manifest.note else [])),
+        notes=(*notes, *([manifest.note] if manifest.note else []), *older_note([manifest])),
         details={
             "outcome": "found" if result is None else result.outcome,
             "status": manifest.status,

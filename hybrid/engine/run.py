@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hybrid.engine.decoding import MOST_AHEAD
-from hybrid.engine.indexing import IndexResult
+from hybrid.engine.indexing import IndexResult, end_failure
 from hybrid.engine.settings import Settings
 from hybrid.errors import (
     ENDS_RUN,
@@ -30,8 +30,7 @@ from hybrid.errors import (
 )
 from hybrid.places import absolute_path
 from hybrid.progress import Progress
-from hybrid.storage.write_errors import write_errors
-from indexes.format.failures import Attempt, Failure, forget_failure, known_failure, remember_failure
+from indexes.format.failures import Attempt, Failure, known_failure, remember_failure
 
 if TYPE_CHECKING:
     from hybrid.engine.engine import Engine
@@ -198,7 +197,7 @@ def index_one(
         result = engine.index(
             video, features=features, following=following, progress=progress, lock_seconds=lock_seconds
         )
-        _forget_failure(engine, result.video_id, path)
+        end_failure(engine.archive, result.video_id, video)
     except ArchiveLockedError as exc:
         progress.finish("failed")
         if not lock_seconds:
@@ -268,11 +267,6 @@ def note_failure(
         remember_failure(engine.archive.folder, record, put=engine.archive.put_file, drop=engine.archive.drop_file)
     except (ArchiveError, OSError, UnicodeEncodeError):
         return
-
-
-def _forget_failure(engine: Engine, video_id: str, path: str) -> None:
-    with write_errors(f"archive {engine.archive.place} cannot be written"):
-        forget_failure(engine.archive.folder, video_id, path, drop=engine.archive.drop_file)
 
 
 def _failed_before(engine: Engine, video: Path) -> Failure | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from hybrid.answers import Stage
 from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine.checking import what_fits
+from hybrid.engine.older_frames import older_note
 from hybrid.engine.search_work import Search, SearchModels
 from hybrid.errors import IndexDamagedError, IndexMismatchError
 from hybrid.words import counted
@@ -72,7 +73,7 @@ def find_frames(search: Search, manifests: Sequence[Manifest], models: SearchMod
             candidates_in=frames,
             candidates_out=sum(map(len, found.hits.values())),
             fallback_reason=reason,
-            notes=(text.note,) if text.note else (),
+            notes=(*((text.note,) if text.note else ()), *older_note(found.manifests.values())),
             details={
                 "load_seconds": started - asked,
                 "encode_seconds": encoded - started,

@@ -74,9 +74,9 @@ class HeadKind(NamedTuple):
 
 _TO_ONE_FILE = "-c copy video.mkv"
 _HEADS: tuple[tuple[str, str, str | None], ...] = (
-    (r"ffconcat", "an ffconcat playlist", "ffmpeg -f concat -i {path}"),
-    (r"#EXTM3U", "an HLS or M3U playlist", "ffmpeg -i {path}"),
-    (r"(<\?xml.*?)?<MPD\b", "a DASH playlist", "ffmpeg -i {path}"),
+    (r"ffconcat", "an ffconcat playlist", "ffmpeg -f concat -safe 0 -i {path}"),
+    (r"#EXTM3U", "an HLS or M3U playlist", "ffmpeg -f hls -allowed_extensions ALL -i {path}"),
+    (r"(<\?xml.*?)?<MPD\b", "a DASH playlist", "ffmpeg -f dash -i {path}"),
     (r"(<\?xml.*?)?<(\w+:)?CompositionPlaylist\b", "an IMF playlist", "ffmpeg -f imf -i {path}"),
     (r"(<\?xml.*?)?<(playlist|asx|smil)\b|\[playlist\]|\[Reference\]", "a playlist", None),
     (r"v=0\r?\n", "a description of a network stream (SDP)", "ffmpeg -protocol_whitelist file,udp,rtp -i {path}"),

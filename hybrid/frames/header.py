@@ -56,7 +56,14 @@ class Header:
         return self.stream_length is not None
 
     def end_seconds(self) -> float | None:
-        """Where the video ends on the timeline whose zero is the container's start, as stated; None if it is not."""
+        """Where the video ends on the timeline whose zero is the container's start, as stated.
+
+        None if it is not, or cannot be: some files begin late and count their length from there.
+        """
+        end = self._stated_end()
+        return end if end is not None and end > 0 else None
+
+    def _stated_end(self) -> float | None:
         start = self.start or Fraction(0)
         if self.stream_length is not None:
             # In MP4, the length of a stream that begins with an empty edit counts from zero, not from its start.
@@ -68,8 +75,8 @@ class Header:
         return float(self.length - (max(Fraction(0), start) if self.is_matroska else 0))
 
 
-def other_streams_end(path: str) -> float | None:
-    """Where the last packet of all streams but the video ends, in seconds on the timeline.
+def other_streams_end(path: str, chosen: int) -> float | None:
+    """Where the last packet of all streams but the chosen one ends, in seconds on the timeline.
 
     Returns:
         None if there are no other streams, or they cannot be read.
@@ -77,7 +84,7 @@ def other_streams_end(path: str) -> float | None:
     latest = None
     with open_container(path) as container:
         start = (cast("int | None", container.start_time) or 0) / 1e6
-        others = [stream for stream in container.streams if stream.type != "video"]
+        others = [stream for stream in container.streams if stream.index != chosen]
         if not others:
             return None
         try:
@@ -108,8 +115,19 @@ def bytes_missing(path: str, header: Header) -> int:
     return max(0, place - size)
 
 
+_BOXES = frozenset(
+    b"ftyp styp moov moof mdat free skip wide mfra sidx ssix prft uuid meta pdin udta pnot PICT emsg".split()
+)
+"""What stands outermost in MP4 and QuickTime files; other bytes behind the last one are none of them."""
+
+_ELEMENTS = frozenset(map(bytes.fromhex, ("1a45dfa3", "18538067", "ec", "bf")))
+"""EBML header, Segment, Void, CRC-32: all that stands outermost in Matroska."""
+
+
 def _box_length(head: bytes) -> int | None:
     """Bytes of the box that begins with ``head``; None if it goes on to the end of the file, or is no box."""
+    if head[4:8] not in _BOXES:
+        return None
     length = int.from_bytes(head[:4], "big")
     if length == 1:
         length = int.from_bytes(head[8:16], "big")
@@ -121,7 +139,7 @@ def _element_length(head: bytes) -> int | None:
     id_bytes = 9 - head[0].bit_length()
     first = head[id_bytes] if id_bytes <= 4 < len(head) - 8 else 0
     size_bytes = 9 - first.bit_length()
-    if id_bytes > 4 or size_bytes > 8:
+    if head[:id_bytes] not in _ELEMENTS or id_bytes > 4 or size_bytes > 8:
         return None
     mask = (1 << 7 * size_bytes) - 1
     content = int.from_bytes(head[id_bytes : id_bytes + size_bytes], "big") & mask

@@ -1,5 +1,8 @@
 """Which version of the rules for reading frames made an index, and whether this file's frames are others by today's.
 
+Not only pictures count: of a video whose length, or whether it is whole, is judged otherwise, the index is another
+as well. That takes a pass over the file's packets, once for each index of version 1.
+
 An index states the version (``frame_rules`` in its manifest; none is 1). A change of what is shown of some files gets a
 new version and a line in :data:`VIDEO_CHANGES` or :data:`IMAGE_CHANGES`, which tells the files that it concerns. So an
 index of any other file stays good, and an index of such a file is made anew, and never used together with frames that
@@ -16,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import av
 from av.codec.context import Flags
@@ -34,13 +37,39 @@ from hybrid.image_file import ImageHeader, read_header
 from hybrid.values import SamplingPolicy
 from hybrid.words import counted
 
-__all__ = ["FRAME_RULES", "IMAGE_CHANGES", "VIDEO_CHANGES", "ImageChange", "VideoChange", "why_frames_changed"]
+__all__ = [
+    "FRAME_RULES",
+    "IMAGE_CHANGES",
+    "VIDEO_CHANGES",
+    "ImageChange",
+    "Indexed",
+    "VideoChange",
+    "why_frames_changed",
+]
 
 FRAME_RULES: Final = 2
 """The version of today's rules."""
 
 MOST_PACKETS: Final = 64
 """How many packets are decoded to get a first frame."""
+
+
+LARGEST_SLIP_SECONDS = 0.5
+"""Lengths that differ by more than this are not the same."""
+
+
+class Indexed(NamedTuple):
+    """What an index says of its video.
+
+    Attributes:
+        seconds: its length.
+        partial: whether it could not be read to its end, or has missing samples.
+        missing: samples that could not be had.
+    """
+
+    seconds: float
+    partial: bool
+    missing: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +187,16 @@ IMAGE_CHANGES: Final = (
 )
 
 
-def why_frames_changed(path: str | Path, *, since: int, decoder: str, policy: SamplingPolicy) -> str | None:
+def why_frames_changed(
+    path: str | Path, *, since: int, decoder: str, policy: SamplingPolicy, indexed: Indexed | None = None
+) -> str | None:
     """Why today's frames of a video are others than those by older rules; None if they are the same.
 
     Args:
         path: a file, or a folder of images.
         since: the version of the older rules.
         decoder, policy: those of the index.
+        indexed: what the index says of the video; None: only its pictures are looked at.
 
     Raises:
         VideoError: it cannot be opened.
@@ -172,10 +204,10 @@ def why_frames_changed(path: str | Path, *, since: int, decoder: str, policy: Sa
     if since >= FRAME_RULES or decoder == "decord":
         return None
     place = Path(path)
-    return _why_of_folder(place, since) if place.is_dir() else _why_of_file(place, since, policy)
+    return _why_of_folder(place, since) if place.is_dir() else _why_of_file(place, since, policy, indexed)
 
 
-def _why_of_file(path: Path, since: int, policy: SamplingPolicy) -> str | None:
+def _why_of_file(path: Path, since: int, policy: SamplingPolicy, indexed: Indexed | None) -> str | None:
     container, stream = open_stream(path)
     with container:
         opened = Opened(str(path), policy, container, stream, _first_frame(container, stream))
@@ -187,6 +219,16 @@ def _why_of_file(path: Path, since: int, policy: SamplingPolicy) -> str | None:
         movie = movie or scan(path)
         if change.confirmed(movie):
             return change.reason
+    return None if indexed is None else _why_judged_otherwise(movie or scan(path), indexed)
+
+
+def _why_judged_otherwise(movie: Movie, indexed: Indexed) -> str | None:
+    if abs(movie.end_seconds - indexed.seconds) > LARGEST_SLIP_SECONDS:
+        return f"it is {movie.end_seconds:.2f} s long by today's rules, not {indexed.seconds:.2f} s"
+    if movie.cut and not indexed.partial:
+        return f"it is not read whole, which was not noticed: {movie.note}"
+    if indexed.partial and not indexed.missing and not movie.cut:
+        return "it was taken for cut, and is whole"
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,6 +40,11 @@ MPEG_HALF_TURN = 2**32
 back by more than a minute for a clock that has run over, and adds the whole."""
 LONGEST_HOLD_SECONDS = 60.0
 """A last frame that claims to be shown longer than this, and than all that comes before it, needs a witness."""
+MOST_TIMES_READ = 16
+SPARE_BYTES = 2**26
+"""A file whose packets amount to more than so many times its size, and this, shows its data again and again."""
+CHECK_EVERY = 4096
+TS_PACKET_BYTES = 188
 CUT_SECONDS = 0.5
 """Packets that end this much before the length that the container states mean a cut file."""
 LONG_FRAME_STEPS = 100
@@ -110,8 +116,10 @@ def scan(path: str | Path) -> Movie:
         keys = KeyPackets(codec, bytes(context.extradata or b""))
         # Now, because FFmpeg changes some of them while it reads.
         header = Header.of(container, stream)
-        table = _Table(keys)
+        table = _Table(keys, file_bytes=os.path.getsize(path))
         table.read_all(container, stream)
+        if table.read_error and table.ends_before_padding(path):
+            table.read_error = None
         if not table.pts:
             raise VideoOpenError(f"{path}: its video stream holds no data; the file is cut or damaged")
         return _movie(str(path), container, stream, header, keys, table)
@@ -120,8 +128,9 @@ def scan(path: str | Path) -> Movie:
 class _Table:
     """Collects the packets of one pass, in columns: 44 bytes a packet."""
 
-    def __init__(self, keys: KeyPackets) -> None:
+    def __init__(self, keys: KeyPackets, *, file_bytes: int | None = None) -> None:
         self.keys = keys
+        self.file_bytes = file_bytes
         self.pts, self.dts, self.durations, self.sizes, self.positions = (array("q") for _ in range(5))
         self.shown, self.flagged, self.alone, self.entry = (bytearray() for _ in range(4))
         self.new_headers = False
@@ -146,14 +155,36 @@ class _Table:
             self.alone.append(alone)
             self.entry.append(entry)
             del errors[:-1]  # Only the last one is told.
+            if not len(self.sizes) % CHECK_EVERY and self.file_bytes is not None:
+                _check_repeats(sum(self.sizes), self.file_bytes)
         if errors:
             self.read_error = errors[-1]
+
+    def ends_before_padding(self, path: str | Path) -> bool:
+        """Whether nothing but one repeated byte follows the last packet, as in recordings that reserved their file."""
+        end = max(
+            (place + size for place, size in zip(self.positions, self.sizes, strict=True) if place >= 0), default=-1
+        )
+        if end < 0:
+            return False
+        with open(path, "rb") as file:
+            file.seek(end + TS_PACKET_BYTES)  # the last packet's own stuffing
+            last = file.read(1)
+            return bool(last) and all(part.count(last) == len(part) for part in iter(partial(file.read, 2**20), b""))
 
     def _judge(self, packet: VideoPacket) -> tuple[bool, bool]:
         if self.pts and packet.has_sidedata("new_extradata"):
             self.new_headers = True
         verdict = self.keys.judge(bytes(packet) if self.keys.reads_bytes else b"")
         return verdict.alone, verdict.entry
+
+
+def _check_repeats(read: int, file_bytes: int) -> None:
+    if read > MOST_TIMES_READ * file_bytes + SPARE_BYTES:
+        raise VideoOpenError(
+            f"its packets amount to {read} bytes in a file of {file_bytes}: an edit list or a table shows the same "
+            f"data again and again; at most {MOST_TIMES_READ} times the file are read"
+        )
 
 
 def _movie(
@@ -172,7 +203,7 @@ def _movie(
     notes += timeline.notes
     valid = shown & (timeline.times != NO_PTS)
     durations = np.frombuffer(table.durations, np.int64)
-    others_end = cache(partial(other_streams_end, path))
+    others_end = cache(partial(other_streams_end, path, stream.index))
     end, end_note, stated = _end_seconds(timeline.times, durations, valid, clock, stream, timeline.stated, others_end)
     notes += end_note
     why_cut = _why_cut(path, header, end, stated, others_end)
@@ -363,7 +394,7 @@ def _why_cut(
     If only the container's length is known, it may be that of another stream (sound, subtitles, data).
     """
     lacking = bytes_missing(path, header)
-    short = stated is not None and end < stated - CUT_SECONDS
+    short = stated is not None and stated > 0 and end < stated - CUT_SECONDS
     if not lacking:
         if not short:
             return None

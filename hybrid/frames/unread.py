@@ -22,7 +22,7 @@ from av.stream import Discard
 from av.video.stream import VideoStream
 
 from hybrid.errors import VideoOpenError
-from hybrid.frames.container import open_container, real_videos
+from hybrid.frames.container import is_grey, open_container, real_videos
 from hybrid.values import IntArray
 from hybrid.words import counted
 
@@ -93,14 +93,20 @@ def find_unread(
     begins = positions[located][order]
     ends = np.maximum.accumulate(begins + sizes[located][order])
     notes = [*_elsewhere(path, container, stream, begins, ends, span), *_appended(path, container, begins, ends)]
-    if notes or not container.format.name.startswith("mpegts"):
-        return Unread(tuple(notes), bool(notes))
-    others = [other for other in _others(container, stream) if other.width]  # none: announced, but without data
+    if notes:
+        return Unread(tuple(notes), True)
+    # No size: announced, but without data. One size: the alpha plane of the pictures themselves.
+    others = [other for other in _others(container, stream) if other.width and not _is_plane_of(other, stream)]
     if others:
         listed = ", ".join(f"{other.width}x{other.height}" for other in others)
         number = counted(len(others), "more video stream runs", "more video streams run")
         notes.append(f"{number} beside this one and {'is' if len(others) == 1 else 'are'} not read ({listed})")
     return Unread(tuple(notes), False)
+
+
+def _is_plane_of(other: VideoStream, stream: VideoStream) -> bool:
+    same = (other.width, other.height, other.frames) == (stream.width, stream.height, stream.frames)
+    return same and is_grey(other)
 
 
 def _others(container: InputContainer, stream: VideoStream) -> list[VideoStream]:
@@ -126,9 +132,10 @@ def _elsewhere(
     if seconds < LEAST_SECONDS:
         return []
     numbers = ", ".join(str(other.index) for other in others)
+    which = f"stream {numbers}" if len(others) == 1 else f"one of the streams {numbers}"
     return [
         f"{seconds:.1f} s of video in another stream of the file were not read; to index them, make a file of it "
-        f"(one of {numbers}): ffmpeg -i FILE -map 0:{others[0].index} -c copy SECOND.mkv"
+        f"({which}): ffmpeg -i FILE -map 0:{others[0].index} -c copy SECOND.mkv"
     ]
 
 

@@ -66,6 +66,9 @@ _ENTRY = re.compile(
 )
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 
+_RANGE_WORDS = frozenset({"range", "interval", "segment", "span"})
+"""Two numbers in a field of such a name are its ends."""
+
 _LONGEST_KEY = 1000
 _FAR = 10**18
 """Stands for any number with more digits than a frame can have."""
@@ -228,15 +231,27 @@ def _objects(document: object, notes: _Notes) -> Iterator[tuple[str | None, _Pai
 def _entries_of(pairs: _Pairs, owner: str | None, notes: _Notes) -> Iterator[tuple[str, object]]:
     """The entries of one object: its pairs, and what its fields say together."""
     fields: dict[str, list[object]] = {"score": [], "start": [], "end": [], "label": []}
+    naming = 0  # how many fields name frames
     for key, value in pairs:
         field = _field(key)
         if field is None:
             yield key, value
-        else:
-            fields[field] += value if isinstance(value, list) else [value]
+            continue
+        naming += field == "label"
+        values = value if isinstance(value, list) else [value]
+        if field == "label" and len(values) == 2 and not _RANGE_WORDS.isdisjoint(_words(key)):
+            values = [f"{values[0]} - {values[1]}"]
+        fields[field] += values
     labels = [label for label in fields["label"] if isinstance(label, str)]
-    if len(fields["start"]) == len(fields["end"]) == 1:
-        labels.append(f"{fields['start'][0]} - {fields['end'][0]}")
+    if fields["start"] or fields["end"]:
+        naming += 1 + (owner is not None and _field(owner) is None)
+        if len(fields["start"]) == len(fields["end"]) == 1:
+            labels.append(f"{fields['start'][0]} - {fields['end'][0]}")
+        else:
+            naming = 2  # of a beginning without an end nothing is known
+    if naming > 1:
+        notes.add("dropped: an object that names its frames in several ways, or in half of one")
+        return
     if not labels and owner is not None and _field(owner) is None:
         labels = [owner]
     scores = fields["score"]
@@ -253,11 +268,15 @@ def _entries_of(pairs: _Pairs, owner: str | None, notes: _Notes) -> Iterator[tup
 
 def _field(name: str) -> str | None:
     """What a field holds, by the words of its name; None if that is not known, or the name holds a number."""
-    words = re.findall(r"[a-z]+|[0-9]+", name[:64].lower())
+    words = _words(name)
     if any(word.isdigit() for word in words):
         return None
-    singular = {word.removesuffix("s") for word in words}
-    return next((field for field, known in _FIELDS.items() if not singular.isdisjoint(known)), None)
+    return next((field for field, known in _FIELDS.items() if not words.isdisjoint(known)), None)
+
+
+def _words(name: str) -> set[str]:
+    """The words and numbers of a field's name, in lower case and in the singular."""
+    return {word.removesuffix("s") for word in re.findall(r"[a-z]+|[0-9]+", name[:64].lower())}
 
 
 def _read_key(key: str, notes: _Notes) -> list[tuple[int, int]]:

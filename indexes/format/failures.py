@@ -153,6 +153,16 @@ def _place(folder: Path, video_id: str | None, path: str) -> Path:
 
 
 def _read(place: Path) -> Failure | None:
+    """A record that can be read; parsed once as long as it is not changed, as every video of a run looks at all."""
+    try:
+        status = os.stat(place)
+    except OSError:
+        return None
+    return _parsed(place, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=2**16)
+def _parsed(place: Path, _inode: int, _size: int, _changed_ns: int) -> Failure | None:
     try:
         return Failure.model_validate(read_json(place, names=True))
     except (OSError, ValueError, ValidationError):

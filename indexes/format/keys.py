@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -16,6 +17,8 @@ __all__ = [
     "VectorKey",
     "check_backend",
     "check_video_id",
+    "key_of",
+    "keys_of",
 ]
 
 BackendName = Literal["faiss", "lancedb"]
@@ -58,6 +61,20 @@ class VectorKey:
 
     def __str__(self) -> str:
         return f"{self.video_id}-{self.generation}"
+
+
+def key_of(video_id: object, generation: object) -> VectorKey | None:
+    """The key that two stored names make; None where they are damaged."""
+    try:
+        return VectorKey(str(video_id), str(generation))
+    except InputError:
+        return None
+
+
+def keys_of(video_ids: Sequence[object], generations: Sequence[object]) -> dict[int, VectorKey]:
+    """The keys that columns of stored names make, by their index, without those that are damaged."""
+    keys = map(key_of, video_ids, generations)
+    return {index: key for index, key in enumerate(keys) if key is not None}
 
 
 class Committed(NamedTuple):

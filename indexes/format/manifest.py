@@ -42,7 +42,14 @@ HEXADECIMAL = r"^[0-9a-f]{1,64}$"
 LARGEST_DIMENSION = 2**16
 
 
+MOST_RULES = 1000
+"""No version of the rules for reading frames is higher."""
+
+MOST_PATHS = 10_000
+"""Further paths of one content."""
+
 _LONGEST_PATH = 2**15
+_LONGEST_NOTE = 2**16
 
 
 def _legal_path(path: str) -> str:
@@ -54,9 +61,16 @@ def _legal_path(path: str) -> str:
     return path
 
 
+def _legal_note(note: str) -> str:
+    if len(note) > _LONGEST_NOTE:
+        raise ValueError(f"a note has at most {_LONGEST_NOTE} characters, not {len(note)}")
+    return note
+
+
 _Seconds = Annotated[float, Field(ge=0, le=LONGEST_SECONDS)]
 _Side = Annotated[int, Field(ge=0, le=LARGEST_SIDE)]
 _Path = Annotated[str, AfterValidator(_legal_path)]
+_Note = Annotated[str, AfterValidator(_legal_note)]
 _Label = Annotated[str, Field(max_length=200)]
 
 
@@ -100,7 +114,7 @@ class Source(_Value):
 
     path: _Path
     size_bytes: int = Field(ge=0, lt=2**63)
-    also: tuple[_Path, ...] = ()
+    also: tuple[_Path, ...] = Field(default=(), max_length=MOST_PATHS)
 
     @property
     def place(self) -> str:
@@ -168,8 +182,8 @@ class Manifest(_Value):
     dimension: int = Field(ge=1, le=LARGEST_DIMENSION)
     missing: int = Field(ge=0, le=MOST_FRAMES)
     status: IndexStatus
-    note: str | None = None
-    frame_rules: int = Field(default=1, ge=1)
+    note: _Note | None = None
+    frame_rules: int = Field(default=1, ge=1, le=MOST_RULES)
     vectors_hash: str = Field(pattern=HEXADECIMAL)
     vectors_checksum: str | None = Field(default=None, pattern=r"^xxh3:[0-9a-f]{32}$")
     timeline_hash: str = Field(pattern=HEXADECIMAL)

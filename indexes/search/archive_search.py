@@ -104,7 +104,9 @@ def _approximately(
     by_id = {manifest.video_id: manifest for manifest in manifests}
     whole = {manifest.video_id: manifest for manifest in rest}
     found, failed = scan_videos(archive, whole, query, top, threads)
-    by_id.update(whole)  # some may have been indexed anew meanwhile
+    for manifest in rest:  # some may have been indexed anew or removed meanwhile
+        by_id.pop(manifest.video_id, None)
+    by_id.update(whole)
     found.update(near.hits)
     settle_hits(archive, by_id, query, top, found, failed, whole)
     best = best_hits(found, top)

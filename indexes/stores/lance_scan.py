@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from hybrid.errors import IndexDamagedError
 from hybrid.values import Float32Array, IntArray
-from indexes.format.keys import Committed, VectorKey
+from indexes.format.keys import Committed, VectorKey, key_of
 from indexes.stores.interface import Found
 from indexes.stores.vectors import Float16Array, VectorsDigest, rank, similarities
 
@@ -116,14 +116,14 @@ def _compare(batch: Any, wanted: frozenset[VectorKey], query: Float32Array) -> l
     rows: IntArray = batch.column("row").to_numpy(zero_copy_only=False).astype(np.int64)
     parts = []
     for start, end, key in _runs(batch):
-        if key in wanted:
+        if key is not None and key in wanted:
             part = similarities(vectors[start:end].astype(np.float32), query)
             parts.append(_Part(key, rows[start:end], vectors[start:end], part))
     return parts
 
 
-def _runs(batch: Any) -> Iterator[tuple[int, int, VectorKey]]:
-    """Stretches of rows of one video and generation: beginning, end, key."""
+def _runs(batch: Any) -> Iterator[tuple[int, int, VectorKey | None]]:
+    """Stretches of rows of one video and generation: beginning, end, key; None where the names are damaged."""
     videos, generations = (batch.column(name).dictionary_encode() for name in ("video_id", "generation"))
     numbers: list[npt.NDArray[np.int32]] = [
         column.indices.to_numpy(zero_copy_only=False) for column in (videos, generations)
@@ -136,7 +136,7 @@ def _runs(batch: Any) -> Iterator[tuple[int, int, VectorKey]]:
         yield (
             start,
             end,
-            VectorKey(
+            key_of(
                 videos.dictionary[int(numbers[0][start])].as_py(),
                 generations.dictionary[int(numbers[1][start])].as_py(),
             ),

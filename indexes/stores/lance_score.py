@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hybrid.values import Float32Array, IntArray
-from indexes.format.keys import VectorKey
+from indexes.format.keys import VectorKey, keys_of
 from indexes.stores.vectors import Float16Array, similarities
 
 __all__ = ["FirstRows", "score_rows"]
@@ -32,8 +32,9 @@ class FirstRows:
         if version != self._version:
             query = table.search().where("row = 0").select(["video_id", "generation"]).with_row_id(True)
             found = query.to_arrow()
-            keys = map(VectorKey, found["video_id"].to_pylist(), found["generation"].to_pylist())
-            self._numbers = dict(zip(keys, found["_rowid"].to_pylist(), strict=True))
+            numbers = found["_rowid"].to_pylist()
+            keys = keys_of(found["video_id"].to_pylist(), found["generation"].to_pylist())
+            self._numbers = {key: numbers[index] for index, key in keys.items()}
             self._version = version
         return self._numbers
 

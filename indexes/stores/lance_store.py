@@ -30,8 +30,9 @@ from lancedb.index import BTree
 
 from hybrid.errors import ArchiveError, ArchiveUnreachableError, IndexDamagedError, InputError
 from hybrid.storage.atomic import NewFiles, make_folder
+from hybrid.storage.write_errors import write_errors
 from hybrid.values import Float32Array, Hits, IntArray
-from indexes.format.keys import Committed, VectorKey, check_video_id
+from indexes.format.keys import Committed, VectorKey, check_video_id, keys_of
 from indexes.stores.interface import Found, Scored, VectorStore
 from indexes.stores.lance_errors import lance_errors, line_of
 from indexes.stores.lance_maintenance import FRAGMENTS_BEFORE_COMPACTION, REWRITTEN, retention
@@ -58,6 +59,9 @@ ROWS_PER_LOOKUP = 12_000
 _SCAN_ROWS = 16_384
 
 _log = logging.getLogger(__name__)
+
+_Stamp = tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]
+"""What shows that tables are as they were when their rows were hashed."""
 
 _Versions = tuple[tuple[int, int], ...]
 """Of each table: its dimension and its version."""
@@ -87,7 +91,7 @@ class LanceStore(VectorStore):
         self._tables: dict[int, Any] = {}
         self._first_rows: dict[int, FirstRows] = {}
         self._kept: Kept[_Held] = Kept()
-        self._trusted: dict[VectorKey, tuple[_Versions, str]] = {}
+        self._trusted: dict[VectorKey, tuple[_Stamp, str]] = {}
         self._new_files = NewFiles(rewritten=REWRITTEN)
 
     def write(self, key: VectorKey, vectors: Float32Array) -> str:
@@ -128,13 +132,13 @@ class LanceStore(VectorStore):
         left = dict(committed)
         # A pass that fails (damage; a version that went meanwhile) is made up for by looking at each video.
         with contextlib.suppress(IndexDamagedError, ArchiveUnreachableError):
-            versions = self._versions("all videos")
-            trusted = self._trusted_at(versions, committed)
+            stamp = self._stamp("all videos")
+            trusted = self._trusted_at(stamp, committed)
             batches = self._batches(len(query))
             for found in scan_table(batches, committed, query, top, trusted=trusted, threads=threads):
                 del left[found.key]
                 if found.error is None:
-                    self._trusted[found.key] = (versions, committed[found.key].vectors_hash)
+                    self._trusted[found.key] = (stamp, committed[found.key].vectors_hash)
                 yield found
         # What the scan did not meet is of another dimension, or gone: asking for it says which.
         yield from super().search_many(dict(sorted(left.items())), query, top)
@@ -160,8 +164,8 @@ class LanceStore(VectorStore):
 
     def _hash_videos(self, committed: Mapping[VectorKey, Committed], dimension: int) -> Collection[VectorKey]:
         """Those of some videos whose rows are what was committed; each is read once for every version of the table."""
-        versions = self._versions("some videos")
-        trusted = self._trusted_at(versions, committed)
+        stamp = self._stamp("some videos")
+        trusted = self._trusted_at(stamp, committed)
         left = {key: known for key, known in committed.items() if key not in trusted}
         if left:
             # One pass of the scan, with a query to which nothing is similar.
@@ -170,12 +174,12 @@ class LanceStore(VectorStore):
             batches = self._batches(dimension, where=f"video_id IN ({ids})")
             for found in scan_table(batches, left, nothing, 1, trusted=(), threads=1):
                 if found.error is None:
-                    self._trusted[found.key] = (versions, left[found.key].vectors_hash)
-        return self._trusted_at(versions, committed)
+                    self._trusted[found.key] = (stamp, left[found.key].vectors_hash)
+        return self._trusted_at(stamp, committed)
 
-    def _trusted_at(self, versions: _Versions, committed: Mapping[VectorKey, Committed]) -> Collection[VectorKey]:
+    def _trusted_at(self, stamp: _Stamp, committed: Mapping[VectorKey, Committed]) -> Collection[VectorKey]:
         """Those whose rows were found to be what was committed, in these versions of the tables."""
-        return {key for key, known in committed.items() if self._trusted.get(key) == (versions, known.vectors_hash)}
+        return {key for key, known in committed.items() if self._trusted.get(key) == (stamp, known.vectors_hash)}
 
     def compact(self) -> None:
         with self._writing():
@@ -223,7 +227,7 @@ class LanceStore(VectorStore):
         with self._reading("the list of videos"):
             for _, table in self._all_tables():
                 rows = table.search().where(wanted).select(["video_id", "generation"]).to_arrow()
-                found.update(map(VectorKey, rows["video_id"].to_pylist(), rows["generation"].to_pylist()))
+                found.update(keys_of(rows["video_id"].to_pylist(), rows["generation"].to_pylist()).values())
         yield from sorted(found)
 
     def close(self) -> None:
@@ -255,6 +259,12 @@ class LanceStore(VectorStore):
     def _versions(self, what: str) -> _Versions:
         with self._reading(what):
             return tuple((dimension, int(table.version)) for dimension, table in self._all_tables())
+
+    def _stamp(self, what: str) -> _Stamp:
+        """The versions of all tables, and size and time of change of each of their files."""
+        files = (path.stat() for path in sorted(self.folder.glob("frames_*.lance/data/*")))
+        with self._reading(what), write_errors(what):
+            return self._versions(what), tuple((status.st_size, status.st_mtime_ns) for status in files)
 
     def _read(self, key: VectorKey) -> Float16Array:
         with self._reading(f"video {key.video_id}"):
@@ -368,8 +378,10 @@ class LanceStore(VectorStore):
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Writers of one archive take turns: LanceDB refuses some writes that overlap with a compaction."""
-        make_folder(self.folder / "locks")
-        with FileLock(self.folder / "locks" / "frames.lance.lock"):
+        with contextlib.ExitStack() as stack:
+            with write_errors(f"{self._name}: cannot be locked for writing"):
+                make_folder(self.folder / "locks")
+                stack.enter_context(FileLock(self.folder / "locks" / "frames.lance.lock"))
             with lance_errors(f"{self._name}: LanceDB cannot write", ArchiveError):
                 yield
 

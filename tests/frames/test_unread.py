@@ -171,8 +171,7 @@ def test_a_second_track_that_goes_on_is_said(kind: str, tmp_path: Path) -> None:
     assert f"{length:.1f} s of video in another stream" in str(after.note)
     beside = scan(_two_streams(tmp_path / f"beside.{kind}", seconds=2, offset=0))
     assert not beside.cut
-    programmes = "1 more video stream runs beside this one and is not read (160x96)" if kind == "ts" else None
-    assert beside.note == programmes
+    assert beside.note == "1 more video stream runs beside this one and is not read (160x96)"
 
 
 @pytest.mark.parametrize("kind", ["mkv", "mp4"])
@@ -192,7 +191,8 @@ def test_a_slow_stream_beside_a_fast_one_is_no_second_part(kind: str, tmp_path: 
                 out.mux(stream.encode(frame))
         for stream in streams:
             out.mux(stream.encode(None))
-    assert NOT_READ not in (scan(path).note or "")
+    assert "s of video in another stream" not in (scan(path).note or "")
+    assert not scan(path).cut
 
 
 def test_the_alpha_plane_of_an_image_sequence_is_not_the_video(tmp_path: Path) -> None:
@@ -277,4 +277,6 @@ def test_no_alarm_on_healthy_clips(clips: dict[str, Path]) -> None:
 
 def test_no_alarm_on_real_videos(shared_data: Path) -> None:
     for path in sorted((shared_data / "videos").iterdir()):
-        assert scan(path).note is None, path.name
+        # One of them has a second stream beside the first, of other pictures.
+        beside = "1 more video stream runs beside this one and is not read (320x180)"
+        assert scan(path).note == (beside if path.name == "nasa_13013.mp4" else None), path.name
