@@ -15,7 +15,7 @@ from hybrid.answers import Answer, Stage
 from hybrid.engine import Engine
 from hybrid.engine.estimate import estimate_run
 from hybrid.errors import StageFailedError, VideoOpenError
-from hybrid.frames.rules import FRAME_RULES, VIDEO_CHANGES, why_frames_changed
+from hybrid.frames.rules import FRAME_RULES, VIDEO_CHANGES, Indexed, why_frames_changed
 from hybrid.values import SamplingPolicy
 from indexes.format.manifest import parse_manifest
 from indexes.maintenance.transfer import copy_index, export_index, import_index, read_export
@@ -212,3 +212,20 @@ def test_key_frames_without_a_proven_rule_are_others(tmp_path: Path) -> None:
     }
     assert {about for about, reason in reasons.items() if reason is not None} == {("h263p_avi", "keyframes")}
     assert "no entry rule is proven" in str(reasons["h263p_avi", "keyframes"])
+
+
+@pytest.mark.parametrize(
+    ("name", "indexed", "reason"),
+    [
+        ("last_1h.mp4", Indexed(3607.96, False, 0), "8.00 s long by today's rules, not 3607.96 s"),
+        ("subs.mkv", Indexed(8.0, True, 0), "was taken for cut, and is whole"),
+        ("pid_change.ts", Indexed(8.0, False, 0), "is not read whole, which was not noticed"),
+        ("cat.webm", Indexed(8.0, False, 0), "is not read whole, which was not noticed"),
+        ("subs.mkv", Indexed(8.0, False, 0), None),
+        ("subs.mkv", Indexed(8.0, True, 2), None),
+    ],
+)
+def test_a_length_that_is_judged_otherwise_makes_another_index(name: str, indexed: Indexed, reason: str | None) -> None:
+    found = why_frames_changed(CASES / name, since=1, decoder="pyav", policy="exact", indexed=indexed)
+    assert (found is None) == (reason is None)
+    assert reason is None or reason in str(found)

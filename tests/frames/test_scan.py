@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from av.video.stream import VideoStream
 
+from hybrid.errors import VideoOpenError
 from hybrid.frames import scan as scan_module
 from hybrid.frames.bitstream import KeyPackets
 from hybrid.frames.plan import NO_PTS, Clock
@@ -243,3 +244,29 @@ def test_memory_does_not_grow_with_the_length(clips: dict[str, Path], tmp_path: 
     # All frames together are 345 MB; at most 64 MB may wait.
     assert most < 150 * 2**20
     assert source.report().frames_decoded == 7500
+
+
+def test_a_table_that_shows_the_same_data_again_and_again_is_refused() -> None:
+    scan_module._check_repeats(10**9, 10**9)
+    scan_module._check_repeats(60_000_000, 1000)  # a small file may repeat itself
+    with pytest.raises(VideoOpenError, match="at most 16 times the file are read"):
+        scan_module._check_repeats(17 * 10**9, 10**9)
+
+
+@pytest.mark.parametrize("padding", [b"\0", b"\xff"])
+def test_the_rest_of_a_reserved_file_is_no_read_error(clips: dict[str, Path], tmp_path: Path, padding: bytes) -> None:
+    path = tmp_path / "reserved.ts"
+    path.write_bytes(clips["ts"].read_bytes() + padding * 70_000)
+    movie = scan(path)
+    assert not movie.cut
+    assert movie.note is None
+
+
+@pytest.mark.parametrize("behind", [b"TAGhello, no box", b"</html>\n" * 9, b"\xff" * 99])
+@pytest.mark.parametrize("name", ["short_gop", "open_gop"])
+def test_what_stands_behind_the_last_box_is_no_cut(
+    clips: dict[str, Path], tmp_path: Path, name: str, behind: bytes
+) -> None:
+    path = tmp_path / clips[name].name
+    path.write_bytes(clips[name].read_bytes() + behind)
+    assert not scan(path).cut

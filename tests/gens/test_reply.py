@@ -296,3 +296,21 @@ def test_hostile_text_takes_linear_time(text: str) -> None:
     check_sound(text, 1000, 0)
     # 300 kB take under half a second; quadratic work on them would take minutes. Of this process, not of the clock.
     assert time.process_time() - started < 60
+
+
+@pytest.mark.parametrize(
+    ("text", "scores"),
+    [
+        ('{"range": [3, 5], "score": 4}', {3: 4, 4: 4, 5: 4}),
+        ('[{"interval": [3, 8], "score": 5}]', dict.fromkeys(range(3, 9), 5)),
+        ('{"frames": [3, 5], "score": 4}', {3: 4, 5: 4}),
+        ('{"frame": 3, "time": 12, "score": 5}', {}),
+        ('{"index": 0, "frame": 7, "score": 5}', {}),
+        ('{"Frame 3": {"score": 5, "start": 1, "end": 2}}', {}),
+        ('{"start": 3, "score": 5}', {}),
+    ],
+)
+def test_frames_that_are_named_in_several_ways_are_dropped_with_a_note(text: str, scores: dict[int, int]) -> None:
+    found = parse_reply(text, 20)
+    assert found.scores == scores
+    assert found.notes

@@ -16,6 +16,7 @@ from indexes.format.keys import Committed, VectorKey
 from indexes.stores import lance_maintenance as lance_upkeep
 from indexes.stores import lance_store as lance_table
 from indexes.stores.lance_store import LanceStore
+from indexes.stores.vectors import round_vectors
 
 
 def key(number: int) -> VectorKey:
@@ -159,3 +160,38 @@ def test_a_table_that_is_made_while_a_reader_looks_is_not_damaged(
 
     monkeypatch.setattr(LanceStore, "_is_unmade", made_meanwhile)
     assert list(LanceStore(tmp_path).keys()) == [key(1)]
+
+
+def changed_in_place(folder: Path, old: bytes, new: bytes) -> None:
+    """Change bytes of the one data file that holds them."""
+    for path in folder.glob("frames_*.lance/data/*"):
+        data = path.read_bytes()
+        if old in data:
+            path.write_bytes(data.replace(old, new, 1))
+            return
+    pytest.fail("no file holds these bytes")
+
+
+def test_rows_that_change_after_they_were_hashed_are_hashed_again(tmp_path: Path) -> None:
+    store = LanceStore(tmp_path)
+    vectors = {key(number): unit_vectors(5, 16, number) for number in range(3)}
+    known = {each: Committed(store.write(each, some), 5) for each, some in vectors.items()}
+    query = unit_vectors(1, 16, 99)[0]
+    assert all(found.error is None for found in store.search_many(known, query, 3))
+    stored = round_vectors(vectors[key(1)]).tobytes()
+    changed_in_place(tmp_path, stored[:64], stored[:8] + bytes([stored[8] ^ 0x40]) + stored[9:64])
+    errors = {found.key: found.error for found in store.search_many(known, query, 3)}
+    assert isinstance(errors.pop(key(1)), IndexDamagedError)
+    assert set(errors.values()) == {None}
+
+
+def test_a_damaged_name_among_the_rows_costs_its_video_alone(tmp_path: Path) -> None:
+    store = LanceStore(tmp_path)
+    known = {key(number): Committed(store.write(key(number), unit_vectors(5, 16, number)), 5) for number in range(3)}
+    name = key(1).video_id.encode()
+    changed_in_place(tmp_path, name, b"v" + name[1:])
+    store = LanceStore(tmp_path)
+    errors = {found.key: found.error for found in store.search_many(known, unit_vectors(1, 16, 99)[0], 3)}
+    assert isinstance(errors.pop(key(1)), IndexDamagedError)
+    assert set(errors.values()) == {None}
+    assert set(store.keys()) <= set(known)
