@@ -21,7 +21,7 @@ from hybrid.places import absolute_path
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"
 
-__all__ = ["VideoPacket", "is_grey", "open_container", "open_stream", "packets_of", "real_videos"]
+__all__ = ["VideoPacket", "open_container", "open_stream", "packets_of", "real_videos"]
 
 MAX_DEMUX_ERRORS = 16
 """So many read errors in a row end the file; some demuxers would go on for ever."""
@@ -161,14 +161,14 @@ def _best_stream(container: InputContainer, path: str | Path) -> VideoStream:
     best = container.streams.best("video")
     chosen = best if best in real else max(real, key=lambda s: s.width * s.height)
     assert isinstance(chosen, VideoStream)
-    if not is_grey(chosen):
+    if not _is_grey(chosen):
         return chosen
     # FFmpeg does not tell the alpha plane of an AVIF or HEIF sequence from the pictures that it belongs to.
     size = (chosen.width, chosen.height, chosen.frames)
-    return next((s for s in real if (s.width, s.height, s.frames) == size and not is_grey(s)), chosen)
+    return next((s for s in real if (s.width, s.height, s.frames) == size and not _is_grey(s)), chosen)
 
 
-def is_grey(stream: VideoStream) -> bool:
+def _is_grey(stream: VideoStream) -> bool:
     context = stream.codec_context
     return context is not None and (context.pix_fmt or "").startswith("gray")
 

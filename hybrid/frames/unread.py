@@ -22,7 +22,7 @@ from av.stream import Discard
 from av.video.stream import VideoStream
 
 from hybrid.errors import VideoOpenError
-from hybrid.frames.container import is_grey, open_container, real_videos
+from hybrid.frames.container import open_container, real_videos
 from hybrid.values import IntArray
 from hybrid.words import counted
 
@@ -38,6 +38,8 @@ MOST_GAPS = 16
 SEARCH_BYTES = 4 * 2**20
 """How far after the last packet the beginning of another file is looked for."""
 MOST_BOXES = 100_000
+_IMAGE_BRANDS = frozenset({"avif", "avis", "heic", "heis", "heix", "hevc", "hevx", "mif1", "msf1"})
+"""AVIF and HEIF, whose further streams are a still picture and the planes of alpha."""
 
 _SIGNATURES = {
     "matroska": b"\x1a\x45\xdf\xa3",
@@ -93,20 +95,14 @@ def find_unread(
     begins = positions[located][order]
     ends = np.maximum.accumulate(begins + sizes[located][order])
     notes = [*_elsewhere(path, container, stream, begins, ends, span), *_appended(path, container, begins, ends)]
-    if notes:
-        return Unread(tuple(notes), True)
-    # No size: announced, but without data. One size: the alpha plane of the pictures themselves.
-    others = [other for other in _others(container, stream) if other.width and not _is_plane_of(other, stream)]
+    if notes or container.metadata.get("major_brand") in _IMAGE_BRANDS:
+        return Unread(tuple(notes), bool(notes))
+    others = [other for other in _others(container, stream) if other.width]  # none: announced, but without data
     if others:
         listed = ", ".join(f"{other.width}x{other.height}" for other in others)
         number = counted(len(others), "more video stream runs", "more video streams run")
         notes.append(f"{number} beside this one and {'is' if len(others) == 1 else 'are'} not read ({listed})")
     return Unread(tuple(notes), False)
-
-
-def _is_plane_of(other: VideoStream, stream: VideoStream) -> bool:
-    same = (other.width, other.height, other.frames) == (stream.width, stream.height, stream.frames)
-    return same and is_grey(other)
 
 
 def _others(container: InputContainer, stream: VideoStream) -> list[VideoStream]:

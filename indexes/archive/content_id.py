@@ -14,7 +14,7 @@ import blake3
 
 from hybrid.errors import VideoOpenError
 from hybrid.places import absolute_path
-from hybrid.storage.atomic import write_atomically
+from hybrid.storage.atomic import remove_file, write_atomically
 from hybrid.storage.file_stamp import RECENT_SECONDS, file_state, touched_since
 from hybrid.storage.foreign_json import read_json
 from hybrid.values import IMAGE_SUFFIXES
@@ -68,6 +68,8 @@ def identify(
             _remember(entry, place, before, found)
             if read_here is not None:
                 read_here[str(place)] = (before, found)
+        elif _recall(entry, place, before) not in (None, found):
+            remove_file(entry)  # false, and too early to write the right one
         return found
     except OSError as exc:
         raise VideoOpenError(f"{path}: cannot be read: {exc.strerror or exc}") from exc

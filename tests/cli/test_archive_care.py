@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from hybrid.cli.app import app
 from hybrid.errors import ArchiveFormatError, HybridError, InputError, VideoNotIndexedError
+from hybrid.frames.rules import FRAME_RULES
 from indexes.format.manifest import Source
 from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
@@ -313,7 +314,8 @@ def test_dry_run_knows_indexes_of_another_configuration(archive: Path, videos: l
         }
         config = index["config"].model_copy(update={"encoder": encoder})
         source = Source(path=str(clip), size_bytes=clip.stat().st_size)
-        opened.commit(opened.identify(clip), **{**index, "config": config, "source": source})
+        made = {**index, "config": config, "source": source, "frame_rules": FRAME_RULES}
+        opened.commit(opened.identify(clip), **made)
 
     def estimate(*options: str) -> tuple[object, object, object, object]:
         (line,) = lines(run("index", clip, "--archive", archive, "--dry-run", "--json", *options))

@@ -14,7 +14,6 @@ from bench.accuracy import __main__ as runner
 from bench.accuracy.record import read_run
 from hybrid.engine import Engine, models
 from hybrid.errors import InputError
-from indexes.archive.writer import Archive
 from tests.bench.accuracy.conftest import Run, Server
 
 
@@ -382,6 +381,6 @@ def test_an_archive_may_lie_in_a_bucket(
     def opened(place: object, **_: object) -> Any:
         raise InputError(f"opened {place!r}")
 
-    monkeypatch.setattr(Archive, "open", opened)
+    monkeypatch.setattr("bench.accuracy.__main__.open_archive", opened)
     assert run(tmp_path, "--archive", "s3://bucket/place", methods=("--method", "uniform")) == 2
     assert "opened 's3://bucket/place'" in capsys.readouterr().err

@@ -18,7 +18,6 @@ from bench.world.scenes import make_world
 from hybrid.engine import Engine
 from hybrid.errors import InputError
 from hybrid.selectors.registry import find_selector, selectors
-from indexes.archive.writer import Archive
 
 SECONDS, FRAMES = 20.0, 4
 
@@ -86,7 +85,7 @@ def test_an_archive_may_lie_in_a_bucket(place: Path, tmp_path: Path, monkeypatch
     def opened(where: object) -> Any:
         raise InputError(f"opened {where!r}")
 
-    monkeypatch.setattr(Archive, "open", opened)
+    monkeypatch.setattr("bench.accuracy.selectors_world.open_archive", opened)
     with pytest.raises(InputError, match="opened 's3://bucket/place'"):
         run(place, "--archive", "s3://bucket/place", "--out", str(tmp_path / "run"))
 
