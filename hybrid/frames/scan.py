@@ -131,6 +131,7 @@ class _Table:
     def __init__(self, keys: KeyPackets, *, file_bytes: int | None = None) -> None:
         self.keys = keys
         self.file_bytes = file_bytes
+        self.read_bytes = 0
         self.pts, self.dts, self.durations, self.sizes, self.positions = (array("q") for _ in range(5))
         self.shown, self.flagged, self.alone, self.entry = (bytearray() for _ in range(4))
         self.new_headers = False
@@ -156,7 +157,8 @@ class _Table:
             self.entry.append(entry)
             del errors[:-1]  # Only the last one is told.
             if not len(self.sizes) % CHECK_EVERY and self.file_bytes is not None:
-                _check_repeats(sum(self.sizes), self.file_bytes)
+                self.read_bytes += sum(self.sizes[-CHECK_EVERY:])
+                _check_repeats(self.read_bytes, self.file_bytes)
         if errors:
             self.read_error = errors[-1]
 
