@@ -38,7 +38,7 @@ from bench.accuracy.grid import grid_text, one_grid
 from bench.accuracy.measures import tolerances_for
 from bench.accuracy.methods import Method, parse_method
 from bench.accuracy.plot import save_plot
-from bench.accuracy.record import RunFolder, read_run
+from bench.accuracy.record import RunFolder, part_of, read_run
 from bench.accuracy.report import Samples, build_report, report_lines, report_notes
 from bench.accuracy.runner import Plan, Progress, run_samples
 from bench.datasets.question import Question
@@ -88,8 +88,9 @@ def _run(given: argparse.Namespace) -> int:
     check_labels(given.by, questions)
     if given.report_only:
         settings, samples = read_run(given.out)
-        if settings["dataset"] != _dataset(given, questions):
-            raise InputError(f"{given.out} holds a run over other questions: {settings['dataset']}")
+        dataset = part_of(settings, "dataset", given.out)
+        if dataset != _dataset(given, questions):
+            raise InputError(f"{given.out} holds a run over other questions: {dataset}")
         _check_reported(given, samples, methods)
         return _report(given, samples, questions, methods, settings)
     within = tuple(given.within) if given.within else tolerances_for(questions)
@@ -240,7 +241,8 @@ def _report(
     write_text(given.out / "report.txt", shown.encode("ascii", "backslashreplace").decode("ascii") + "\n")
     result = {"benchmark": "accuracy", **_circumstances(), "settings": settings, "index": grid, "report": report}
     write_text(given.out / "report.json", json.dumps(result, indent=2) + "\n")
-    frames = settings["options"]["frames"]  # of the run: --report-only need not say them
+    # Of the run: --report-only need not say them.
+    frames = part_of(settings, "options", given.out).get("frames")
     title = f"{given.dataset}, {frames} frames, {report['questions']} questions to {report['videos']} videos"
     save_plot(report, given.out / "latency.png", title=title)
     print(json.dumps(result))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.accuracy.prompts import write_prompt
-from bench.accuracy.record import read_run
+from bench.accuracy.record import part_of, read_run
 from bench.datasets.files import read_records
 from bench.datasets.registry import load_questions
 from hybrid.answers import Answer
@@ -54,7 +54,7 @@ def answers_of(run: Path, method: str, *, allow_degraded: bool = False) -> dict[
     failed = [name for name, sample in own.items() if sample.selection is None]
     if failed:
         raise InputError(f"{len(failed)} questions have no selection, first {failed[0]}; run again with --retry-failed")
-    wanted = settings["dataset"]["questions"]
+    wanted = part_of(settings, "dataset", run).get("questions")
     if len(own) != wanted:
         raise InputError(
             f"{run} is not finished: it holds {len(own)} of {wanted} samples of {method!r}; repeat the run's command, "
@@ -117,7 +117,7 @@ def prompts_of(run: Path, annotations: Path) -> dict[str, str]:
         DatasetError: the annotations cannot be read.
     """
     settings, _ = read_run(run)
-    questions = load_questions(settings["dataset"]["name"], annotations)
+    questions = load_questions(str(part_of(settings, "dataset", run).get("name")), annotations)
     return {question.id: write_prompt(question, "{question}\n{options}") for question in questions}
 
 

@@ -24,7 +24,17 @@ from filelock import FileLock, Timeout
 from hybrid.errors import HybridError, InputError, SaveError
 from hybrid.storage.foreign_json import STORED, ForeignJsonError, parse_json, read_json
 
-__all__ = ["Failure", "Line", "LineFile", "RunFolder", "Sample", "SettingsDifferError", "differences", "read_run"]
+__all__ = [
+    "Failure",
+    "Line",
+    "LineFile",
+    "RunFolder",
+    "Sample",
+    "SettingsDifferError",
+    "differences",
+    "part_of",
+    "read_run",
+]
 
 RUN_FILE: Final = "run.json"
 SAMPLES_FILE: Final = "samples.jsonl"
@@ -277,12 +287,27 @@ def read_run(folder: Path) -> tuple[Line, dict[tuple[str, str], Sample]]:
     return settings, {sample.key: sample for sample in samples}
 
 
+def part_of(settings: Mapping[str, Any], name: str, place: Path) -> Line:
+    """One part of a run's settings.
+
+    Raises:
+        InputError: it is not there, or no object: this is the record of something else.
+    """
+    part = settings.get(name)
+    if not isinstance(part, dict):
+        raise InputError(f"{place / RUN_FILE} is not the record of a run: its {name} is {part!r:.60}, not an object")
+    return part
+
+
 def _read_record(place: Path) -> Line:
     try:
         document = read_json(place, limits=STORED, names=True)
         if document["format"] != FORMAT:
             raise InputError(f"{place} has the format {document['format']}; this version writes {FORMAT}")
-        return {"settings": document["settings"], "sessions": list(document["sessions"])}
+        settings, sessions = document["settings"], document["sessions"]
+        if not all(isinstance(part, dict) for part in (settings, *sessions)):
+            raise TypeError("its settings or sessions are no objects")
+        return {"settings": settings, "sessions": list(sessions)}
     except ForeignJsonError as exc:
         raise InputError(f"{exc}; this is not the record of a run; choose another folder for --out") from exc
     except (OSError, KeyError, TypeError) as exc:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.accuracy import record
-from bench.accuracy.record import Failure, LineFile, RunFolder, Sample, SettingsDifferError, read_run
+from bench.accuracy.record import Failure, LineFile, RunFolder, Sample, SettingsDifferError, part_of, read_run
 from hybrid.errors import InputError
 
 SETTINGS = {"frames": 8, "encoder": {"weights": "abc"}, "sampler": None}
@@ -175,3 +175,21 @@ with RunFolder(Path({str(tmp_path)!r}), {SETTINGS!r}, {{}}) as folder:
     with RunFolder(tmp_path, SETTINGS, SESSION) as folder:
         assert len(folder.samples) >= max(acknowledged) + 1
         assert list(folder.samples) == [("aks", f"q{number}") for number in range(len(folder.samples))]
+
+
+@pytest.mark.parametrize("document", [{"settings": None}, {"settings": []}, {"sessions": [1]}])
+def test_a_record_whose_parts_are_no_objects_is_none(tmp_path: Path, document: dict[str, object]) -> None:
+    with RunFolder(tmp_path, SETTINGS, SESSION):
+        pass
+    file = tmp_path / "run.json"
+    whole = json.loads(file.read_text())
+    file.write_text(json.dumps({**whole, **document}))
+    with pytest.raises(InputError, match="is not the record of a run"):
+        read_run(tmp_path)
+
+
+def test_a_part_of_the_settings_that_is_no_object_is_named(tmp_path: Path) -> None:
+    assert part_of({"dataset": {"name": "lvb"}}, "dataset", tmp_path) == {"name": "lvb"}
+    for other in ({}, {"dataset": None}, {"dataset": [1]}):
+        with pytest.raises(InputError, match=r"run\.json is not the record of a run: its dataset is"):
+            part_of(other, "dataset", tmp_path)
