@@ -8,7 +8,8 @@ alternating order, each in a process of its own. A ratio is the old time divided
 version is faster. The interval is of the geometric mean over pairs, by bootstrap (95 %).
 
 Sampling: the clips of :mod:`bench.latency.index` at one frame a second, one decoding thread, CPU seconds.
-Search: archives of made-up vectors, filled by the *old* version, as :mod:`bench.latency.search_probe` measures it.
+Search: archives of the same made-up vectors, each filled by the version that searches it, as
+:mod:`bench.latency.search_probe` measures it.
 """
 
 from __future__ import annotations
@@ -105,18 +106,24 @@ def _sampling(old: Path, pairs: int, folder: Path) -> list[dict[str, Any]]:
     for clip in CLIPS:
         path = make_clip(clip, folder, seconds=CLIP_SECONDS)
         command = ["bench/latency/decoding.py", "exact", str(path), "1", "0"]
-        rows += _rows(f"sampling {clip.name}", _in_turn(old, command, pairs), ["cpu_seconds", "wall_seconds"])
+        both = {old: command, HERE: command}
+        rows += _rows(f"sampling {clip.name}", _in_turn(old, both, pairs), ["cpu_seconds", "wall_seconds"])
     return rows
 
 
 def _search(old: Path, pairs: int, size: str, folder: Path) -> list[dict[str, Any]]:
     rows = []
     for backend in ("faiss", "lancedb"):
-        archive = folder / f"two-versions-{backend}-{size}"
-        if not archive.exists():
-            _run(old, ["-c", _FILL, str(archive), size, backend, str(DIMENSION)])
+        archives = {}
+        for checkout in (old, HERE):
+            archives[checkout] = folder / f"two-versions-{_commit(checkout)}-{backend}-{size}"
+            if not archives[checkout].exists():
+                _run(checkout, ["-c", _FILL, str(archives[checkout]), size, backend, str(DIMENSION)])
         for kind in ("exact", "approximate"):
-            command = ["bench/latency/search_probe.py", str(archive), kind, str(DIMENSION)]
+            command = {
+                checkout: ["bench/latency/search_probe.py", str(archive), kind, str(DIMENSION)]
+                for checkout, archive in archives.items()
+            }
             names = ["cold_ms", "cold_cpu_ms", "warm_ms", "warm_cpu_ms"]
             rows += _rows(f"search {size}, {backend}, {kind}", _in_turn(old, command, pairs), names)
     return rows
@@ -135,11 +142,11 @@ _RUN_FILE = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv
 Measured = Mapping[str, float]
 
 
-def _in_turn(old: Path, command: Sequence[str], pairs: int) -> list[tuple[Measured, Measured]]:
+def _in_turn(old: Path, command: Mapping[Path, Sequence[str]], pairs: int) -> list[tuple[Measured, Measured]]:
     """What both versions print, pair by pair; which one is first alternates."""
     runs: dict[str, Callable[[], Measured]] = {
-        "old": lambda: json.loads(_run(old, command)),
-        "new": lambda: json.loads(_run(HERE, command)),
+        "old": lambda: json.loads(_run(old, command[old])),
+        "new": lambda: json.loads(_run(HERE, command[HERE])),
     }
     found = []
     for number in range(pairs):

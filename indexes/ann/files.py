@@ -64,6 +64,8 @@ class Segment:
         units: int32 [V]: units of each.
         starts: int32 [U]: the first row of each unit within its video.
         codes: uint8 [U, code_bytes].
+        checksums: uint64 [U], of the vectors of each unit (:func:`indexes.stores.vectors.run_checksums`), so that those
+            that are compared exactly are known to be what was written; None in segments of early versions.
     """
 
     videos: tuple[str, ...]
@@ -71,6 +73,7 @@ class Segment:
     units: npt.NDArray[np.int32]
     starts: npt.NDArray[np.int32]
     codes: npt.NDArray[np.uint8]
+    checksums: npt.NDArray[np.uint64] | None = None
 
     def check(self) -> None:
         """Raise ValueError if the parts do not fit each other."""
@@ -78,6 +81,7 @@ class Segment:
             len(self.videos) == len(self.frames) == len(self.units)
             and int(self.units.sum()) == len(self.starts) == len(self.codes)
             and self.codes.ndim == 2
+            and (self.checksums is None or self.checksums.shape == self.starts.shape)
             and (self.units > 0).all()
             and (self.starts >= 0).all()
             and (self.starts < np.repeat(self.frames, self.units)).all()
@@ -166,6 +170,8 @@ class ApproximateFiles:
             "starts": segment.starts,
             "codes": segment.codes,
         }
+        if segment.checksums is not None:
+            tensors["checksums"] = segment.checksums
         data = _save(tensors, {"codebook": codebook, "videos": list(segment.videos)})
         name = f"segment-{codebook}-{_digest(data)}{_SUFFIX}"
         write_atomically(self.folder / name, data)
@@ -181,7 +187,9 @@ class ApproximateFiles:
         tensors, rest = _load(path, name.removesuffix(_SUFFIX).rpartition("-")[2])
         try:
             frames, units, starts = (tensors[part].astype(np.int32) for part in ("frames", "units", "starts"))
-            segment = Segment(tuple(map(str, rest["videos"])), frames, units, starts, tensors["codes"].astype(np.uint8))
+            checksums = tensors["checksums"].astype(np.uint64) if "checksums" in tensors else None
+            videos, codes = tuple(map(str, rest["videos"])), tensors["codes"].astype(np.uint8)
+            segment = Segment(videos, frames, units, starts, codes, checksums)
             segment.check()
         except (KeyError, TypeError, ValueError) as exc:
             raise IndexDamagedError(f"{path}: not a segment: {exc}") from exc

@@ -33,12 +33,27 @@ class NearUnits:
         video: place of each one's video in the names that were asked for.
         first, end: the rows of each unit within its video.
         scores: approximate similarities.
+        checksums: uint64, of the vectors of each unit; meaningless where they are not ``proven``.
+        proven: whether they are known.
     """
 
     video: Int32Array
     first: Int32Array
     end: Int32Array
     scores: Float32Array
+    checksums: npt.NDArray[np.uint64]
+    proven: npt.NDArray[np.bool_]
+
+    def part(self, step: slice) -> NearUnits:
+        """Some of them."""
+        return NearUnits(
+            self.video[step],
+            self.first[step],
+            self.end[step],
+            self.scores[step],
+            self.checksums[step],
+            self.proven[step],
+        )
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -77,6 +92,7 @@ class ApproximateIndex:
         self._damaged: dict[str, tuple[int, int, int]] = {}
         self._places: dict[str, tuple[int, int]] = {}
         self._starts = self._ends = np.zeros(0, dtype=np.int32)
+        self._checksums, self._proven = np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=bool)
         self._codes: Codes = np.zeros((0, 0), dtype=np.uint8)
         self._selection: Selection | None = None
         self.problems: tuple[str, ...] = ()
@@ -137,7 +153,8 @@ class ApproximateIndex:
         """The units that are probably nearest to a query, at most ``count``."""
         scores, chosen = selection.scan.search(query, min(count, len(selection.units)))
         units = selection.units[chosen]
-        return NearUnits(selection.video[chosen], self._starts[units], self._ends[units], scores)
+        first, end = self._starts[units], self._ends[units]
+        return NearUnits(selection.video[chosen], first, end, scores, self._checksums[units], self._proven[units])
 
     def _forget(self, problems: tuple[str, ...]) -> None:
         self._book, self._book_name = None, ""
@@ -173,6 +190,10 @@ class ApproximateIndex:
         self._codes = np.concatenate(codes) if codes else np.zeros((0, width), dtype=np.uint8)
         self._starts = _joined([segment.starts for segment in segments])
         self._ends = _joined([_ends(segment) for segment in segments])
+        known = [(segment.checksums, len(segment.starts)) for segment in segments]
+        self._proven = np.repeat([one is not None for one, _ in known], [count for _, count in known]).astype(bool)
+        parts = [np.zeros(count, dtype=np.uint64) if one is None else one for one, count in known]
+        self._checksums = np.concatenate([np.zeros(0, dtype=np.uint64), *parts])
         self._places = {}
         place = 0
         for segment in segments:

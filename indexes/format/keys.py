@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from hybrid.errors import InputError
+from hybrid.values import IntArray
 
 __all__ = [
     "BACKENDS",
     "VIDEO_ID",
     "BackendName",
     "Committed",
+    "RunProofs",
     "VectorKey",
     "check_backend",
     "check_video_id",
@@ -75,6 +80,18 @@ def keys_of(video_ids: Sequence[object], generations: Sequence[object]) -> dict[
     """The keys that columns of stored names make, by their index, without those that are damaged."""
     keys = map(key_of, video_ids, generations)
     return {index: key for index, key in enumerate(keys) if key is not None}
+
+
+class RunProofs(NamedTuple):
+    """What some runs of rows are known by, so that they can be compared without reading the rest of the vectors.
+
+    Attributes:
+        lengths: int64 [R], rows of each run, one run behind the other.
+        checksums: uint64 [R], :func:`indexes.stores.vectors.run_checksums` of each.
+    """
+
+    lengths: IntArray
+    checksums: npt.NDArray[np.uint64]
 
 
 class Committed(NamedTuple):

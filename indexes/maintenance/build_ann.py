@@ -25,6 +25,7 @@ from indexes.archive.reader import ArchiveReader
 from indexes.format.layout import Layout
 from indexes.format.location import is_remote
 from indexes.format.manifest import Manifest
+from indexes.stores.vectors import run_checksums
 
 __all__ = ["FROM_FRAMES", "SEGMENT_FRAMES", "ApproximateUpdate", "update_approximate"]
 
@@ -241,7 +242,7 @@ def _segment(
     book: Codebook, vectors: Iterator[tuple[str, Float32Array]], manifests: Mapping[str, Manifest]
 ) -> Segment | None:
     """The codes of some videos; None if not one of them could be read."""
-    videos, units, starts, codes = [], [], [], []
+    videos, units, starts, codes, checksums = [], [], [], [], []
     for name, rows in vectors:
         if len(rows) != manifests[name].frames:
             continue  # damaged
@@ -250,9 +251,11 @@ def _segment(
         units.append(len(cut.starts))
         starts.append(cut.starts.astype(np.int32))
         codes.append(encode(book, cut.means))
+        checksums.append(run_checksums(rows.astype("<f2"), cut.starts))
     if not videos:
         return None
     frames = np.array([manifests[name].frames for name in videos], dtype=np.int32)
+    counts = np.array(units, dtype=np.int32)
     return Segment(
-        tuple(videos), frames, np.array(units, dtype=np.int32), np.concatenate(starts), np.concatenate(codes)
+        tuple(videos), frames, counts, np.concatenate(starts), np.concatenate(codes), np.concatenate(checksums)
     )

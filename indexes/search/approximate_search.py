@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from hybrid.values import Float32Array, Hits, IntArray
 from indexes.ann.files import name_of
 from indexes.ann.index import ApproximateIndex, NearUnits, Selection
 from indexes.ann.search_params import Effort
 from indexes.archive.reader import ArchiveReader
+from indexes.format.keys import RunProofs
 from indexes.format.manifest import Manifest
 
 __all__ = ["NearFrames", "find_near_frames"]
@@ -64,7 +66,8 @@ class _Compared:
         lengths = near.end[order] - first
         before = np.cumsum(lengths) - lengths
         rows: IntArray = np.arange(int(lengths.sum())) + np.repeat(first - before, lengths)
-        similarities = self._score(np.repeat(video, lengths), rows)
+        proven = near.proven[order]
+        similarities = self._score(video, lengths, rows, near.checksums[order], proven)
         # The samples of a held frame lie in one unit, and are one frame.
         fresh = np.ones(len(rows), dtype=bool)
         fresh[1:] = similarities[1:] != similarities[:-1]
@@ -108,16 +111,27 @@ class _Compared:
         """How many were compared."""
         return sum(map(len, self._rows))
 
-    def _score(self, video: IntArray, rows: IntArray) -> Float32Array:
-        """Exact similarities; minus infinity for videos that cannot be read."""
+    def _score(
+        self,
+        video: IntArray,
+        lengths: IntArray,
+        rows: IntArray,
+        checksums: npt.NDArray[np.uint64],
+        proven: npt.NDArray[np.bool_],
+    ) -> Float32Array:
+        """Exact similarities of the units' rows, in order of videos; minus infinity for videos that cannot be read."""
         numbers, edges = np.unique(video, return_index=True)
-        wanted = {
-            self._manifests[number].key: part
-            for number, part in zip(numbers.tolist(), np.split(rows, edges[1:]), strict=True)
+        keys = [self._manifests[number].key for number in numbers.tolist()]
+        ends = np.cumsum(lengths)
+        row_edges = ends[edges[1:] - 1]
+        wanted = dict(zip(keys, np.split(rows, row_edges), strict=True))
+        committed = {self._manifests[number].key: self._manifests[number].committed for number in numbers.tolist()}
+        runs = zip(*(np.split(column, edges[1:]) for column in (lengths, checksums, proven)), strict=True)
+        proofs = {
+            key: RunProofs(long, sums) for key, (long, sums, known) in zip(keys, runs, strict=True) if known.all()
         }
         parts = []
-        committed = {self._manifests[number].key: self._manifests[number].committed for number in numbers.tolist()}
-        for scored in self._archive.store.score(wanted, committed, self._query):
+        for scored in self._archive.store.score(wanted, committed, self._query, proofs=proofs):
             if scored.similarities is None:
                 self.unreadable = True
                 parts.append(np.full(len(wanted[scored.key]), -np.inf, dtype=np.float32))
@@ -172,7 +186,7 @@ def _compare(
     limit = min(len(near), most)
     while done < limit and not settled:
         step = slice(done, min(done + batch, limit))
-        compared.take(NearUnits(near.video[step], near.first[step], near.end[step], near.scores[step]))
+        compared.take(near.part(step))
         done = step.stop
         settled = compared.unreadable or (
             done < len(near) and compared.enough(float(near.scores[done]), top, effort.deviations)

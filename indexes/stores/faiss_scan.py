@@ -32,30 +32,30 @@ Stamp = tuple[int, int, int]
 
 
 class _Mapped(NamedTuple):
-    """An index that has the hash that it is known by."""
+    """An index, and the hash that it was found to have."""
 
     stamp: Stamp
-    vectors_hash: str
+    vectors_hash: str | None
     index: Any
 
 
 class MappedFiles:
     """Indexes that are mapped into memory, by key. May be used from several threads."""
 
-    def __init__(self, path_of: Callable[[VectorKey], str], open_mapped: Callable[[str, str], Any]) -> None:
+    def __init__(self, path_of: Callable[[VectorKey], str], open_mapped: Callable[[str, str | None], Any]) -> None:
         """Nothing is opened by this.
 
         Args:
             path_of: where the vectors of a key lie.
-            open_mapped: opens such a file whose vectors must have a hash; raises IndexDamagedError.
+            open_mapped: opens such a file whose vectors must have a hash, or any; raises IndexDamagedError.
         """
         self._path_of = path_of
         self._open_mapped = open_mapped
         self._mapped: dict[VectorKey, _Mapped] = {}
         self._guard = threading.Lock()
 
-    def take(self, key: VectorKey, vectors_hash: str) -> Any:
-        """The index of a key, mapped.
+    def take(self, key: VectorKey, vectors_hash: str | None) -> Any:
+        """The index of a key, mapped; without a hash, whoever takes it compares what is read of it.
 
         Raises:
             IndexDamagedError: it is gone, cannot be read, or has another hash.
@@ -63,7 +63,7 @@ class MappedFiles:
         path = self._path_of(key)
         stamp = _stamp(path)
         known = self._mapped.get(key)
-        if known is not None and known.stamp == stamp and known.vectors_hash == vectors_hash:
+        if known is not None and known.stamp == stamp and vectors_hash in (None, known.vectors_hash):
             return known.index
         index = self._open_mapped(path, vectors_hash)
         with self._guard:

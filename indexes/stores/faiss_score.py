@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from hybrid.errors import IndexDamagedError, InputError
 from hybrid.values import Float32Array, IntArray
-from indexes.format.keys import Committed, VectorKey
+from indexes.format.keys import Committed, RunProofs, VectorKey
 from indexes.stores.faiss_scan import MappedFiles
 from indexes.stores.interface import Scored
+from indexes.stores.vectors import are_proven
 
 __all__ = ["score_rows"]
 
@@ -27,13 +28,18 @@ def score_rows(
     rows: Mapping[VectorKey, IntArray],
     committed: Mapping[VectorKey, Committed],
     query: Float32Array,
+    proofs: Mapping[VectorKey, RunProofs],
 ) -> Iterator[Scored]:
     """See :meth:`indexes.stores.interface.VectorStore.score`."""
     errors: dict[VectorKey, IndexDamagedError] = {}
     codes: list[npt.NDArray[np.uint8]] = []
     for key, wanted in rows.items():
         try:
-            codes.append(_codes(files.take(key, committed[key].vectors_hash), key, wanted, len(query)))
+            vectors_hash = None if key in proofs else committed[key].vectors_hash
+            found = _codes(files.take(key, vectors_hash), key, wanted, len(query))
+            if key in proofs and not are_proven(found.view("<f2"), proofs[key]):
+                raise IndexDamagedError(f"video {key.video_id}: the vectors are not what was written")
+            codes.append(found)
         except IndexDamagedError as exc:
             errors[key] = exc
     similarities = _similarities(np.concatenate(codes), query) if codes else np.zeros(0, dtype=np.float32)

@@ -21,7 +21,7 @@ import numpy as np
 from hybrid.errors import ArchiveError, IndexDamagedError, InputError, first_line
 from hybrid.storage.atomic import remove_file, write_atomically
 from hybrid.values import Float32Array, Hits, IntArray
-from indexes.format.keys import Committed, VectorKey, check_video_id
+from indexes.format.keys import Committed, RunProofs, VectorKey, check_video_id
 from indexes.format.layout import files_like
 from indexes.stores.faiss_scan import MappedFiles, scan_files
 from indexes.stores.faiss_score import score_rows
@@ -87,11 +87,16 @@ class FaissStore(VectorStore):
         )
 
     def score(
-        self, rows: Mapping[VectorKey, IntArray], committed: Mapping[VectorKey, Committed], query: Float32Array
+        self,
+        rows: Mapping[VectorKey, IntArray],
+        committed: Mapping[VectorKey, Committed],
+        query: Float32Array,
+        *,
+        proofs: Mapping[VectorKey, RunProofs] | None = None,
     ) -> Iterator[Scored]:
         check_query(query, 1)
         with _one_thread():
-            yield from score_rows(self._mapped, rows, committed, query)
+            yield from score_rows(self._mapped, rows, committed, query, proofs or {})
 
     def compact(self) -> None:
         """Nothing is to be done: each file is written whole, and replaced ones are deleted."""
@@ -219,7 +224,7 @@ def _read_index(path: str | Path, *, mapped: bool = False) -> Any:
     return index
 
 
-def _map_index(path: str, vectors_hash: str) -> Any:
+def _map_index(path: str, vectors_hash: str | None) -> Any:
     index = _read_index(path, mapped=True)
     check_hash(_view(index), vectors_hash, where=path)
     return index

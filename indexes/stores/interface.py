@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from hybrid.errors import IndexDamagedError
 from hybrid.values import Float32Array, Hits, IntArray
-from indexes.format.keys import Committed, VectorKey
+from indexes.format.keys import Committed, RunProofs, VectorKey
 from indexes.stores.vectors import similarities
 
 __all__ = ["Found", "Scored", "VectorStore"]
@@ -104,7 +104,12 @@ class VectorStore(ABC):
                 yield Found(key, None, exc)
 
     def score(
-        self, rows: Mapping[VectorKey, IntArray], committed: Mapping[VectorKey, Committed], query: Float32Array
+        self,
+        rows: Mapping[VectorKey, IntArray],
+        committed: Mapping[VectorKey, Committed],
+        query: Float32Array,
+        *,
+        proofs: Mapping[VectorKey, RunProofs] | None = None,
     ) -> Iterator[Scored]:
         """The similarities of some rows of some videos, exactly as :meth:`search` gives them.
 
@@ -112,6 +117,8 @@ class VectorStore(ABC):
             rows: which rows of which vectors, increasing, at least one of each.
             committed: what these vectors are known by; they are compared with it as by :meth:`search_many`.
             query: float32 [D].
+            proofs: what the rows themselves are known by; a store may compare them with that instead, and leave the
+                rest of the vectors unread.
 
         Returns:
             one result for each key, in order of ``rows``; similarities in order of its rows.

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from hybrid.values import Float32Array, IntArray
-from indexes.format.keys import VectorKey, keys_of
-from indexes.stores.vectors import Float16Array, similarities
+from indexes.format.keys import RunProofs, VectorKey, keys_of
+from indexes.stores.vectors import Float16Array, are_proven, similarities
 
 __all__ = ["FirstRows", "score_rows"]
 
@@ -40,15 +40,20 @@ class FirstRows:
 
 
 def score_rows(
-    table: Any, first: Mapping[VectorKey, int], rows: Mapping[VectorKey, IntArray], query: Float32Array
+    table: Any,
+    first: Mapping[VectorKey, int],
+    rows: Mapping[VectorKey, IntArray],
+    query: Float32Array,
+    proofs: Mapping[VectorKey, RunProofs],
 ) -> dict[VectorKey, Float32Array]:
-    """Similarities of the rows of each video that are where they were thought to be.
+    """Similarities of the rows of each video that are where they were thought to be, and are what was written.
 
     Args:
         table: of the query's dimension.
         first: see :class:`FirstRows`.
         rows: which rows of which vectors, increasing.
         query: float32 [D].
+        proofs: what rows are known by, of the videos whose vectors were not hashed as a whole.
     """
     known = {key: wanted for key, wanted in rows.items() if key in first}
     if not known:
@@ -69,5 +74,7 @@ def score_rows(
         if -1 in places or (found_rows[places] != wanted).any():
             continue
         if all(videos[place] == key.video_id and generations[place] == key.generation for place in places):
-            scored[key] = similarities(vectors[places].astype(np.float32), query)
+            own = vectors[places]
+            if key not in proofs or are_proven(own, proofs[key]):
+                scored[key] = similarities(own.astype(np.float32), query)
     return scored

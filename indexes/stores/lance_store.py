@@ -32,7 +32,7 @@ from hybrid.errors import ArchiveError, ArchiveUnreachableError, IndexDamagedErr
 from hybrid.storage.atomic import NewFiles, make_folder
 from hybrid.storage.write_errors import write_errors
 from hybrid.values import Float32Array, Hits, IntArray
-from indexes.format.keys import Committed, VectorKey, check_video_id, keys_of
+from indexes.format.keys import Committed, RunProofs, VectorKey, check_video_id, keys_of
 from indexes.stores.interface import Found, Scored, VectorStore
 from indexes.stores.lance_errors import lance_errors, line_of
 from indexes.stores.lance_maintenance import FRAGMENTS_BEFORE_COMPACTION, REWRITTEN, retention
@@ -144,18 +144,27 @@ class LanceStore(VectorStore):
         yield from super().search_many(dict(sorted(left.items())), query, top)
 
     def score(
-        self, rows: Mapping[VectorKey, IntArray], committed: Mapping[VectorKey, Committed], query: Float32Array
+        self,
+        rows: Mapping[VectorKey, IntArray],
+        committed: Mapping[VectorKey, Committed],
+        query: Float32Array,
+        *,
+        proofs: Mapping[VectorKey, RunProofs] | None = None,
     ) -> Iterator[Scored]:
         check_query(query, 1)
         known: dict[VectorKey, Float32Array] = {}
         # What is damaged is named by reading the videos one by one.
         with contextlib.suppress(IndexDamagedError, ArchiveUnreachableError), self._reading("some rows of many videos"):
-            whole = self._hash_videos({key: committed[key] for key in rows}, len(query))
+            proven = proofs or {}
+            whole = {
+                *self._hash_videos({key: committed[key] for key in rows if key not in proven}, len(query)),
+                *proven,
+            }
             for dimension, table in self._all_tables():
                 if dimension == len(query):
                     first = self._first_rows.setdefault(dimension, FirstRows())
                     wanted = {key: some for key, some in rows.items() if key in whole}
-                    known = score_rows(table, first.of(table), wanted, query)
+                    known = score_rows(table, first.of(table), wanted, query, proven)
         for key, some in rows.items():
             if key in known:
                 yield Scored(key, known[key], None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import blake3
@@ -11,10 +12,12 @@ import xxhash
 
 from hybrid.errors import IndexDamagedError, InputError
 from hybrid.values import Float32Array, Hits
+from indexes.format.keys import RunProofs
 
 __all__ = [
     "Float16Array",
     "VectorsDigest",
+    "are_proven",
     "check_hash",
     "check_query",
     "checksum_vectors",
@@ -22,6 +25,7 @@ __all__ = [
     "is_hash_of",
     "rank",
     "round_vectors",
+    "run_checksums",
     "similarities",
 ]
 
@@ -88,6 +92,27 @@ class VectorsDigest:
         """Whether what came so far is all of it, and as it was written."""
         found: str = self._digest.hexdigest() if self._quick else self._digest.hexdigest(length=16)
         return found == self._wanted
+
+
+def run_checksums(rounded: Float16Array, starts: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint64]:
+    """XXH3 (64 bits) of the little-endian bytes of each run of rows.
+
+    Args:
+        rounded: float16 [N, D].
+        starts: the first row of each run, increasing, 0 first; a run ends where the next begins.
+    """
+    data, row_bytes = _bytes_of(rounded), 2 * rounded.shape[1]
+    edges = [*(row_bytes * starts.astype(np.int64)).tolist(), len(data)]
+    digests = (xxhash.xxh3_64_intdigest(data[begin:end]) for begin, end in itertools.pairwise(edges))
+    return np.fromiter(digests, dtype=np.uint64, count=len(starts))
+
+
+def are_proven(rounded: Float16Array, proofs: RunProofs) -> bool:
+    """Whether rows are the runs that they should be."""
+    if len(rounded) != int(proofs.lengths.sum()):
+        return False
+    starts = np.cumsum(proofs.lengths) - proofs.lengths
+    return bool((run_checksums(rounded, starts) == proofs.checksums).all())
 
 
 def _shape_line(rows: int, dimension: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from archive_samples import some_index, unit_vectors, video_id
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hybrid.errors import IndexDamagedError
 from hybrid.storage.locks import Locks
 from indexes.ann import code_scan
 from indexes.ann.code_scan import MOST_ON_GPU, Scan
@@ -38,12 +40,14 @@ from indexes.ann.product_quantizer import build_scan, decode, encode, pad_query,
 from indexes.ann.search_params import Effort
 from indexes.ann.segmentation import MOST_FRAMES, cut_units
 from indexes.archive.writer import Archive
-from indexes.format.keys import BACKENDS, BackendName
+from indexes.format.keys import BACKENDS, BackendName, RunProofs
 from indexes.maintenance.build_ann import update_approximate
 from indexes.maintenance.recall import share_found, store_queries
 from indexes.maintenance.stats import take_stock
 from indexes.maintenance.verify import check_up
+from indexes.open_archive import open_archive
 from indexes.search.archive_search import STALE_FRAMES, search_archive_vectors
+from indexes.stores.vectors import round_vectors, run_checksums
 
 VIDEOS = 24
 FRAMES = 40
@@ -553,3 +557,47 @@ def test_a_gpu_that_fails_in_a_search_is_done_without(
         assert near.approximate.device == "cpu (FAISS could not use the GPU: AssertionError: CUDA error 700)"
         assert share_found(exact, near) > 0.9
     assert gpu.built == 1
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_flip_in_a_compared_row_is_noticed_without_reading_the_rest(
+    shared: dict[BackendName, Archive], name: BackendName
+) -> None:
+    archive = shared[name]
+    manifests = list(archive.manifests())[:5]
+    committed = {manifest.key: manifest.committed for manifest in manifests}
+    rows = {manifest.key: np.array([3, 4, 5, 9]) for manifest in manifests}
+    lengths = np.array([3, 1])
+    proofs = {}
+    for manifest in manifests:
+        stored = round_vectors(archive.read(manifest))
+        proofs[manifest.key] = RunProofs(lengths, run_checksums(stored[rows[manifest.key]], np.array([0, 3])))
+    other = manifests[2].key
+    # As if a bit of the rows were another one: the checksum that was written down does not fit.
+    proofs[other] = RunProofs(lengths, proofs[other].checksums ^ np.uint64(1))
+    plain = {one.key: one.similarities for one in archive.store.score(rows, committed, query_of(1))}
+    found = {one.key: one for one in archive.store.score(rows, committed, query_of(1), proofs=proofs)}
+    for key, similarities in plain.items():
+        assert similarities is not None
+        if key == other and name == "faiss":
+            assert isinstance(found[key].error, IndexDamagedError)
+            continue
+        # LanceDB reads such a video as a whole then, and finds that it is sound.
+        np.testing.assert_array_equal(found[key].similarities, similarities)
+
+
+def test_segments_of_early_versions_have_no_checksums(masters: dict[BackendName, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(masters["faiss"], tmp_path / "copy")
+    with open_archive(folder, create=False) as archive:
+        exact, near = both(archive, 3, 5)
+        files = ApproximateFiles(folder, DIMENSION)
+        pointer = files.pointer()
+        assert pointer is not None
+        for segment_name in files.segments(pointer.codebook):
+            segment = files.segment(segment_name)
+            assert segment.checksums is not None
+            files.write_segment(pointer.codebook, dataclasses.replace(segment, checksums=None))
+            files.remove(segment_name)
+    with open_archive(folder, create=False) as archive:
+        _, without = both(archive, 3, 5)
+    assert frames_of(without) == frames_of(near) == frames_of(exact)
