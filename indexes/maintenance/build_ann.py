@@ -213,6 +213,8 @@ class _Update:
             segment = self._files.segment(name)
         except IndexDamagedError:
             return None
+        if segment.checksums is None:  # of an early version: made anew, with checksums
+            return None
         live = [video in self._manifests for video in segment.videos]
         # Codes of videos that are gone are only ballast, until they are most of it.
         if 2 * int(segment.frames[live].sum()) < int(segment.frames.sum()):

@@ -19,6 +19,7 @@ from approximate_samples import (
     DIMENSION,
     LITTLE,
     MUCH,
+    SEGMENT_FRAMES,
     add_video,
     both,
     fill,
@@ -600,4 +601,8 @@ def test_segments_of_early_versions_have_no_checksums(masters: dict[BackendName,
             files.remove(segment_name)
     with open_archive(folder, create=False) as archive:
         _, without = both(archive, 3, 5)
+        update_approximate(archive, from_frames=1, segment_frames=SEGMENT_FRAMES)
+        made_anew = files.segments(pointer.codebook)
+        assert made_anew
+        assert all(files.segment(segment_name).checksums is not None for segment_name in made_anew)
     assert frames_of(without) == frames_of(near) == frames_of(exact)
