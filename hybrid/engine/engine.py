@@ -107,8 +107,7 @@ class Engine:
             archive: its folder, or the URI of a remote one; made if it is not there.
             preset: names the models: ``gens-3b``, ``gens-aria`` or ``tiny``.
             encoder: a CLIP encoder instead of the preset's (``ARCHITECTURE/TAG``, ``local-dir:FOLDER``).
-            sampler: a GenS checkpoint instead of the preset's: hub name or folder, after ``vllm:`` or
-                ``vllm:http://HOST:PORT/v1#`` for its language model in vLLM (:mod:`hybrid.gens.vllm`).
+            sampler: a GenS checkpoint instead of the preset's: hub name or folder.
             backend: ``faiss`` or ``lancedb`` for a new archive (``faiss`` if not said).
             rate: samples per second (1 if not said).
             sampling: ``exact`` (if not said) or ``keyframes``.

@@ -163,9 +163,7 @@ class _Features:
         self._maker: FeatureMaker | None = None
         self._note: str | None = None
         with self._noted():
-            maker = feature_maker_of(settings)
-            maker.check_engine()
-            self._maker = maker
+            self._maker = feature_maker_of(settings)
 
     def add_missing(self, archive: ArchiveReader, manifest: Manifest, rows: IntArray) -> None:
         """Those of a video that is indexed; ``rows``: one for each of its frames."""

@@ -11,7 +11,6 @@ from hybrid.errors import InputError
 from hybrid.frames.source import DECODERS, DecoderName
 from hybrid.gens.aria.placement import read_loading
 from hybrid.gens.prompt import PromptSpec
-from hybrid.gens.vllm.name import read_vllm_name
 from hybrid.presets import DEFAULT_PRESET, check_preset
 from hybrid.runtime import DTYPE_NAMES
 from hybrid.values import DEFAULT_RATE, Sampling, SamplingPolicy
@@ -54,14 +53,12 @@ class Settings:
         """Refuse what is not legal before any work is done.
 
         Raises:
-            InputError: an unknown preset, sampling, decoder, dtype or loading, a sampler whose name cannot be read, a
+            InputError: an unknown preset, sampling, decoder, dtype or loading, a
                 rate that is not above 0, or a batch size below 1.
         """
         check_preset(self.preset)
         _ = self.sampling
         read_loading(self.loading)
-        if self.sampler is not None:
-            read_vllm_name(self.sampler)
         if self.decoder is not None and self.decoder not in DECODERS:
             raise InputError(f"decoder is {self.decoder!r}; legal are {', '.join(DECODERS)}")
         if self.dtype != "auto" and self.dtype not in DTYPE_NAMES:

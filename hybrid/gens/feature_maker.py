@@ -14,12 +14,9 @@ from hybrid.gens.load import check_frame_size, check_loading, prompt_beside
 from hybrid.gens.pixels import PIXELS_FILE, PROCESSOR_FILE, image_identity, read_patch_rule
 from hybrid.gens.prompt import GENS_QWEN, PromptSpec
 from hybrid.gens.scorer import WHY_VIDEO_IS_NOT_KEPT
-from hybrid.gens.vllm.name import VllmName, read_vllm_name
 from hybrid.runtime import choose_device, choose_dtype, dtype_name
 
 if TYPE_CHECKING:
-    import torch
-
     from hybrid.gens.known_weights import KnownWeights
 
 __all__ = ["FeatureMaker", "find_feature_maker"]
@@ -31,15 +28,11 @@ class FeatureMaker:
 
     Attributes:
         checkpoint: its folder, or its name on the hub.
-        device: where it would run.
-        in_vllm: where its language model would run in vLLM; None if it would not.
         known: entries of the identity of its features, all but that of the weights.
         frame_bytes: how much the features of a frame take; None if that is not known, or differs by frame.
     """
 
     checkpoint: str | Path
-    device: torch.device
-    in_vllm: VllmName | None
     known: Mapping[str, str]
     frame_bytes: int | None
     _weights: str | None = field(default=None, init=False)
@@ -62,18 +55,6 @@ class FeatureMaker:
             self._weights = files.weights_digest() if weights is None else weights.digest(files)
         return identity.get("weights") == self._weights
 
-    def check_engine(self) -> None:
-        """Refuse a sampler whose engine cannot run here.
-
-        Raises:
-            MissingDependencyError: vLLM is not installed.
-            InputError: vLLM does not run on this device.
-        """
-        if self.in_vllm is not None:
-            from hybrid.gens.vllm.load import check_place
-
-            check_place(self.in_vllm, self.device)
-
 
 def find_feature_maker(
     name_or_folder: str | Path,
@@ -93,25 +74,23 @@ def find_feature_maker(
         InputError: the name, the device, the dtype or the loading is not legal, or no features of single frames
             can be made with the prompt.
     """
-    chosen_device = choose_device(device)
-    precision = choose_dtype(dtype, chosen_device)
+    precision = choose_dtype(dtype, choose_device(device))
     read_loading(loading)
-    in_vllm = read_vllm_name(name_or_folder)
-    checkpoint = name_or_folder if in_vllm is None else in_vllm.checkpoint
-    found = find_config(checkpoint, download=False)
+    found = find_config(name_or_folder, download=False)
     known = {"dtype": dtype_name(precision)}
-    if found.config["model_type"] == "aria" and in_vllm is None:
-        return FeatureMaker(checkpoint, chosen_device, None, {**known, **_aria_identity(found, prompt)}, None)
-    check_loading(loading, f"{found.name} is none" if in_vllm is None else f"{in_vllm} runs in vLLM")
-    if is_hub_name(checkpoint) and not any((found.folder / name).is_file() for name in (PIXELS_FILE, PROCESSOR_FILE)):
+    if found.config["model_type"] == "aria":
+        return FeatureMaker(name_or_folder, {**known, **_aria_identity(found, prompt)}, None)
+    check_loading(loading, f"{found.name} is none")
+    has_rule = any((found.folder / name).is_file() for name in (PIXELS_FILE, PROCESSOR_FILE))
+    if is_hub_name(name_or_folder) and not has_rule:
         raise not_here(found.name)
-    spec = _qwen_prompt(found, prompt, in_vllm)
+    spec = _qwen_prompt(found, prompt)
     rule = read_patch_rule(found.folder)
     check_frame_size(spec, rule, found)
     tokens = None if spec.frame_size is None else spec.frame_size[0] * spec.frame_size[1] // rule.factor**2
     width = _vision_width(found)
     frame_bytes = None if tokens is None or width is None else tokens * width * precision.itemsize
-    return FeatureMaker(checkpoint, chosen_device, in_vllm, {**known, **image_identity(spec, rule)}, frame_bytes)
+    return FeatureMaker(name_or_folder, {**known, **image_identity(spec, rule)}, frame_bytes)
 
 
 def _aria_identity(found: CheckpointConfig, prompt: PromptSpec | None) -> dict[str, str]:
@@ -124,14 +103,9 @@ def _aria_identity(found: CheckpointConfig, prompt: PromptSpec | None) -> dict[s
     return aria_identity()
 
 
-def _qwen_prompt(found: CheckpointConfig, prompt: PromptSpec | None, in_vllm: VllmName | None) -> PromptSpec:
+def _qwen_prompt(found: CheckpointConfig, prompt: PromptSpec | None) -> PromptSpec:
     """The prompt that would be used, after a check that features of single frames can be made with it."""
     spec = prompt or prompt_beside(found) or GENS_QWEN
-    if in_vllm is not None:
-        from hybrid.gens.vllm.load import check_kind, check_mode
-
-        check_kind(found)
-        check_mode(spec, found)
     if spec.mode != "image":
         raise InputError(f"features cannot be stored: {WHY_VIDEO_IS_NOT_KEPT}")
     return spec

@@ -16,7 +16,6 @@ from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError, first_li
 from hybrid.gens.checkpoint import CheckpointConfig, CheckpointFiles, find_checkpoint
 from hybrid.gens.pixels import PatchRule, read_patch_rule
 from hybrid.gens.prompt import GENS_QWEN, PromptSpec, read_prompt
-from hybrid.gens.vllm.name import read_vllm_name
 from hybrid.runtime import (
     choose_device,
     choose_dtype,
@@ -75,8 +74,7 @@ def load_scorer(
     Args:
         name_or_folder: a folder with a checkpoint in transformers' form (Qwen2.5-VL, or Aria as
             ``hybrid convert-gens`` makes it), or a name on the model hub such as
-            ``yaolily/GenS-qwen2d5-vl-3b``; ``name@revision`` pins a revision. With ``vllm:`` before it the
-            language model runs in vLLM (:mod:`hybrid.gens.vllm`).
+            ``yaolily/GenS-qwen2d5-vl-3b``; ``name@revision`` pins a revision.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
         dtype: ``auto`` (bfloat16 on CUDA, else float32), ``float32``, ``bfloat16``, ``float16``.
         prompt: the prompt; by default the one that lies beside the checkpoint as
@@ -91,7 +89,7 @@ def load_scorer(
             is not supported.
         OutOfMemoryError: its weights do not fit on the device.
         InputError: the name, the device, the dtype or the loading is not legal.
-        MissingDependencyError: a package that ``loading`` or vLLM needs is not installed.
+        MissingDependencyError: a package that ``loading`` needs is not installed.
     """
     from hybrid.gens.aria.placement import read_loading
     from hybrid.gens.qwen import QwenScorer
@@ -99,12 +97,6 @@ def load_scorer(
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
     how = read_loading(loading)
-    in_vllm = read_vllm_name(name_or_folder)
-    if in_vllm is not None:
-        check_loading(loading, f"{in_vllm} runs in vLLM")
-        from hybrid.gens.vllm.load import load_vllm
-
-        return load_vllm(in_vllm, device=chosen_device, dtype=chosen_dtype, prompt=prompt, loop=loop)
     files = find_checkpoint(name_or_folder)
     if files.config["model_type"] == "aria":
         from hybrid.gens.aria.load import load_aria

@@ -222,7 +222,6 @@ def test_aria_has_conditions_of_its_own(open_engine: OpenEngine, demo_clip: Path
 
     assert note(str(folder)) is None
     assert "Aria takes images of 490x490" in (note(str(folder), GENS_QWEN) or "")
-    assert "through vLLM only qwen2_5_vl" in (note(f"vllm:http://localhost:1/v1#{folder}") or "")
 
 
 def test_the_whole_identity_is_compared(gens_folder: Path, tmp_path: Path) -> None:
