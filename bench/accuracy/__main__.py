@@ -51,7 +51,7 @@ from hybrid.engine.settings import Settings
 from hybrid.engine.work import AskOptions
 from hybrid.errors import HybridError, InputError
 from hybrid.exports.json_file import write_text
-from hybrid.fine.interface import FrameScorer
+from hybrid.fine.interface import FineModel
 from hybrid.fine.prompt import PromptSpec, read_prompt_file
 from hybrid.runtime import settle_process
 from hybrid.scorers.interface import VideoScorer
@@ -195,7 +195,7 @@ class _Models:
             self.answerer = open_answerer(given.answer, answerer_options(given))
         held = HeldModels(settings)
         self.encoder: FrameEncoder = held.encoder_for(None)
-        self.scorer: FrameScorer | None = None
+        self.scorer: FineModel | None = None
         self.sampler_identity: Mapping[str, Any] | None = None
         if any(method.needs_gens for method in methods):
             self.scorer = held.scorer()

@@ -36,7 +36,7 @@ from hybrid.clip.encoder import load_encoder
 from hybrid.engine import Engine
 from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError, InputError
-from hybrid.fine.interface import FrameScorer
+from hybrid.fine.interface import FineModel, read_window
 from hybrid.fine.load import load_scorer
 from hybrid.fine.qwen.scorer import QwenScorer
 from hybrid.models.tiny import tiny_encoder, tiny_sampler
@@ -102,7 +102,7 @@ def score_f1(given: IntArray, truth: IntArray, *, least: int) -> float:
     return frame_f1(found, wanted).f1 if len(wanted) else float(not len(found))
 
 
-def compare_methods(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], *, frames: int) -> dict[str, Any]:
+def compare_methods(engine: Engine, scorer: FineModel, exams: Sequence[Exam], *, frames: int) -> dict[str, Any]:
     """Evidence recall of every method on the same questions, and how they differ."""
     records = {name: _Record() for name in METHODS}
     for number, exam in enumerate(exams):
@@ -127,7 +127,7 @@ def compare_methods(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], 
 
 
 def _ask_cold(
-    engine: Engine, scorer: FrameScorer, exam: Exam, question: Question, records: Mapping[str, _Record], frames: int
+    engine: Engine, scorer: FineModel, exam: Exam, question: Question, records: Mapping[str, _Record], frames: int
 ) -> None:
     for name, method in METHODS.items():
         if isinstance(scorer, QwenScorer):
@@ -176,7 +176,7 @@ def _difference(
     return asdict(bootstrap_difference(first, second, [videos[place] for place in places]))
 
 
-def gens_alone(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], *, per_kind: int) -> dict[str, Any]:
+def gens_alone(engine: Engine, scorer: FineModel, exams: Sequence[Exam], *, per_kind: int) -> dict[str, Any]:
     """GenS on one window of each video, the scenes within its first 256 frames, and questions about them."""
     f1: dict[str, list[tuple[float, str]]] = defaultdict(list)
     parsed: list[tuple[float, str]] = []
@@ -188,7 +188,7 @@ def gens_alone(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], *, pe
         times = times[times < part.duration_seconds]
         frames = _frames(engine, exam, len(times))
         for question in choose_questions(part, per_kind=per_kind):
-            scored = scorer.score(frames, question.text)
+            scored = read_window(scorer, frames, question.text)
             given, truth = np.zeros(len(times), np.int64), question.scores_at(times)
             for place, score in scored.scores.items():
                 given[place] = score

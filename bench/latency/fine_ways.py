@@ -13,6 +13,7 @@ from bench.latency.fine_models import FineModel
 from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.features import FrameFeatures
 from hybrid.fine.prompt import PromptSpec
+from hybrid.fine.writer import replies_of
 from hybrid.values import ByteArray
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Ours:
 
     def lengths(self, features: FrameFeatures, question: str) -> tuple[int, int]:
         """Tokens of the prefix and of what follows it."""
-        request = self.scorer.writer.requests([features], [question])[0]
+        request = self.scorer.writer.prompts([features], [question])[0]
         return request.prefix_tokens, len(request.suffix)
 
     def run(self, features: Sequence[FrameFeatures], questions: Sequence[str]) -> list[Reply]:
@@ -74,7 +75,7 @@ class Ours:
             features: one per question.
             questions: what is asked.
         """
-        replies = self.scorer.writer.runner.run(self._requests(features, questions))
+        replies = replies_of(self.scorer.writer.scheduler.run(self._requests(features, questions)))
         for window, reply in zip(features, replies, strict=True):
             self.scorer._scores(window, reply, {})
         return replies
@@ -88,11 +89,11 @@ class Ours:
                 came.append(time.perf_counter())
 
         started = time.perf_counter()
-        self.scorer.writer.runner.run(self._requests([features], [question]), on_tokens=note)
+        replies_of(self.scorer.writer.scheduler.run(self._requests([features], [question]), on_tokens=note))
         return came[0] - started
 
     def _requests(self, features: Sequence[FrameFeatures], questions: Sequence[str]) -> list[Any]:
-        requests = self.scorer.writer.requests(features, questions)
+        requests = self.scorer.writer.prompts(features, questions)
         if self.scorer.options.constrained:
             requests = [replace(request, tables=self._held_open(request.tables)) for request in requests]
         return requests
@@ -143,7 +144,7 @@ class Theirs:
         """Features kept, all questions about a window in one batch, filled up on the left."""
         import torch
 
-        requests = scorer.writer.requests([features] * len(questions), questions)
+        requests = scorer.writer.prompts([features] * len(questions), questions)
         prefix = scorer.writer.prefix_ids(features)
         whole = [[*prefix, *request.suffix] for request in requests]
         longest = max(map(len, whole))

@@ -60,7 +60,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from hybrid.engine import Engine
     from hybrid.engine.models import HeldModels
     from hybrid.engine.settings import Settings
-    from hybrid.fine.interface import FeatureScorer
+    from hybrid.fine.interface import FeatureModel
     from indexes.open_archive import open_archive
 
     video = arguments.video or demo_video()
@@ -77,7 +77,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
         models = HeldModels(settings)
         encoder, scorer = models.encoder_for(None), models.scorer()
-        assert isinstance(scorer, FeatureScorer)
+        assert isinstance(scorer, FeatureModel)
         frames = _frames(open_engine("frames"), video)
         for turn in range(arguments.repeats):
             _timed(taken, "index, CLIP only", lambda: open_engine(f"plain-{turn}").index(video, features=False))  # noqa: B023

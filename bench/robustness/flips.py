@@ -39,7 +39,7 @@ from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine import Engine
 from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError
-from hybrid.fine.interface import FrameScorer
+from hybrid.fine.interface import FineModel
 from indexes.format.keys import BackendName
 from indexes.maintenance.build_ann import update_approximate
 from indexes.open_archive import open_archive
@@ -114,7 +114,7 @@ class FlipTest:
                 engine.index(video, features=True)
             update_approximate(engine.archive, from_frames=1)
             self._encoder: FrameEncoder = engine._models.encoder_for(None)
-            self._scorer: FrameScorer = engine._models.scorer()
+            self._scorer: FineModel = engine._models.scorer()
         self.files = {
             path.relative_to(self._archive).as_posix(): path.read_bytes()
             for path in sorted(self._archive.rglob("*"))

@@ -31,7 +31,7 @@ from hybrid.engine.search.work import SearchModels, SearchOptions, options_of_se
 from hybrid.engine.settings import Settings, configuration_of
 from hybrid.engine.work import AskKeywords, WindowMode, only_said, read_options
 from hybrid.errors import InputError
-from hybrid.fine.interface import FrameScorer
+from hybrid.fine.interface import FineModel
 from hybrid.fine.prompt import read_prompt_file
 from hybrid.frames.source import DecoderName
 from hybrid.presets import DEFAULT_PRESET
@@ -65,7 +65,7 @@ class Engine:
         settings: Settings,
         *,
         encoder: FrameEncoder | None = None,
-        scorer: FrameScorer | None = None,
+        scorer: FineModel | None = None,
         video_scorers: Mapping[str, VideoScorer] | None = None,
     ) -> None:
         """Most callers use :meth:`open`. ``encoder`` and ``scorer`` go before what settings name.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hybrid.clip.encoder import FrameEncoder, load_encoder
 from hybrid.engine.settings import Settings
 from hybrid.errors import ModelLoadError
-from hybrid.fine.interface import FeatureScorer, FrameScorer
+from hybrid.fine.interface import FeatureModel, FineModel
 from hybrid.presets import encoder_of, sampler_of
 from hybrid.runtime import choose_device, choose_dtype, dtype_name
 from indexes.format.manifest import Manifest
@@ -34,7 +34,7 @@ class Models:
     """
 
     encoder: Callable[[], FrameEncoder]
-    scorer: Callable[[], FrameScorer]
+    scorer: Callable[[], FineModel]
     video_scorer: Callable[[], VideoScorer]
     sampler_name: str
 
@@ -70,7 +70,7 @@ class HeldModels:
         settings: Settings,
         *,
         encoder: FrameEncoder | None = None,
-        scorer: FrameScorer | None = None,
+        scorer: FineModel | None = None,
         video_scorers: Mapping[str, VideoScorer] | None = None,
     ) -> None:
         """``encoder`` and ``scorer`` go before what settings name; ``video_scorers`` are held all along, by name."""
@@ -127,7 +127,7 @@ class HeldModels:
         )
         return self._encoder
 
-    def scorer(self) -> FrameScorer:
+    def scorer(self) -> FineModel:
         """GenS.
 
         Raises:
@@ -168,7 +168,7 @@ class HeldModels:
             InputError: it makes no features that could be stored.
         """
         if self._scorer is not None:
-            return isinstance(self._scorer, FeatureScorer) and self._scorer.feature_identity == identity
+            return isinstance(self._scorer, FeatureModel) and self._scorer.feature_identity == identity
         if self._scorer_failure is not None:
             raise ModelLoadError(self._scorer_failure)
         if self._feature_maker is None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from hybrid.fine.decoding.options import LoopOptions
-from hybrid.fine.interface import FrameScorer
+from hybrid.fine.interface import FineModel
 from hybrid.fine.load import load_scorer
 from hybrid.fine.windows import FineScores, score_windows
 from hybrid.scorers.batches import side_by_side
@@ -26,7 +26,7 @@ __all__ = ["SCORER", "GensScorer", "load"]
 class GensScorer:
     """A :class:`~hybrid.scorers.interface.VideoScorer` on GenS."""
 
-    def __init__(self, scorer: FrameScorer, *, name: str = "gens", window: int = DEFAULT_WINDOW) -> None:
+    def __init__(self, scorer: FineModel, *, name: str = "gens", window: int = DEFAULT_WINDOW) -> None:
         """With a checkpoint that is loaded; ``window`` frames are read at once."""
         self.name = name
         self._scorer = scorer

@@ -14,7 +14,7 @@ from hybrid.clip.encoder import ClipEncoder, load_encoder
 from hybrid.engine import Engine
 from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.features import FrameFeatures
-from hybrid.fine.interface import FrameScorer, OnReply, OnScores, WindowScores
+from hybrid.fine.interface import FineModel, OnReply, OnScores, WindowScores
 from hybrid.fine.qwen.scorer import QwenScorer
 from hybrid.fine.reply import parse_reply
 from hybrid.values import ByteArray
@@ -32,7 +32,7 @@ def tiny_encoder(clip_folder: Path) -> ClipEncoder:
 
 
 @pytest.fixture(scope="session")
-def tiny_scorer(gens_folder: Path) -> FrameScorer:
+def tiny_scorer(gens_folder: Path) -> FineModel:
     from hybrid.fine.load import load_scorer
 
     return load_scorer(gens_folder, device="cpu")
@@ -94,7 +94,7 @@ def open_engine(tmp_path: Path, clip_folder: Path, gens_folder: Path) -> Iterato
     """``open_engine(**options)``: an engine on an archive of the test's own."""
     opened: list[Engine] = []
 
-    def make(*, scorer: FrameScorer | None = None, archive: Path | None = None, **options: object) -> Engine:
+    def make(*, scorer: FineModel | None = None, archive: Path | None = None, **options: object) -> Engine:
         given = {"encoder": f"local-dir:{clip_folder}", "sampler": str(gens_folder), "device": "cpu", **options}
         engine = Engine.open(archive or tmp_path / "archive", **given)  # type: ignore[arg-type]
         if scorer is not None:

@@ -23,7 +23,7 @@ from hybrid.errors import (
     StageFailedError,
     VideoOpenError,
 )
-from hybrid.fine.interface import FrameScorer
+from hybrid.fine.interface import FineModel
 from hybrid.frames.source import open_source
 from hybrid.values import Sampling
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
@@ -52,7 +52,7 @@ def test_the_published_reply_to_the_gens_example_selects_seconds_11_and_12_first
 
 
 def test_every_stage_runs_on_the_gens_example_with_a_real_checkpoint(
-    open_engine: OpenEngine, tiny_scorer: FrameScorer, shared_data: Path
+    open_engine: OpenEngine, tiny_scorer: FineModel, shared_data: Path
 ) -> None:
     answer = open_engine(scorer=tiny_scorer).ask(shared_data / "gens_example", GENS_QUESTION)
     assert [s.name for s in answer.stages] == ["index", "coarse", "frames", "gens", "select"]
@@ -429,7 +429,7 @@ def test_a_failed_load_is_not_tried_again_for_each_question_and_keeps_nothing_al
     calls = []
     errors: list[weakref.ref[ModelLoadError]] = []
 
-    def load(name: str, **_: object) -> FrameScorer:
+    def load(name: str, **_: object) -> FineModel:
         calls.append(name)
         error = ModelLoadError(f"{name} cannot be loaded")
         errors.append(weakref.ref(error))
@@ -449,7 +449,7 @@ def test_a_device_that_was_full_is_tried_again(
 ) -> None:
     free = False
 
-    def load(name: str, **_: object) -> FrameScorer:
+    def load(name: str, **_: object) -> FineModel:
         if not free:
             raise OutOfMemoryError("the weights do not fit")
         return Recorded('{"1": 5}')

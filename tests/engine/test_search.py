@@ -21,7 +21,7 @@ from hybrid.errors import (
     StageFailedError,
     VideoNotIndexedError,
 )
-from hybrid.fine.interface import FrameScorer
+from hybrid.fine.interface import FineModel
 from hybrid.values import ByteArray, Float32Array, Timeline
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Manifest
@@ -83,7 +83,7 @@ def open_engine() -> Iterator[OpenEngine]:
     """``open_engine(archive=FOLDER, scorer=...)``."""
     opened: list[Engine] = []
 
-    def make(*, archive: Path, scorer: FrameScorer | None = None) -> Engine:
+    def make(*, archive: Path, scorer: FineModel | None = None) -> Engine:
         opened.append(Engine(open_archive(archive), Settings(device="cpu"), encoder=ColourEncoder(), scorer=scorer))
         return opened[-1]
 

@@ -21,11 +21,13 @@ from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError
 from hybrid.fine.decoding.grammar import ReplyGrammar, reply_pattern, token_texts
 from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.features import FrameFeatures, features_from_rows
-from hybrid.fine.interface import FeatureScorer, ScoreUpdate, WindowScores
+from hybrid.fine.interface import FeatureModel, ScoreUpdate, WindowScores, read_window
 from hybrid.fine.load import load_scorer
 from hybrid.fine.prompt import PromptSpec
 from hybrid.fine.qwen.scorer import QwenScorer
+from hybrid.fine.writer import replies_of
 from hybrid.values import ByteArray
+from tests.fine.reading import read_many, write_one
 from tests.fine.talker import make_talker
 
 MakeFrames = Callable[..., list[ByteArray]]
@@ -161,8 +163,8 @@ def load_talker(talker_folder: Path, spec: PromptSpec) -> Callable[..., Any]:
 def run(scorer: Any, case: Case, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
     """The tokens of the replies to pairs, all in one run."""
     features = [scorer.encode_frames(frames) for frames in case.windows]
-    requests = scorer.writer.requests([features[window] for window, _ in pairs], [QUESTIONS[q] for _, q in pairs])
-    return [list(reply.ids) for reply in scorer.writer.runner.run(requests)]
+    requests = scorer.writer.prompts([features[window] for window, _ in pairs], [QUESTIONS[q] for _, q in pairs])
+    return [list(reply.ids) for reply in replies_of(scorer.writer.scheduler.run(requests))]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 32])
@@ -179,7 +181,7 @@ def test_one_question_after_another(load: Callable[..., Any], case: Case) -> Non
     scorer = load()
     features = [scorer.encode_frames(frames) for frames in case.windows]
     for window, question in sorted(case.pairs(), key=lambda pair: (pair[1], pair[0])) * 2:
-        reply = scorer.generate(features[window], QUESTIONS[question])
+        reply = write_one(scorer, features[window], QUESTIONS[question])
         assert list(reply.ids) == case.replies[window, question]
     assert scorer.prefix_cache.counts.misses == len(case.windows)
 
@@ -231,12 +233,12 @@ def test_equal_features_share_a_prefix_whatever_object_they_are(load: Callable[.
     once, again = scorer.encode_frames(frames), scorer.encode_frames(frames)
     stored = features_from_rows(torch.stack(once.items), once.grids[0])
     assert once.key == again.key
-    assert [scorer.score_features(each, "When?").reused_tokens > 0 for each in (once, again)] == [False, True]
-    from_store = scorer.score_features(stored, "When?")
-    assert from_store.text == scorer.score(frames, "When?").text
+    assert [read_window(scorer, each, "When?").reused_tokens > 0 for each in (once, again)] == [False, True]
+    from_store = read_window(scorer, stored, "When?")
+    assert from_store.text == read_window(scorer, frames, "When?").text
     other = [replace(once, key="a"), replace(once, key="b")]
     before = scorer.prefix_cache.counts.misses
-    scorer.score_many(other, ["When?"] * 2)
+    read_many(scorer, other, ["When?"] * 2)
     assert scorer.prefix_cache.counts.misses == before + 2
 
 
@@ -247,26 +249,26 @@ def test_features_of_16_bits_serve_a_model_of_32(load: Callable[..., Any], case:
     stored = features_from_rows(rows, features.grids[0])
     exact = features_from_rows(rows.float(), features.grids[0])
     assert stored.key != exact.key
-    assert scorer.score_features(stored, "When?").text == scorer.score_features(exact, "When?").text
+    assert read_window(scorer, stored, "When?").text == read_window(scorer, exact, "When?").text
 
 
 def test_the_scores_of_many_are_those_of_each(load: Callable[..., Any], case: Case) -> None:
     scorer = load(constrained=True)
-    assert isinstance(scorer, FeatureScorer)
+    assert isinstance(scorer, FeatureModel)
     windows = [scorer.encode_frames(frames) for frames in case.windows]
     features = [windows[window] for window, _ in case.pairs()]
     questions = [QUESTIONS[question] for _, question in case.pairs()]
-    together = scorer.score_many(features, questions)
-    apart = [scorer.score_features(*pair) for pair in zip(features, questions, strict=True)]
+    together = read_many(scorer, features, questions)
+    apart = [read_window(scorer, *pair) for pair in zip(features, questions, strict=True)]
     assert [(each.scores, each.text) for each in together] == [(each.scores, each.text) for each in apart]
     # The frames were encoded once a window, and that is how often it counts.
     assert sum("vision" in each.seconds for each in together) == len(windows)
     assert all(each.reused_tokens > 0 for each in apart)
-    assert scorer.score_many([], []) == []
+    assert read_many(scorer, [], []) == []
     with pytest.raises(InputError, match="12 windows and 1 questions"):
-        scorer.score_many(features, ["Who?"])
+        read_many(scorer, features, ["Who?"])
     with pytest.raises(InputError, match="question is empty"):
-        scorer.score_many(features[:2], ["Who?", " "])
+        read_many(scorer, features[:2], ["Who?", " "])
 
 
 @pytest.mark.parametrize("limit", [2, 3, 9, 10, 11, 24, 60])
@@ -277,7 +279,7 @@ def test_a_constrained_reply_is_json_at_any_limit(
     scorer = load_talker(limit, batch=5, first_index=first_index)
     windows = [scorer.encode_frames(frames) for frames in case.windows]
     pairs = case.pairs()
-    scored = scorer.score_many([windows[w] for w, _ in pairs], [QUESTIONS[q] for _, q in pairs])
+    scored = read_many(scorer, [windows[w] for w, _ in pairs], [QUESTIONS[q] for _, q in pairs])
     for (window, _), reply in zip(pairs, scored, strict=True):
         last = first_index + len(case.windows[window]) - 1
         assert reply.new_tokens <= limit
@@ -309,8 +311,8 @@ def test_a_constrained_reply_is_that_of_generate_under_the_same_constraint(
     end = reference_tokenizer.eos_token_id
     windows = [scorer.encode_frames(frames) for frames in case.windows]
     pairs = case.pairs()
-    requests = scorer.writer.requests([windows[w] for w, _ in pairs], [QUESTIONS[q] for _, q in pairs])
-    ours = scorer.writer.runner.run(requests)
+    requests = scorer.writer.prompts([windows[w] for w, _ in pairs], [QUESTIONS[q] for _, q in pairs])
+    ours = replies_of(scorer.writer.scheduler.run(requests))
     assert len({reply.ids for reply in ours}) > 6
     for (window, question), reply in zip(pairs, ours, strict=True):
         inputs = reference_inputs(case.windows[window], QUESTIONS[question], spec)
@@ -425,7 +427,7 @@ def test_an_interrupt_while_a_window_is_read_leaves_nothing_held(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(scorer.writer.runner, "_wait", interrupt)
+        patched.setattr(scorer.writer.scheduler, "_wait", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(scorer, case, case.pairs()[:2])
     scorer.prefix_cache.clear()

@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from hybrid.errors import OutOfMemoryError
 from hybrid.fine.features import FrameFeatures
-from hybrid.fine.interface import WHY_VIDEO_IS_NOT_KEPT, FeatureScorer, FrameScorer
+from hybrid.fine.interface import VIDEO_MODE_REASON, FeatureModel, FineModel
 from hybrid.values import ByteArray
 from indexes.format.feature_list import FeatureItem, FeatureSpec, feature_item
 
@@ -24,16 +24,16 @@ CUDA_BATCH = 512
 _CUDA_WORKERS = 8
 
 
-def why_not_kept(scorer: FrameScorer) -> str | None:
+def why_not_kept(scorer: FineModel) -> str | None:
     """Why a scorer's features of single frames cannot be kept; None if they can."""
-    if not isinstance(scorer, FeatureScorer):
+    if not isinstance(scorer, FeatureModel):
         return f"{scorer.name} cannot be given features in place of frames"
     if scorer.feature_identity.get("mode", "image") != "image":
-        return WHY_VIDEO_IS_NOT_KEPT
+        return VIDEO_MODE_REASON
     return None
 
 
-def spec_of(scorer: FeatureScorer) -> FeatureSpec:
+def spec_of(scorer: FeatureModel) -> FeatureSpec:
     """What a store keeps and compares: as exact as the scorer makes it, so that stored features are its own."""
     return FeatureSpec(dict(scorer.feature_identity), scorer.feature_dtype, scorer.feature_width)
 
@@ -86,7 +86,7 @@ class Tower:
         frames: how many frames went through.
     """
 
-    def __init__(self, scorer: FeatureScorer) -> None:
+    def __init__(self, scorer: FeatureModel) -> None:
         on_cpu = scorer.device.startswith("cpu")
         self.scorer = scorer
         self.spec = spec_of(scorer)

@@ -17,7 +17,7 @@ from hybrid.engine.index.decoding import decoded_ahead
 from hybrid.engine.older_frames import check_frames
 from hybrid.engine.settings import file_decoder
 from hybrid.errors import ArchiveError, FrameDecodeError, IndexDamagedError, VideoOpenError
-from hybrid.fine.interface import FeatureScorer
+from hybrid.fine.interface import FeatureModel
 from hybrid.frames.source import FrameSource, open_source
 from hybrid.progress import Progress
 from hybrid.values import IntArray, Timeline
@@ -120,7 +120,7 @@ class FeatureReader:
         archive: Archive,
         manifest: Manifest,
         timeline: Timeline,
-        scorer: FeatureScorer,
+        scorer: FeatureModel,
         video: OpenedVideo,
         *,
         keep: bool,
@@ -228,7 +228,7 @@ def is_complete(present: Iterable[bool], timeline: Timeline) -> bool:
 
 
 def fill_features(
-    archive: Archive, manifest: Manifest, path: Path, scorer: FeatureScorer, *, progress: Progress
+    archive: Archive, manifest: Manifest, path: Path, scorer: FeatureModel, *, progress: Progress
 ) -> int:
     """Make and store the features that an indexed video lacks, some hundred frames at a time.
 

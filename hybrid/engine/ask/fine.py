@@ -20,7 +20,7 @@ from hybrid.engine.ask.streaming import OnFine, OnSpans, SpanUpdate
 from hybrid.engine.ask.window_frames import Reading, frames_of_windows
 from hybrid.engine.work import Work
 from hybrid.errors import MissingDependencyError, ModelError, VideoError
-from hybrid.fine.interface import FeatureScorer, FrameScorer
+from hybrid.fine.interface import FeatureModel, FineModel
 from hybrid.fine.windows import FineScores, score_windows
 from hybrid.values import Window
 
@@ -30,7 +30,7 @@ __all__ = ["run_fine"]
 def run_fine(
     works: Sequence[Work],
     windows: Sequence[Sequence[Window]],
-    scorer: Callable[[], FrameScorer],
+    scorer: Callable[[], FineModel],
     sampler_name: str,
     *,
     on_fine: OnFine,
@@ -52,7 +52,7 @@ def run_fine(
     head = works[0]
     with OpenedVideo(head.path, head.timeline, head.manifest, gone=head.gone, place=head.archive.place) as video:
         loaded = _load(works, windows, video, scorer, sampler_name)
-        if loaded is not None and isinstance(loaded.scorer, FeatureScorer) and why_not_kept(loaded.scorer) is None:
+        if loaded is not None and isinstance(loaded.scorer, FeatureModel) and why_not_kept(loaded.scorer) is None:
             score_by_features(works, windows, loaded, loaded.scorer, video, on_fine=on_fine, on_spans=on_spans)
             return
         for place, (work, own) in enumerate(zip(works, windows, strict=True)):
@@ -66,7 +66,7 @@ def _load(
     works: Sequence[Work],
     windows: Sequence[Sequence[Window]],
     video: OpenedVideo,
-    scorer: Callable[[], FrameScorer],
+    scorer: Callable[[], FineModel],
     sampler_name: str,
 ) -> Loaded | None:
     head = works[0]
@@ -93,7 +93,7 @@ def _score_by_frames(work: Work, windows: Sequence[Window], loaded: Loaded, vide
     """One question, from the pixels of its frames."""
     model = loaded.scorer
     reading = Reading(asked_for=sum(len(window) for window in windows))
-    if isinstance(model, FeatureScorer) and work.options.features:
+    if isinstance(model, FeatureModel) and work.options.features:
         reading.notes.append(f"features are not kept: {why_not_kept(model)}")
     started = time.perf_counter()
     try:

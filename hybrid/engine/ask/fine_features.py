@@ -23,7 +23,7 @@ from hybrid.engine.ask.window_frames import Reading, only
 from hybrid.engine.work import Work
 from hybrid.errors import MissingDependencyError, ModelError, VideoError
 from hybrid.fine.features import FrameFeatures
-from hybrid.fine.interface import FeatureScorer, WindowScores
+from hybrid.fine.interface import FeatureModel, WindowScores
 from hybrid.fine.windows import FeatureWindow, FineScores, merge, score_feature_windows
 from hybrid.values import Window
 from indexes.format.feature_list import FeatureSpec
@@ -76,7 +76,7 @@ def score_by_features(
     works: Sequence[Work],
     windows: Sequence[Sequence[Window]],
     loaded: Loaded,
-    scorer: FeatureScorer,
+    scorer: FeatureModel,
     video: OpenedVideo,
     *,
     on_fine: OnFine,

@@ -11,7 +11,7 @@ import numpy as np
 from hybrid.answers import Stage
 from hybrid.engine.ask.window_frames import Reading
 from hybrid.engine.work import Work
-from hybrid.fine.interface import FrameScorer
+from hybrid.fine.interface import FineModel
 from hybrid.fine.windows import FineScores
 from hybrid.values import Window
 from hybrid.words import counted
@@ -23,7 +23,7 @@ __all__ = ["Loaded", "given_up", "no_frames", "record_frames", "record_scores"]
 class Loaded:
     """A scorer, and how long it took to load it now (0 if it was there)."""
 
-    scorer: FrameScorer
+    scorer: FineModel
     seconds: float
 
 

@@ -18,7 +18,7 @@ from hybrid.engine.models import HeldModels
 from hybrid.engine.older_frames import why_other_frames
 from hybrid.engine.settings import wanted_config
 from hybrid.errors import InputError, MissingDependencyError, ModelError, VideoError
-from hybrid.fine.interface import FeatureScorer
+from hybrid.fine.interface import FeatureModel
 from hybrid.fine.known_weights import KnownWeights
 from hybrid.frames.rules import FRAME_RULES
 from hybrid.progress import Progress
@@ -143,7 +143,7 @@ def _has_features(archive: Archive, models: HeldModels, manifest: Manifest) -> b
         return False
 
 
-def _scorer_for_features(models: HeldModels, features: bool | None) -> tuple[FeatureScorer | None, str | None]:
+def _scorer_for_features(models: HeldModels, features: bool | None) -> tuple[FeatureModel | None, str | None]:
     """The scorer whose features are to be made at index time, or None; and why not, where that is news.
 
     Raises:
@@ -159,7 +159,7 @@ def _scorer_for_features(models: HeldModels, features: bool | None) -> tuple[Fea
             raise
         return None, f"features were not made: {exc}"
     why_not = why_not_kept(scorer)
-    if isinstance(scorer, FeatureScorer) and why_not is None:
+    if isinstance(scorer, FeatureModel) and why_not is None:
         return scorer, None
     if features:
         raise InputError(f"features cannot be stored: {why_not}; leave out --features")

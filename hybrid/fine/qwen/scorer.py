@@ -18,8 +18,8 @@ from hybrid.fine.features import FrameFeatures
 from hybrid.fine.prompt import PromptSpec
 from hybrid.fine.qwen.frames import QwenFrames
 from hybrid.fine.qwen.preprocess import PatchRule
-from hybrid.fine.qwen.two_parts import TwoPartScorer
 from hybrid.fine.qwen.writer import QwenWriter
+from hybrid.fine.scorer import TokenScorer
 from hybrid.fine.tokens import PromptTokens
 
 __all__ = ["FrameFeatures", "QwenCheckpoint", "QwenScorer"]
@@ -37,7 +37,7 @@ class QwenCheckpoint:
         rule: its preprocessing.
         end_ids: tokens that end a reply.
         repetition_penalty: of its generation settings; 1.0 for none.
-        identity: see :class:`hybrid.fine.interface.FrameScorer`.
+        identity: see :class:`hybrid.fine.interface.FineModel`.
     """
 
     name: str
@@ -50,8 +50,8 @@ class QwenCheckpoint:
     identity: Mapping[str, str]
 
 
-class QwenScorer(TwoPartScorer):
-    """A :class:`hybrid.fine.interface.FeatureScorer` on a Qwen2.5-VL checkpoint.
+class QwenScorer(TokenScorer):
+    """A :class:`hybrid.fine.interface.FeatureModel` on a Qwen2.5-VL checkpoint.
 
     Args:
         checkpoint: what was loaded.
@@ -74,7 +74,7 @@ class QwenScorer(TwoPartScorer):
         super().__init__(
             checkpoint.name,
             checkpoint.identity,
-            frames=QwenFrames(visual, rule=checkpoint.rule, spec=spec, identity=checkpoint.identity),
+            encoder=QwenFrames(visual, rule=checkpoint.rule, spec=spec, identity=checkpoint.identity),
             writer=self.writer,
             tokenizer=checkpoint.tokenizer,
             spec=spec,
@@ -83,4 +83,4 @@ class QwenScorer(TwoPartScorer):
     @property
     def prefix_cache(self) -> PrefixCache:
         """What is kept of windows, with its counts; ``clear()`` gives the memory back."""
-        return self.writer.runner.cache
+        return self.writer.scheduler.cache
