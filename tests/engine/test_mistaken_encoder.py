@@ -14,6 +14,7 @@ from hybrid.engine import Engine
 from hybrid.engine.search.fine import ask_best_videos
 from hybrid.engine.search.work import Search, SearchModels, SearchOptions
 from hybrid.errors import IndexMismatchError
+from hybrid.options.search import SearchOptions
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.conftest import Recorded
 

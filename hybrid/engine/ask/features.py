@@ -227,9 +227,7 @@ def is_complete(present: Iterable[bool], timeline: Timeline) -> bool:
     return bool(np.asarray(present)[timeline.distinct_rows()].all())
 
 
-def fill_features(
-    archive: Archive, manifest: Manifest, path: Path, scorer: FeatureModel, *, progress: Progress
-) -> int:
+def fill_features(archive: Archive, manifest: Manifest, path: Path, scorer: FeatureModel, *, progress: Progress) -> int:
     """Make and store the features that an indexed video lacks, some hundred frames at a time.
 
     Args:

@@ -14,6 +14,7 @@ from hybrid.engine.checking import check_encoder_name, check_index
 from hybrid.engine.models import HeldModels, Models
 from hybrid.engine.ready import Ready, found_before
 from hybrid.engine.work import AskOptions, Work
+from hybrid.options.ask import AskOptions
 from indexes.archive.writer import Archive
 
 __all__ = ["answer_in_groups"]
@@ -80,7 +81,7 @@ def _models(archive: Archive, held: HeldModels, ready: Ready, options: AskOption
     return Models(
         encoder=encoder,
         scorer=held.scorer,
-        video_scorer=lambda: held.video_scorer(options.scores or ""),
+        video_scorer=lambda: held.video_scorer(options.scores_text or ""),
         sampler_name=held.sampler_name,
     )
 

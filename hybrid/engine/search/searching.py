@@ -17,6 +17,7 @@ from hybrid.engine.search.coarse import find_frames
 from hybrid.engine.search.fine import ask_best_videos
 from hybrid.engine.search.work import Search, SearchModels, SearchOptions
 from hybrid.errors import IndexDamagedError, VideoNotIndexedError
+from hybrid.options.search import SearchOptions
 from hybrid.values import Hits, Timeline, check_questions
 from hybrid.words import counted
 from indexes.archive.lookup import choose, find_indexed, replaced_since
