@@ -86,7 +86,6 @@ def search(
     Videos that cannot be searched are named with the reason.
     """
     from hybrid.cli.progress import print_json
-    from hybrid.engine.search.work import SearchOptions
     from hybrid.options.ask import AskOptions
     from hybrid.options.search import SearchOptions
     from indexes.archive.lookup import read_date

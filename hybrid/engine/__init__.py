@@ -5,7 +5,6 @@ from __future__ import annotations
 from hybrid.engine.ask.streaming import SpanUpdate
 from hybrid.engine.engine import Engine
 from hybrid.engine.index.indexing import IndexResult
-from hybrid.engine.work import AskOptions
 from hybrid.options.ask import AskOptions
 
 __all__ = ["AskOptions", "Engine", "IndexResult", "SpanUpdate"]

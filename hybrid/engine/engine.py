@@ -26,9 +26,8 @@ from hybrid.engine.index.updating import update_index
 from hybrid.engine.models import HeldModels
 from hybrid.engine.ready import Ready, ready_video
 from hybrid.engine.search.searching import search_archive
-from hybrid.engine.search.work import SearchModels, SearchOptions
+from hybrid.engine.search.work import SearchModels
 from hybrid.engine.settings import Settings, configuration_of
-from hybrid.engine.work import AskKeywords
 from hybrid.errors import InputError
 from hybrid.fine.interface import FineModel
 from hybrid.fine.prompt import read_prompt_file

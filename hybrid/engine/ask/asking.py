@@ -22,7 +22,7 @@ from hybrid.engine.ask.selection import Chosen, choose_rows
 from hybrid.engine.ask.spans import gens_spans, spans_of
 from hybrid.engine.ask.streaming import OnSpans
 from hybrid.engine.models import Models
-from hybrid.engine.work import AskOptions, Work
+from hybrid.engine.work import Work
 from hybrid.fine.windows import FineScores, consecutive_windows
 from hybrid.options.ask import AskOptions
 from hybrid.selectors.best_first import best_first

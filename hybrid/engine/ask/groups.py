@@ -13,7 +13,7 @@ from hybrid.engine.ask.streaming import OnSpans
 from hybrid.engine.checking import check_encoder_name, check_index
 from hybrid.engine.models import HeldModels, Models
 from hybrid.engine.ready import Ready, found_before
-from hybrid.engine.work import AskOptions, Work
+from hybrid.engine.work import Work
 from hybrid.options.ask import AskOptions
 from indexes.archive.writer import Archive
 

@@ -16,7 +16,7 @@ import numpy as np
 from hybrid.answers import Stage
 from hybrid.engine.ask.features import OpenedVideo
 from hybrid.engine.index.decoding import decoded_ahead
-from hybrid.engine.work import AskOptions, Work
+from hybrid.engine.work import Work
 from hybrid.errors import FrameDecodeError, MissingDependencyError, ModelError, VideoError
 from hybrid.options.ask import AskOptions
 from hybrid.scorers.interface import Replying, Trouble, VideoScorer

@@ -15,7 +15,7 @@ import numpy as np
 from hybrid.answers import AnswerFrame, FoundVideo, SearchResult, SkippedVideo, Stage
 from hybrid.engine.search.coarse import find_frames
 from hybrid.engine.search.fine import ask_best_videos
-from hybrid.engine.search.work import Search, SearchModels, SearchOptions
+from hybrid.engine.search.work import Search, SearchModels
 from hybrid.errors import IndexDamagedError, VideoNotIndexedError
 from hybrid.options.search import SearchOptions
 from hybrid.values import Hits, Timeline, check_questions
