@@ -19,7 +19,7 @@ from hybrid.cli.folder_scan import (
     videos_below,
 )
 from hybrid.errors import InputError
-from hybrid.places import absolute_path
+from hybrid.storage.file_identity import absolute_path
 from hybrid.words import counted
 
 __all__ = ["FoundVideos", "check_one_video", "find_videos"]
