@@ -156,13 +156,13 @@ class ClipEncoder:
             yield from map(self._to_tensor, frames)
             return
         with ThreadPoolExecutor(max_workers=self._workers) as pool:
-            ahead: deque[Future[torch.Tensor]] = deque()
+            pending: deque[Future[torch.Tensor]] = deque()
             for frame in frames:
-                ahead.append(pool.submit(self._to_tensor, frame))
-                if len(ahead) > 2 * self._workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+                pending.append(pool.submit(self._to_tensor, frame))
+                if len(pending) > 2 * self._workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
 
     def _to_tensor(self, frame: ByteArray) -> torch.Tensor:
         from PIL import Image

@@ -38,8 +38,8 @@ from hybrid.frames.source import (
     check_at_least_one,
     check_ordinals,
     checked_gaps,
+    no_sample_reason,
     video_info,
-    why_none,
 )
 from hybrid.places import absolute_path
 from hybrid.values import FloatArray, FrameBatch, IntArray, MissingFrame, Sampling
@@ -132,13 +132,13 @@ class DecordSource(FrameSource):
 
     def _read(self, ordinals: list[int] | None) -> Iterator[FrameBatch]:
         grid = self._grid(ordinals)
-        missing = [MissingFrame(k, why_none(self.sampling, self._end)) for k, frame in grid if frame < 0]
-        wanted = [(k, frame) for k, frame in grid if frame >= 0]
+        missing = [MissingFrame(k, no_sample_reason(self.sampling, self._end)) for k, frame in grid if frame < 0]
+        requested = [(k, frame) for k, frame in grid if frame >= 0]
         builder = BatchBuilder(self._batch_bytes)
         decoded = found = 0
-        reader = self._open() if wanted else None
-        for start in range(0, len(wanted), FRAMES_AT_A_TIME):
-            part = wanted[start : start + FRAMES_AT_A_TIME]
+        reader = self._open() if requested else None
+        for start in range(0, len(requested), FRAMES_AT_A_TIME):
+            part = requested[start : start + FRAMES_AT_A_TIME]
             for (ordinal, frame), rgb in zip(part, self._pictures(reader, [frame for _, frame in part]), strict=True):
                 decoded += not isinstance(rgb, str)
                 if isinstance(rgb, str):

@@ -81,9 +81,9 @@ class FolderSource(FrameSource):
         number: int | None = None
         rgb: ByteArray | None = None
         reason = ""
-        for ordinal, wanted in self._grid(ordinals):
-            if wanted != number:
-                number = wanted
+        for ordinal, requested in self._grid(ordinals):
+            if requested != number:
+                number = requested
                 rgb, reason = self._load(number)
                 decoded += rgb is not None
             if rgb is None:

@@ -3,7 +3,7 @@
 Opening a file demuxes it once, without decoding, which tells which packet holds the frame of each
 sample (:mod:`hybrid.frames.plan`). Reading then decodes only what those frames need:
 
-* groups of pictures without a wanted frame are not decoded, and decoding stops at the last wanted
+* groups of pictures without a requested frame are not decoded, and decoding stops at the last requested
   frame of each group;
 * unwanted pictures that no other picture refers to are skipped (``skip_frame`` of FFmpeg), for
   codecs where the stream says which these are;
@@ -30,13 +30,13 @@ from hybrid.frames.images import BatchBuilder, RgbConverter, Sample
 from hybrid.frames.parallel import run_ordered
 from hybrid.frames.plan import (
     NO_PTS,
+    Grid,
     Job,
-    Wanted,
     entries,
     grid,
-    in_order_of_presentation,
     keyframe_jobs,
     plan_jobs,
+    presentation_order,
     restrict,
 )
 from hybrid.frames.reader import PacketReader
@@ -49,8 +49,8 @@ from hybrid.frames.source import (
     check_at_least_one,
     check_ordinals,
     checked_gaps,
+    no_sample_reason,
     video_info,
-    why_none,
 )
 from hybrid.picture_size import MAX_PIXELS
 from hybrid.values import FrameBatch, MissingFrame, Sampling
@@ -141,13 +141,13 @@ class PyAVSource(FrameSource):
         if self._why_in_full() is not None:
             yield from self._sequential_samples(ordinals, tally)
             return
-        wanted = grid(self._movie.packets, self._movie.clock, self.sampling, end_seconds=self._movie.end_seconds)
+        requested = grid(self._movie.packets, self._movie.clock, self.sampling, end_seconds=self._movie.end_seconds)
         if ordinals is not None:
-            reason = why_none(self.sampling, self._movie.end_seconds)
-            wanted = restrict(wanted, np.array(ordinals, dtype=np.int64), why_none=reason)
-        for gap in wanted.missing:
+            reason = no_sample_reason(self.sampling, self._movie.end_seconds)
+            requested = restrict(requested, np.array(ordinals, dtype=np.int64), no_sample_reason=reason)
+        for gap in requested.missing:
             yield Sample(gap.ordinal, 0.0, -1, None, gap.reason)
-        yield from self._planned_samples(wanted, tally)
+        yield from self._planned_samples(requested, tally)
 
     def _why_in_full(self) -> str | None:
         """Why the file has to be decoded from its start with nothing left out; None if it need not."""
@@ -164,14 +164,14 @@ class PyAVSource(FrameSource):
                     left.discard(sample.ordinal)
                 yield sample
         for ordinal in sorted(left or ()):
-            yield Sample(ordinal, 0.0, -1, None, why_none(self.sampling, self._movie.end_seconds))
+            yield Sample(ordinal, 0.0, -1, None, no_sample_reason(self.sampling, self._movie.end_seconds))
 
-    def _planned_samples(self, wanted: Wanted, tally: Tally) -> Iterator[Sample]:
+    def _planned_samples(self, requested: Grid, tally: Tally) -> Iterator[Sample]:
         movie = self._movie
-        times = movie.packets.pts[in_order_of_presentation(movie.packets)]
-        place = 0
+        times = movie.packets.pts[presentation_order(movie.packets)]
+        index = 0
         latest = NO_PTS
-        with closing(self._shown(wanted, tally)) as shown:
+        with closing(self._shown(requested, tally)) as shown:
             for picture in shown:
                 if picture.pts < latest:
                     # Only damage can do that: what is shown does not go back in time.
@@ -180,18 +180,18 @@ class PyAVSource(FrameSource):
                     latest = picture.pts
                 seconds = float(movie.clock.seconds(picture.pts))
                 number = int(np.searchsorted(times, picture.pts))
-                while place < len(wanted.packets) and wanted.packets[place] == picture.packet:
-                    yield Sample(int(wanted.ordinals[place]), seconds, number, picture.rgb, picture.reason)
-                    place += 1
+                while index < len(requested.packets) and requested.packets[index] == picture.packet:
+                    yield Sample(int(requested.ordinals[index]), seconds, number, picture.rgb, picture.reason)
+                    index += 1
 
-    def _shown(self, wanted: Wanted, tally: Tally) -> Generator[Shown]:
-        """The picture of every distinct wanted packet, in order of presentation."""
+    def _shown(self, requested: Grid, tally: Tally) -> Generator[Shown]:
+        """The picture of every distinct requested packet, in order of presentation."""
         movie = self._movie
         starts = entries(movie.packets)
         if self.sampling.policy == "keyframes":
-            jobs = keyframe_jobs(movie.packets, wanted.packets, stop_early=movie.stop_early)
+            jobs = keyframe_jobs(movie.packets, requested.packets, stop_early=movie.stop_early)
         else:
-            jobs = plan_jobs(movie.packets, starts, wanted.packets, stop_early=movie.stop_early)
+            jobs = plan_jobs(movie.packets, starts, requested.packets, stop_early=movie.stop_early)
         tallies: list[Tally] = []
 
         @contextmanager

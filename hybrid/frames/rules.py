@@ -44,7 +44,7 @@ __all__ = [
     "ImageChange",
     "Indexed",
     "VideoChange",
-    "why_frames_changed",
+    "frames_changed_reason",
 ]
 
 FRAME_RULES: Final = 2
@@ -187,7 +187,7 @@ IMAGE_CHANGES: Final = (
 )
 
 
-def why_frames_changed(
+def frames_changed_reason(
     path: str | Path, *, since: int, decoder: str, policy: SamplingPolicy, indexed: Indexed | None = None
 ) -> str | None:
     """Why today's frames of a video are others than those by older rules; None if they are the same.
@@ -203,8 +203,8 @@ def why_frames_changed(
     """
     if since >= FRAME_RULES or decoder == "decord":
         return None
-    place = Path(path)
-    return _why_of_folder(place, since) if place.is_dir() else _why_of_file(place, since, policy, indexed)
+    path = Path(path)
+    return _why_of_folder(path, since) if path.is_dir() else _why_of_file(path, since, policy, indexed)
 
 
 def _why_of_file(path: Path, since: int, policy: SamplingPolicy, indexed: Indexed | None) -> str | None:

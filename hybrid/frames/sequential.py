@@ -62,21 +62,21 @@ def _timed_frames(reader: PacketReader, movie: Movie, tally: Tally, lost: list[i
     previous: int | None = None
     far_back = False
     number = -1
-    place = -1
+    index = -1
     for frame in frames_of(reader, 0, len(movie.packets) - 1, tally):
         if isinstance(frame, int):
-            place += movie.counted
+            index += movie.counted
             time = int(movie.times[frame])
             if time != NO_PTS:
                 insort(lost, time)
             continue
         number += 1
-        place += 1
+        index += 1
         tally.concealed += frame.is_corrupt
         if movie.counted:
-            time = int(movie.times[min(place, len(movie.times) - 1)])
+            time = int(movie.times[min(index, len(movie.times) - 1)])
         elif frame.pts is not None:
-            time = _time_of(frame.pts, movie, reader.place - 1)
+            time = _time_of(frame.pts, movie, reader.next_packet - 1)
         else:
             time = low if previous is None else previous + step
         if not low <= time <= high + step:
@@ -101,10 +101,10 @@ def _time_of(pts: int, movie: Movie, latest: int) -> int:
     up to packet ``latest``; the frame's time stamp alone does not tell where a clock starts over.
     """
     first = max(0, latest + 1 - 2 * MAX_REORDER)
-    places = first + np.flatnonzero(movie.packets.pts[first : latest + 1] == pts)
-    if not len(places):
+    packets = first + np.flatnonzero(movie.packets.pts[first : latest + 1] == pts)
+    if not len(packets):
         return pts
-    shown = places[movie.packets.shown[places]]
+    shown = packets[movie.packets.shown[packets]]
     return int(movie.times[shown[-1]]) if len(shown) else NO_PTS
 
 

@@ -25,8 +25,8 @@ __all__ = [
     "check_at_least_one",
     "check_ordinals",
     "checked_gaps",
+    "no_sample_reason",
     "open_source",
-    "why_none",
 ]
 
 DecoderName = Literal["pyav", "decord"]
@@ -43,7 +43,7 @@ class ReadReport:
 
     Attributes:
         duration_seconds: where the timeline ended.
-        frames_decoded: frames that came out of the decoder, wanted or not.
+        frames_decoded: frames that came out of the decoder, requested or not.
         packets_seen: packets of the video stream that were demuxed (0 where there are none).
         packets_decoded: packets that were handed to the decoder.
         packets_damaged: packets that the decoder refused.
@@ -80,7 +80,7 @@ class FrameSource(ABC):
 
         Raises:
             InputError: ordinals do not increase or are negative.
-            FrameDecodeError: not one of the wanted samples could be decoded.
+            FrameDecodeError: not one of the requested samples could be decoded.
         """
 
     def report(self) -> ReadReport:
@@ -120,12 +120,12 @@ def checked_gaps(path: str, missing: Iterable[MissingFrame], *, found: int) -> t
     """What a reading could not get, by ordinal.
 
     Raises:
-        FrameDecodeError: it got nothing at all though something was wanted.
+        FrameDecodeError: it got nothing at all though something was requested.
     """
     gaps = tuple(sorted(missing, key=lambda gap: gap.ordinal))
     if gaps and not found:
         raise FrameDecodeError(
-            f"{path}: none of the {len(gaps)} wanted frames could be decoded; the first: {gaps[0].reason}"
+            f"{path}: none of the {len(gaps)} requested frames could be decoded; the first: {gaps[0].reason}"
         )
     return gaps
 
@@ -144,7 +144,7 @@ def video_info(
         raise VideoOpenError(f"{path} states {exc}; the file is damaged") from exc
 
 
-def why_none(sampling: Sampling, end_seconds: float) -> str:
+def no_sample_reason(sampling: Sampling, end_seconds: float) -> str:
     """Why a video that ends there has no sample with an ordinal that was asked for."""
     if sampling.policy == "keyframes":
         return "no key frame in its interval"
@@ -192,15 +192,15 @@ def open_source(
     """
     if decoder not in DECODERS:
         raise InputError(f"decoder is {decoder!r}; legal are {', '.join(DECODERS)}")
-    place = Path(path)
-    if place.is_dir():
+    path = Path(path)
+    if path.is_dir():
         from hybrid.frames.folder import FolderSource
 
-        return FolderSource(place, sampling, batch_bytes=batch_bytes)
+        return FolderSource(path, sampling, batch_bytes=batch_bytes)
     if decoder == "decord":
         from hybrid.frames.decord import DecordSource
 
-        return DecordSource(place, sampling, threads=threads, batch_bytes=batch_bytes)
+        return DecordSource(path, sampling, threads=threads, batch_bytes=batch_bytes)
     from hybrid.frames.pyav import PyAVSource
 
-    return PyAVSource(place, sampling, threads=threads, batch_bytes=batch_bytes)
+    return PyAVSource(path, sampling, threads=threads, batch_bytes=batch_bytes)
