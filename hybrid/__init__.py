@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from hybrid.answers import Answer, AnswerFrame, SearchResult, Span, Stage
     from hybrid.engine import Engine, IndexResult
     from hybrid.errors import HybridError
-    from hybrid.frames.source import FrameSource, open_source
+    from hybrid.frames.interface import FrameSource
+    from hybrid.frames.registry import open_source
     from hybrid.gens.prompt import PromptSpec
     from hybrid.gens.scorer import FrameScorer, WindowScores
     from hybrid.presets import Preset
@@ -26,7 +27,7 @@ _HOMES = {
     "AnswerFrame": "hybrid.answers",
     "Engine": "hybrid.engine",
     "FrameScorer": "hybrid.gens.scorer",
-    "FrameSource": "hybrid.frames.source",
+    "FrameSource": "hybrid.frames.interface",
     "Hits": "hybrid.values",
     "HybridError": "hybrid.errors",
     "IndexResult": "hybrid.engine",
@@ -39,7 +40,7 @@ _HOMES = {
     "Timeline": "hybrid.values",
     "Window": "hybrid.values",
     "WindowScores": "hybrid.gens.scorer",
-    "open_source": "hybrid.frames.source",
+    "open_source": "hybrid.frames.registry",
 }
 
 __all__ = [

@@ -125,7 +125,7 @@ def _device(device: str) -> str:
 
 
 def _decode(video: Path, decoder: Literal["pyav", "decord"]) -> str:
-    from hybrid.frames.source import open_source
+    from hybrid.frames.registry import open_source
 
     if not video.exists():
         _write_clip(video)

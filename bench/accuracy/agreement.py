@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bench.report import circumstances, print_table, write_result
 from bench.world.exam import Exam, prepare_exam
 from hybrid.errors import HybridError, InputError
-from hybrid.frames.source import open_source
+from hybrid.frames.registry import open_source
 from hybrid.gens.load import load_scorer
 from hybrid.gens.loop.options import LoopOptions
 from hybrid.gens.prompt import PromptSpec

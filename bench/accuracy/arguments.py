@@ -21,7 +21,7 @@ from bench.datasets.world import load_world
 from bench.metrics.bootstrap import RESAMPLES, check_resamples
 from hybrid.engine.work import AskKeywords, WindowMode
 from hybrid.errors import InputError
-from hybrid.frames.source import DECODERS
+from hybrid.frames.registry import DECODERS
 from hybrid.presets import DEFAULT_PRESET, PRESETS
 from hybrid.values import DEFAULT_WINDOW, SamplingPolicy
 

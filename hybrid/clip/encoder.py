@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hybrid.clip.load import load_open_clip
+from hybrid.clip.open_clip import load_open_clip
 from hybrid.errors import InputError, OutOfMemoryError
 from hybrid.runtime import out_of_memory_as_error
 from hybrid.values import ByteArray, Float32Array, check_questions

@@ -13,9 +13,6 @@ import numpy as np
 
 from hybrid.answers import Answer, AnswerFrame, Span, Stage
 from hybrid.clip.encoder import FrameEncoder
-from hybrid.coarse.context import window_with_context
-from hybrid.coarse.search import window_of_hits
-from hybrid.coarse.segments import best_segments, cut_segments
 from hybrid.engine.fine import run_fine
 from hybrid.engine.models import Models
 from hybrid.engine.scoring import run_scorer, scores_together
@@ -24,6 +21,9 @@ from hybrid.engine.spans import gens_spans, spans_of
 from hybrid.engine.streaming import OnSpans
 from hybrid.engine.work import AskOptions, Work
 from hybrid.gens.windows import FineScores, consecutive_windows
+from hybrid.retrieve.context import window_with_context
+from hybrid.retrieve.search import window_of_hits
+from hybrid.retrieve.segments import best_segments, cut_segments
 from hybrid.selectors.best_first import best_first
 from hybrid.selectors.wanted import read_selector
 from hybrid.values import Float32Array, FloatArray, Hits, IntArray, Timeline, Window, check_questions

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hybrid.clip.encoder import FrameEncoder
-from hybrid.clip.load import identity_of_name
+from hybrid.clip.open_clip import identity_of_name
 from hybrid.engine.settings import Settings, wanted_config
 from hybrid.errors import IndexMismatchError
 from hybrid.presets import PRESETS, encoder_of

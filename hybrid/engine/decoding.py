@@ -18,7 +18,8 @@ from types import TracebackType
 
 from hybrid.engine.prefetch import Prefetch, prefetched
 from hybrid.engine.settings import Settings, file_decoder, wanted_config
-from hybrid.frames.source import DecoderName, FrameSource, open_source
+from hybrid.frames.interface import FrameSource
+from hybrid.frames.registry import DecoderName, open_source
 from hybrid.values import FrameBatch, Sampling
 from indexes.archive.writer import Archive
 from indexes.format.failures import known_failure

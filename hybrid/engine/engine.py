@@ -31,7 +31,7 @@ from hybrid.engine.streaming import OnSpans
 from hybrid.engine.updating import update_index
 from hybrid.engine.work import AskKeywords, WindowMode, only_said, read_options
 from hybrid.errors import InputError
-from hybrid.frames.source import DecoderName
+from hybrid.frames.registry import DecoderName
 from hybrid.gens.prompt import read_prompt_file
 from hybrid.gens.scorer import FrameScorer
 from hybrid.presets import DEFAULT_PRESET

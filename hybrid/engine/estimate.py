@@ -25,7 +25,7 @@ from hybrid.errors import (
     VideoNotIndexedError,
     VideoOpenError,
 )
-from hybrid.frames.probe import probe_seconds
+from hybrid.frames.container.probe import probe_seconds
 from hybrid.gens.checkpoint import CheckpointNotHereError
 from hybrid.gens.known_weights import KnownWeights
 from hybrid.places import absolute_path

@@ -17,7 +17,8 @@ from hybrid.engine.gens_errors import gens_errors
 from hybrid.engine.older_frames import check_frames
 from hybrid.engine.settings import file_decoder
 from hybrid.errors import ArchiveError, FrameDecodeError, IndexDamagedError, VideoOpenError
-from hybrid.frames.source import FrameSource, open_source
+from hybrid.frames.interface import FrameSource
+from hybrid.frames.registry import open_source
 from hybrid.gens.scorer import FeatureScorer
 from hybrid.progress import Progress
 from hybrid.values import IntArray, Timeline

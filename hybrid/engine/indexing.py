@@ -16,8 +16,8 @@ from hybrid.engine.feature_rows import Tower
 from hybrid.engine.gens_errors import gens_errors
 from hybrid.engine.settings import file_decoder
 from hybrid.errors import FrameDecodeError, ModelError, VideoError, VideoOpenError
+from hybrid.frames.interface import ReadReport
 from hybrid.frames.rules import FRAME_RULES
-from hybrid.frames.source import ReadReport
 from hybrid.places import absolute_path
 from hybrid.progress import Progress
 from hybrid.storage.write_errors import write_errors

@@ -8,7 +8,7 @@ from typing import Any
 
 from hybrid.engine.work import AskOptions
 from hybrid.errors import InputError
-from hybrid.frames.source import DECODERS, DecoderName
+from hybrid.frames.registry import DECODERS, DecoderName
 from hybrid.gens.aria.placement import read_loading
 from hybrid.gens.prompt import PromptSpec
 from hybrid.presets import DEFAULT_PRESET, check_preset

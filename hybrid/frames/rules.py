@@ -27,12 +27,12 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from hybrid.errors import FrameDecodeError
-from hybrid.frames.bitstream import KeyPackets
-from hybrid.frames.container import open_stream, packets_of
-from hybrid.frames.crop import container_crop
-from hybrid.frames.display import AS_STORED, Orientation, orientation_of
-from hybrid.frames.folder import numbered_images
-from hybrid.frames.scan import Movie, scan
+from hybrid.frames.container.crop import container_crop
+from hybrid.frames.container.open import open_stream, packets_of
+from hybrid.frames.decoders.folder import numbered_images
+from hybrid.frames.decoding.display import AS_STORED, Orientation, orientation_of
+from hybrid.frames.packets.bitstream import KeyPackets
+from hybrid.frames.packets.scan import Movie, scan
 from hybrid.image_file import ImageHeader, read_header
 from hybrid.values import SamplingPolicy
 from hybrid.words import counted

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from hybrid.errors import InputError, MissingDependencyError, NoVideoStreamError, VideoError, VideoOpenError
-from hybrid.frames.source import DECODERS, DecoderName, FrameSource, open_source
+from hybrid.frames.interface import FrameSource
+from hybrid.frames.registry import DECODERS, DecoderName, open_source
 from hybrid.values import Sampling, SamplingPolicy
 from tests.frames.full_decode import Samples, assert_same, full_decode, read_all, samples
 from tests.make_videos import image_folder, read_number

@@ -23,7 +23,7 @@ from hybrid.errors import (
     StageFailedError,
     VideoOpenError,
 )
-from hybrid.frames.source import open_source
+from hybrid.frames.registry import open_source
 from hybrid.gens.scorer import FrameScorer
 from hybrid.values import Sampling
 from tests.demo_clip import DEMO_SCENES, write_demo_clip

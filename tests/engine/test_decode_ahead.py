@@ -15,7 +15,8 @@ from hybrid.clip.encoder import ClipEncoder
 from hybrid.engine import Engine, decoding
 from hybrid.engine.settings import Settings
 from hybrid.errors import FrameDecodeError, VideoOpenError
-from hybrid.frames.source import FrameSource, open_source
+from hybrid.frames.interface import FrameSource
+from hybrid.frames.registry import open_source
 from hybrid.values import ByteArray, Float32Array
 from indexes.format.failures import Attempt, Failure, remember_failure
 from indexes.open_archive import open_archive

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.errors import VideoOpenError
-from hybrid.frames.plan import (
+from hybrid.frames.packets.plan import (
     NO_PTS,
     Clock,
     Packets,

@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from hybrid.errors import FrameDecodeError, VideoOpenError
-from hybrid.frames.images import BatchBuilder, Sample
-from hybrid.frames.plan import SLACK_SECONDS
-from hybrid.frames.source import (
+from hybrid.frames.decoding.pictures import BatchBuilder, Sample
+from hybrid.frames.interface import (
     DEFAULT_BATCH_BYTES,
     FrameSource,
     ReadReport,
@@ -24,6 +23,7 @@ from hybrid.frames.source import (
     checked_gaps,
     video_info,
 )
+from hybrid.frames.packets.plan import SLACK_SECONDS
 from hybrid.image_file import read_header, read_image
 from hybrid.values import IMAGE_SUFFIXES, ByteArray, FrameBatch, MissingFrame, Sampling
 from hybrid.words import counted

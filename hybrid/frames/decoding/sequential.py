@@ -14,12 +14,12 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from hybrid.frames.decode import Tally, frames_of
-from hybrid.frames.images import RgbConverter, Sample
-from hybrid.frames.plan import MAX_REORDER, NO_PTS, SLACK_SECONDS, grid_size, last_ticks, sample_ticks
-from hybrid.frames.reader import PacketReader
-from hybrid.frames.scan import Movie
-from hybrid.frames.timestamps import usual_step
+from hybrid.frames.decoding.pictures import RgbConverter, Sample
+from hybrid.frames.decoding.stretch import Tally, frames_of
+from hybrid.frames.packets.plan import MAX_REORDER, NO_PTS, SLACK_SECONDS, grid_size, last_ticks, sample_ticks
+from hybrid.frames.packets.reader import PacketReader
+from hybrid.frames.packets.scan import Movie
+from hybrid.frames.packets.timestamps import usual_step
 from hybrid.values import ByteArray, Sampling
 
 __all__ = ["sequential_samples"]

@@ -17,13 +17,13 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from hybrid.errors import VideoOpenError
-from hybrid.frames.bitstream import NONREF_SAFE, KeyPackets
-from hybrid.frames.container import VideoPacket, open_stream, packets_of
-from hybrid.frames.crop import Crop, container_crop
-from hybrid.frames.header import Header, bytes_missing, other_streams_end
-from hybrid.frames.plan import NO_PTS, Clock, Packets, unsafe_reason
-from hybrid.frames.timestamps import OUTLIER_SECONDS, Jumps, clock_jumps, outliers, put_behind, usual_step
-from hybrid.frames.unread import find_unread
+from hybrid.frames.container.crop import Crop, container_crop
+from hybrid.frames.container.header import Header, bytes_missing, other_streams_end
+from hybrid.frames.container.open import VideoPacket, open_stream, packets_of
+from hybrid.frames.container.unread import find_unread
+from hybrid.frames.packets.bitstream import NONREF_SAFE, KeyPackets
+from hybrid.frames.packets.plan import NO_PTS, Clock, Packets, unsafe_reason
+from hybrid.frames.packets.timestamps import OUTLIER_SECONDS, Jumps, clock_jumps, outliers, put_behind, usual_step
 from hybrid.values import IntArray
 from hybrid.words import counted
 
@@ -59,7 +59,7 @@ class Movie:
         path: the file.
         stream: index of the chosen video stream.
         codec: its codec's name.
-        packets: for :mod:`hybrid.frames.plan`.
+        packets: for :mod:`hybrid.frames.packets.plan`.
         flagged: bool [N], which packets the container calls key packets, true or not.
         times: int64 [N], when their frames are shown, as far as the packets tell. They differ from
             ``packets.pts`` where the clock starts over: what follows is put behind what came before.

@@ -11,7 +11,7 @@ import av.error
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from hybrid.frames.container import open_container
+from hybrid.frames.container.open import open_container
 
 __all__ = ["Header", "bytes_missing", "other_streams_end"]
 

@@ -22,7 +22,7 @@ from av.stream import Discard
 from av.video.stream import VideoStream
 
 from hybrid.errors import VideoOpenError
-from hybrid.frames.container import open_container, real_videos
+from hybrid.frames.container.open import open_container, real_videos
 from hybrid.values import IntArray
 from hybrid.words import counted
 

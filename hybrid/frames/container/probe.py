@@ -20,7 +20,7 @@ def probe_seconds(path: str | Path) -> float | None:
     """
     if Path(path).is_dir():
         return float(sum(1 for entry in Path(path).iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES))
-    from hybrid.frames.container import open_container
+    from hybrid.frames.container.open import open_container
 
     with open_container(path) as container:
         stream = container.streams.best("video")

@@ -13,9 +13,9 @@ import av.error
 import numpy as np
 
 from hybrid.errors import FrameDecodeError
-from hybrid.frames.container import VideoPacket, open_stream, packets_of
-from hybrid.frames.plan import NO_PTS
-from hybrid.frames.scan import Movie
+from hybrid.frames.container.open import VideoPacket, open_stream, packets_of
+from hybrid.frames.packets.plan import NO_PTS
+from hybrid.frames.packets.scan import Movie
 
 __all__ = ["PacketReader"]
 

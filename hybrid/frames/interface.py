@@ -18,19 +18,13 @@ from hybrid.errors import FrameDecodeError, InputError, VideoOpenError
 from hybrid.values import FrameBatch, MissingFrame, Sampling, VideoInfo
 
 __all__ = [
-    "DECODERS",
-    "DecoderName",
     "FrameSource",
     "ReadReport",
     "check_at_least_one",
     "check_ordinals",
     "checked_gaps",
     "no_sample_reason",
-    "open_source",
 ]
-
-DecoderName = Literal["pyav", "decord"]
-DECODERS: tuple[DecoderName, ...] = ("pyav", "decord")
 
 DEFAULT_BATCH_BYTES = 2 * 2**20
 """How large a batch of decoded frames may grow (one frame may always be yielded): small, because nobody can work
@@ -164,43 +158,3 @@ def check_ordinals(ordinals: Sequence[int]) -> list[int]:
         if after <= before:
             raise InputError(f"ordinals must increase, but {after} follows {before}; sort them and drop repeats")
     return asked
-
-
-def open_source(
-    path: str | Path,
-    sampling: Sampling,
-    *,
-    decoder: DecoderName = "pyav",
-    threads: int | None = None,
-    batch_bytes: int = DEFAULT_BATCH_BYTES,
-) -> FrameSource:
-    """Open a video file, or a folder of numbered images, for sampling.
-
-    Args:
-        path: a video file; or a folder with images whose names end in their number
-            (``sec000.png``, ``sec001.png`` ...), one per second.
-        sampling: rate and policy.
-        decoder: for files; a folder needs none.
-        threads: decoding threads; by default as many as there are cores.
-        batch_bytes: how large a batch may grow.
-
-    Raises:
-        VideoOpenError: there is no such path, or it is not a video or such a folder.
-        NoVideoStreamError: a container without a video stream.
-        InputError: the decoder is not known.
-        MissingDependencyError: the decoder's package is not installed.
-    """
-    if decoder not in DECODERS:
-        raise InputError(f"decoder is {decoder!r}; legal are {', '.join(DECODERS)}")
-    path = Path(path)
-    if path.is_dir():
-        from hybrid.frames.folder import FolderSource
-
-        return FolderSource(path, sampling, batch_bytes=batch_bytes)
-    if decoder == "decord":
-        from hybrid.frames.decord import DecordSource
-
-        return DecordSource(path, sampling, threads=threads, batch_bytes=batch_bytes)
-    from hybrid.frames.pyav import PyAVSource
-
-    return PyAVSource(path, sampling, threads=threads, batch_bytes=batch_bytes)

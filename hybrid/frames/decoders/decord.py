@@ -28,10 +28,9 @@ from typing import Any
 import numpy as np
 
 from hybrid.errors import MissingDependencyError, NoVideoStreamError, VideoOpenError
-from hybrid.frames.container import open_container
-from hybrid.frames.images import BatchBuilder, Sample
-from hybrid.frames.plan import SLACK_SECONDS, grid_size
-from hybrid.frames.source import (
+from hybrid.frames.container.open import open_container
+from hybrid.frames.decoding.pictures import BatchBuilder, Sample
+from hybrid.frames.interface import (
     DEFAULT_BATCH_BYTES,
     FrameSource,
     ReadReport,
@@ -41,6 +40,7 @@ from hybrid.frames.source import (
     no_sample_reason,
     video_info,
 )
+from hybrid.frames.packets.plan import SLACK_SECONDS, grid_size
 from hybrid.places import absolute_path
 from hybrid.values import FloatArray, FrameBatch, IntArray, MissingFrame, Sampling
 

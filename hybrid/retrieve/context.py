@@ -25,7 +25,7 @@ def window_with_context(
         pts_seconds: float64 [N], when each of them is shown.
         size: at least 1; with fewer rows all of them are the window.
         context_seconds: how far before and after a frame its surroundings reach; with 0 the window is
-            that of :func:`hybrid.coarse.search.window_of_hits`.
+            that of :func:`hybrid.retrieve.search.window_of_hits`.
     """
     index = np.searchsorted(rows, hits.rows)
     first = np.searchsorted(pts_seconds, pts_seconds[index] - context_seconds, side="left")

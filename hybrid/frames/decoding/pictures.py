@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hybrid.errors import FrameDecodeError
-from hybrid.frames.crop import NO_CROP, Crop
-from hybrid.frames.display import orientation_of
+from hybrid.frames.container.crop import NO_CROP, Crop
+from hybrid.frames.decoding.display import orientation_of
 from hybrid.values import ByteArray, FrameBatch
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ class RgbConverter:
     and range that the stream states are followed (BT.601, BT.709, BT.2020; limited or full range);
     where it states none, BT.601 and limited range, as FFmpeg does. Transfer curves (HDR) are not
     applied. Pixels that are not square stay as they are, as ffmpeg's command line writes them; players
-    stretch them. The container's crop is applied (see :mod:`hybrid.frames.crop`), then what the
-    display matrix asks for (see :mod:`hybrid.frames.display`).
+    stretch them. The container's crop is applied (see :mod:`hybrid.frames.container.crop`), then what the
+    display matrix asks for (see :mod:`hybrid.frames.decoding.display`).
 
     Args:
         crop: that of the container; FFmpeg applies the codec's own.

@@ -1,7 +1,7 @@
 """Video files through PyAV (FFmpeg): exact samples without decoding everything.
 
 Opening a file demuxes it once, without decoding, which tells which packet holds the frame of each
-sample (:mod:`hybrid.frames.plan`). Reading then decodes only what those frames need:
+sample (:mod:`hybrid.frames.packets.plan`). Reading then decodes only what those frames need:
 
 * groups of pictures without a requested frame are not decoded, and decoding stops at the last requested
   frame of each group;
@@ -24,11 +24,22 @@ from pathlib import Path
 import numpy as np
 
 from hybrid.errors import FrameDecodeError, VideoOpenError
-from hybrid.frames.decode import Shown, Tally, decode_job, frames_of
-from hybrid.frames.display import orientation_of, skew_degrees
-from hybrid.frames.images import BatchBuilder, RgbConverter, Sample
-from hybrid.frames.parallel import run_ordered
-from hybrid.frames.plan import (
+from hybrid.frames.decoding.display import orientation_of, skew_degrees
+from hybrid.frames.decoding.parallel import run_ordered
+from hybrid.frames.decoding.pictures import BatchBuilder, RgbConverter, Sample
+from hybrid.frames.decoding.sequential import sequential_samples
+from hybrid.frames.decoding.stretch import Shown, Tally, decode_job, frames_of
+from hybrid.frames.interface import (
+    DEFAULT_BATCH_BYTES,
+    FrameSource,
+    ReadReport,
+    check_at_least_one,
+    check_ordinals,
+    checked_gaps,
+    no_sample_reason,
+    video_info,
+)
+from hybrid.frames.packets.plan import (
     NO_PTS,
     Grid,
     Job,
@@ -39,19 +50,8 @@ from hybrid.frames.plan import (
     presentation_order,
     restrict,
 )
-from hybrid.frames.reader import PacketReader
-from hybrid.frames.scan import Movie, scan
-from hybrid.frames.sequential import sequential_samples
-from hybrid.frames.source import (
-    DEFAULT_BATCH_BYTES,
-    FrameSource,
-    ReadReport,
-    check_at_least_one,
-    check_ordinals,
-    checked_gaps,
-    no_sample_reason,
-    video_info,
-)
+from hybrid.frames.packets.reader import PacketReader
+from hybrid.frames.packets.scan import Movie, scan
 from hybrid.picture_size import MAX_PIXELS
 from hybrid.values import FrameBatch, MissingFrame, Sampling
 from hybrid.words import counted

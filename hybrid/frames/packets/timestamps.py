@@ -1,6 +1,6 @@
 """Time stamps that cannot be true: single damaged ones, lengths that are stale, clocks that start over.
 
-Pure functions on arrays, like :mod:`hybrid.frames.plan`. Where two statements of a file contradict
+Pure functions on arrays, like :mod:`hybrid.frames.packets.plan`. Where two statements of a file contradict
 each other, that of the many packets is believed, not that of one header or of a handful of packets.
 """
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.frames.plan import NO_PTS
+from hybrid.frames.packets.plan import NO_PTS
 from hybrid.values import FloatArray, IntArray
 
 __all__ = ["OUTLIER_SECONDS", "Jumps", "clock_jumps", "outliers", "put_behind", "usual_step"]

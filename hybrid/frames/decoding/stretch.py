@@ -19,10 +19,10 @@ import av
 import av.error
 import numpy as np
 
-from hybrid.frames.images import RgbConverter
-from hybrid.frames.plan import NO_PTS, Job
-from hybrid.frames.reader import PacketReader
-from hybrid.frames.scan import Movie
+from hybrid.frames.decoding.pictures import RgbConverter
+from hybrid.frames.packets.plan import NO_PTS, Job
+from hybrid.frames.packets.reader import PacketReader
+from hybrid.frames.packets.scan import Movie
 from hybrid.values import ByteArray, IntArray
 
 __all__ = ["Shown", "Tally", "decode_job", "frames_of"]
@@ -124,7 +124,7 @@ def decode_job(
         reader: used by this thread only.
         movie: what was scanned.
         job: the stretch and its requested packets.
-        starts: where decoding may start (:func:`hybrid.frames.plan.entries`).
+        starts: where decoding may start (:func:`hybrid.frames.packets.plan.entries`).
         tally: where to count.
         to_rgb: used by this thread only.
     """
