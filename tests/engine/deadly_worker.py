@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from hybrid.engine import decoding, workers
+from hybrid.engine.index import decoding, workers
 from hybrid.frames.interface import FrameSource
 from hybrid.frames.registry import open_source
 
