@@ -76,7 +76,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     how.add_argument("--prompt", type=Path, help="file with GenS's prompt")
     how.add_argument("--rate", type=float, help="samples per second; if not said, as indexed, or 1")
     how.add_argument("--sampling", choices=get_args(SamplingPolicy), help="if not said, as indexed, or exact")
-    how.add_argument("--decoder", choices=DECODERS, help="if not said, as indexed, or pyav")
+    how.add_argument("--decoder", choices=DECODERS.names, help="default: as indexed, or pyav")
     how.add_argument("--constrained", action="store_true", help="GenS can only write replies of its form")
     how.add_argument("--device", default="auto")
     how.add_argument("--dtype", default="auto")

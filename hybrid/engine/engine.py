@@ -33,7 +33,6 @@ from hybrid.engine.work import AskKeywords, WindowMode, only_said, read_options
 from hybrid.errors import InputError
 from hybrid.fine.interface import FrameScorer
 from hybrid.fine.prompt import read_prompt_file
-from hybrid.frames.registry import DecoderName
 from hybrid.presets import DEFAULT_PRESET
 from hybrid.progress import NullProgress, Progress
 from hybrid.values import DEFAULT_FRAMES, ByteArray, SamplingPolicy, check_questions
@@ -92,7 +91,7 @@ class Engine:
         backend: BackendName | None = None,
         rate: float | None = None,
         sampling: SamplingPolicy | None = None,
-        decoder: DecoderName | None = None,
+        decoder: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
         prompt: str | Path | None = None,

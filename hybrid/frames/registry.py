@@ -1,25 +1,48 @@
-"""Which decoder reads a video, and how a source of frames is opened."""
+"""The decoders of video files by their names, and how a video is opened.
+
+A new decoder is a file in ``decoders/`` that ends in ``DECODER = ItsClass``, and a line in :data:`DECODERS`.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Final
 
-from hybrid.errors import InputError
-from hybrid.frames.interface import DEFAULT_BATCH_BYTES, FrameSource
+from hybrid.frames.interface import DEFAULT_BATCH_BYTES, Decoder, FrameSource
+from hybrid.registry import Registry, unknown_name
 from hybrid.values import Sampling
 
-__all__ = ["DECODERS", "DecoderName", "open_source"]
+__all__ = ["DECODERS", "DEFAULT_DECODER", "FOLDER", "check_decoder", "open_source"]
 
-DecoderName = Literal["pyav", "decord"]
-DECODERS: tuple[DecoderName, ...] = ("pyav", "decord")
+DECODERS: Final[Registry[type[Decoder]]] = Registry(
+    "decoder",
+    "DECODER",
+    {
+        "pyav": "hybrid.frames.decoders.pyav",
+        "decord": "hybrid.frames.decoders.decord",
+    },
+)
+DEFAULT_DECODER: Final = "pyav"
+
+FOLDER: Final = "folder"
+"""What an index of a folder of images has in the place of a decoder's name; folders are read in one way."""
+
+
+def check_decoder(name: str) -> None:
+    """Refuse a name that is not that of a decoder; nothing is imported.
+
+    Raises:
+        InputError: no decoder has this name.
+    """
+    if name not in DECODERS.names:
+        raise unknown_name("decoder", name, DECODERS.names)
 
 
 def open_source(
     path: str | Path,
     sampling: Sampling,
     *,
-    decoder: DecoderName = "pyav",
+    decoder: str = DEFAULT_DECODER,
     threads: int | None = None,
     batch_bytes: int = DEFAULT_BATCH_BYTES,
 ) -> FrameSource:
@@ -29,8 +52,8 @@ def open_source(
         path: a video file; or a folder with images whose names end in their number
             (``sec000.png``, ``sec001.png`` ...), one per second.
         sampling: rate and policy.
-        decoder: for files; a folder needs none.
-        threads: decoding threads; by default as many as there are cores.
+        decoder: of a video file: a name in :data:`DECODERS`. A folder is read without one.
+        threads: decoding threads; None: what suits the decoder.
         batch_bytes: how large a batch may grow.
 
     Raises:
@@ -39,17 +62,10 @@ def open_source(
         InputError: the decoder is not known.
         MissingDependencyError: the decoder's package is not installed.
     """
-    if decoder not in DECODERS:
-        raise InputError(f"decoder is {decoder!r}; legal are {', '.join(DECODERS)}")
-    path = Path(path)
-    if path.is_dir():
-        from hybrid.frames.decoders.folder import FolderSource
+    if not Path(path).is_dir():
+        return DECODERS.find(decoder)(path, sampling, threads=threads, batch_bytes=batch_bytes)
+    from hybrid.frames.decoders.folder import FolderSource
 
-        return FolderSource(path, sampling, batch_bytes=batch_bytes)
-    if decoder == "decord":
-        from hybrid.frames.decoders.decord import DecordSource
-
-        return DecordSource(path, sampling, threads=threads, batch_bytes=batch_bytes)
-    from hybrid.frames.decoders.pyav import PyAVSource
-
-    return PyAVSource(path, sampling, threads=threads, batch_bytes=batch_bytes)
+    if decoder != FOLDER:
+        check_decoder(decoder)
+    return FolderSource(path, sampling, threads=threads, batch_bytes=batch_bytes)

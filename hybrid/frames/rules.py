@@ -11,7 +11,7 @@ are read now.
 A change is looked for in what opening a file and decoding its first frame shows. One that needs more has a
 ``confirmed`` as well, which is asked, with the scan of the whole file, only where ``seen`` does not rule it out.
 
-decord reads frames by its own rules, which have not changed.
+Only the decoders in :data:`FOLLOW_RULES` follow these rules; each of the others has its own, which have not changed.
 """
 
 from __future__ import annotations
@@ -49,6 +49,9 @@ __all__ = [
 
 FRAME_RULES: Final = 2
 """The version of today's rules."""
+
+FOLLOW_RULES: Final = ("pyav", "folder")
+"""Names of the decoders that read frames by these rules."""
 
 MOST_PACKETS: Final = 64
 """How many packets are decoded to get a first frame."""
@@ -201,7 +204,7 @@ def frames_changed_reason(
     Raises:
         VideoError: it cannot be opened.
     """
-    if since >= FRAME_RULES or decoder == "decord":
+    if since >= FRAME_RULES or decoder not in FOLLOW_RULES:
         return None
     path = Path(path)
     return _why_of_folder(path, since) if path.is_dir() else _why_of_file(path, since, policy, indexed)

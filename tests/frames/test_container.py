@@ -20,7 +20,7 @@ from hybrid.errors import NoVideoStreamError, VideoOpenError
 from hybrid.frames.container.formats import FORMATS, LEFT_OUT
 from hybrid.frames.container.open import open_container, open_stream
 from hybrid.frames.container.probe import probe_seconds
-from hybrid.frames.registry import DecoderName, open_source
+from hybrid.frames.registry import open_source
 from hybrid.values import Sampling
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -124,7 +124,7 @@ def _hostile(folder: Path, name: str, inner: Path, port: int) -> Path:
 def test_what_refers_to_other_files_is_refused(name: str, inner: Path, server: socket.socket, tmp_path: Path) -> None:
     path = _hostile(tmp_path, name, inner, server.getsockname()[1])
     kind = HOSTILE[name][1]
-    decoders: list[DecoderName] = ["pyav", "decord"] if DECORD else ["pyav"]
+    decoders: list[str] = ["pyav", "decord"] if DECORD else ["pyav"]
     for decoder in decoders:
         with pytest.raises(VideoOpenError, match=kind) as caught:
             open_source(path, Sampling(1.0), decoder=decoder)

@@ -17,7 +17,7 @@ so. No option that changes pictures (such as leaving out the loop filter) is use
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -26,19 +26,10 @@ import numpy as np
 from hybrid.errors import FrameDecodeError, VideoOpenError
 from hybrid.frames.decoding.display import orientation_of, skew_degrees
 from hybrid.frames.decoding.parallel import run_ordered
-from hybrid.frames.decoding.pictures import BatchBuilder, RgbConverter, Sample
+from hybrid.frames.decoding.pictures import RgbConverter
 from hybrid.frames.decoding.sequential import sequential_samples
 from hybrid.frames.decoding.stretch import Shown, Tally, decode_job, frames_of
-from hybrid.frames.interface import (
-    DEFAULT_BATCH_BYTES,
-    FrameSource,
-    ReadReport,
-    check_at_least_one,
-    check_ordinals,
-    checked_gaps,
-    no_sample_reason,
-    video_info,
-)
+from hybrid.frames.interface import DEFAULT_BATCH_BYTES, Decoder, ReadReport, Sample, no_sample_reason
 from hybrid.frames.packets.plan import (
     NO_PTS,
     Grid,
@@ -53,10 +44,10 @@ from hybrid.frames.packets.plan import (
 from hybrid.frames.packets.reader import PacketReader
 from hybrid.frames.packets.scan import Movie, scan
 from hybrid.picture_size import MAX_PIXELS
-from hybrid.values import FrameBatch, MissingFrame, Sampling
+from hybrid.values import Sampling
 from hybrid.words import counted
 
-__all__ = ["PyAVSource"]
+__all__ = ["DECODER", "PyAVSource"]
 
 WAITING_BYTES = 64 * 2**20
 """How much decoded pictures may take up while they wait for their turn."""
@@ -68,7 +59,7 @@ PACKETS_WITHOUT_SIZE = 64
 """Where a file does not say how large its pictures are, so many packets are tried for the first one."""
 
 
-class PyAVSource(FrameSource):
+class PyAVSource(Decoder):
     """Samples of a video file. See the module's text for how, and :class:`Sampling` for which.
 
     The timeline's zero is the start of the container (what a player shows as 0), so a video stream
@@ -88,6 +79,8 @@ class PyAVSource(FrameSource):
         InputError: threads or batch_bytes is below 1.
     """
 
+    name = "pyav"
+
     def __init__(
         self,
         path: str | Path,
@@ -96,58 +89,31 @@ class PyAVSource(FrameSource):
         threads: int | None = None,
         batch_bytes: int = DEFAULT_BATCH_BYTES,
     ) -> None:
-        check_at_least_one(threads=threads, batch_bytes=batch_bytes)
-        self.sampling = sampling
-        self._batch_bytes = batch_bytes
+        super().__init__(path, sampling, threads=threads, batch_bytes=batch_bytes)
         self._movie = scan(path)
         width, height, self._skew = _first_look(self._movie)
-        self._threads = _affordable_threads(threads or _cores(), width, height)
-        self.info = video_info(
-            path, "file", seconds=self._movie.end_seconds, width=width, height=height, codec=self._movie.codec
+        self._most_threads = _affordable_threads(threads or _cores(), width, height)
+        self.info = self._info(
+            "file", seconds=self._movie.end_seconds, width=width, height=height, codec=self._movie.codec
         )
 
-    def read(self, *, ordinals: Sequence[int] | None = None) -> Iterator[FrameBatch]:
-        """See :meth:`FrameSource.read`.
+    def _samples(self, ordinals: list[int] | None) -> Generator[Sample, None, ReadReport]:
+        """With ``ordinals``, only the groups of pictures that hold one of them are decoded.
 
-        With ``ordinals``, only the groups of pictures that hold one of them are decoded. The policy
-        ``keyframes`` gives a sample only where there is a key frame; one that is asked for by its
-        ordinal and has none is reported as missing.
+        The policy ``keyframes`` gives a sample only where there is a key frame; a requested ordinal that has none is
+        missing.
         """
-        asked = None if ordinals is None else check_ordinals(ordinals)
-        return self._read(asked)
-
-    def _read(self, ordinals: list[int] | None) -> Iterator[FrameBatch]:
         tally = Tally()
-        missing: list[MissingFrame] = []
-        builder = BatchBuilder(self._batch_bytes)
-        found = 0
-        with closing(self._samples(ordinals, tally)) as samples:
-            for sample in samples:
-                if sample.rgb is None:
-                    missing.append(MissingFrame(sample.ordinal, sample.reason or "no frame"))
-                    continue
-                found += 1
-                batch = builder.add(sample)
-                if batch is not None:
-                    yield batch
-        rest = builder.take()
-        if rest is not None:
-            yield rest
-        if ordinals is None and not found and not missing:
+        in_full = self._why_in_full() is not None
+        given = self._sequential_samples(ordinals, tally) if in_full else self._planned_samples(ordinals, tally)
+        any_sample = False
+        with closing(given):
+            for sample in given:
+                any_sample = True
+                yield sample
+        if ordinals is None and not any_sample:
             raise FrameDecodeError(f"{self.info.path}: no frame is marked as a key frame; take --sampling exact")
-        self._report = self._make_report(tally, checked_gaps(self.info.path, missing, found=found))
-
-    def _samples(self, ordinals: list[int] | None, tally: Tally) -> Generator[Sample]:
-        if self._why_in_full() is not None:
-            yield from self._sequential_samples(ordinals, tally)
-            return
-        requested = grid(self._movie.packets, self._movie.clock, self.sampling, end_seconds=self._movie.end_seconds)
-        if ordinals is not None:
-            reason = no_sample_reason(self.sampling, self._movie.end_seconds)
-            requested = restrict(requested, np.array(ordinals, dtype=np.int64), no_sample_reason=reason)
-        for gap in requested.missing:
-            yield Sample(gap.ordinal, 0.0, -1, None, gap.reason)
-        yield from self._planned_samples(requested, tally)
+        return self._make_report(tally)
 
     def _why_in_full(self) -> str | None:
         """Why the file has to be decoded from its start with nothing left out; None if it need not."""
@@ -155,7 +121,7 @@ class PyAVSource(FrameSource):
             return f"it is not proven where decoding of {self._movie.codec} may start"
         return self._movie.unsafe
 
-    def _sequential_samples(self, ordinals: list[int] | None, tally: Tally) -> Iterator[Sample]:
+    def _sequential_samples(self, ordinals: list[int] | None, tally: Tally) -> Generator[Sample]:
         left = None if ordinals is None else set(ordinals)
         chosen = None if ordinals is None else frozenset(ordinals)
         with PacketReader(self._movie) as reader:
@@ -164,10 +130,16 @@ class PyAVSource(FrameSource):
                     left.discard(sample.ordinal)
                 yield sample
         for ordinal in sorted(left or ()):
-            yield Sample(ordinal, 0.0, -1, None, no_sample_reason(self.sampling, self._movie.end_seconds))
+            yield Sample.missing(ordinal, no_sample_reason(self.sampling, self._movie.end_seconds))
 
-    def _planned_samples(self, requested: Grid, tally: Tally) -> Iterator[Sample]:
+    def _planned_samples(self, ordinals: list[int] | None, tally: Tally) -> Generator[Sample]:
         movie = self._movie
+        requested = grid(movie.packets, movie.clock, self.sampling, end_seconds=movie.end_seconds)
+        if ordinals is not None:
+            reason = no_sample_reason(self.sampling, movie.end_seconds)
+            requested = restrict(requested, np.array(ordinals, dtype=np.int64), no_sample_reason=reason)
+        for gap in requested.missing:
+            yield Sample.missing(gap.ordinal, gap.reason)
         times = movie.packets.pts[presentation_order(movie.packets)]
         index = 0
         latest = NO_PTS
@@ -206,7 +178,7 @@ class PyAVSource(FrameSource):
             yield from run_ordered(
                 jobs,
                 worker,
-                threads=self._threads,
+                threads=self._most_threads,
                 buffer_bytes=WAITING_BYTES,
                 size_of=lambda picture: 0 if picture.rgb is None else picture.rgb.nbytes,
             )
@@ -214,7 +186,7 @@ class PyAVSource(FrameSource):
             for own in tallies:
                 tally.add(own)
 
-    def _make_report(self, tally: Tally, missing: tuple[MissingFrame, ...]) -> ReadReport:
+    def _make_report(self, tally: Tally) -> ReadReport:
         notes = [self._movie.note] if self._movie.note else []
         if self._skew is not None:
             notes.append(f"shown as stored: its display matrix turns it by {self._skew:.0f} degrees, no quarter turn")
@@ -241,7 +213,6 @@ class PyAVSource(FrameSource):
             packets_seen=len(self._movie.packets),
             packets_decoded=tally.packets,
             packets_damaged=len(tally.damaged),
-            missing=missing,
             cut=self._movie.cut or tally.backward > 0,
             note="; ".join(notes) or None,
         )
@@ -282,3 +253,6 @@ def _first_look(movie: Movie) -> tuple[int, int, float | None]:
             f"they are of more than {MAX_PIXELS:,} pixels, which are not read"
         )
     return (*stated, None)
+
+
+DECODER = PyAVSource

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hybrid.errors import FrameDecodeError
 from hybrid.frames.container.crop import NO_CROP, Crop
 from hybrid.frames.decoding.display import orientation_of
-from hybrid.values import ByteArray, FrameBatch
+from hybrid.values import ByteArray
 
 if TYPE_CHECKING:
     import av
 
-__all__ = ["BatchBuilder", "RgbConverter", "Sample"]
-
-
-class Sample(NamedTuple):
-    """One sample on its way to a batch: either a picture or the reason why there is none."""
-
-    ordinal: int
-    pts_seconds: float
-    frame_number: int
-    rgb: ByteArray | None
-    reason: str | None = None
+__all__ = ["RgbConverter"]
 
 
 class RgbConverter:
@@ -59,36 +49,3 @@ class RgbConverter:
             raise FrameDecodeError(f"pixel format {frame.format.name} cannot be converted to RGB: {exc}") from exc
         rgb = np.asarray(converted.to_ndarray(), dtype=np.uint8)
         return orientation_of(frame).apply(self._crop.apply(rgb, frame.format))
-
-
-class BatchBuilder:
-    """Collects pictures into batches of one size, no larger than a number of bytes."""
-
-    def __init__(self, batch_bytes: int) -> None:
-        self._batch_bytes = batch_bytes
-        self._rgb: ByteArray | None = None
-        self._rows: list[tuple[int, float, int]] = []
-
-    def add(self, sample: Sample) -> FrameBatch | None:
-        """Take a picture in. Returns the batch before it, if that is full or of another size."""
-        assert sample.rgb is not None
-        full = None
-        if self._rgb is not None and (len(self._rows) == len(self._rgb) or self._rgb.shape[1:] != sample.rgb.shape):
-            full = self.take()
-        if self._rgb is None:
-            capacity = max(1, self._batch_bytes // max(1, sample.rgb.size))
-            self._rgb = np.empty((capacity, *sample.rgb.shape), dtype=np.uint8)
-        self._rgb[len(self._rows)] = sample.rgb
-        self._rows.append((sample.ordinal, sample.pts_seconds, sample.frame_number))
-        return full
-
-    def take(self) -> FrameBatch | None:
-        """What was collected so far; None if nothing."""
-        if self._rgb is None or not self._rows:
-            return None
-        ordinals, seconds, numbers = zip(*self._rows, strict=True)
-        rgb = self._rgb[: len(self._rows)]
-        self._rgb, self._rows = None, []
-        return FrameBatch(
-            np.array(ordinals, dtype=np.int64), np.array(seconds, dtype=np.float64), np.array(numbers, np.int64), rgb
-        )

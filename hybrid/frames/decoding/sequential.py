@@ -14,8 +14,9 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from hybrid.frames.decoding.pictures import RgbConverter, Sample
+from hybrid.frames.decoding.pictures import RgbConverter
 from hybrid.frames.decoding.stretch import Tally, frames_of
+from hybrid.frames.interface import Sample
 from hybrid.frames.packets.plan import MAX_REORDER, NO_PTS, SLACK_SECONDS, grid_size, last_ticks, sample_ticks
 from hybrid.frames.packets.reader import PacketReader
 from hybrid.frames.packets.scan import Movie
@@ -155,10 +156,10 @@ class _Picture:
 
     def sample(self, ordinal: int, held: _Timed | None, lost: list[int], limit: int) -> Sample:
         if held is None:
-            return Sample(ordinal, 0.0, -1, None, "no frame is shown yet")
+            return Sample.missing(ordinal, "no frame is shown yet")
         latest_lost = bisect_right(lost, limit) - 1
         if latest_lost >= 0 and lost[latest_lost] > held.time:
-            return Sample(ordinal, 0.0, -1, None, "its data is damaged: the decoder refused it")
+            return Sample.missing(ordinal, "its data is damaged: the decoder refused it")
         if held.number != self._number:
             self._rgb, self._number = self._to_rgb(held.frame), held.number
         return Sample(ordinal, float(self._movie.clock.seconds(held.time)), held.number, self._rgb)
