@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from hybrid.errors import HybridError
     from hybrid.fine.interface import FineModel, WindowScores
     from hybrid.fine.prompt import PromptSpec
-    from hybrid.frames.source import FrameSource, open_source
+    from hybrid.frames.interface import FrameSource
+    from hybrid.frames.registry import open_source
     from hybrid.presets import Preset
     from hybrid.values import Hits, Sampling, Timeline, Window
 
@@ -26,7 +27,7 @@ _HOMES = {
     "AnswerFrame": "hybrid.answers",
     "Engine": "hybrid.engine",
     "FineModel": "hybrid.fine.interface",
-    "FrameSource": "hybrid.frames.source",
+    "FrameSource": "hybrid.frames.interface",
     "Hits": "hybrid.values",
     "HybridError": "hybrid.errors",
     "IndexResult": "hybrid.engine",
@@ -39,7 +40,7 @@ _HOMES = {
     "Timeline": "hybrid.values",
     "Window": "hybrid.values",
     "WindowScores": "hybrid.fine.interface",
-    "open_source": "hybrid.frames.source",
+    "open_source": "hybrid.frames.registry",
 }
 
 __all__ = [

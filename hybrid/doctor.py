@@ -11,13 +11,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from hybrid.errors import HybridError
+from hybrid.errors import HybridError, MissingDependencyError
+from hybrid.frames.registry import DECODERS, DEFAULT_DECODER, open_source
 from hybrid.values import ByteArray, Sampling
 
 __all__ = ["Check", "examine"]
@@ -74,8 +76,12 @@ def examine(
     yield _timed("device", lambda: _device(device), remedy="--device cpu, or install a CUDA build of torch")
     with tempfile.TemporaryDirectory(prefix="hybrid-doctor-") as folder:
         video = Path(folder) / "clip.mp4"
-        yield _timed("decode (pyav)", lambda: _decode(video, "pyav"), remedy="pip install --force-reinstall av")
-        yield _decord(video)
+        for decoder in DECODERS.names:
+            remedy = f"use --decoder {DEFAULT_DECODER}, the default"
+            if decoder == DEFAULT_DECODER:
+                remedy = "pip install --force-reinstall av"
+            decode = partial(_decode, video, decoder)
+            yield _timed(f"decode ({decoder})", decode, remedy=remedy, optional=decoder != DEFAULT_DECODER)
         hub = "on a machine without a model hub: --encoder local-dir:FOLDER, or --preset tiny"
         yield _timed("embed", lambda: _embed(encoder or encoder_of(preset), device, dtype), remedy=hub)
         yield _timed("index (faiss)", lambda: _search(Path(folder) / "f", "faiss"), remedy="pip install faiss-cpu")
@@ -84,12 +90,13 @@ def examine(
         yield _timed("generate", lambda: _generate(sampler or sampler_of(preset), device, dtype), remedy=hub)
 
 
-def _timed(name: str, action: Callable[[], str], *, remedy: str) -> Check:
+def _timed(name: str, action: Callable[[], str], *, remedy: str, optional: bool = False) -> Check:
     started = time.perf_counter()
     try:
         found = action()
     except HybridError as exc:
-        return Check(name, "broken", str(exc), time.perf_counter() - started, remedy)
+        state: State = "missing" if optional and isinstance(exc, MissingDependencyError) else "broken"
+        return Check(name, state, str(exc), time.perf_counter() - started, remedy)
     except Exception as exc:  # whatever it is, the doctor's work is to report it
         return Check(name, "broken", f"{type(exc).__name__}: {exc}", time.perf_counter() - started, remedy)
     return Check(name, "ok", found, time.perf_counter() - started)
@@ -124,9 +131,7 @@ def _device(device: str) -> str:
     return f"{chosen}: {name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
 
 
-def _decode(video: Path, decoder: Literal["pyav", "decord"]) -> str:
-    from hybrid.frames.source import open_source
-
+def _decode(video: Path, decoder: str) -> str:
     if not video.exists():
         _write_clip(video)
     with open_source(video, Sampling(), decoder=decoder) as source:
@@ -138,14 +143,6 @@ def _decode(video: Path, decoder: Literal["pyav", "decord"]) -> str:
     if any(abs(shade - _shade(second)) > 12 for second, shade in enumerate(shades)):
         raise HybridError(f"the frames' brightness is {shades}; these are other frames than those that were written")
     return f"{len(times)} frames of a clip that was written just now, at the right times"
-
-
-def _decord(video: Path) -> Check:
-    try:
-        metadata.version("decord")
-    except metadata.PackageNotFoundError:
-        return Check("decode (decord)", "missing", "not installed; optional", 0.0, "pip install decord")
-    return _timed("decode (decord)", lambda: _decode(video, "decord"), remedy="use --decoder pyav, the default")
 
 
 def _shade(second: int) -> int:

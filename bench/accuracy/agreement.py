@@ -28,6 +28,7 @@ from hybrid.fine.prompt import PromptSpec
 from hybrid.fine.qwen.scorer import QwenScorer
 from hybrid.fine.reply import parse_reply
 from hybrid.fine.writer import replies_of
+from hybrid.frames.registry import open_source
 from hybrid.frames.source import open_source
 from hybrid.models.tiny import tiny_sampler
 from hybrid.runtime import settle_process

@@ -101,7 +101,7 @@ def _measure_settings(videos: Sequence[Path], repeats: int) -> dict[str, Any]:
     from bench.latency.whole_index import ARCHITECTURE, make_checkpoint
     from hybrid.clip.encoder import load_encoder
     from hybrid.engine.index import decoding
-    from hybrid.frames.source import open_source
+    from hybrid.frames.registry import open_source
     from hybrid.presets import encoder_of
     from hybrid.runtime import settle_process
 
@@ -151,7 +151,7 @@ def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, _Time]:
     """Every stage alone and the pipeline, each over all videos."""
     from hybrid.engine import Engine
     from hybrid.engine.settings import Settings
-    from hybrid.frames.source import open_source
+    from hybrid.frames.registry import open_source
     from hybrid.values import Sampling
     from indexes.open_archive import open_archive
 

@@ -117,7 +117,7 @@ def index(
         sampler=sampler,
         rate=rate,
         policy=sampling.value if sampling else None,
-        decoder=decoder.value if decoder else None,
+        decoder=decoder,
         device=device,
         dtype=dtype,
         batch_size=batch_size,

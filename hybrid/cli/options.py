@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 import typer
 
 from hybrid.errors import InputError
+from hybrid.frames.registry import DECODERS, DEFAULT_DECODER
 from hybrid.presets import DEFAULT_PRESET, PRESETS
 from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_SEGMENTS, DEFAULT_WINDOW
 
@@ -31,13 +32,6 @@ class Policy(str, Enum):
 
     exact = "exact"
     keyframes = "keyframes"
-
-
-class Decoder(str, Enum):
-    """Decoders of video files."""
-
-    pyav = "pyav"
-    decord = "decord"
 
 
 _ARCHIVE_HELP = "Folder with the indexes, or s3://BUCKET/PREFIX"
@@ -74,7 +68,12 @@ SamplingOption: TypeAlias = Annotated[
 BackendOption: TypeAlias = Annotated[
     Backend | None, typer.Option("--backend", help="For a new archive; faiss if not said.")
 ]
-DecoderOption: TypeAlias = Annotated[Decoder | None, typer.Option("--decoder", help="pyav if not said.")]
+DecoderOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--decoder", help=f"Decoder of video files: {', '.join(DECODERS.names)} (default: {DEFAULT_DECODER})."
+    ),
+]
 DeviceOption: TypeAlias = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
 LoadingOption: TypeAlias = Annotated[
     str | None,
@@ -121,7 +120,6 @@ __all__ = [
     "BackendOption",
     "BatchOption",
     "ContextOption",
-    "Decoder",
     "DecoderOption",
     "DeviceOption",
     "DtypeOption",
@@ -197,7 +195,7 @@ def open_engine(
     rate: float | None,
     sampling: Policy | None,
     backend: Backend | None,
-    decoder: Decoder | None,
+    decoder: str | None,
     device: str,
     dtype: str,
     batch_size: int | None = None,
@@ -217,7 +215,7 @@ def open_engine(
         rate=rate,
         sampling=sampling.value if sampling else None,
         backend=backend.value if backend else None,
-        decoder=decoder.value if decoder else None,
+        decoder=decoder,
         device=device,
         dtype=dtype,
         batch_size=batch_size,

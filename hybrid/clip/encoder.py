@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hybrid.clip.load import load_open_clip
+from hybrid.clip.open_clip import load_open_clip
 from hybrid.errors import InputError, OutOfMemoryError
 from hybrid.runtime import out_of_memory_as_error
 from hybrid.values import ByteArray, Float32Array, check_questions
@@ -156,13 +156,13 @@ class ClipEncoder:
             yield from map(self._to_tensor, frames)
             return
         with ThreadPoolExecutor(max_workers=self._workers) as pool:
-            ahead: deque[Future[torch.Tensor]] = deque()
+            pending: deque[Future[torch.Tensor]] = deque()
             for frame in frames:
-                ahead.append(pool.submit(self._to_tensor, frame))
-                if len(ahead) > 2 * self._workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+                pending.append(pool.submit(self._to_tensor, frame))
+                if len(pending) > 2 * self._workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
 
     def _to_tensor(self, frame: ByteArray) -> torch.Tensor:
         from PIL import Image

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hybrid.clip.encoder import FrameEncoder
-from hybrid.clip.load import identity_of_name
+from hybrid.clip.open_clip import identity_of_name
 from hybrid.engine.settings import Settings, wanted_config
 from hybrid.errors import IndexMismatchError
+from hybrid.frames.registry import DEFAULT_DECODER, FOLDER
 from hybrid.presets import PRESETS, encoder_of
 from indexes.format.manifest import IndexConfig, Manifest, Scalar, differences
 
@@ -101,6 +102,6 @@ def _command(place: str, settings: Settings, wanted: IndexConfig, path: Path) ->
     command = ["hybrid", "index", str(path), "--archive", place]
     command += ["--preset", settings.preset, "--rate", f"{wanted.rate:g}", "--sampling", wanted.policy]
     command += ["--encoder", settings.encoder] if settings.encoder else []
-    command += ["--decoder", wanted.decoder] if wanted.decoder == "decord" else []
+    command += ["--decoder", wanted.decoder] if wanted.decoder not in (DEFAULT_DECODER, FOLDER) else []
     command += ["--dtype", settings.dtype] if settings.dtype != "auto" else []
     return command

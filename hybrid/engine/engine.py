@@ -31,7 +31,6 @@ from hybrid.engine.settings import Settings, configuration_of
 from hybrid.errors import InputError
 from hybrid.fine.interface import FineModel
 from hybrid.fine.prompt import read_prompt_file
-from hybrid.frames.source import DecoderName
 from hybrid.options.ask import AskOptions
 from hybrid.options.search import SearchOptions
 from hybrid.presets import DEFAULT_PRESET
@@ -93,7 +92,7 @@ class Engine:
         backend: BackendName | None = None,
         rate: float | None = None,
         sampling: SamplingPolicy | None = None,
-        decoder: DecoderName | None = None,
+        decoder: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
         prompt: str | Path | None = None,

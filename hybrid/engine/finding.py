@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hybrid.engine.older_frames import check_frames
-from hybrid.engine.settings import file_decoder
+from hybrid.engine.settings import stored_decoder
 from hybrid.errors import IndexDamagedError, VideoOpenError
+from hybrid.frames.registry import open_source
 from hybrid.frames.source import open_source
+from hybrid.places import absolute_path
 from hybrid.storage.file_identity import absolute_path
 from hybrid.values import ByteArray
 from indexes.archive.lookup import require_indexed
@@ -104,7 +106,7 @@ def read_frames(archive: Archive, path: Path, ordinals: Sequence[int]) -> Iterat
     manifest = manifest_of(archive, found)
     check_frames(manifest, found.path, place=archive.uri)
     sampling = archive.timeline(manifest).sampling
-    with open_source(found.path, sampling, decoder=file_decoder(manifest.config)) as source:
+    with open_source(found.path, sampling, decoder=stored_decoder(manifest.config, found.path)) as source:
         for batch in source.read(ordinals=ordinals):
             for i in range(len(batch)):
                 yield int(batch.ordinals[i]), batch.rgb[i]

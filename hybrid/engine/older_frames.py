@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hybrid.engine.checking import what_fits
 from hybrid.errors import VideoOpenError
-from hybrid.frames.rules import FRAME_RULES, Indexed, why_frames_changed
+from hybrid.frames.rules import FRAME_RULES, Indexed, frames_changed_reason
 from hybrid.words import counted
 from indexes.format.manifest import Manifest
 
@@ -29,7 +29,7 @@ def why_other_frames(manifest: Manifest, path: Path) -> str | None:
     """
     if manifest.frame_rules >= FRAME_RULES:
         return None
-    return why_frames_changed(
+    return frames_changed_reason(
         path,
         since=manifest.frame_rules,
         decoder=manifest.config.decoder,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hybrid.clip.load import LoadedClip, load_open_clip
+from hybrid.clip.open_clip import LoadedClip, load_open_clip
 from hybrid.errors import ModelLoadError, first_line
 from hybrid.runtime import dtype_name
 from hybrid.scorers.batches import batch_size_for, in_batches

@@ -24,7 +24,7 @@ from bench.world.things import ALL_THINGS, COLOURS, HELD_OUT, NAMELESS_SHAPES, S
 from bench.world.windows import write_reply
 from hybrid.errors import InputError
 from hybrid.fine.reply import parse_reply
-from hybrid.frames.source import open_source
+from hybrid.frames.registry import open_source
 from hybrid.values import ByteArray, Sampling
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

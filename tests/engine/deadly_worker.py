@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.engine.index import decoding, workers
-from hybrid.frames.source import FrameSource, open_source
+from hybrid.frames.interface import FrameSource
+from hybrid.frames.registry import open_source
 
 __all__ = ["work_and_die", "work_and_die_between"]
 

@@ -24,6 +24,7 @@ from hybrid.errors import (
     VideoOpenError,
 )
 from hybrid.fine.interface import FineModel
+from hybrid.frames.registry import open_source
 from hybrid.frames.source import open_source
 from hybrid.values import Sampling
 from tests.demo_clip import DEMO_SCENES, write_demo_clip

@@ -16,7 +16,8 @@ from hybrid.engine import Engine
 from hybrid.engine.index import decoding
 from hybrid.engine.settings import Settings
 from hybrid.errors import FrameDecodeError, VideoOpenError
-from hybrid.frames.source import FrameSource, open_source
+from hybrid.frames.interface import FrameSource
+from hybrid.frames.registry import open_source
 from hybrid.values import ByteArray, Float32Array
 from indexes.format.failures import Attempt, Failure, remember_failure
 from indexes.open_archive import open_archive

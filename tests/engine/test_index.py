@@ -23,7 +23,7 @@ from hybrid.errors import (
     VideoError,
     VideoOpenError,
 )
-from hybrid.frames.source import open_source
+from hybrid.frames.registry import open_source
 from hybrid.models.untrained_clip import make_untrained_clip
 from hybrid.values import Sampling
 

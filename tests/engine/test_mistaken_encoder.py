@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 from hybrid.answers import Answer, FoundVideo, Stage
-from hybrid.clip.load import identity_of_name
+from hybrid.clip.open_clip import identity_of_name
 from hybrid.engine import Engine
 from hybrid.engine.search.fine import ask_best_videos
 from hybrid.engine.search.work import Search, SearchModels

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from hybrid.coarse.search import window_of_hits
 from hybrid.errors import InputError, OutOfMemoryError
 from hybrid.fine.interface import WindowScores
 from hybrid.fine.reply import parse_reply
 from hybrid.fine.windows import consecutive_windows, score_windows
+from hybrid.retrieve.search import window_of_hits
 from hybrid.values import ByteArray, Hits, Window
 
 

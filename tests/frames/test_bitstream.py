@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.frames.bitstream import KeyPackets, Verdict
-from hybrid.frames.scan import scan
+from hybrid.frames.packets.bitstream import KeyPackets, Verdict
+from hybrid.frames.packets.scan import scan
 
 SPS, PPS, IDR = b"\x67\x64\x00\x1e", b"\x68\xee\x38\x80", b"\x65\x88\x84"
 I_SLICE = b"\x41\xb0\x00"  # first_mb 0: "1"; slice_type 2: "011"

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hybrid.errors import FrameDecodeError, InputError, NoVideoStreamError, VideoError, VideoOpenError
-from hybrid.frames import pyav
-from hybrid.frames.pyav import PyAVSource
+from hybrid.frames.decoders import pyav
+from hybrid.frames.decoders.pyav import PyAVSource
 from hybrid.values import Sampling
 from tests.frames.full_decode import FullDecode, assert_same, full_decode, read_all
 from tests.make_videos import DAMAGED, WHOLE, read_number

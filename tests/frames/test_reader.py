@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from hybrid.errors import FrameDecodeError, VideoOpenError
-from hybrid.frames.container import MAX_DEMUX_ERRORS, VideoPacket, packets_of
-from hybrid.frames.reader import PacketReader
-from hybrid.frames.scan import scan
+from hybrid.frames.container.open import MAX_DEMUX_ERRORS, VideoPacket, packets_of
+from hybrid.frames.packets.reader import PacketReader
+from hybrid.frames.packets.scan import scan
 from tests.make_videos import WHOLE
 
 

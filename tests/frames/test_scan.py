@@ -15,11 +15,11 @@ import pytest
 from av.video.stream import VideoStream
 
 from hybrid.errors import VideoOpenError
-from hybrid.frames import scan as scan_module
-from hybrid.frames.bitstream import KeyPackets
-from hybrid.frames.plan import NO_PTS, Clock
-from hybrid.frames.pyav import PyAVSource
-from hybrid.frames.scan import scan
+from hybrid.frames.decoders.pyav import PyAVSource
+from hybrid.frames.packets import scan as scan_module
+from hybrid.frames.packets.bitstream import KeyPackets
+from hybrid.frames.packets.plan import NO_PTS, Clock
+from hybrid.frames.packets.scan import scan
 from hybrid.values import Sampling, SamplingPolicy
 from hybrid.words import counted
 from tests.frames.full_decode import assert_same, full_decode, read_all

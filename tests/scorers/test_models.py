@@ -205,7 +205,7 @@ def _tspo(x: np.ndarray, e: np.ndarray, tensors: dict[str, np.ndarray]) -> np.nd
 
 
 def test_peek_is_its_formula(spec_of: SpecOf, scorer_of: ScorerOf, clip_folder: Path, frames: list[ByteArray]) -> None:
-    from hybrid.clip.load import load_open_clip
+    from hybrid.clip.open_clip import load_open_clip
     from tests.scorers.checkpoints import peek_tensors
 
     scores = scorer_of("peek").score(frames, [QUESTION])[0]

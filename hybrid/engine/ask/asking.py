@@ -13,9 +13,6 @@ import numpy as np
 
 from hybrid.answers import Answer, AnswerFrame, Span, Stage
 from hybrid.clip.encoder import FrameEncoder
-from hybrid.coarse.context import window_with_context
-from hybrid.coarse.search import window_of_hits
-from hybrid.coarse.segments import best_segments, cut_segments
 from hybrid.engine.ask.fine import run_fine
 from hybrid.engine.ask.scoring import run_scorer, scores_together
 from hybrid.engine.ask.selection import Chosen, choose_rows
@@ -25,6 +22,9 @@ from hybrid.engine.models import Models
 from hybrid.engine.work import Work
 from hybrid.fine.windows import FineScores, consecutive_windows
 from hybrid.options.ask import AskOptions
+from hybrid.retrieve.context import window_with_context
+from hybrid.retrieve.search import window_of_hits
+from hybrid.retrieve.segments import best_segments, cut_segments
 from hybrid.selectors.best_first import best_first
 from hybrid.selectors.registry import find_selector
 from hybrid.selectors.wanted import WantedSelector

@@ -15,9 +15,11 @@ from hybrid.engine.ask.feature_rows import Tower
 from hybrid.engine.ask.gens_errors import gens_errors
 from hybrid.engine.index.decoding import decoded_ahead
 from hybrid.engine.older_frames import check_frames
-from hybrid.engine.settings import file_decoder
+from hybrid.engine.settings import stored_decoder
 from hybrid.errors import ArchiveError, FrameDecodeError, IndexDamagedError, VideoOpenError
 from hybrid.fine.interface import FeatureModel
+from hybrid.frames.interface import FrameSource
+from hybrid.frames.registry import open_source
 from hybrid.frames.source import FrameSource, open_source
 from hybrid.progress import Progress
 from hybrid.values import IntArray, Timeline
@@ -64,7 +66,8 @@ class OpenedVideo:
                 raise VideoOpenError(self.missing_reason)
             started = time.perf_counter()
             check_frames(self._manifest, self._path, place=self._place)
-            opened = open_source(self._path, self._timeline.sampling, decoder=file_decoder(self._manifest.config))
+            decoder = stored_decoder(self._manifest.config, self._path)
+            opened = open_source(self._path, self._timeline.sampling, decoder=decoder)
             self._source = self._stack.enter_context(opened)
             self.seconds += time.perf_counter() - started
         return self._source

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hybrid.frames.source import FrameSource
+from hybrid.frames.interface import FrameSource
 from hybrid.values import ByteArray, Timeline, Window
 
 __all__ = ["Reading", "frames_of_windows", "only"]

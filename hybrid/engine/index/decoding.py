@@ -17,8 +17,9 @@ from pathlib import Path
 from types import TracebackType
 
 from hybrid.engine.index.prefetch import Prefetch, prefetched
-from hybrid.engine.settings import Settings, file_decoder, wanted_config
-from hybrid.frames.source import DecoderName, FrameSource, open_source
+from hybrid.engine.settings import Settings, wanted_config
+from hybrid.frames.interface import FrameSource
+from hybrid.frames.registry import open_source
 from hybrid.values import FrameBatch, Sampling
 from indexes.archive.writer import Archive
 from indexes.format.failures import known_failure
@@ -49,7 +50,7 @@ class _Way:
     """What decides which frames come out of a file."""
 
     sampling: Sampling
-    decoder: DecoderName
+    decoder: str
 
 
 class Decoding:
@@ -114,7 +115,7 @@ class DecodeAhead:
         self._working = 0
 
     def decode(
-        self, path: Path, video_id: str, sampling: Sampling, decoder: DecoderName, *, following: Sequence[Path] = ()
+        self, path: Path, video_id: str, sampling: Sampling, decoder: str, *, following: Sequence[Path] = ()
     ) -> Decoding:
         """Open a video and begin to decode it, unless that is done already.
 
@@ -161,7 +162,7 @@ class DecodeAhead:
         if path is None or self._working or len(under_way) >= MOST_AHEAD:
             return
         config = wanted_config(self._settings, {}, kind="folder" if path.is_dir() else "file", stored=None)
-        begun = _Begun(path, _Way(Sampling(rate=config.rate, policy=config.policy), file_decoder(config)))
+        begun = _Begun(path, _Way(Sampling(rate=config.rate, policy=config.policy), config.decoder))
         self._begun.append(begun)
         self._working += 1
         threading.Thread(target=self._open, args=(begun,), name="hybrid-ahead", daemon=True).start()

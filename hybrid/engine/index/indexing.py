@@ -14,10 +14,12 @@ from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine.ask.feature_rows import Tower
 from hybrid.engine.ask.gens_errors import gens_errors
 from hybrid.engine.index.decoding import DecodeAhead, Decoding
-from hybrid.engine.settings import file_decoder
+from hybrid.engine.settings import stored_decoder
 from hybrid.errors import FrameDecodeError, ModelError, VideoError, VideoOpenError
+from hybrid.frames.interface import ReadReport
 from hybrid.frames.rules import FRAME_RULES
 from hybrid.frames.source import ReadReport
+from hybrid.places import absolute_path
 from hybrid.progress import Progress
 from hybrid.storage.file_identity import absolute_path
 from hybrid.storage.write_errors import write_errors
@@ -173,7 +175,7 @@ def index_video(
     """
     sampling = Sampling(rate=config.rate, policy=config.policy)
     started = time.perf_counter()
-    decoder = file_decoder(config)
+    decoder = stored_decoder(config, path)
     progress.stage("open")
     with ahead.decode(path, video_id, sampling, decoder, following=following) as decoding:
         opened = time.perf_counter()

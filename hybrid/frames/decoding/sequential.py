@@ -14,12 +14,13 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from hybrid.frames.decode import Tally, frames_of
-from hybrid.frames.images import RgbConverter, Sample
-from hybrid.frames.plan import MAX_REORDER, NO_PTS, SLACK_SECONDS, grid_size, last_ticks, sample_ticks
-from hybrid.frames.reader import PacketReader
-from hybrid.frames.scan import Movie
-from hybrid.frames.timestamps import usual_step
+from hybrid.frames.decoding.pictures import RgbConverter
+from hybrid.frames.decoding.stretch import Tally, frames_of
+from hybrid.frames.interface import Sample
+from hybrid.frames.packets.plan import MAX_REORDER, NO_PTS, SLACK_SECONDS, grid_size, last_ticks, sample_ticks
+from hybrid.frames.packets.reader import PacketReader
+from hybrid.frames.packets.scan import Movie
+from hybrid.frames.packets.timestamps import usual_step
 from hybrid.values import ByteArray, Sampling
 
 __all__ = ["sequential_samples"]
@@ -62,21 +63,21 @@ def _timed_frames(reader: PacketReader, movie: Movie, tally: Tally, lost: list[i
     previous: int | None = None
     far_back = False
     number = -1
-    place = -1
+    index = -1
     for frame in frames_of(reader, 0, len(movie.packets) - 1, tally):
         if isinstance(frame, int):
-            place += movie.counted
+            index += movie.counted
             time = int(movie.times[frame])
             if time != NO_PTS:
                 insort(lost, time)
             continue
         number += 1
-        place += 1
+        index += 1
         tally.concealed += frame.is_corrupt
         if movie.counted:
-            time = int(movie.times[min(place, len(movie.times) - 1)])
+            time = int(movie.times[min(index, len(movie.times) - 1)])
         elif frame.pts is not None:
-            time = _time_of(frame.pts, movie, reader.place - 1)
+            time = _time_of(frame.pts, movie, reader.next_packet - 1)
         else:
             time = low if previous is None else previous + step
         if not low <= time <= high + step:
@@ -101,10 +102,10 @@ def _time_of(pts: int, movie: Movie, latest: int) -> int:
     up to packet ``latest``; the frame's time stamp alone does not tell where a clock starts over.
     """
     first = max(0, latest + 1 - 2 * MAX_REORDER)
-    places = first + np.flatnonzero(movie.packets.pts[first : latest + 1] == pts)
-    if not len(places):
+    packets = first + np.flatnonzero(movie.packets.pts[first : latest + 1] == pts)
+    if not len(packets):
         return pts
-    shown = places[movie.packets.shown[places]]
+    shown = packets[movie.packets.shown[packets]]
     return int(movie.times[shown[-1]]) if len(shown) else NO_PTS
 
 
@@ -155,10 +156,10 @@ class _Picture:
 
     def sample(self, ordinal: int, held: _Timed | None, lost: list[int], limit: int) -> Sample:
         if held is None:
-            return Sample(ordinal, 0.0, -1, None, "no frame is shown yet")
+            return Sample.missing(ordinal, "no frame is shown yet")
         latest_lost = bisect_right(lost, limit) - 1
         if latest_lost >= 0 and lost[latest_lost] > held.time:
-            return Sample(ordinal, 0.0, -1, None, "its data is damaged: the decoder refused it")
+            return Sample.missing(ordinal, "its data is damaged: the decoder refused it")
         if held.number != self._number:
             self._rgb, self._number = self._to_rgb(held.frame), held.number
         return Sample(ordinal, float(self._movie.clock.seconds(held.time)), held.number, self._rgb)

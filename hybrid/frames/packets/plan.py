@@ -1,4 +1,4 @@
-"""Which packets of a video must be decoded, and how, for the wanted samples to come out exactly.
+"""Which packets of a video must be decoded, and how, for the requested samples to come out exactly.
 
 Pure functions on arrays: this module knows nothing of files, containers or decoders. It is told
 what a demuxing pass saw (:class:`Packets`) and answers which packet holds the frame of each sample
@@ -8,9 +8,9 @@ decoded (:func:`plan_jobs`).
 The reasoning. A decoder may start at an *entry* (an IDR picture of H.264, say) and then gives every
 picture that is shown at or after the entry exactly as if it had run from the start of the file.
 So the stretch of time from one entry to the next can be decoded on its own, on any core, and
-decoding may stop at the last wanted picture of the stretch, in decode order. Pictures that follow
+decoding may stop at the last requested picture of the stretch, in decode order. Pictures that follow
 an entry in decode order but are shown before it ("leading" pictures of an open group of pictures)
-belong to the stretch before, which therefore reads on across the entry where one of them is wanted.
+belong to the stretch before, which therefore reads on across the entry where one of them is requested.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from hybrid.values import FloatArray, IntArray, MissingFrame, Sampling
 __all__ = [
     "NO_PTS",
     "Clock",
+    "Grid",
     "Job",
     "Packets",
-    "Wanted",
     "entries",
     "exact_grid",
     "grid",
     "grid_size",
-    "in_order_of_presentation",
     "keyframe_grid",
     "keyframe_jobs",
     "last_ticks",
     "plan_jobs",
+    "presentation_order",
     "restrict",
     "sample_ticks",
-    "why_unsafe",
+    "unsafe_reason",
 ]
 
 BoolArray = npt.NDArray[np.bool_]
@@ -109,7 +109,7 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Wanted:
+class Grid:
     """Which packet's frame stands for which sample.
 
     Attributes:
@@ -128,15 +128,15 @@ class Job(NamedTuple):
 
     Attributes:
         start, last: the first and the last packet to hand to the decoder, both inclusive.
-        wanted: the packets whose frames are wanted, in order of presentation, each once.
+        requested: the packets whose frames are requested, in order of presentation, each once.
     """
 
     start: int
     last: int
-    wanted: tuple[int, ...]
+    requested: tuple[int, ...]
 
 
-def why_unsafe(packets: Packets) -> str | None:
+def unsafe_reason(packets: Packets) -> str | None:
     """Why a frame of this stream cannot be told by the time stamp of its packet; None if it can.
 
     Such a stream has to be decoded from its start, with nothing left out.
@@ -156,7 +156,7 @@ def why_unsafe(packets: Packets) -> str | None:
     return None
 
 
-def in_order_of_presentation(packets: Packets) -> IntArray:
+def presentation_order(packets: Packets) -> IntArray:
     """The shown packets sorted by time: int64, places in decode order."""
     shown = np.flatnonzero(packets.shown)
     return shown[np.argsort(packets.pts[shown], kind="stable")].astype(np.int64)
@@ -177,7 +177,7 @@ def grid_size(end_seconds: float, rate: float) -> int:
     return max(size, 1)
 
 
-def grid(packets: Packets, clock: Clock, sampling: Sampling, *, end_seconds: float) -> Wanted:
+def grid(packets: Packets, clock: Clock, sampling: Sampling, *, end_seconds: float) -> Grid:
     """The packet of every sample, by the policy of ``sampling``."""
     if sampling.policy == "keyframes":
         return keyframe_grid(packets, clock, sampling.rate)
@@ -194,13 +194,13 @@ def last_ticks(clock: Clock, rate: float, first: int, count: int) -> IntArray:
     return clock.ticks(np.arange(first + 1, first + count + 1) / rate - 2 * SLACK_SECONDS)
 
 
-def exact_grid(packets: Packets, clock: Clock, rate: float, *, end_seconds: float) -> Wanted:
+def exact_grid(packets: Packets, clock: Clock, rate: float, *, end_seconds: float) -> Grid:
     """Sample ``k`` is the last frame that begins at or before ``k / rate`` seconds.
 
     Before the first frame: the first frame, if it begins before the time of sample ``k + 1``; else
     the sample is missing.
     """
-    order = in_order_of_presentation(packets)
+    order = presentation_order(packets)
     times = packets.pts[order]
     count = grid_size(end_seconds, rate)
     rank = np.searchsorted(times, sample_ticks(clock, rate, 0, count), side="right") - 1
@@ -210,26 +210,26 @@ def exact_grid(packets: Packets, clock: Clock, rate: float, *, end_seconds: floa
         MissingFrame(int(k), f"no frame is shown yet; the first one comes at {float(clock.seconds(times[0])):.3f} s")
         for k in np.flatnonzero(~held)
     )
-    return Wanted(np.flatnonzero(held).astype(np.int64), order[rank[held]], missing)
+    return Grid(np.flatnonzero(held).astype(np.int64), order[rank[held]], missing)
 
 
-def keyframe_grid(packets: Packets, clock: Clock, rate: float) -> Wanted:
+def keyframe_grid(packets: Packets, clock: Clock, rate: float) -> Grid:
     """Sample ``k`` is the first key frame in ``[k / rate, (k + 1) / rate)``; none, no sample."""
-    order = in_order_of_presentation(packets)
+    order = presentation_order(packets)
     order = order[packets.key[order]]
     seconds = np.maximum(clock.seconds(packets.pts[order]), 0.0)
     intervals = np.floor((seconds + SLACK_SECONDS) * rate).astype(np.int64)
     ordinals, first = np.unique(intervals, return_index=True)
-    return Wanted(ordinals.astype(np.int64), order[first])
+    return Grid(ordinals.astype(np.int64), order[first])
 
 
-def restrict(wanted: Wanted, ordinals: IntArray, *, why_none: str) -> Wanted:
-    """Only the given samples; those that the grid does not have are missing, with ``why_none``."""
-    known = {gap.ordinal: gap for gap in wanted.missing}
-    has = np.isin(wanted.ordinals, ordinals)
-    lacking = np.setdiff1d(ordinals, wanted.ordinals)
-    missing = tuple(known.get(int(k), MissingFrame(int(k), why_none)) for k in lacking)
-    return Wanted(wanted.ordinals[has], wanted.packets[has], missing)
+def restrict(every: Grid, ordinals: IntArray, *, no_sample_reason: str) -> Grid:
+    """Only the given samples; those that the grid does not have are missing, with ``no_sample_reason``."""
+    known = {gap.ordinal: gap for gap in every.missing}
+    has = np.isin(every.ordinals, ordinals)
+    lacking = np.setdiff1d(ordinals, every.ordinals)
+    missing = tuple(known.get(int(k), MissingFrame(int(k), no_sample_reason)) for k in lacking)
+    return Grid(every.ordinals[has], every.packets[has], missing)
 
 
 def entries(packets: Packets) -> IntArray:
@@ -246,19 +246,19 @@ def entries(packets: Packets) -> IntArray:
     return np.flatnonzero(usable).astype(np.int64)
 
 
-def plan_jobs(packets: Packets, starts: IntArray, wanted: IntArray, *, stop_early: bool = True) -> list[Job]:
-    """The stretches to decode so that the frames of ``wanted`` come out, in order of time.
+def plan_jobs(packets: Packets, starts: IntArray, requested: IntArray, *, stop_early: bool = True) -> list[Job]:
+    """The stretches to decode so that the frames of ``requested`` come out, in order of time.
 
     Args:
-        packets: what was demuxed; safe in the sense of :func:`why_unsafe`.
+        packets: what was demuxed; safe in the sense of :func:`unsafe_reason`.
         starts: from :func:`entries`.
-        wanted: packets whose frames are wanted, in order of presentation; repeats allowed.
-        stop_early: end a stretch at its last wanted packet. If not (a frame's data may go on in
+        requested: packets whose frames are requested, in order of presentation; repeats allowed.
+        stop_early: end a stretch at its last requested packet. If not (a frame's data may go on in
             the next packet), at the next entry or later.
     """
-    if not len(wanted):
+    if not len(requested):
         return []
-    distinct = wanted[np.append(True, wanted[1:] != wanted[:-1])]
+    distinct = requested[np.append(True, requested[1:] != requested[:-1])]
     # Packet 0 starts the first stretch even if it is no entry; nothing is before that stretch.
     stretch = np.maximum(np.searchsorted(packets.pts[starts[1:]], packets.pts[distinct], side="right"), 0)
     ends = np.append(starts[1:], len(packets)) - 1
@@ -276,7 +276,7 @@ def plan_jobs(packets: Packets, starts: IntArray, wanted: IntArray, *, stop_earl
     return jobs
 
 
-def keyframe_jobs(packets: Packets, wanted: IntArray, *, stop_early: bool = True) -> list[Job]:
-    """One stretch for every wanted key frame: its packet, and the next one if its data may go on there."""
+def keyframe_jobs(packets: Packets, requested: IntArray, *, stop_early: bool = True) -> list[Job]:
+    """One stretch for every requested key frame: its packet, and the next one if its data may go on there."""
     following = 0 if stop_early else 1
-    return [Job(int(i), min(int(i) + following, len(packets) - 1), (int(i),)) for i in wanted]
+    return [Job(int(i), min(int(i) + following, len(packets) - 1), (int(i),)) for i in requested]

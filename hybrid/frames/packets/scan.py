@@ -17,13 +17,13 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from hybrid.errors import VideoOpenError
-from hybrid.frames.bitstream import NONREF_SAFE, KeyPackets
-from hybrid.frames.container import VideoPacket, open_stream, packets_of
-from hybrid.frames.crop import Crop, container_crop
-from hybrid.frames.header import Header, bytes_missing, other_streams_end
-from hybrid.frames.plan import NO_PTS, Clock, Packets, why_unsafe
-from hybrid.frames.timestamps import OUTLIER_SECONDS, Jumps, clock_jumps, outliers, put_behind, usual_step
-from hybrid.frames.unread import find_unread
+from hybrid.frames.container.crop import Crop, container_crop
+from hybrid.frames.container.header import Header, bytes_missing, other_streams_end
+from hybrid.frames.container.open import VideoPacket, open_stream, packets_of
+from hybrid.frames.container.unread import find_unread
+from hybrid.frames.packets.bitstream import NONREF_SAFE, KeyPackets
+from hybrid.frames.packets.plan import NO_PTS, Clock, Packets, unsafe_reason
+from hybrid.frames.packets.timestamps import OUTLIER_SECONDS, Jumps, clock_jumps, outliers, put_behind, usual_step
 from hybrid.values import IntArray
 from hybrid.words import counted
 
@@ -59,12 +59,12 @@ class Movie:
         path: the file.
         stream: index of the chosen video stream.
         codec: its codec's name.
-        packets: for :mod:`hybrid.frames.plan`.
+        packets: for :mod:`hybrid.frames.packets.plan`.
         flagged: bool [N], which packets the container calls key packets, true or not.
         times: int64 [N], when their frames are shown, as far as the packets tell. They differ from
             ``packets.pts`` where the clock starts over: what follows is put behind what came before.
         counted: the packets do not tell: the n-th frame that comes out has the n-th smallest time.
-        sizes, positions: int64 [N], bytes and place in the file of every packet (-1: not known).
+        sizes, positions: int64 [N], size and byte offset of every packet (-1: not known).
         clock: the timeline.
         end_seconds: where the last frame ends.
         packed: a packet may hold several pictures (packed B-frames).
@@ -165,7 +165,7 @@ class _Table:
     def ends_before_padding(self, path: str | Path) -> bool:
         """Whether nothing but one repeated byte follows the last packet, as in recordings that reserved their file."""
         end = max(
-            (place + size for place, size in zip(self.positions, self.sizes, strict=True) if place >= 0), default=-1
+            (offset + size for offset, size in zip(self.positions, self.sizes, strict=True) if offset >= 0), default=-1
         )
         if end < 0:
             return False
@@ -329,7 +329,7 @@ def _why_unsafe(packets: Packets, table: _Table, counted: bool, jumps: tuple[int
         return "the header changes on the way"
     if counted:
         return "packets without time stamps of their own"
-    return why_unsafe(packets)
+    return unsafe_reason(packets)
 
 
 def _zero(header: Header, times: IntArray, time_base: Fraction) -> Fraction:

@@ -80,8 +80,8 @@ def container_crop(path: str, container: InputContainer, stream: VideoStream) ->
     try:
         with open(path, "rb") as file:
             if "matroska" in formats:
-                place = [other.index for other in container.streams.video].index(stream.index)
-                return _matroska_crop(file, place)
+                number = [other.index for other in container.streams.video].index(stream.index)
+                return _matroska_crop(file, number)
             if "mp4" in formats:
                 return _mp4_crop(file, stream.id, stream.width, stream.height)
     except (OSError, ValueError, IndexError, StopIteration, struct.error, ZeroDivisionError):
@@ -89,15 +89,15 @@ def container_crop(path: str, container: InputContainer, stream: VideoStream) ->
     return NO_CROP
 
 
-def _matroska_crop(file: BinaryIO, place: int) -> Crop:
-    """Of the video track that is number ``place`` among those of video."""
+def _matroska_crop(file: BinaryIO, number: int) -> Crop:
+    """Of the video track that is ``number`` among those of video."""
     for name, size in islice(_elements_of_file(file), MOST_PARTS):
         if name == _TRACKS:
             if size > MOST_TRACKS_BYTES:
                 return NO_CROP
             entries = [dict(_elements(data)) for name, data in _elements(file.read(size)) if name == _TRACK_ENTRY]
             videos = [entry for entry in entries if _number(entry.get(_TRACK_TYPE, b"")) == 1]
-            video = dict(_elements(videos[place].get(_VIDEO, b"")))
+            video = dict(_elements(videos[number].get(_VIDEO, b"")))
             return Crop(*(_number(video.get(name, b"")) for name in _PIXEL_CROPS))
         if name == _CLUSTER:
             return NO_CROP
@@ -119,21 +119,21 @@ def _elements_of_file(file: BinaryIO) -> Iterator[tuple[int, int]]:
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    place = 0
-    while place < len(data):
-        name, place = _vint(data, place, keep_marker=True)
-        size, place = _vint(data, place)
-        yield name, data[place : place + size]
-        place += size
+    offset = 0
+    while offset < len(data):
+        name, offset = _vint(data, offset, keep_marker=True)
+        size, offset = _vint(data, offset)
+        yield name, data[offset : offset + size]
+        offset += size
 
 
-def _vint(data: bytes, place: int, *, keep_marker: bool = False) -> tuple[int, int]:
+def _vint(data: bytes, offset: int, *, keep_marker: bool = False) -> tuple[int, int]:
     """A number of variable length (RFC 8794, 4), and where the next byte is."""
-    if not data[place]:
+    if not data[offset]:
         raise ValueError("longer than eight bytes")
-    length = 9 - data[place].bit_length()
-    value = int.from_bytes(data[place : place + length], "big")
-    return (value if keep_marker else value & ((1 << 7 * length) - 1)), place + length
+    length = 9 - data[offset].bit_length()
+    value = int.from_bytes(data[offset : offset + length], "big")
+    return (value if keep_marker else value & ((1 << 7 * length) - 1)), offset + length
 
 
 def _number(data: bytes) -> int:
@@ -167,19 +167,19 @@ def _named(file: BinaryIO, within: _Range, name: bytes) -> Iterator[_Range]:
 
 def _boxes(file: BinaryIO, within: _Range) -> Iterator[tuple[bytes, _Range]]:
     """Name and content of each box in a part of the file; only their heads are read."""
-    place, end = within
-    while place + 8 <= end:
-        file.seek(place)
+    offset, end = within
+    while offset + 8 <= end:
+        file.seek(offset)
         head = file.read(16)
-        size, content = int.from_bytes(head[:4], "big"), place + 8
+        size, content = int.from_bytes(head[:4], "big"), offset + 8
         if size == 1:
-            size, content = int.from_bytes(head[8:], "big"), place + 16
+            size, content = int.from_bytes(head[8:], "big"), offset + 16
         elif size == 0:
-            size = end - place
-        if place + size < content:
+            size = end - offset
+        if offset + size < content:
             return
-        yield head[4:8], (content, min(end, place + size))
-        place += size
+        yield head[4:8], (content, min(end, offset + size))
+        offset += size
 
 
 def _aperture(clap: bytes, width: int, height: int) -> Crop:

@@ -11,7 +11,7 @@ import av.error
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from hybrid.frames.container import open_container
+from hybrid.frames.container.open import open_container
 
 __all__ = ["Header", "bytes_missing", "other_streams_end"]
 
@@ -104,15 +104,15 @@ def bytes_missing(path: str, header: Header) -> int:
     """
     length_at = _box_length if header.is_mov else _element_length if header.is_matroska else None
     size = os.path.getsize(path)
-    place = 0
+    offset = 0
     with open(path, "rb") as file:
-        while length_at is not None and place + 8 <= size:
-            file.seek(place)
+        while length_at is not None and offset + 8 <= size:
+            file.seek(offset)
             length = length_at(file.read(16))
             if length is None:
                 return 0
-            place += length
-    return max(0, place - size)
+            offset += length
+    return max(0, offset - size)
 
 
 _BOXES = frozenset(

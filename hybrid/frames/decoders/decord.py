@@ -1,7 +1,7 @@
 """Video files through decord, for those who have it in their pipeline.
 
-Frames are chosen by decord's own table of time stamps, never by frame rate arithmetic, and read in
-small batches. The reader is opened for each reading and let go at its end: an open reader goes on
+Frames are chosen by decord's own table of time stamps, never by frame rate arithmetic, and read one
+by one. The reader is opened for each reading and let go at its end: an open reader goes on
 decoding ahead in its own thread without limit (4.5 GB after ten idle seconds was measured).
 
 Where decord 0.6 is known to be wrong or to fail, so that PyAV is the default:
@@ -20,7 +20,7 @@ Where decord 0.6 is known to be wrong or to fail, so that PyAV is the default:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,27 +29,23 @@ import numpy as np
 
 from hybrid.errors import MissingDependencyError, NoVideoStreamError, VideoOpenError
 from hybrid.frames.container import open_container
-from hybrid.frames.images import BatchBuilder, Sample
+from hybrid.frames.container.open import open_container
+from hybrid.frames.images import Sample
+from hybrid.frames.interface import DEFAULT_BATCH_BYTES, Decoder, ReadReport, Sample, no_sample_reason
+from hybrid.frames.packets.plan import SLACK_SECONDS, grid_size
 from hybrid.frames.plan import SLACK_SECONDS, grid_size
 from hybrid.frames.source import (
     DEFAULT_BATCH_BYTES,
-    FrameSource,
     ReadReport,
-    check_at_least_one,
-    check_ordinals,
-    checked_gaps,
-    video_info,
-    why_none,
 )
+from hybrid.places import absolute_path
 from hybrid.storage.file_identity import absolute_path
-from hybrid.values import FloatArray, FrameBatch, IntArray, MissingFrame, Sampling
+from hybrid.values import FloatArray, IntArray, Sampling
 
-__all__ = ["DecordSource"]
-
-FRAMES_AT_A_TIME = 8
+__all__ = ["DECODER", "DecordSource"]
 
 
-class DecordSource(FrameSource):
+class DecordSource(Decoder):
     """Samples of a video file through decord. The module's text lists where decord is wrong.
 
     The timeline begins at the first frame: decord does not tell when the container begins.
@@ -67,6 +63,8 @@ class DecordSource(FrameSource):
         InputError: threads or batch_bytes is below 1.
     """
 
+    name = "decord"
+
     def __init__(
         self,
         path: str | Path,
@@ -75,16 +73,12 @@ class DecordSource(FrameSource):
         threads: int | None = None,
         batch_bytes: int = DEFAULT_BATCH_BYTES,
     ) -> None:
-        check_at_least_one(threads=threads, batch_bytes=batch_bytes)
-        self.sampling = sampling
-        self._path = str(path)
-        self._threads = threads or 1
-        self._batch_bytes = batch_bytes
+        super().__init__(path, sampling, threads=threads, batch_bytes=batch_bytes)
         stamps, self._keys, (height, width) = self._survey()
         self._times: FloatArray = stamps[:, 0] - stamps[0, 0]
         self._end = float(stamps[-1, 1] - stamps[0, 0])
         try:
-            self.info = video_info(path, "file", seconds=self._end, width=width, height=height, codec="unknown")
+            self.info = self._info("file", seconds=self._end, width=width, height=height, codec="unknown")
         except VideoOpenError as exc:
             raise VideoOpenError(f"{exc}, or decord reads its time stamps wrongly; try --decoder pyav") from exc
 
@@ -99,7 +93,7 @@ class DecordSource(FrameSource):
         with open_container(self._path):
             pass
         with self._our_errors(decord.DECORDError):
-            return decord.VideoReader(absolute_path(self._path), num_threads=self._threads)
+            return decord.VideoReader(absolute_path(self._path), num_threads=self._threads or 1)
 
     def _survey(self) -> tuple[FloatArray, IntArray, tuple[int, int]]:
         """Start and end of every frame in seconds [N, 2], the key frames' numbers, height and width."""
@@ -126,46 +120,25 @@ class DecordSource(FrameSource):
                 ) from exc
             raise VideoOpenError(f"decord cannot open {self._path}: {_reason(exc)}; try --decoder pyav") from exc
 
-    def read(self, *, ordinals: Sequence[int] | None = None) -> Iterator[FrameBatch]:
-        """See :meth:`FrameSource.read`."""
-        return self._read(None if ordinals is None else check_ordinals(ordinals))
-
-    def _read(self, ordinals: list[int] | None) -> Iterator[FrameBatch]:
-        grid = self._grid(ordinals)
-        missing = [MissingFrame(k, why_none(self.sampling, self._end)) for k, frame in grid if frame < 0]
-        wanted = [(k, frame) for k, frame in grid if frame >= 0]
-        builder = BatchBuilder(self._batch_bytes)
-        decoded = found = 0
-        reader = self._open() if wanted else None
-        for start in range(0, len(wanted), FRAMES_AT_A_TIME):
-            part = wanted[start : start + FRAMES_AT_A_TIME]
-            for (ordinal, frame), rgb in zip(part, self._pictures(reader, [frame for _, frame in part]), strict=True):
-                decoded += not isinstance(rgb, str)
-                if isinstance(rgb, str):
-                    missing.append(MissingFrame(ordinal, rgb))
-                    continue
-                found += 1
-                batch = builder.add(Sample(ordinal, float(self._times[frame]), frame, rgb))
-                if batch is not None:
-                    yield batch
-        del reader
-        rest = builder.take()
-        if rest is not None:
-            yield rest
-        gaps = checked_gaps(self._path, missing, found=found)
-        self._report = ReadReport(duration_seconds=self._end, frames_decoded=decoded, missing=gaps)
-
-    def _pictures(self, reader: Any, frames: list[int]) -> list[Any]:
-        """uint8 [H, W, 3] for every frame, or the reason why there is none."""
+    def _samples(self, ordinals: list[int] | None) -> Generator[Sample, None, ReadReport]:
         import decord
 
-        pictures: list[Any] = []
-        for frame in frames:
+        grid = self._grid(ordinals)
+        decoded = 0
+        reader = self._open() if any(frame >= 0 for _, frame in grid) else None
+        for ordinal, frame in grid:
+            if frame < 0:
+                yield Sample.missing(ordinal, no_sample_reason(self.sampling, self._end))
+                continue
             try:
-                pictures.append(reader[frame].asnumpy())
+                assert reader is not None
+                rgb = reader[frame].asnumpy()
             except (decord.DECORDError, RuntimeError, IndexError) as exc:
-                pictures.append(f"decord: {_reason(exc)}")
-        return pictures
+                yield Sample.missing(ordinal, f"decord: {_reason(exc)}")
+                continue
+            decoded += 1
+            yield Sample(ordinal, float(self._times[frame]), frame, rgb)
+        return ReadReport(duration_seconds=self._end, frames_decoded=decoded)
 
     def _grid(self, ordinals: list[int] | None) -> list[tuple[int, int]]:
         """Ordinal and frame number of every sample, or of those asked for; -1 where there is none."""
@@ -186,3 +159,6 @@ def _reason(error: Exception) -> str:
     """What a foreign error says, without the time and the line of C++ that decord puts before it."""
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return re.sub(r"^\[\d\d:\d\d:\d\d\] \S+ ", "", first)
+
+
+DECODER = DecordSource

@@ -22,7 +22,7 @@ from av.stream import Discard
 from av.video.stream import VideoStream
 
 from hybrid.errors import VideoOpenError
-from hybrid.frames.container import open_container, real_videos
+from hybrid.frames.container.open import open_container, real_videos
 from hybrid.values import IntArray
 from hybrid.words import counted
 
@@ -268,21 +268,21 @@ def _signature(file: BinaryIO, kind: str, begin: int, end: int) -> int | None:
 
 def _second_movie(file: BinaryIO, size: int) -> int | None:
     """Where a second ``ftyp`` begins, that is after a movie's data or its header; None if there is none."""
-    place, movie = 0, False
+    offset, movie = 0, False
     for _ in range(MOST_BOXES):
-        file.seek(place)
+        file.seek(offset)
         head = file.read(16)
         if len(head) < 8:
             return None
         length, name = int.from_bytes(head[:4], "big"), head[4:8]
         if name == b"ftyp" and movie:
-            return place
+            return offset
         movie |= name in (b"moov", b"mdat")
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
-        if length < 8 or place + length >= size:
+        if length < 8 or offset + length >= size:
             return None
-        place += length
+        offset += length
     return None
 
 

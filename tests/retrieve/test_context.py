@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.coarse.context import window_with_context
-from hybrid.coarse.search import window_of_hits
+from hybrid.retrieve.context import window_with_context
+from hybrid.retrieve.search import window_of_hits
 from hybrid.values import Hits
 
 

@@ -18,12 +18,11 @@ def probe_seconds(path: str | Path) -> float | None:
     Raises:
         VideoOpenError: it cannot be opened, or holds no video.
     """
-    place = Path(path)
-    if place.is_dir():
-        return float(sum(1 for entry in place.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES))
-    from hybrid.frames.container import open_container
+    if Path(path).is_dir():
+        return float(sum(1 for entry in Path(path).iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES))
+    from hybrid.frames.container.open import open_container
 
-    with open_container(place) as container:
+    with open_container(path) as container:
         stream = container.streams.best("video")
         if stream is None:
             raise VideoOpenError(f"{path}: it holds no video stream")

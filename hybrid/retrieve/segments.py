@@ -51,4 +51,4 @@ def best_segments(segments: list[IntArray], hits: Hits, count: int) -> list[Wind
     similarity[hits.rows] = hits.similarities
     worth = [-float(np.sort(similarity[rows])[::-1][:BEST_OF_SEGMENT].mean()) for rows in segments]
     best = np.argsort(worth, kind="stable")[:count]
-    return [Window(rows=segments[place], similarities=similarity[segments[place]]) for place in sorted(best)]
+    return [Window(rows=segments[index], similarities=similarity[segments[index]]) for index in sorted(best)]

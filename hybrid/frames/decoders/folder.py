@@ -7,25 +7,16 @@ keep their own value: a folder that begins with ``sec010.png`` begins at 10 s.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 
 from hybrid.errors import FrameDecodeError, VideoOpenError
-from hybrid.frames.images import BatchBuilder, Sample
-from hybrid.frames.plan import SLACK_SECONDS
-from hybrid.frames.source import (
-    DEFAULT_BATCH_BYTES,
-    FrameSource,
-    ReadReport,
-    check_at_least_one,
-    check_ordinals,
-    checked_gaps,
-    video_info,
-)
+from hybrid.frames.interface import DEFAULT_BATCH_BYTES, Decoder, ReadReport, Sample
+from hybrid.frames.packets.plan import SLACK_SECONDS
 from hybrid.image_file import read_header, read_image
-from hybrid.values import IMAGE_SUFFIXES, ByteArray, FrameBatch, MissingFrame, Sampling
+from hybrid.values import IMAGE_SUFFIXES, ByteArray, Sampling
 from hybrid.words import counted
 
 __all__ = ["FolderSource"]
@@ -34,7 +25,7 @@ MAX_SAMPLES = 1_000_000
 """Numbers further apart than this many samples are not seconds (dates, for example)."""
 
 
-class FolderSource(FrameSource):
+class FolderSource(Decoder):
     """Samples of a folder with numbered images. See the module's text for what a number means.
 
     Sample ``k`` shows image ``floor(k / rate)``. A number without an image, and an image that
@@ -46,18 +37,26 @@ class FolderSource(FrameSource):
     Args:
         path: the folder. Files that are no images, or whose names do not end in a number, are ignored.
         sampling: rate and policy.
+        threads: not used; an image is read in the caller's thread.
         batch_bytes: how large a batch may grow.
 
     Raises:
         VideoOpenError: no such folder, it holds no numbered image, two images have one number, or
             the numbers are too far apart to be seconds.
-        InputError: batch_bytes is below 1.
+        InputError: threads or batch_bytes is below 1.
     """
 
-    def __init__(self, path: str | Path, sampling: Sampling, *, batch_bytes: int = DEFAULT_BATCH_BYTES) -> None:
-        check_at_least_one(batch_bytes=batch_bytes)
-        self.sampling = sampling
-        self._batch_bytes = batch_bytes
+    name = "folder"
+
+    def __init__(
+        self,
+        path: str | Path,
+        sampling: Sampling,
+        *,
+        threads: int | None = None,
+        batch_bytes: int = DEFAULT_BATCH_BYTES,
+    ) -> None:
+        super().__init__(path, sampling, threads=threads, batch_bytes=batch_bytes)
         self._images = numbered_images(Path(path))
         first, last = min(self._images), max(self._images)
         if (last - first + 1) * sampling.rate > MAX_SAMPLES:
@@ -66,40 +65,27 @@ class FolderSource(FrameSource):
                 f"{MAX_SAMPLES} samples are taken. Number them from 0, one image per second"
             )
         self._end = float(last + 1)
-        self._several = 0
         width, height, codec = _first_size(self._images)
-        self.info = video_info(path, "folder", seconds=self._end, width=width, height=height, codec=codec)
+        self.info = self._info("folder", seconds=self._end, width=width, height=height, codec=codec)
 
-    def read(self, *, ordinals: Sequence[int] | None = None) -> Iterator[FrameBatch]:
-        """See :meth:`FrameSource.read`."""
-        return self._read(None if ordinals is None else check_ordinals(ordinals))
-
-    def _read(self, ordinals: list[int] | None) -> Iterator[FrameBatch]:
-        missing: list[MissingFrame] = []
-        builder = BatchBuilder(self._batch_bytes)
-        decoded = self._several = 0
-        number: int | None = None
+    def _samples(self, ordinals: list[int] | None) -> Generator[Sample, None, ReadReport]:
+        decoded = with_several = 0
+        current: int | None = None
         rgb: ByteArray | None = None
-        reason = ""
-        for ordinal, wanted in self._grid(ordinals):
-            if wanted != number:
-                number = wanted
-                rgb, reason = self._load(number)
-                decoded += rgb is not None
-            if rgb is None:
-                missing.append(MissingFrame(ordinal, reason))
-                continue
-            batch = builder.add(Sample(ordinal, float(number), number, rgb))
-            if batch is not None:
-                yield batch
-        rest = builder.take()
-        if rest is not None:
-            yield rest
-        gaps = checked_gaps(self.info.path, missing, found=decoded)
-        note = None
-        if self._several:
-            note = f"{counted(self._several, 'image holds', 'images hold')} several pictures; the first one is taken"
-        self._report = ReadReport(duration_seconds=self._end, frames_decoded=decoded, missing=gaps, note=note)
+        reason: str | None = None
+        for ordinal, number in self._grid(ordinals):
+            if number != current:
+                current, rgb, reason = number, None, None
+                try:
+                    rgb, header = read_image(self._image(number))
+                    decoded += 1
+                    with_several += header.several
+                except FrameDecodeError as exc:
+                    reason = str(exc)
+            yield Sample(ordinal, float(number), number, rgb, reason)
+        several = counted(with_several, "image holds", "images hold")
+        note = f"{several} several pictures; the first one is taken" if with_several else None
+        return ReadReport(duration_seconds=self._end, frames_decoded=decoded, note=note)
 
     def _grid(self, ordinals: list[int] | None) -> list[tuple[int, int]]:
         """Ordinal and number of every sample that exists, or of those that are asked for."""
@@ -117,16 +103,11 @@ class FolderSource(FrameSource):
             ordinals = list(range(begin, end))
         return [(k, int(k / rate + SLACK_SECONDS)) for k in ordinals]
 
-    def _load(self, number: int) -> tuple[ByteArray | None, str]:
+    def _image(self, number: int) -> Path:
         if number not in self._images:
-            what = "with a number in its interval" if number < 0 else f"with the number {number}"
-            return None, f"there is no image {what}"
-        try:
-            rgb, header = read_image(self._images[number])
-            self._several += header.several
-            return rgb, ""
-        except FrameDecodeError as exc:
-            return None, str(exc)
+            which = "with a number in its interval" if number < 0 else f"with the number {number}"
+            raise FrameDecodeError(f"there is no image {which}")
+        return self._images[number]
 
 
 def numbered_images(folder: Path) -> dict[int, Path]:

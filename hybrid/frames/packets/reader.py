@@ -13,9 +13,9 @@ import av.error
 import numpy as np
 
 from hybrid.errors import FrameDecodeError
-from hybrid.frames.container import VideoPacket, open_stream, packets_of
-from hybrid.frames.plan import NO_PTS
-from hybrid.frames.scan import Movie
+from hybrid.frames.container.open import VideoPacket, open_stream, packets_of
+from hybrid.frames.packets.plan import NO_PTS
+from hybrid.frames.packets.scan import Movie
 
 __all__ = ["PacketReader"]
 
@@ -44,12 +44,12 @@ class PacketReader:
         self._next = 0
 
     @property
-    def place(self) -> int:
+    def next_packet(self) -> int:
         """The number of the packet that comes next."""
         return self._next
 
     def packets(self, start: int, last: int) -> Iterator[tuple[int, VideoPacket]]:
-        """The packets ``start`` .. ``last`` (inclusive) with their places in decode order.
+        """The packets ``start`` .. ``last`` (inclusive) with their positions in decode order.
 
         Raises:
             FrameDecodeError: the file is not the one that was scanned any more.
@@ -103,10 +103,10 @@ class PacketReader:
         packet = next(self._packets, None)
         if packet is None or packet.pts is None:
             return None
-        places = np.flatnonzero((self._movie.packets.pts == packet.pts) & (self._movie.sizes == packet.size))
-        if len(places) != 1 or places[0] > start or not self._is(packet, int(places[0])):
+        matches = np.flatnonzero((self._movie.packets.pts == packet.pts) & (self._movie.sizes == packet.size))
+        if len(matches) != 1 or matches[0] > start or not self._is(packet, int(matches[0])):
             return None
-        self._next = int(places[0])
+        self._next = int(matches[0])
         return packet
 
     def _restart(self) -> None:

@@ -148,7 +148,7 @@ class KeyPackets:
         """Whether a decoder that starts at this packet has the parameter sets that are in force.
 
         It has those of the header and those in the packet itself. Once others came in between,
-        only a packet that brings a whole set is a place to start at.
+        only a packet that brings a whole set is an entry.
         """
         for nal, is_set in zip(nals, is_parameters, strict=True):
             if is_set and nal.rstrip(b"\0") not in self.extradata:
@@ -179,13 +179,13 @@ def _length_size(codec: str, extradata: bytes) -> int:
 def _nals(data: bytes, length_size: int) -> Iterator[bytes]:
     """The NAL units of a packet; what is cut short or empty is left out."""
     if length_size:
-        place = 0
-        while place + length_size < len(data):
-            size = int.from_bytes(data[place : place + length_size], "big")
-            place += length_size
-            if size and place + size <= len(data):
-                yield data[place : place + size]
-            place += size
+        offset = 0
+        while offset + length_size < len(data):
+            size = int.from_bytes(data[offset : offset + length_size], "big")
+            offset += length_size
+            if size and offset + size <= len(data):
+                yield data[offset : offset + size]
+            offset += size
         return
     start = data.find(b"\0\0\1")
     while start >= 0:
@@ -200,27 +200,27 @@ def _avcc_nals(extradata: bytes) -> Iterator[bytes]:
     """The sequence parameter sets in the H.264 header of an MP4 or Matroska stream (ISO/IEC 14496-15, 5.3.3)."""
     if not _length_size("h264", extradata):
         return
-    place = 6
+    offset = 6
     for _ in range(extradata[5] & 31):
-        size = int.from_bytes(extradata[place : place + 2], "big")
-        nal = extradata[place + 2 : place + 2 + size]
+        size = int.from_bytes(extradata[offset : offset + 2], "big")
+        nal = extradata[offset + 2 : offset + 2 + size]
         if nal:
             yield nal
-        place += 2 + size
+        offset += 2 + size
 
 
 def _hvcc_nals(extradata: bytes) -> Iterator[bytes]:
     """The parameter sets in the HEVC header of an MP4 or Matroska stream (ISO/IEC 14496-15, 8.3.3)."""
     if not _length_size("hevc", extradata):
         return
-    place = 23
+    offset = 23
     for _ in range(extradata[22]):
-        count = int.from_bytes(extradata[place + 1 : place + 3], "big")
-        place += 3
+        count = int.from_bytes(extradata[offset + 1 : offset + 3], "big")
+        offset += 3
         for _ in range(count):
-            size = int.from_bytes(extradata[place : place + 2], "big")
-            yield extradata[place + 2 : place + 2 + size]
-            place += 2 + size
+            size = int.from_bytes(extradata[offset : offset + 2], "big")
+            yield extradata[offset + 2 : offset + 2 + size]
+            offset += 2 + size
 
 
 class _Bits:
@@ -292,9 +292,9 @@ def _skip_scaling_list(bits: _Bits, size: int) -> None:
 
 def _mpeg2_is_progressive(data: bytes) -> bool:
     """``progressive_sequence`` of the sequence extension (ITU-T H.262, 6.2.2.3); False if there is none."""
-    place = data.find(b"\0\0\1\xb5")
-    extension = data[place + 4 : place + 6]
-    return place >= 0 and len(extension) == 2 and extension[0] >> 4 == 1 and extension[1] >> 3 & 1 == 1
+    offset = data.find(b"\0\0\1\xb5")
+    extension = data[offset + 4 : offset + 6]
+    return offset >= 0 and len(extension) == 2 and extension[0] >> 4 == 1 and extension[1] >> 3 & 1 == 1
 
 
 def _h264_slice_is_intra(nal: bytes) -> bool:
@@ -307,20 +307,20 @@ def _h264_slice_is_intra(nal: bytes) -> bool:
 def _h264_exact_recovery(nal: bytes) -> bool:
     """Whether an SEI unit holds a recovery point that is exact from its own picture on."""
     data = nal[1:].replace(b"\0\0\3", b"\0\0")
-    place = 0
-    while place + 2 < len(data):
+    offset = 0
+    while offset + 2 < len(data):
         fields = []
         for _ in range(2):
             number = 0
-            while place < len(data) and data[place] == 255:
-                number, place = number + 255, place + 1
-            number, place = number + (data[place] if place < len(data) else 0), place + 1
+            while offset < len(data) and data[offset] == 255:
+                number, offset = number + 255, offset + 1
+            number, offset = number + (data[offset] if offset < len(data) else 0), offset + 1
             fields.append(number)
         kind, size = fields
         if kind == 6:
-            bits = _Bits(data[place : place + size])
+            bits = _Bits(data[offset : offset + size])
             return bits.unsigned() == 0 and bits.bit() == 1
-        place += size
+        offset += size
     return False
 
 
@@ -340,29 +340,29 @@ def _vp9_is_key(data: bytes) -> bool:
 
 def _av1_is_key(data: bytes) -> bool:
     """Whether the first frame of a temporal unit is a key frame that is shown (AV1 specification, 5.3 and 5.9.2)."""
-    place = 0
-    while place < len(data):
-        header = data[place]
-        place += 2 if header & 4 else 1
+    offset = 0
+    while offset < len(data):
+        header = data[offset]
+        offset += 2 if header & 4 else 1
         size = 0
         if header & 2:
             for shift in range(0, 56, 7):
-                byte = data[place] if place < len(data) else 0
-                size, place = size | (byte & 127) << shift, place + 1
+                byte = data[offset] if offset < len(data) else 0
+                size, offset = size | (byte & 127) << shift, offset + 1
                 if byte < 128:
                     break
         else:
-            size = len(data) - place
+            size = len(data) - offset
         if header >> 3 & 15 in (3, 6):  # frame header, frame
-            return place < len(data) and data[place] >> 4 == 0b0001
-        place += size
+            return offset < len(data) and data[offset] >> 4 == 0b0001
+        offset += size
     return False
 
 
 def _mpeg4_is_key(data: bytes) -> bool:
     """Whether the first video object plane is coded and intra (ISO/IEC 14496-2, 6.2.5)."""
-    place = data.find(_VOP_START)
-    return 0 <= place <= len(data) - LEAST_INTRA_VOP_BYTES and data[place + 4] >> 6 == 0
+    offset = data.find(_VOP_START)
+    return 0 <= offset <= len(data) - LEAST_INTRA_VOP_BYTES and data[offset + 4] >> 6 == 0
 
 
 _KEY_TESTS: dict[str, Callable[[bytes], bool]] = {

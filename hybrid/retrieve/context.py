@@ -25,14 +25,14 @@ def window_with_context(
         pts_seconds: float64 [N], when each of them is shown.
         size: at least 1; with fewer rows all of them are the window.
         context_seconds: how far before and after a frame its surroundings reach; with 0 the window is
-            that of :func:`hybrid.coarse.search.window_of_hits`.
+            that of :func:`hybrid.retrieve.search.window_of_hits`.
     """
-    place = np.searchsorted(rows, hits.rows)
-    first = np.searchsorted(pts_seconds, pts_seconds[place] - context_seconds, side="left")
-    end = np.searchsorted(pts_seconds, pts_seconds[place] + context_seconds, side="right")
+    index = np.searchsorted(rows, hits.rows)
+    first = np.searchsorted(pts_seconds, pts_seconds[index] - context_seconds, side="left")
+    end = np.searchsorted(pts_seconds, pts_seconds[index] + context_seconds, side="right")
     taken = np.zeros(len(rows), dtype=bool)
     left = min(size, len(rows))
-    for centre, start, stop in zip(place.tolist(), first.tolist(), end.tolist(), strict=True):
+    for centre, start, stop in zip(index.tolist(), first.tolist(), end.tolist(), strict=True):
         around = start + np.flatnonzero(~taken[start:stop])
         nearest = around[np.argsort(np.abs(pts_seconds[around] - pts_seconds[centre]), kind="stable")][:left]
         taken[nearest] = True
@@ -40,5 +40,5 @@ def window_with_context(
         if left == 0:
             break
     similarities = np.empty(len(rows), dtype=np.float32)
-    similarities[place] = hits.similarities
+    similarities[index] = hits.similarities
     return Window(rows=rows[taken], similarities=similarities[taken])

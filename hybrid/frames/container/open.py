@@ -15,7 +15,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from hybrid.errors import NoVideoStreamError, VideoOpenError
-from hybrid.frames.formats import FORMATS, kind_of_head
+from hybrid.frames.container.formats import FORMATS, kind_of_head
 from hybrid.picture_size import MAX_PIXELS, check_picture_size
 from hybrid.storage.file_identity import absolute_path
 
@@ -66,8 +66,8 @@ def open_stream(path: str | Path, *, index: int | None = None) -> tuple[InputCon
 def open_container(source: str | Path | BinaryIO) -> InputContainer:
     """Open one file for reading, and only that: the seam where FFmpeg's errors of opening become ours.
 
-    FFmpeg may use only the demuxers of :data:`hybrid.frames.formats.FORMATS`, and no protocol but files. All that
-    reads a container opens it here.
+    FFmpeg may use only the demuxers of :data:`~hybrid.frames.container.formats.FORMATS`, and no protocol but files.
+    All that reads a container opens it here.
 
     Args:
         source: the path of a regular file; or a binary file that is open for reading and can seek.

@@ -82,22 +82,22 @@ def load_open_clip(name: str, *, device: str, dtype: str) -> LoadedClip:
         ModelLoadError: the checkpoint is missing or damaged, or cannot be downloaded.
     """
     model_name, tag = canonical_name(name)
-    place = choose_device(device)
-    precision = choose_dtype(dtype, place)
+    where = choose_device(device)
+    precision = choose_dtype(dtype, where)
     ensure_torchvision()
     import open_clip
     import torch
     from PIL import Image
 
     _check_known(open_clip, name, model_name, tag)
-    with _quiet_root_logger(), out_of_memory_as_error(f"loading {name} on {place}"):
+    with _quiet_root_logger(), out_of_memory_as_error(f"loading {name} on {where}"):
         try:
             # The weights are hashed as they were published, so that an index that was made in
             # another precision is known to be of the same model.
             model, _, preprocess = _create(open_clip, model_name, tag, "fp32", torch.device("cpu"))
             weights = _weights_hash(model)
-            if precision is not torch.float32 or place.type != "cpu":
-                model, _, preprocess = _create(open_clip, model_name, tag, _PRECISIONS[dtype_name(precision)], place)
+            if precision is not torch.float32 or where.type != "cpu":
+                model, _, preprocess = _create(open_clip, model_name, tag, _PRECISIONS[dtype_name(precision)], where)
             tokenizer = open_clip.get_tokenizer(model_name)
             preprocess(Image.new("RGB", (8, 8)))  # settings that are no numbers show only when they are used
         except (torch.cuda.OutOfMemoryError, MemoryError):
@@ -109,7 +109,7 @@ def load_open_clip(name: str, *, device: str, dtype: str) -> LoadedClip:
         model=model,
         preprocess=preprocess,
         tokenizer=tokenizer,
-        device=place,
+        device=where,
         dtype=precision,
         identity={
             "encoder": "open_clip",

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 __all__ = ["run_ordered"]
 
-Work = TypeVar("Work")
+JobT = TypeVar("JobT")
 Item = TypeVar("Item")
 
 
@@ -29,8 +29,8 @@ class _Lane(Generic[Item]):
 
 
 def run_ordered(
-    jobs: Sequence[Work],
-    worker: Callable[[], AbstractContextManager[Callable[[Work], Iterator[Item]]]],
+    jobs: Sequence[JobT],
+    worker: Callable[[], AbstractContextManager[Callable[[JobT], Iterator[Item]]]],
     *,
     threads: int,
     buffer_bytes: int,
@@ -55,19 +55,19 @@ def run_ordered(
             for job in jobs:
                 yield from do(job)
         return
-    crew = _Crew(jobs, worker, min(threads, len(jobs)), buffer_bytes, size_of)
+    pool = _WorkerPool(jobs, worker, min(threads, len(jobs)), buffer_bytes, size_of)
     try:
-        crew.start()
-        yield from crew.results()
+        pool.start()
+        yield from pool.results()
     finally:
-        crew.stop()
+        pool.stop()
 
 
-class _Crew(Generic[Work, Item]):
+class _WorkerPool(Generic[JobT, Item]):
     def __init__(
         self,
-        jobs: Sequence[Work],
-        worker: Callable[[], AbstractContextManager[Callable[[Work], Iterator[Item]]]],
+        jobs: Sequence[JobT],
+        worker: Callable[[], AbstractContextManager[Callable[[JobT], Iterator[Item]]]],
         threads: int,
         buffer_bytes: int,
         size_of: Callable[[Item], int],
@@ -75,7 +75,7 @@ class _Crew(Generic[Work, Item]):
         self._jobs = jobs
         self._worker = worker
         self._size_of = size_of
-        self._ahead = 2 * threads
+        self._lookahead = 2 * threads
         self._buffer_bytes = buffer_bytes
         self._waiting_bytes = 0
         self._changed = threading.Condition()
@@ -142,7 +142,7 @@ class _Crew(Generic[Work, Item]):
     def _claim(self) -> int | None:
         with self._changed:
             while not self._stopping and self._claimed < len(self._jobs):
-                if self._claimed < self._turn + self._ahead:
+                if self._claimed < self._turn + self._lookahead:
                     number = self._claimed
                     self._claimed += 1
                     self._lanes[number] = _Lane()
@@ -150,7 +150,7 @@ class _Crew(Generic[Work, Item]):
                 self._changed.wait()
             return None
 
-    def _do(self, number: int, do: Callable[[Work], Iterator[Item]]) -> None:
+    def _do(self, number: int, do: Callable[[JobT], Iterator[Item]]) -> None:
         lane = self._lanes[number]
         items = do(self._jobs[number])
         try:
@@ -185,5 +185,5 @@ class _Crew(Generic[Work, Item]):
         if distance <= 0 and not lane.items:
             return True
         # Jobs further ahead may use less, so that they do not take the room of those before them.
-        limit = self._buffer_bytes * (self._ahead - max(0, distance)) / self._ahead
+        limit = self._buffer_bytes * (self._lookahead - max(0, distance)) / self._lookahead
         return self._waiting_bytes + size <= limit

@@ -1,9 +1,9 @@
 """Video files through PyAV (FFmpeg): exact samples without decoding everything.
 
 Opening a file demuxes it once, without decoding, which tells which packet holds the frame of each
-sample (:mod:`hybrid.frames.plan`). Reading then decodes only what those frames need:
+sample (:mod:`hybrid.frames.packets.plan`). Reading then decodes only what those frames need:
 
-* groups of pictures without a wanted frame are not decoded, and decoding stops at the last wanted
+* groups of pictures without a requested frame are not decoded, and decoding stops at the last requested
   frame of each group;
 * unwanted pictures that no other picture refers to are skipped (``skip_frame`` of FFmpeg), for
   codecs where the stream says which these are;
@@ -17,46 +17,37 @@ so. No option that changes pictures (such as leaving out the loop filter) is use
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from hybrid.errors import FrameDecodeError, VideoOpenError
-from hybrid.frames.decode import Shown, Tally, decode_job, frames_of
-from hybrid.frames.display import orientation_of, skew_degrees
-from hybrid.frames.images import BatchBuilder, RgbConverter, Sample
-from hybrid.frames.parallel import run_ordered
-from hybrid.frames.plan import (
+from hybrid.frames.decoding.display import orientation_of, skew_degrees
+from hybrid.frames.decoding.parallel import run_ordered
+from hybrid.frames.decoding.pictures import RgbConverter
+from hybrid.frames.decoding.sequential import sequential_samples
+from hybrid.frames.decoding.stretch import Shown, Tally, decode_job, frames_of
+from hybrid.frames.interface import DEFAULT_BATCH_BYTES, Decoder, ReadReport, Sample, no_sample_reason
+from hybrid.frames.packets.plan import (
     NO_PTS,
+    Grid,
     Job,
-    Wanted,
     entries,
     grid,
-    in_order_of_presentation,
     keyframe_jobs,
     plan_jobs,
+    presentation_order,
     restrict,
 )
-from hybrid.frames.reader import PacketReader
-from hybrid.frames.scan import Movie, scan
-from hybrid.frames.sequential import sequential_samples
-from hybrid.frames.source import (
-    DEFAULT_BATCH_BYTES,
-    FrameSource,
-    ReadReport,
-    check_at_least_one,
-    check_ordinals,
-    checked_gaps,
-    video_info,
-    why_none,
-)
+from hybrid.frames.packets.reader import PacketReader
+from hybrid.frames.packets.scan import Movie, scan
 from hybrid.picture_size import MAX_PIXELS
-from hybrid.values import FrameBatch, MissingFrame, Sampling
+from hybrid.values import Sampling
 from hybrid.words import counted
 
-__all__ = ["PyAVSource"]
+__all__ = ["DECODER", "PyAVSource"]
 
 WAITING_BYTES = 64 * 2**20
 """How much decoded pictures may take up while they wait for their turn."""
@@ -68,7 +59,7 @@ PACKETS_WITHOUT_SIZE = 64
 """Where a file does not say how large its pictures are, so many packets are tried for the first one."""
 
 
-class PyAVSource(FrameSource):
+class PyAVSource(Decoder):
     """Samples of a video file. See the module's text for how, and :class:`Sampling` for which.
 
     The timeline's zero is the start of the container (what a player shows as 0), so a video stream
@@ -88,6 +79,8 @@ class PyAVSource(FrameSource):
         InputError: threads or batch_bytes is below 1.
     """
 
+    name = "pyav"
+
     def __init__(
         self,
         path: str | Path,
@@ -96,58 +89,31 @@ class PyAVSource(FrameSource):
         threads: int | None = None,
         batch_bytes: int = DEFAULT_BATCH_BYTES,
     ) -> None:
-        check_at_least_one(threads=threads, batch_bytes=batch_bytes)
-        self.sampling = sampling
-        self._batch_bytes = batch_bytes
+        super().__init__(path, sampling, threads=threads, batch_bytes=batch_bytes)
         self._movie = scan(path)
         width, height, self._skew = _first_look(self._movie)
-        self._threads = _affordable_threads(threads or _cores(), width, height)
-        self.info = video_info(
-            path, "file", seconds=self._movie.end_seconds, width=width, height=height, codec=self._movie.codec
+        self._most_threads = _affordable_threads(threads or _cores(), width, height)
+        self.info = self._info(
+            "file", seconds=self._movie.end_seconds, width=width, height=height, codec=self._movie.codec
         )
 
-    def read(self, *, ordinals: Sequence[int] | None = None) -> Iterator[FrameBatch]:
-        """See :meth:`FrameSource.read`.
+    def _samples(self, ordinals: list[int] | None) -> Generator[Sample, None, ReadReport]:
+        """With ``ordinals``, only the groups of pictures that hold one of them are decoded.
 
-        With ``ordinals``, only the groups of pictures that hold one of them are decoded. The policy
-        ``keyframes`` gives a sample only where there is a key frame; one that is asked for by its
-        ordinal and has none is reported as missing.
+        The policy ``keyframes`` gives a sample only where there is a key frame; a requested ordinal that has none is
+        missing.
         """
-        asked = None if ordinals is None else check_ordinals(ordinals)
-        return self._read(asked)
-
-    def _read(self, ordinals: list[int] | None) -> Iterator[FrameBatch]:
         tally = Tally()
-        missing: list[MissingFrame] = []
-        builder = BatchBuilder(self._batch_bytes)
-        found = 0
-        with closing(self._samples(ordinals, tally)) as samples:
-            for sample in samples:
-                if sample.rgb is None:
-                    missing.append(MissingFrame(sample.ordinal, sample.reason or "no frame"))
-                    continue
-                found += 1
-                batch = builder.add(sample)
-                if batch is not None:
-                    yield batch
-        rest = builder.take()
-        if rest is not None:
-            yield rest
-        if ordinals is None and not found and not missing:
+        in_full = self._why_in_full() is not None
+        given = self._sequential_samples(ordinals, tally) if in_full else self._planned_samples(ordinals, tally)
+        any_sample = False
+        with closing(given):
+            for sample in given:
+                any_sample = True
+                yield sample
+        if ordinals is None and not any_sample:
             raise FrameDecodeError(f"{self.info.path}: no frame is marked as a key frame; take --sampling exact")
-        self._report = self._make_report(tally, checked_gaps(self.info.path, missing, found=found))
-
-    def _samples(self, ordinals: list[int] | None, tally: Tally) -> Generator[Sample]:
-        if self._why_in_full() is not None:
-            yield from self._sequential_samples(ordinals, tally)
-            return
-        wanted = grid(self._movie.packets, self._movie.clock, self.sampling, end_seconds=self._movie.end_seconds)
-        if ordinals is not None:
-            reason = why_none(self.sampling, self._movie.end_seconds)
-            wanted = restrict(wanted, np.array(ordinals, dtype=np.int64), why_none=reason)
-        for gap in wanted.missing:
-            yield Sample(gap.ordinal, 0.0, -1, None, gap.reason)
-        yield from self._planned_samples(wanted, tally)
+        return self._make_report(tally)
 
     def _why_in_full(self) -> str | None:
         """Why the file has to be decoded from its start with nothing left out; None if it need not."""
@@ -155,7 +121,7 @@ class PyAVSource(FrameSource):
             return f"it is not proven where decoding of {self._movie.codec} may start"
         return self._movie.unsafe
 
-    def _sequential_samples(self, ordinals: list[int] | None, tally: Tally) -> Iterator[Sample]:
+    def _sequential_samples(self, ordinals: list[int] | None, tally: Tally) -> Generator[Sample]:
         left = None if ordinals is None else set(ordinals)
         chosen = None if ordinals is None else frozenset(ordinals)
         with PacketReader(self._movie) as reader:
@@ -164,14 +130,20 @@ class PyAVSource(FrameSource):
                     left.discard(sample.ordinal)
                 yield sample
         for ordinal in sorted(left or ()):
-            yield Sample(ordinal, 0.0, -1, None, why_none(self.sampling, self._movie.end_seconds))
+            yield Sample.missing(ordinal, no_sample_reason(self.sampling, self._movie.end_seconds))
 
-    def _planned_samples(self, wanted: Wanted, tally: Tally) -> Iterator[Sample]:
+    def _planned_samples(self, ordinals: list[int] | None, tally: Tally) -> Generator[Sample]:
         movie = self._movie
-        times = movie.packets.pts[in_order_of_presentation(movie.packets)]
-        place = 0
+        requested = grid(movie.packets, movie.clock, self.sampling, end_seconds=movie.end_seconds)
+        if ordinals is not None:
+            reason = no_sample_reason(self.sampling, movie.end_seconds)
+            requested = restrict(requested, np.array(ordinals, dtype=np.int64), no_sample_reason=reason)
+        for gap in requested.missing:
+            yield Sample.missing(gap.ordinal, gap.reason)
+        times = movie.packets.pts[presentation_order(movie.packets)]
+        index = 0
         latest = NO_PTS
-        with closing(self._shown(wanted, tally)) as shown:
+        with closing(self._shown(requested, tally)) as shown:
             for picture in shown:
                 if picture.pts < latest:
                     # Only damage can do that: what is shown does not go back in time.
@@ -180,18 +152,18 @@ class PyAVSource(FrameSource):
                     latest = picture.pts
                 seconds = float(movie.clock.seconds(picture.pts))
                 number = int(np.searchsorted(times, picture.pts))
-                while place < len(wanted.packets) and wanted.packets[place] == picture.packet:
-                    yield Sample(int(wanted.ordinals[place]), seconds, number, picture.rgb, picture.reason)
-                    place += 1
+                while index < len(requested.packets) and requested.packets[index] == picture.packet:
+                    yield Sample(int(requested.ordinals[index]), seconds, number, picture.rgb, picture.reason)
+                    index += 1
 
-    def _shown(self, wanted: Wanted, tally: Tally) -> Generator[Shown]:
-        """The picture of every distinct wanted packet, in order of presentation."""
+    def _shown(self, requested: Grid, tally: Tally) -> Generator[Shown]:
+        """The picture of every distinct requested packet, in order of presentation."""
         movie = self._movie
         starts = entries(movie.packets)
         if self.sampling.policy == "keyframes":
-            jobs = keyframe_jobs(movie.packets, wanted.packets, stop_early=movie.stop_early)
+            jobs = keyframe_jobs(movie.packets, requested.packets, stop_early=movie.stop_early)
         else:
-            jobs = plan_jobs(movie.packets, starts, wanted.packets, stop_early=movie.stop_early)
+            jobs = plan_jobs(movie.packets, starts, requested.packets, stop_early=movie.stop_early)
         tallies: list[Tally] = []
 
         @contextmanager
@@ -206,7 +178,7 @@ class PyAVSource(FrameSource):
             yield from run_ordered(
                 jobs,
                 worker,
-                threads=self._threads,
+                threads=self._most_threads,
                 buffer_bytes=WAITING_BYTES,
                 size_of=lambda picture: 0 if picture.rgb is None else picture.rgb.nbytes,
             )
@@ -214,7 +186,7 @@ class PyAVSource(FrameSource):
             for own in tallies:
                 tally.add(own)
 
-    def _make_report(self, tally: Tally, missing: tuple[MissingFrame, ...]) -> ReadReport:
+    def _make_report(self, tally: Tally) -> ReadReport:
         notes = [self._movie.note] if self._movie.note else []
         if self._skew is not None:
             notes.append(f"shown as stored: its display matrix turns it by {self._skew:.0f} degrees, no quarter turn")
@@ -241,7 +213,6 @@ class PyAVSource(FrameSource):
             packets_seen=len(self._movie.packets),
             packets_decoded=tally.packets,
             packets_damaged=len(tally.damaged),
-            missing=missing,
             cut=self._movie.cut or tally.backward > 0,
             note="; ".join(notes) or None,
         )
@@ -282,3 +253,6 @@ def _first_look(movie: Movie) -> tuple[int, int, float | None]:
             f"they are of more than {MAX_PIXELS:,} pixels, which are not read"
         )
     return (*stated, None)
+
+
+DECODER = PyAVSource

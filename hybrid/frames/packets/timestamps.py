@@ -1,6 +1,6 @@
 """Time stamps that cannot be true: single damaged ones, lengths that are stale, clocks that start over.
 
-Pure functions on arrays, like :mod:`hybrid.frames.plan`. Where two statements of a file contradict
+Pure functions on arrays, like :mod:`hybrid.frames.packets.plan`. Where two statements of a file contradict
 each other, that of the many packets is believed, not that of one header or of a handful of packets.
 """
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.frames.plan import NO_PTS
+from hybrid.frames.packets.plan import NO_PTS
 from hybrid.values import FloatArray, IntArray
 
 __all__ = ["OUTLIER_SECONDS", "Jumps", "clock_jumps", "outliers", "put_behind", "usual_step"]
@@ -35,7 +35,7 @@ class Jumps(NamedTuple):
     """Where a clock starts over.
 
     Attributes:
-        starts: places in decode order of the first packets after a jump back.
+        starts: positions in decode order of the first packets after a jump back.
         wild: bool [N], a few packets that stand out of a clock that otherwise goes on.
     """
 
@@ -95,57 +95,57 @@ def clock_jumps(dts: IntArray, usable: BoolArray, ticks_per_second: float, *, lo
         longest_gap: a move ahead by more than so many ticks is a jump back as well (a counter of
             few bits, which FFmpeg takes for run over when it goes back); None if there is no such.
     """
-    places = np.flatnonzero(usable & (dts != NO_PTS))
+    indexes = np.flatnonzero(usable & (dts != NO_PTS))
     wild = np.zeros(len(dts), dtype=bool)
-    if len(places) < 2:
+    if len(indexes) < 2:
         return Jumps((), wild)
-    clock = dts[places]
-    ahead = int(np.iinfo(np.int64).max) if longest_gap is None else longest_gap
+    clock = dts[indexes]
+    most = int(np.iinfo(np.int64).max) if longest_gap is None else longest_gap
     moves = np.diff(clock)
-    if moves.min() >= 0 and moves.max() <= ahead:
+    if moves.min() >= 0 and moves.max() <= most:
         return Jumps((), wild)
     step = int(np.median(np.abs(moves[moves != 0])))
     limit = max(1, min(int(JUMP_SECONDS * ticks_per_second), JUMP_STEPS * step))
-    starts, apart = _follow(clock, limit, ahead)
-    wild[places[apart]] = True
-    return Jumps(tuple(int(places[i]) for i in starts), wild)
+    starts, apart = _follow(clock, limit, most)
+    wild[indexes[apart]] = True
+    return Jumps(tuple(int(indexes[i]) for i in starts), wild)
 
 
-def _follow(clock: IntArray, limit: int, ahead: int) -> tuple[list[int], BoolArray]:
+def _follow(clock: IntArray, limit: int, most: int) -> tuple[list[int], BoolArray]:
     """Where a clock starts over, and which times stand apart from it. Works in chunks: linear in time."""
     starts: list[int] = []
     apart = np.zeros(len(clock), dtype=bool)
-    place = 0
+    at = 0
     high = int(clock[0])
-    while place < len(clock):
-        part = clock[place : place + CHUNK]
+    while at < len(clock):
+        part = clock[at : at + CHUNK]
         before = np.maximum.accumulate(np.append(high, part))
         moves = part - before[:-1]
-        off = np.flatnonzero((moves < -limit) | (moves > ahead))
+        off = np.flatnonzero((moves < -limit) | (moves > most))
         if not len(off):
             high = int(before[-1])
-            place += len(part)
+            at += len(part)
             continue
         high = int(before[off[0]])
-        place += int(off[0])
-        now = int(clock[place])
+        at += int(off[0])
+        now = int(clock[at])
         if now > high:
-            starts.append(place)
+            starts.append(at)
             high = now
             continue
-        begin = max(starts[-1] if starts else 0, place - CHUNK)
-        fits = ~apart[begin:place]
-        above = fits & (clock[begin:place] > now + limit // 2)
-        returns = np.flatnonzero(clock[place : place + FEW_PACKETS + 1] > high)
+        begin = max(starts[-1] if starts else 0, at - CHUNK)
+        fits = ~apart[begin:at]
+        above = fits & (clock[begin:at] > now + limit // 2)
+        returns = np.flatnonzero(clock[at : at + FEW_PACKETS + 1] > high)
         if int(above.sum()) <= FEW_PACKETS:
-            apart[begin:place] |= above
-            rest = clock[begin:place][fits & ~above]
+            apart[begin:at] |= above
+            rest = clock[begin:at][fits & ~above]
             high = int(rest.max()) if len(rest) else now
         elif len(returns):
-            apart[place : place + int(returns[0])] = True
-            place += int(returns[0])
+            apart[at : at + int(returns[0])] = True
+            at += int(returns[0])
         else:
-            starts.append(place)
+            starts.append(at)
             high = now
     return starts, apart
 

@@ -1,7 +1,7 @@
 """Decoding one stretch of a file: with unwanted pictures left out, or carefully where that fails.
 
 First the stretch is decoded with all that the plan allows to be left out. If the decoder refuses a
-packet, calls a frame damaged, or a wanted frame does not come out in its turn, what is still
+packet, calls a frame damaged, or a requested frame does not come out in its turn, what is still
 lacking is decoded again with nothing left out, from an entry further back. That gives what a full
 decode of the file gives, concealment of damage included, unless damage reaches across more than
 four entries: such a frame may be patched up from other pictures than in a full decode.
@@ -19,10 +19,10 @@ import av
 import av.error
 import numpy as np
 
-from hybrid.frames.images import RgbConverter
-from hybrid.frames.plan import NO_PTS, Job
-from hybrid.frames.reader import PacketReader
-from hybrid.frames.scan import Movie
+from hybrid.frames.decoding.pictures import RgbConverter
+from hybrid.frames.packets.plan import NO_PTS, Job
+from hybrid.frames.packets.reader import PacketReader
+from hybrid.frames.packets.scan import Movie
 from hybrid.values import ByteArray, IntArray
 
 __all__ = ["Shown", "Tally", "decode_job", "frames_of"]
@@ -34,7 +34,7 @@ STEPS_BACK = (1, 4)
 
 
 class Shown(NamedTuple):
-    """What became of one wanted packet: the time and picture of its frame, or why there is none."""
+    """What became of one requested packet: the time and picture of its frame, or why there is none."""
 
     packet: int
     pts: int
@@ -50,7 +50,7 @@ class Tally:
         frames, packets: how many came out, and went in.
         damaged: packets that the decoder refused.
         redone: stretches that were decoded again in full.
-        concealed: wanted frames that the decoder patched up.
+        concealed: requested frames that the decoder patched up.
         backward: frames left out because their time goes back far.
         reordered: frames whose time goes back a little, which keep the decoder's order.
     """
@@ -83,7 +83,7 @@ def frames_of(
         reader: where the packets and the decoder come from.
         start, last: packets to decode, inclusive.
         tally: where to count.
-        keep: packets whose pictures are wanted; of the others, those that no picture refers to are
+        keep: packets whose pictures are requested; of the others, those that no picture refers to are
             skipped. None: skip nothing.
 
     Yields:
@@ -123,8 +123,8 @@ def decode_job(
     Args:
         reader: used by this thread only.
         movie: what was scanned.
-        job: the stretch and its wanted packets.
-        starts: where decoding may start (:func:`hybrid.frames.plan.entries`).
+        job: the stretch and its requested packets.
+        starts: where decoding may start (:func:`hybrid.frames.packets.plan.entries`).
         tally: where to count.
         to_rgb: used by this thread only.
     """
@@ -132,9 +132,11 @@ def decode_job(
     for shown in _decode_sparingly(reader, movie, job, tally, to_rgb):
         given += 1
         yield shown
-    if given < len(job.wanted):
+    if given < len(job.requested):
         tally.redone += 1
-        yield from _decode_carefully(reader, movie, job._replace(wanted=job.wanted[given:]), starts, tally, to_rgb)
+        yield from _decode_carefully(
+            reader, movie, job._replace(requested=job.requested[given:]), starts, tally, to_rgb
+        )
 
 
 def _decode_sparingly(
@@ -146,35 +148,35 @@ def _decode_sparingly(
     only once all that was decoded before it has come out undamaged.
     """
     pts = movie.packets.pts
-    wanted = {int(pts[packet]): packet for packet in job.wanted}
+    requested = {int(pts[packet]): packet for packet in job.requested}
     shown = movie.packets.shown[job.start : job.last + 1]
     latest_before = np.maximum.accumulate(np.where(shown, pts[job.start : job.last + 1], NO_PTS))
     first_pts = int(pts[job.start])
-    keep = frozenset(job.wanted) if movie.skippable else None
+    keep = frozenset(job.requested) if movie.skippable else None
     waiting: deque[tuple[int, av.VideoFrame]] = deque()
-    place = 0
+    count = 0
     with closing(frames_of(reader, job.start, job.last, tally, keep=keep)) as frames:
         for frame in frames:
             if isinstance(frame, int):
                 return
-            if frame.pts is None or (frame.pts < first_pts and frame.pts not in wanted):
+            if frame.pts is None or (frame.pts < first_pts and frame.pts not in requested):
                 # Leading pictures that belong to the stretch before; they lack references here.
                 continue
             if frame.is_corrupt:
                 return
-            packet = wanted.get(frame.pts)
+            packet = requested.get(frame.pts)
             if packet is not None:
-                if packet != job.wanted[place]:
+                if packet != job.requested[count]:
                     return
                 waiting.append((packet, frame))
-                place += 1
+                count += 1
             while waiting and latest_before[waiting[0][0] - job.start] <= frame.pts:
-                packet, ready = waiting.popleft()
-                yield Shown(packet, int(pts[packet]), to_rgb(ready))
-            if place == len(job.wanted) and not waiting:
+                packet, decoded = waiting.popleft()
+                yield Shown(packet, int(pts[packet]), to_rgb(decoded))
+            if count == len(job.requested) and not waiting:
                 return
-    for packet, ready in waiting:
-        yield Shown(packet, int(pts[packet]), to_rgb(ready))
+    for packet, decoded in waiting:
+        yield Shown(packet, int(pts[packet]), to_rgb(decoded))
 
 
 def _decode_carefully(
@@ -199,13 +201,13 @@ def _is_clean(reader: PacketReader, begin: int, end: int, tally: Tally) -> bool:
 def _decode_all(
     reader: PacketReader, movie: Movie, job: Job, begin: int, tally: Tally, to_rgb: RgbConverter
 ) -> Iterator[Shown]:
-    """Decode from ``begin`` on with nothing left out, and give what is shown at the wanted packets' times.
+    """Decode from ``begin`` on with nothing left out, and give what is shown at the requested packets' times.
 
     A packet without a frame of its own (the second field of a picture, say) shows the frame before
     it; but where the decoder complained, its frame counts as lost.
     """
     pts = movie.packets.pts
-    left = list(reversed(job.wanted))
+    left = list(reversed(job.requested))
     complaints: set[int] = set()
     held: av.VideoFrame | None = None
 
