@@ -16,7 +16,7 @@ from hybrid.gens.loop.options import LoopOptions
 from hybrid.gens.pixels import read_patch_rule
 from hybrid.gens.prompt import IMAGE_BLOCK, PromptSpec
 from hybrid.gens.tokens import PromptTokens, VisionTokenIds
-from hybrid.models.untrained_gens import make_untrained_gens, visual_token_ids
+from hybrid.testing.untrained_gens import make_untrained_gens, visual_token_ids
 
 if TYPE_CHECKING:
     import torch

@@ -37,9 +37,9 @@ from hybrid.cli.options import (
 from hybrid.cli.paths import check_one_video
 from hybrid.cli.text import echo
 from hybrid.errors import ArchiveFormatError, InputError, VideoOpenError
+from hybrid.formatting import plural
 from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import DEFAULT_FRAMES
-from hybrid.words import counted
 
 if TYPE_CHECKING:
     from hybrid.answers import Answer
@@ -134,7 +134,7 @@ def ask(
     from hybrid.engine.work import only_said, read_options
     from hybrid.exports.output_file import ANSWERS, SHEET, check_output
     from hybrid.progress import NullProgress
-    from hybrid.scorers.registry import read_scores
+    from hybrid.scorers.registry import parse_scores
     from hybrid.values import check_questions
     from indexes.format.location import is_remote
 
@@ -171,7 +171,7 @@ def ask(
     if not wanted.fine:
         why = "--no-fine leaves it out; leave out --no-fine"
         check_without_gens(why, stream=stream)
-        if wanted.scores is None or read_scores(wanted.scores).kind != "gens":  # gens:CHECKPOINT heeds them
+        if wanted.scores is None or parse_scores(wanted.scores).kind != "gens":  # gens:CHECKPOINT heeds them
             check_without_gens(why, constrained=constrained, prompt=prompt, loading=loading)
     check_questions([one.text for one in asked])
     check_one_video(video, archive=archive)
@@ -276,7 +276,7 @@ def _ask_many(
             raise
     if out is not None:
         kept = f", {len(asked) - len(left)} there already" if len(left) < len(asked) else ""
-        echo(f"{len(left)} of {counted(len(asked), 'question')} answered now{kept}: {out}", err=as_json)
+        echo(f"{len(left)} of {plural(len(asked), 'question')} answered now{kept}: {out}", err=as_json)
 
 
 def _tell_spans(asked: list[Question]) -> Callable[[SpanUpdate], None]:

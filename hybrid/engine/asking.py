@@ -25,7 +25,7 @@ from hybrid.engine.streaming import OnSpans
 from hybrid.engine.work import AskOptions, Work
 from hybrid.gens.windows import FineScores, consecutive_windows
 from hybrid.selectors.best_first import best_first
-from hybrid.selectors.wanted import read_selector
+from hybrid.selectors.spec import parse_selector
 from hybrid.values import Float32Array, FloatArray, Hits, IntArray, Timeline, Window, check_questions
 
 __all__ = ["answer_questions"]
@@ -129,7 +129,7 @@ def _select(
     ``nothing``: GenS said that no frame answers; CLIP's spans would say the contrary.
     """
     started = time.perf_counter()
-    wanted = None if work.options.select is None else read_selector(work.options.select)
+    wanted = None if work.options.select is None else parse_selector(work.options.select)
     if wanted is not None:
         chosen = choose_rows(work, wanted, fine, hits, models, named)
     elif fine is not None:
@@ -228,7 +228,7 @@ def _select_stage(
     seconds: float,
 ) -> Stage:
     own = "best_first" if fine is not None else "top_k"
-    rule = read_selector(options.select or own).record(seed=options.seed)
+    rule = parse_selector(options.select or own).record(seed=options.seed)
     notes: tuple[str, ...] = ()
     if fine is not None and not spans:
         notes = (f"no frame scored {options.min_score} or more (best: {int(fine.scores.max())}), so there is no span",)

@@ -18,11 +18,11 @@ from hybrid.engine.decoding import decoded_ahead
 from hybrid.engine.features import OpenedVideo
 from hybrid.engine.work import AskOptions, Work
 from hybrid.errors import FrameDecodeError, MissingDependencyError, ModelError, VideoError
+from hybrid.formatting import plural
 from hybrid.scorers.interface import Replying, Trouble, VideoScorer
-from hybrid.scorers.registry import find_scorer, read_scores
-from hybrid.selectors.wanted import read_selector
+from hybrid.scorers.registry import find_scorer, parse_scores
+from hybrid.selectors.spec import parse_selector
 from hybrid.values import ByteArray, FloatArray, IntArray
-from hybrid.words import counted
 
 __all__ = ["DemandedScores", "run_scorer", "scores_on_demand", "scores_together", "wants_model"]
 
@@ -31,7 +31,7 @@ _INSTEAD = "the selector goes by the scores of the other stages instead"
 
 def wants_model(scores: str | None) -> bool:
     """Whether these scores come from a model of their own, and not from a stage that runs anyway."""
-    return scores is not None and read_scores(scores).checkpoint is not None
+    return scores is not None and parse_scores(scores).checkpoint is not None
 
 
 def scores_together(options: AskOptions) -> bool:
@@ -43,8 +43,8 @@ def scores_on_demand(options: AskOptions) -> bool:
     """Whether the selector asks for the scores of some frames, and the model can score these without the others."""
     if options.select is None or options.scores is None or not wants_model(options.scores):
         return False
-    asks = "score_frames" in read_selector(options.select).selector.needs
-    return asks and find_scorer(read_scores(options.scores).kind).framewise
+    asks = "score_frames" in parse_selector(options.select).selector.needs
+    return asks and find_scorer(parse_scores(options.scores).kind).framewise
 
 
 @dataclass(slots=True)
@@ -211,7 +211,7 @@ def _record(
 ) -> None:
     missing = wanted - len(reading.rows)
     usable = trouble is None or trouble.usable
-    reasons = [f"{counted(missing, 'frame')} of the index cannot be decoded from {work.path} now"] if missing else []
+    reasons = [f"{plural(missing, 'frame')} of the index cannot be decoded from {work.path} now"] if missing else []
     if trouble is not None:
         reasons.append(trouble.reason if usable else f"{trouble.reason}; {_INSTEAD}")
     work.record(

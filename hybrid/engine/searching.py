@@ -17,8 +17,8 @@ from hybrid.engine.search_coarse import find_frames
 from hybrid.engine.search_fine import ask_best_videos
 from hybrid.engine.search_work import Search, SearchModels, SearchOptions
 from hybrid.errors import IndexDamagedError, VideoNotIndexedError
+from hybrid.formatting import plural
 from hybrid.values import Hits, Timeline, check_questions
-from hybrid.words import counted
 from indexes.archive.lookup import choose, find_indexed, replaced_since
 from indexes.archive.source_location import Whereabouts, find_place
 from indexes.archive.writer import Archive
@@ -108,7 +108,7 @@ def _none_fits(place: str, videos: int, options: SearchOptions) -> str:
     asked = [f"lies under {' or '.join(map(shlex.quote, options.under))}"] if options.under else []
     asked += [f"was indexed since {options.since:%Y-%m-%d %H:%M %z}"] if options.since is not None else []
     return (
-        f"of {counted(videos, 'video')} in archive {place} none {' and '.join(asked)}; to see where they lie: "
+        f"of {plural(videos, 'video')} in archive {place} none {' and '.join(asked)}; to see where they lie: "
         f"hybrid list --archive {place}"
     )
 

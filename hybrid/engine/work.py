@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final, Literal, TypedDict, cast, get_args
 
 from hybrid.answers import Stage
 from hybrid.errors import InputError, StageFailedError
-from hybrid.scorers.registry import read_scores
+from hybrid.scorers.registry import parse_scores
 from hybrid.selectors.ranking import check_budget
-from hybrid.selectors.wanted import read_selector
+from hybrid.selectors.spec import parse_selector
 from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW, Timeline
 from indexes.archive.writer import Archive
@@ -46,7 +46,7 @@ class AskOptions:
         segments: how many segments it reads, in that mode.
         context_seconds: how far the frames around one of the best reach, in that mode.
         features: whether GenS's features of frames are taken from the archive and kept there.
-        select: the selector that chooses the frames, with its options (see :mod:`hybrid.selectors.wanted`); by
+        select: the selector that chooses the frames, with its options (see :mod:`hybrid.selectors.spec`); by
             default the best by GenS's score, or by similarity where GenS did not run.
         scores: what the selector goes by (see :mod:`hybrid.scorers.registry`); by default GenS's scores, or
             the similarities where GenS did not run.
@@ -93,7 +93,7 @@ class AskOptions:
                 "the whole video anyway"
             )
         if self.select is not None:
-            read_selector(self.select)  # refuses what is not known
+            parse_selector(self.select)  # refuses what is not known
         _check_texts(self)
         if self.scores is not None:
             _check_scores(self.scores, self)
@@ -108,7 +108,7 @@ def _check_texts(options: AskOptions) -> None:
     object.__setattr__(options, "look_for", texts)
     if not all(isinstance(text, str) and text.strip() for text in texts):
         raise InputError(f"look_for is {list(texts)}; each must be a text that names what can be seen")
-    if texts and (options.select is None or "prompts" not in read_selector(options.select).selector.needs):
+    if texts and (options.select is None or "prompts" not in parse_selector(options.select).selector.needs):
         raise InputError(
             f"look_for ({', '.join(map(repr, texts))}) is for selectors that compare frames with texts of their own; "
             "take --select tifre, or leave out --look-for"
@@ -117,10 +117,10 @@ def _check_texts(options: AskOptions) -> None:
 
 def _check_scores(text: str, options: AskOptions) -> None:
     """Refuse scores that nothing would go by, or that no stage makes, before any work is done."""
-    wanted = read_scores(text)
+    wanted = parse_scores(text)
     if options.select is None:
         raise InputError(f"scores are {text!r}, which are for a selector; name one with --select (hybrid selectors)")
-    if not read_selector(options.select).selector.uses_scores:
+    if not parse_selector(options.select).selector.uses_scores:
         raise InputError(f"scores are {text!r}, but the selector {options.select!r} does not look at scores")
     if wanted.checkpoint is None and not (options.fine if wanted.kind == "gens" else options.coarse):
         stage, option = ("fine", "--no-fine") if wanted.kind == "gens" else ("coarse", "--no-coarse")
@@ -203,7 +203,7 @@ def _check_seed(seed: int, select: str | None) -> None:
     """Refuse a seed that no draw goes by."""
     if select is None:
         raise InputError(f"seed is {seed}, which is for selectors that draw; name one with select, or leave out seed")
-    wanted = read_selector(select)
+    wanted = parse_selector(select)
     if not wanted.selector.draws:
         raise InputError(f"seed is {seed}, but the selector {select!r} does not draw; leave out seed")
     if wanted.seed is not None:

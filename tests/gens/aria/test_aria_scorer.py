@@ -16,7 +16,7 @@ from hybrid.errors import InputError, ModelError, OutOfMemoryError
 from hybrid.gens.aria.convert import convert_gens
 from hybrid.gens.frame_features import features_from_rows
 from hybrid.gens.scorer import FeatureScorer, FrameScorer, ScoreUpdate, WindowScores
-from hybrid.models.untrained_aria import TINY_SIZES, make_untrained_aria
+from hybrid.testing.untrained_aria import TINY_SIZES, make_untrained_aria
 from hybrid.values import ByteArray
 
 MakeFrames = Callable[..., list[ByteArray]]
