@@ -29,7 +29,6 @@ from hybrid.fine.qwen.scorer import QwenScorer
 from hybrid.fine.reply import parse_reply
 from hybrid.fine.writer import replies_of
 from hybrid.frames.registry import open_source
-from hybrid.frames.source import open_source
 from hybrid.models.tiny import tiny_sampler
 from hybrid.runtime import settle_process
 from hybrid.values import ByteArray, Sampling

@@ -21,7 +21,6 @@ from bench.datasets.world import load_world
 from bench.metrics.bootstrap import RESAMPLES, check_resamples
 from hybrid.errors import InputError
 from hybrid.frames.registry import DECODERS
-from hybrid.frames.source import DECODERS
 from hybrid.options.ask import WindowMode
 from hybrid.options.keywords import AskKeywords
 from hybrid.presets import DEFAULT_PRESET, PRESETS

@@ -37,9 +37,9 @@ from hybrid.cli.options import (
 from hybrid.cli.paths import check_one_video
 from hybrid.cli.text import echo
 from hybrid.errors import ArchiveFormatError, InputError, VideoOpenError
+from hybrid.formatting import plural
 from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import DEFAULT_FRAMES
-from hybrid.words import counted
 
 if TYPE_CHECKING:
     from hybrid.answers import Answer
@@ -273,7 +273,7 @@ def _ask_many(
             raise
     if out is not None:
         kept = f", {len(asked) - len(left)} there already" if len(left) < len(asked) else ""
-        echo(f"{len(left)} of {counted(len(asked), 'question')} answered now{kept}: {out}", err=as_json)
+        echo(f"{len(left)} of {plural(len(asked), 'question')} answered now{kept}: {out}", err=as_json)
 
 
 def _tell_spans(asked: list[Question]) -> Callable[[SpanUpdate], None]:

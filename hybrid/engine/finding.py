@@ -10,8 +10,6 @@ from hybrid.engine.older_frames import check_frames
 from hybrid.engine.settings import stored_decoder
 from hybrid.errors import IndexDamagedError, VideoOpenError
 from hybrid.frames.registry import open_source
-from hybrid.frames.source import open_source
-from hybrid.places import absolute_path
 from hybrid.storage.file_identity import absolute_path
 from hybrid.values import ByteArray
 from indexes.archive.lookup import require_indexed

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hybrid.engine.work import AskOptions
 from hybrid.errors import InputError, VideoOpenError
 from hybrid.fine.aria.placement import read_loading
 from hybrid.fine.prompt import PromptSpec
 from hybrid.frames.registry import DECODERS, DEFAULT_DECODER, FOLDER, check_decoder
-from hybrid.frames.source import DECODERS
 from hybrid.options.ask import AskOptions
 from hybrid.presets import DEFAULT_PRESET, check_preset
 from hybrid.runtime import DTYPE_NAMES

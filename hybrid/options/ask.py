@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from hybrid.errors import InputError
 from hybrid.options.field import Choice, Options, Range, Requirement, documented, option
-from hybrid.scorers.registry import Wanted, read_scores
+from hybrid.scorers.registry import Wanted, parse_scores
 from hybrid.selectors.ranking import check_budget
-from hybrid.selectors.wanted import WantedSelector, read_selector
+from hybrid.selectors.spec import SelectorSpec, parse_selector
 from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW
 
@@ -54,12 +54,12 @@ def _read_window(text: str, given: Mapping[str, object]) -> dict[str, object]:
     return {"window_mode": "scattered", "window": size}
 
 
-def _read_selector(value: str | WantedSelector) -> WantedSelector:
-    return read_selector(value) if isinstance(value, str) else value
+def _read_selector(value: str | SelectorSpec) -> SelectorSpec:
+    return parse_selector(value) if isinstance(value, str) else value
 
 
 def _read_scores(value: str | Wanted) -> Wanted:
-    return read_scores(value) if isinstance(value, str) else value
+    return parse_scores(value) if isinstance(value, str) else value
 
 
 def _read_texts(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
@@ -138,14 +138,14 @@ class AskOptions(Options):
         default_text="one sampling interval",
         legal=Range(0, text="0 or more seconds"),
     )
-    select: WantedSelector | None = option(
+    select: SelectorSpec | None = option(
         None,
         "Selector that chooses the frames: aks, aks:depth=3,faithful; see: hybrid selectors.",
         flag="--select",
         panel="selection",
         default_text="the best scores",
         parse=_read_selector,
-        accepts="str | WantedSelector",
+        accepts="str | SelectorSpec",
         text_type=str,
     )
     scores: Wanted | None = option(

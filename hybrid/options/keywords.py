@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hybrid.options.ask import AskOptions, WindowMode
     from hybrid.scorers.registry import Wanted
-    from hybrid.selectors.wanted import WantedSelector
+    from hybrid.selectors.spec import SelectorSpec
 
 __all__ = ["AskKeywords", "SearchKeywords"]
 
@@ -33,7 +33,7 @@ class AskKeywords(TypedDict, total=False):
     strict: bool | None
     min_score: int | None
     gap_seconds: float | None
-    select: str | WantedSelector | None
+    select: str | SelectorSpec | None
     scores: str | Wanted | None
     look_for: str | Sequence[str] | None
     seed: int | None

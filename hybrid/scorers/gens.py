@@ -14,11 +14,11 @@ from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.interface import FineModel
 from hybrid.fine.load import load_scorer
 from hybrid.fine.windows import FineScores, score_windows
+from hybrid.formatting import plural
 from hybrid.scorers.batches import side_by_side
 from hybrid.scorers.checkpoint import model_errors
 from hybrid.scorers.interface import Loading, ScorerKind, Trouble, check_frame, check_questions
 from hybrid.values import DEFAULT_WINDOW, ByteArray, FloatArray, Window
-from hybrid.words import counted
 
 __all__ = ["SCORER", "GensScorer", "load"]
 
@@ -80,14 +80,14 @@ def _trouble(windows: Sequence[FineScores], device: str) -> Trouble | None:
     reasons: list[str] = []
     cut_to = [fine.cut_to for fine in windows if fine.cut_to is not None]
     if cut_to:
-        reasons.append(f"out of memory on {device}; windows were cut to {counted(min(cut_to), 'frame')}")
+        reasons.append(f"out of memory on {device}; windows were cut to {plural(min(cut_to), 'frame')}")
     usable = any(fine.scores.any() for fine in windows)
     # A reply that is whole and names no frame says that there is nothing to see in its window.
     mute = sum(1 for reply in replies if reply.status == "empty" and reply.notes)
     if mute and usable:
-        reasons.append(f"{mute} of {counted(len(replies), 'window')} gave no usable reply")
+        reasons.append(f"{mute} of {plural(len(replies), 'window')} gave no usable reply")
     if not usable:
-        reasons.append(f"none of the replies to {counted(len(replies), 'window')} holds scores")
+        reasons.append(f"none of the replies to {plural(len(replies), 'window')} holds scores")
     return Trouble("; ".join(reasons), usable) if reasons else None
 
 

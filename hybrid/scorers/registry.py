@@ -25,7 +25,7 @@ from hybrid.scorers.interface import Loading, ScorerKind, VideoScorer
 if TYPE_CHECKING:
     from hybrid.fine.prompt import PromptSpec
 
-__all__ = ["NAMES", "Wanted", "find_scorer", "load_video_scorer", "read_scores", "scorers"]
+__all__ = ["NAMES", "Wanted", "find_scorer", "load_video_scorer", "parse_scores", "scorers"]
 
 NAMES = ("clip", "gens", "blip-itm", "yes", "tspo", "peek")
 
@@ -64,10 +64,10 @@ def scorers() -> tuple[ScorerKind, ...]:
     return tuple(find_scorer(name) for name in NAMES)
 
 
-def read_scores(text: str) -> Wanted:
+def parse_scores(text: str) -> Wanted:
     """What ``--scores`` says.
 
-    >>> read_scores("blip-itm:checkpoints/blip,first=cls")
+    >>> parse_scores("blip-itm:checkpoints/blip,first=cls")
     Wanted(text='blip-itm:checkpoints/blip,first=cls', kind='blip-itm', checkpoint='checkpoints/blip', \
 options={'first': 'cls'})
 
@@ -116,7 +116,7 @@ def load_video_scorer(
         InputError: the text, the device or the dtype is not legal, or there is no checkpoint in the text.
         ModelLoadError: the checkpoint is missing, damaged, or of another kind.
     """
-    wanted = read_scores(text)
+    wanted = parse_scores(text)
     if wanted.checkpoint is None:
         raise InputError(f"scores are {text!r}, which answering makes from the index; to load one: {text}:CHECKPOINT")
     how = Loading(

@@ -25,7 +25,6 @@ from hybrid.errors import (
 )
 from hybrid.fine.interface import FineModel
 from hybrid.frames.registry import open_source
-from hybrid.frames.source import open_source
 from hybrid.values import Sampling
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.conftest import Recorded

@@ -11,7 +11,7 @@ import pytest
 
 import hybrid.scorers.registry as registry
 from hybrid.errors import InputError, ModelLoadError
-from hybrid.scorers.registry import NAMES, find_scorer, load_video_scorer, read_scores, scorers
+from hybrid.scorers.registry import NAMES, find_scorer, load_video_scorer, parse_scores, scorers
 from tests.scorers import checkpoints as made
 
 SpecOf = Callable[[str], str]
@@ -35,11 +35,11 @@ def test_looking_at_the_list_imports_no_model_library() -> None:
 
 
 def test_what_is_asked_for_is_read() -> None:
-    wanted = read_scores("peek:weights/peek.safetensors,encoder=local-dir:clip")
+    wanted = parse_scores("peek:weights/peek.safetensors,encoder=local-dir:clip")
     assert (wanted.kind, wanted.checkpoint) == ("peek", "weights/peek.safetensors")
     assert wanted.options == {"encoder": "local-dir:clip"}
-    assert read_scores("clip").checkpoint is None
-    assert read_scores("clip:ViT-B-32/laion2b_s34b_b79k").checkpoint == "ViT-B-32/laion2b_s34b_b79k"
+    assert parse_scores("clip").checkpoint is None
+    assert parse_scores("clip:ViT-B-32/laion2b_s34b_b79k").checkpoint == "ViT-B-32/laion2b_s34b_b79k"
 
 
 @pytest.mark.parametrize(

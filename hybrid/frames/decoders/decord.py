@@ -28,17 +28,9 @@ from typing import Any
 import numpy as np
 
 from hybrid.errors import MissingDependencyError, NoVideoStreamError, VideoOpenError
-from hybrid.frames.container import open_container
 from hybrid.frames.container.open import open_container
-from hybrid.frames.images import Sample
 from hybrid.frames.interface import DEFAULT_BATCH_BYTES, Decoder, ReadReport, Sample, no_sample_reason
 from hybrid.frames.packets.plan import SLACK_SECONDS, grid_size
-from hybrid.frames.plan import SLACK_SECONDS, grid_size
-from hybrid.frames.source import (
-    DEFAULT_BATCH_BYTES,
-    ReadReport,
-)
-from hybrid.places import absolute_path
 from hybrid.storage.file_identity import absolute_path
 from hybrid.values import FloatArray, IntArray, Sampling
 

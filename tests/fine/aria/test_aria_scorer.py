@@ -16,7 +16,7 @@ from hybrid.errors import InputError, ModelError, OutOfMemoryError
 from hybrid.fine.aria.convert.convert import convert_gens
 from hybrid.fine.features import features_from_rows
 from hybrid.fine.interface import FeatureModel, FineModel, ScoreUpdate, WindowScores, read_window
-from hybrid.models.untrained_aria import TINY_SIZES, make_untrained_aria
+from hybrid.testing.untrained_aria import TINY_SIZES, make_untrained_aria
 from hybrid.values import ByteArray
 from tests.fine.reading import read_many, write_one
 

@@ -24,7 +24,7 @@ from hybrid.selectors.registry import find_selector, select
 from hybrid.selectors.selector import Selector
 from hybrid.values import IntArray
 
-__all__ = ["WantedSelector", "read_selector"]
+__all__ = ["SelectorSpec", "parse_selector"]
 
 FAITHFUL: Final = "faithful"
 SEED: Final = "seed"
@@ -34,7 +34,7 @@ _SWITCH: Final = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
-class WantedSelector:
+class SelectorSpec:
     """Which selector a caller asked for.
 
     Attributes:
@@ -73,11 +73,11 @@ class WantedSelector:
 
 
 @lru_cache(maxsize=_TEXTS_KEPT)
-def read_selector(text: str) -> WantedSelector:
+def parse_selector(text: str) -> SelectorSpec:
     """The selector that a text asks for, its options tried on a few made-up frames. A text is read once: each step of
     each question asks, and trying takes longer than some of the rules.
 
-    >>> read_selector("aks:depth=3,faithful").record()
+    >>> parse_selector("aks:depth=3,faithful").record()
     {'selector': 'aks', 'options': {'depth': 3, 'threshold': 0.8, 'least_std': -100.0}, 'faithful': True}
 
     Raises:
@@ -92,7 +92,7 @@ def read_selector(text: str) -> WantedSelector:
             raise InputError(f"the selector is {text!r}, which says {option} twice; say it once")
         said[option] = value
     own = {option: value for option, value in said.items() if option not in (FAITHFUL, SEED)}
-    wanted = WantedSelector(text, selector, own, bool(said.get(FAITHFUL, False)), said.get(SEED))
+    wanted = SelectorSpec(text, selector, own, bool(said.get(FAITHFUL, False)), said.get(SEED))
     if said:
         _try(wanted)
     return wanted
@@ -139,7 +139,7 @@ def _value(text: str, kind: type) -> tuple[Any] | None:
     return (number,) if math.isfinite(number) else None
 
 
-def _try(wanted: WantedSelector) -> None:
+def _try(wanted: SelectorSpec) -> None:
     """Choose two of four made-up frames, so that a value out of range is refused before any work is done."""
     vectors = np.eye(4, dtype=np.float32)
     scores = np.array([0.1, 0.9, 0.2, 0.6])
