@@ -194,9 +194,10 @@ def _search(folder: Path, backend: Literal["faiss", "lancedb"]) -> str:
 
 
 def _generate(name: str, device: str, dtype: str) -> str:
+    from hybrid.fine.interface import read_window
     from hybrid.fine.load import load_scorer
 
     scorer = load_scorer(name, device=device, dtype=dtype)
     frames = [np.full((CLIP_SIZE, CLIP_SIZE, 3), _shade(second), dtype=np.uint8) for second in range(CLIP_SECONDS)]
-    scores = scorer.score(frames, "When does the wall get brighter?")
+    scores = read_window(scorer, frames, "When does the wall get brighter?")
     return f"{scorer.name} on {scorer.device}: {scores.prompt_tokens} tokens in, {scores.new_tokens} out"

@@ -44,7 +44,7 @@ from bench.datasets.question import Question
 from bench.report import circumstances, print_table
 from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine import Engine
-from hybrid.engine.models import HeldModels
+from hybrid.engine.models import ModelPool
 from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError, InputError
 from hybrid.exports.json_file import write_text
@@ -124,7 +124,7 @@ def _run(given: argparse.Namespace) -> int:
                 archive,
                 models.settings,
                 encoder=models.encoder,
-                scorer=models.scorer,
+                fine_model=models.scorer,
                 video_scorers=models.video_scorers,
             )
         )
@@ -198,12 +198,12 @@ class _Models:
         self.answerer: Answerer | None = None
         if given.answer is not None:
             self.answerer = open_answerer(given.answer, answerer_options(given))
-        held = HeldModels(settings)
+        held = ModelPool(settings)
         self.encoder: FrameEncoder = held.encoder_for(None)
         self.scorer: FineModel | None = None
         self.sampler_identity: Mapping[str, Any] | None = None
         if any(method.needs_gens for method in methods):
-            self.scorer = held.scorer()
+            self.scorer = held.fine_model()
             self.sampler_identity = {**self.scorer.identity, "constrained": settings.constrained}
         names = dict.fromkeys(
             method.scores for method in methods if method.scores and parse_scores(method.scores).checkpoint

@@ -166,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = stack.enter_context(RunFolder(given.out, settings, circumstances()))
         kept = stack.enter_context(LineFile(given.out / "scores.jsonl"))
         engine = stack.enter_context(
-            Engine(open_archive(given.archive), Settings(preset="tiny"), encoder=encoder, scorer=scorer)
+            Engine(open_archive(given.archive), Settings(preset="tiny"), encoder=encoder, fine_model=scorer)
         )
         _run(given, questions, _Opened(folder, kept, engine, encoder), ways)
     report = {

@@ -364,7 +364,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for seed in range(FIRST_HOUR_SEED, FIRST_HOUR_SEED + given.hours)
     ]
     archive = open_archive(given.folder / "archive")
-    with Engine(archive, Settings(preset="tiny"), encoder=encoder, scorer=scorer) as engine:
+    with Engine(archive, Settings(preset="tiny"), encoder=encoder, fine_model=scorer) as engine:
         for exam in [*exams, *hours]:
             engine.index(exam.video, progress=NullProgress())
         result = {

@@ -114,7 +114,7 @@ class FlipTest:
                 engine.index(video, features=True)
             update_approximate(engine.archive, from_frames=1)
             self._encoder: FrameEncoder = engine._models.encoder_for(None)
-            self._scorer: FineModel = engine._models.scorer()
+            self._scorer: FineModel = engine._models.fine_model()
         self.files = {
             path.relative_to(self._archive).as_posix(): path.read_bytes()
             for path in sorted(self._archive.rglob("*"))
@@ -141,7 +141,7 @@ class FlipTest:
         """What the three verbs give: name, what counts, and what is said of damage."""
         question = QUESTIONS[turn % len(QUESTIONS)]
         found: list[Seen] = []
-        with Engine(open_archive(self._archive), SETTINGS, encoder=self._encoder, scorer=self._scorer) as engine:
+        with Engine(open_archive(self._archive), SETTINGS, encoder=self._encoder, fine_model=self._scorer) as engine:
             said: list[str] = []
             manifests = list(engine.archive.manifests(on_damage=lambda _, error: said.append(str(error))))
             found.append(("list", [(m.video_id, m.source.path, m.frames, m.status) for m in manifests], said))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,7 +44,7 @@ from hybrid.values import DEFAULT_FRAMES
 if TYPE_CHECKING:
     from hybrid.answers import Answer
     from hybrid.cli.questions import Question
-    from hybrid.engine import Engine, SpanUpdate
+    from hybrid.engine import Engine
     from hybrid.options.ask import AskOptions
     from hybrid.progress import Progress
     from hybrid.values import ByteArray
@@ -203,13 +203,8 @@ def ask(
             _ask_many(engine, video, asked, options, out=out, stream=stream, as_json=as_json)
             return
         with BarProgress() as bar:
-            answer = engine.ask_many(
-                video,
-                [asked[0].text],
-                options,
-                on_spans=_tell_spans(asked) if stream else None,
-                progress=NullProgress() if as_json else bar,
-            )[0]
+            progress = NullProgress() if as_json else bar
+            answer = next(_answers(engine, video, asked, options, stream=stream, progress=progress))[1]
         # First what was asked for; a sheet that cannot be saved must not cost the answer.
         if as_json:
             print_json(answer.to_dict(), indent=2)
@@ -247,26 +242,21 @@ def _ask_many(
     from hybrid.progress import NullProgress
 
     with ExitStack() as stack:
-        told: Progress = NullProgress() if as_json else stack.enter_context(BarProgress())
+        progress: Progress = NullProgress() if as_json else stack.enter_context(BarProgress())
         left = asked
         file: AnswerFile | None = None
         if out is not None:
-            configuration = engine.configuration(video, options, progress=told)
+            configuration = engine.configuration(video, options, progress=progress)
             file = stack.enter_context(AnswerFile(out, configuration))
             left = file.left(asked)
-
-        def give(place: int, answer: Answer) -> None:
-            if file is not None:
-                file.add(left[place], answer)
-            if as_json:
-                print_json_line(id=left[place].name, **answer.to_dict())
-            else:
-                _show_short(answer)
-
-        listener = _tell_spans(left) if stream else None
-        texts = [question.text for question in left]
         try:
-            engine.ask_many(video, texts, options, on_answer=give, on_spans=listener, progress=told)
+            for question, answer in _answers(engine, video, left, options, stream=stream, progress=progress):
+                if file is not None:
+                    file.add(question, answer)
+                if as_json:
+                    print_json_line(id=question.name, **answer.to_dict())
+                else:
+                    _show_short(answer)
         except KeyboardInterrupt:
             if out is not None:
                 echo(f"stopped; what was answered is kept in {out}, the same command goes on from there", err=True)
@@ -276,18 +266,24 @@ def _ask_many(
         echo(f"{len(left)} of {plural(len(asked), 'question')} answered now{kept}: {out}", err=as_json)
 
 
-def _tell_spans(asked: list[Question]) -> Callable[[SpanUpdate], None]:
+def _answers(
+    engine: Engine, video: str, asked: list[Question], options: AskOptions, *, stream: bool, progress: Progress
+) -> Iterator[tuple[Question, Answer]]:
+    """Each question with its answer, as soon as it is complete; with ``stream`` spans go to standard error before."""
     from dataclasses import asdict
 
     from hybrid.cli.progress import print_json
+    from hybrid.engine import SpansChanged
 
-    def tell(update: SpanUpdate) -> None:
-        question = asked[update.question]
-        spans = [asdict(span) for span in update.spans]
-        line = {"question": question.text, "id": question.name, "spans": spans, "finished": update.finished}
-        print_json(line, err=True)
-
-    return tell
+    texts = [question.text for question in asked]
+    for event in engine.stream(video, texts, options, spans=stream, progress=progress):
+        question = asked[event.question]
+        if isinstance(event, SpansChanged):
+            spans = [asdict(span) for span in event.spans]
+            line = {"question": question.text, "id": question.name, "spans": spans, "finished": event.finished}
+            print_json(line, err=True)
+        else:
+            yield question, event.answer
 
 
 def _show_short(answer: Answer) -> None:

@@ -157,13 +157,13 @@ class WindowReader:
         self.limit: int | None = None
 
     def read(
-        self, windows: Sequence[AskedWindow], questions: Sequence[str], *, partial: bool = False
+        self, windows: Sequence[AskedWindow], questions: Mapping[int, str], *, partial: bool = False
     ) -> Generator[WindowEvent, None, None]:
         """Read many windows for many questions together.
 
         Args:
             windows: the windows.
-            questions: plain text.
+            questions: index -> plain text.
             partial: also give :class:`PieceScored`.
 
         Yields:

@@ -7,7 +7,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from hybrid.engine.index import decoding, workers
+from hybrid.engine.frames import decode_ahead as decoding
+from hybrid.engine.frames import workers
 from hybrid.frames.interface import FrameSource
 from hybrid.frames.registry import open_source
 

@@ -14,7 +14,7 @@ import pytest
 
 from hybrid.answers import Answer, Stage
 from hybrid.engine import Engine
-from hybrid.engine.models import HeldModels
+from hybrid.engine.models import ModelPool
 from hybrid.errors import (
     IndexMismatchError,
     InputError,
@@ -229,7 +229,7 @@ def test_the_coarse_stage_is_exact(open_engine: OpenEngine, demo_clip: Path) -> 
     engine = open_engine()
     answer = engine.ask(demo_clip, "a red circle", fine=False, frames=7)
     vectors = engine.archive.read(answer.video_id)
-    text = HeldModels(engine.settings).encoder_for(None).encode_text("a red circle").vector
+    text = ModelPool(engine.settings).encoder_for(None).encode_text("a red circle").vector
     best = np.sort(np.argsort(-(vectors @ text), kind="stable")[:7])
     assert [frame.ordinal for frame in answer.frames] == best.tolist()
     for frame in answer.frames:

@@ -13,7 +13,7 @@ import pytest
 
 from hybrid.clip.encoder import ClipEncoder
 from hybrid.engine import Engine
-from hybrid.engine.index import decoding
+from hybrid.engine.frames import decode_ahead as decoding
 from hybrid.engine.settings import Settings
 from hybrid.errors import FrameDecodeError, VideoOpenError
 from hybrid.frames.interface import FrameSource

@@ -390,7 +390,7 @@ def test_they_survive_another_encoder_and_go_with_another_rate(
 def test_an_archive_that_another_process_holds_costs_no_answer(
     open_engine: OpenEngine, video: Path, scorer: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hybrid.engine.ask.features.LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("hybrid.engine.features.store.LOCK_SECONDS", 0.05)
     engine = open_engine(scorer=scorer)
     video_id = engine.index(video, features=False).video_id
     with open_archive(engine.archive.folder) as other, other.lock(video_id):
@@ -439,7 +439,7 @@ def test_constrained_replies_are_chosen_by_an_option(
 def test_the_features_of_a_window_are_the_towers_own(open_engine: OpenEngine, video: Path, scorer: Counted) -> None:
     import torch
 
-    from hybrid.engine.ask.feature_rows import features_of, items_of, spec_of
+    from hybrid.engine.features.encoder import features_of, items_of, spec_of
 
     engine = open_engine(scorer=scorer)
     engine.index(video)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from hybrid.answers import Answer, Stage
-from hybrid.engine import Engine, SpanUpdate
-from hybrid.engine.models import HeldModels
+from hybrid.engine import Engine, SpansChanged
+from hybrid.engine.models import ModelPool
 from hybrid.errors import InputError, ModelError, OutOfMemoryError, StageFailedError
 from hybrid.fine.features import FrameFeatures
 from hybrid.fine.interface import OnReply, OnScores, WindowScores
@@ -82,7 +82,7 @@ def test_an_answer_is_given_while_others_are_written(
     open_engine: OpenEngine, demo_clip: Path, tiny_scorer: object, options: dict[str, object]
 ) -> None:
     engine = open_engine(scorer=counted_from(tiny_scorer, batch=2))
-    told: list[tuple[int, Answer] | SpanUpdate] = []
+    told: list[tuple[int, Answer] | SpansChanged] = []
     answers = engine.ask_many(
         demo_clip,
         QUESTIONS,
@@ -97,9 +97,9 @@ def test_an_answer_is_given_while_others_are_written(
     assert [answer.question for answer in answers] == QUESTIONS
     for place, answer in given:
         at = told.index((place, answer))
-        assert told[at - 1] == SpanUpdate(place, answer.spans, finished=True)
+        assert told[at - 1] == SpansChanged(place, answer.spans, finished=True)
     first = told.index(given[0])
-    begun = {entry.question for entry in told[:first] if isinstance(entry, SpanUpdate)}
+    begun = {entry.question for entry in told[:first] if isinstance(entry, SpansChanged)}
     if options == {"window": 8}:  # in the other modes questions share windows, which are read one after another
         assert len(begun) < len(QUESTIONS), "some were not even begun"
     alone = [engine.ask(demo_clip, question, min_score=1, **options) for question in QUESTIONS]  # type: ignore[arg-type]
@@ -258,7 +258,7 @@ def test_windows_that_were_read_in_full_are_not_cut_when_memory_runs_out(
 
 def test_spans_are_told_while_they_are_written(open_engine: OpenEngine, demo_clip: Path, scorer: Counted) -> None:
     engine = open_engine(scorer=scorer)
-    updates: list[SpanUpdate] = []
+    updates: list[SpansChanged] = []
     answers = engine.ask_many(
         demo_clip, QUESTIONS[:3], window_mode="segments", window=10, segments=2, min_score=1, on_spans=updates.append
     )
@@ -276,7 +276,7 @@ def test_what_a_listener_raises_ends_the_asking_as_it_is(
     class EnoughError(ValueError):
         pass
 
-    def enough(update: SpanUpdate) -> None:
+    def enough(update: SpansChanged) -> None:
         raise EnoughError("seen enough")
 
     with pytest.raises(EnoughError, match="seen enough"):
@@ -304,7 +304,7 @@ def test_a_listener_that_asks_is_told_that_it_cannot(open_engine: OpenEngine, de
 
 def test_a_scorer_that_takes_frames_only_is_asked_one_by_one(open_engine: OpenEngine, demo_clip: Path) -> None:
     replies = ('{"1": 5}', '{"2": 4}', "I cannot say.")
-    updates: list[SpanUpdate] = []
+    updates: list[SpansChanged] = []
     scorer = Recorded(*replies)
     engine = open_engine(scorer=scorer)
     given: list[tuple[int, int]] = []
@@ -349,7 +349,7 @@ def test_windows_are_halved_until_the_device_holds_them(
     plain = counted_from(tiny_scorer)
     small = Small(plain._checkpoint, plain.prompt, plain.options)
     engine = open_engine(scorer=small)
-    updates: list[SpanUpdate] = []
+    updates: list[SpansChanged] = []
     answers = engine.ask_many(demo_clip, QUESTIONS[:2], min_score=1, on_spans=updates.append)
     for answer in answers:
         gens = stage(answer, "gens")
@@ -411,7 +411,7 @@ def test_the_segment_with_the_most_similar_frames_is_read(
     assert gens.details["windows"] == 1
     assert gens.candidates_in in (8, 9)
     vectors = engine.archive.read(answer.video_id)
-    similar = vectors @ HeldModels(engine.settings).encoder_for(None).encode_text(QUESTIONS[0]).vector
+    similar = vectors @ ModelPool(engine.settings).encoder_for(None).encode_text(QUESTIONS[0]).vector
     edges = [0, 9, 17, 25, 33, 41]
     means = [sorted(similar[a:b])[-8:] for a, b in pairwise(edges)]
     best = max(range(5), key=lambda place: sum(means[place]) / len(means[place]))
@@ -455,7 +455,7 @@ def test_the_configuration_changes_with_what_decides_an_answer(
 
 def test_updates_hold_the_spans_of_their_scores(open_engine: OpenEngine, demo_clip: Path) -> None:
     engine = open_engine(scorer=Recorded('{"1-2": 5, "9": 4}'))
-    updates: list[SpanUpdate] = []
+    updates: list[SpansChanged] = []
     answer = engine.ask(demo_clip, QUESTIONS[0], coarse=False, window=64, on_spans=updates.append)
     scores = [0] * 41
     for row, score in ((1, 5), (2, 5), (9, 4)):

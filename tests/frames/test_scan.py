@@ -16,7 +16,6 @@ from av.video.stream import VideoStream
 
 from hybrid.errors import VideoOpenError
 from hybrid.formatting import plural
-from hybrid.frames import scan as scan_module
 from hybrid.frames.decoders.pyav import PyAVSource
 from hybrid.frames.packets import scan as scan_module
 from hybrid.frames.packets.bitstream import KeyPackets

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from hybrid.clip.encoder import FrameEncoder
-from hybrid.engine.ask.feature_rows import Tower
-from hybrid.engine.ask.gens_errors import gens_errors
-from hybrid.engine.index.decoding import DecodeAhead, Decoding
+from hybrid.engine.features.encoder import Tower
+from hybrid.engine.features.model_errors import model_errors
+from hybrid.engine.frames.decode_ahead import DecodeAhead, Decoding
 from hybrid.engine.settings import stored_decoder
 from hybrid.errors import FrameDecodeError, ModelError, VideoError, VideoOpenError
 from hybrid.formatting import plural
@@ -117,7 +117,7 @@ class FeatureTap:
         if self.note:
             return
         try:
-            with gens_errors():
+            with model_errors():
                 items = make()
         except ModelError as exc:
             if self._must:

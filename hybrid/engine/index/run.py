@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from hybrid.engine.index.decoding import MOST_AHEAD
+from hybrid.engine.frames.decode_ahead import MOST_AHEAD
 from hybrid.engine.index.indexing import IndexResult, end_failure
 from hybrid.engine.settings import Settings
 from hybrid.errors import (

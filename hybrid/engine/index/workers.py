@@ -25,7 +25,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from hybrid.engine.index.decoding import MOST_AHEAD
+from hybrid.engine.frames.decode_ahead import MOST_AHEAD
 from hybrid.engine.index.run import (
     WAIT_SECONDS,
     RunListener,

@@ -4,85 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
-from hybrid.engine.ask.feature_rows import Tower
-from hybrid.engine.ask.gens_errors import gens_errors
-from hybrid.engine.index.decoding import decoded_ahead
-from hybrid.engine.older_frames import check_frames
-from hybrid.engine.settings import stored_decoder
+from hybrid.engine.features.encoder import Tower
+from hybrid.engine.features.model_errors import model_errors
+from hybrid.engine.frames.decode_ahead import decoded_ahead
+from hybrid.engine.frames.opened_video import OpenedVideo
 from hybrid.errors import ArchiveError, FrameDecodeError, IndexDamagedError, VideoOpenError
 from hybrid.fine.interface import FeatureModel
 from hybrid.formatting import plural
 from hybrid.frames.interface import FrameSource
-from hybrid.frames.registry import open_source
 from hybrid.progress import Progress
 from hybrid.values import IntArray, Timeline
 from indexes.archive.writer import Archive
 from indexes.format.feature_list import FeatureItem, FeatureSpec
 from indexes.format.manifest import Manifest
 
-__all__ = ["FeatureReader", "OpenedVideo", "Rows", "fill_features", "is_complete"]
+__all__ = ["FeatureReader", "Rows", "fill_features", "is_complete"]
 
 LOCK_SECONDS = 2.0
 """How long a question waits for another process that writes the video, before it does without storing."""
 ROWS_PER_WRITE = 512
-
-
-class OpenedVideo:
-    """A video that is opened when it is first needed, if it is; closed as a context manager ends.
-
-    Args:
-        path: where it lies.
-        timeline, manifest: of its index.
-        missing_reason: why it cannot be read, if it cannot.
-        place: of the archive, for the command that makes an index anew.
-    """
-
-    def __init__(
-        self, path: Path, timeline: Timeline, manifest: Manifest, *, missing_reason: str | None, place: str
-    ) -> None:
-        self.missing_reason = missing_reason
-        self._place = place
-        self.seconds = 0.0
-        self._path, self._timeline, self._manifest = path, timeline, manifest
-        self._stack = ExitStack()
-        self._source: FrameSource | None = None
-
-    def source(self) -> FrameSource:
-        """The open video.
-
-        Raises:
-            VideoError: it is gone, cannot be opened, or its frames are others than those of the index.
-        """
-        if self._source is None:
-            if self.missing_reason is not None:
-                raise VideoOpenError(self.missing_reason)
-            started = time.perf_counter()
-            check_frames(self._manifest, self._path, place=self._place)
-            decoder = stored_decoder(self._manifest.config, self._path)
-            opened = open_source(self._path, self._timeline.sampling, decoder=decoder)
-            self._source = self._stack.enter_context(opened)
-            self.seconds += time.perf_counter() - started
-        return self._source
-
-    def take_seconds(self) -> float:
-        """How long opening took; once, so that it is counted for one question only."""
-        seconds, self.seconds = self.seconds, 0.0
-        return seconds
-
-    def __enter__(self) -> OpenedVideo:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
 
 
 @dataclass(slots=True)
@@ -129,7 +74,7 @@ class FeatureReader:
         *,
         keep: bool,
     ) -> None:
-        self._archive, self._manifest, self._timeline = archive, manifest, timeline
+        self._archive, self._manifest, self.timeline = archive, manifest, timeline
         self._scorer, self._video, self._keep = scorer, video, keep
 
     def fetch(self, rows: IntArray) -> Rows:
@@ -179,7 +124,7 @@ class FeatureReader:
         source = self._video.source()
         fresh: dict[int, FeatureItem] = {}
         try:
-            for row, item in encode_rows(self._timeline, source, absent, tower):
+            for row, item in encode_rows(self.timeline, source, absent, tower):
                 fresh[row] = item
             found.frames_decoded = source.report().frames_decoded
         except FrameDecodeError:
@@ -217,11 +162,11 @@ def encode_rows(
         for batch in batches:
             for ordinal, frame in zip(batch.ordinals.tolist(), batch.rgb, strict=True):
                 pushed.append(row_of[ordinal])
-                with gens_errors():
+                with model_errors():
                     items = tower.push(frame)
                 yield from zip(pushed[given : given + len(items)], items, strict=True)
                 given += len(items)
-    with gens_errors():
+    with model_errors():
         items = tower.flush()
     yield from zip(pushed[given:], items, strict=True)
 
@@ -251,7 +196,10 @@ def fill_features(archive: Archive, manifest: Manifest, path: Path, scorer: Feat
     """
     timeline = archive.timeline(manifest)
     wanted = timeline.distinct_rows()
-    with OpenedVideo(path, timeline, manifest, missing_reason=None, place=archive.uri) as video, Tower(scorer) as tower:
+    with (
+        OpenedVideo(path, timeline, manifest, missing_reason=None, archive_uri=archive.uri) as video,
+        Tower(scorer) as tower,
+    ):
         missing, damaged = _missing(archive, manifest, tower.spec, wanted)
         if not len(missing):
             return 0

@@ -8,36 +8,55 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hybrid.answers import Stage
-from hybrid.engine.checking import check_index
+from hybrid.clip.encoder import FrameEncoder
+from hybrid.engine.checking import check_encoder_name, check_index
 from hybrid.engine.finding import find_video
+from hybrid.engine.frames.opened_video import OpenedVideo
 from hybrid.engine.index.indexing import IndexResult
-from hybrid.engine.models import HeldModels
+from hybrid.engine.models import ModelPool, Models
 from hybrid.engine.older_frames import older_note
 from hybrid.formatting import plural
+from hybrid.options.ask import AskOptions
+from hybrid.values import Timeline
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Manifest
 
-__all__ = ["Ready", "found_before", "ready_video"]
+__all__ = ["ResolvedVideo", "found_before", "models_for", "resolve_video"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class ResolvedVideo:
     """An indexed video that can be asked.
 
     Attributes:
-        manifest: of its index.
-        path: where it lies, or lay.
-        missing_reason: why it cannot be read any more, if it cannot.
+        archive: holds its index.
+        manifest, timeline: of its index.
+        path: its location; the last known one if it is missing.
+        missing_reason: why it cannot be read any more; None if it can.
         stage: the record of its index.
     """
 
+    archive: Archive
     manifest: Manifest
+    timeline: Timeline
     path: Path
     missing_reason: str | None
     stage: Stage
 
+    def open(self) -> OpenedVideo:
+        """The video, opened when it is first needed. Use as a context manager."""
+        return OpenedVideo(
+            self.path,
+            self.timeline,
+            self.manifest,
+            missing_reason=self.missing_reason,
+            archive_uri=self.archive.uri,
+        )
 
-def ready_video(archive: Archive, models: HeldModels, video: Path, index: Callable[[Path], IndexResult]) -> Ready:
+
+def resolve_video(
+    archive: Archive, models: ModelPool, video: Path, index: Callable[[Path], IndexResult]
+) -> ResolvedVideo:
     """Find a video's index; ``index`` makes it now if there is none.
 
     Raises:
@@ -52,7 +71,7 @@ def ready_video(archive: Archive, models: HeldModels, video: Path, index: Callab
         manifest = archive.require(result.video_id)
     check_index(archive.uri, models.settings, manifest, found.path)
     stage = _index_stage(archive, models, manifest, result, time.perf_counter() - started)
-    return Ready(manifest, found.path, found.missing_reason, stage)
+    return ResolvedVideo(archive, manifest, archive.timeline(manifest), found.path, found.missing_reason, stage)
 
 
 def found_before(stage: Stage) -> Stage:
@@ -64,7 +83,7 @@ def found_before(stage: Stage) -> Stage:
 
 
 def _index_stage(
-    archive: Archive, models: HeldModels, manifest: Manifest, result: IndexResult | None, seconds: float
+    archive: Archive, models: ModelPool, manifest: Manifest, result: IndexResult | None, seconds: float
 ) -> Stage:
     encoder = manifest.config.encoder
     notes = [f"indexed now: {plural(manifest.frames, 'frame')} in {seconds:.1f} s"] if result is not None else []
@@ -83,4 +102,22 @@ def _index_stage(
             "fingerprint": manifest.fingerprint,
             "seconds": dict(result.seconds) if result is not None else {},
         },
+    )
+
+
+def models_for(video: ResolvedVideo, options: AskOptions, pool: ModelPool) -> Models:
+    """What answers questions about a video; its encoder is refused if it is another than the caller's."""
+    uri, manifest, path = video.archive.uri, video.manifest, video.path
+
+    def encoder() -> FrameEncoder:
+        check_encoder_name(uri, pool.settings, pool.encoder_name, manifest, path)
+        loaded = pool.encoder_for(manifest)
+        check_index(uri, pool.settings, manifest, path, identity=loaded.identity)
+        return loaded
+
+    return Models(
+        encoder=encoder,
+        fine_model=pool.fine_model,
+        video_scorer=lambda: pool.video_scorer(options.scores_text or ""),
+        fine_model_name=pool.fine_model_name,
     )

@@ -16,7 +16,7 @@ from hybrid.fine.interface import VIDEO_MODE_REASON, FeatureModel, FineModel
 from hybrid.values import ByteArray
 from indexes.format.feature_list import FeatureItem, FeatureSpec, feature_item
 
-__all__ = ["Tower", "features_of", "items_of", "spec_of", "why_not_kept"]
+__all__ = ["Tower", "features_of", "features_unavailable_reason", "items_of", "spec_of"]
 
 CPU_BATCH = 32
 CUDA_BATCH = 512
@@ -24,7 +24,7 @@ CUDA_BATCH = 512
 _CUDA_WORKERS = 8
 
 
-def why_not_kept(scorer: FineModel) -> str | None:
+def features_unavailable_reason(scorer: FineModel) -> str | None:
     """Why a scorer's features of single frames cannot be kept; None if they can."""
     if not isinstance(scorer, FeatureModel):
         return f"{scorer.name} cannot be given features in place of frames"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from hybrid.engine.index.prefetch import Prefetch, prefetched
+from hybrid.engine.frames.prefetch import Prefetch, prefetched
 from hybrid.engine.settings import Settings, wanted_config
 from hybrid.frames.interface import FrameSource
 from hybrid.frames.registry import open_source

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from hybrid.answers import Stage
-from hybrid.engine.ask.features import OpenedVideo
-from hybrid.engine.index.decoding import decoded_ahead
-from hybrid.engine.work import Work
+from hybrid.engine.ask.context import AskContext
+from hybrid.engine.frames.decode_ahead import decoded_ahead
+from hybrid.engine.frames.opened_video import OpenedVideo
 from hybrid.errors import FrameDecodeError, MissingDependencyError, ModelError, VideoError
 from hybrid.formatting import plural
 from hybrid.options.ask import AskOptions
@@ -24,7 +24,7 @@ from hybrid.scorers.interface import Replying, Trouble, VideoScorer
 from hybrid.scorers.registry import find_scorer
 from hybrid.values import ByteArray, FloatArray, IntArray
 
-__all__ = ["DemandedScores", "run_scorer", "scores_on_demand", "scores_together"]
+__all__ = ["DemandedScores", "score_frames", "scores_on_demand", "scores_together"]
 
 _INSTEAD = "the selector goes by the scores of the other stages instead"
 
@@ -54,11 +54,11 @@ class _Decoding:
     seconds: float = 0.0
 
 
-def run_scorer(works: Sequence[Work], load: Callable[[], VideoScorer]) -> list[FloatArray | None]:
+def score_frames(contexts: Sequence[AskContext], load: Callable[[], VideoScorer]) -> list[FloatArray | None]:
     """Score every distinct frame of a video for each of the questions, and keep the record.
 
     Args:
-        works: one a question, all of one video.
+        contexts: one a question, all of one video.
         load: gives the scorer.
 
     Returns:
@@ -69,42 +69,40 @@ def run_scorer(works: Sequence[Work], load: Callable[[], VideoScorer]) -> list[F
         InputError: an option of the scorer has no legal value.
         StageFailedError: ``strict``, and it could not run, gave no scores, or frames are missing.
     """
-    head = works[0]
+    head = contexts[0]
     assert head.options.scores is not None  # the caller looked
     name, started = head.options.scores.text, time.perf_counter()
-    wanted = head.timeline.distinct_rows()
+    wanted = head.video.timeline.distinct_rows()
     reading = _Decoding()
     try:
-        with OpenedVideo(
-            head.path, head.timeline, head.manifest, missing_reason=head.missing_reason, place=head.archive.uri
-        ) as video:
+        with head.video.open() as video:
             video.source()  # a video that cannot be read need not wait for a model
             loading = time.perf_counter()
             scorer = load()
             loaded = time.perf_counter()
-            given = scorer.score(_frames(head, video, reading, wanted), [work.question for work in works])
+            given = scorer.score(_frames(head, video, reading, wanted), [context.question for context in contexts])
             frames_decoded = video.source().report().frames_decoded
     except (VideoError, ModelError, MissingDependencyError) as exc:
-        for work in works:
-            _given_up(work, name, exc, len(wanted), time.perf_counter() - started)
-        return [None] * len(works)
+        for context in contexts:
+            _given_up(context, name, exc, len(wanted), time.perf_counter() - started)
+        return [None] * len(contexts)
     seconds = time.perf_counter() - loaded
     troubles: Sequence[Trouble | None] = scorer.troubles if isinstance(scorer, Replying) else ()
     scored: list[FloatArray | None] = []
-    for place, work in enumerate(works):
-        trouble = troubles[place] if troubles else None
+    for index, context in enumerate(contexts):
+        trouble = troubles[index] if troubles else None
         usable = trouble is None or trouble.usable
-        own = np.full(len(work.timeline), np.nan)
-        own[reading.rows] = given[place]
+        own = np.full(len(context.video.timeline), np.nan)
+        own[reading.rows] = given[index]
         scored.append(own if usable else None)
         details = {
-            "questions": len(works),
-            "load_seconds": loaded - loading if place == 0 else 0.0,
-            "decode_seconds": reading.seconds / len(works),
+            "questions": len(contexts),
+            "load_seconds": loaded - loading if index == 0 else 0.0,
+            "decode_seconds": reading.seconds / len(contexts),
             "frames_decoded": frames_decoded,
         }
         # All questions were scored together; each has its share, so that the sum is what was spent.
-        _record(work, scorer, reading, len(wanted), seconds / len(works), details, trouble)
+        _record(context, scorer, reading, len(wanted), seconds / len(contexts), details, trouble)
     return scored
 
 
@@ -114,16 +112,14 @@ class DemandedScores:
     Use as a context manager, which closes the video.
 
     Args:
-        work: the question, with ``scores`` of a model of its own.
+        context: the question, with ``scores`` of a model of its own.
         load: gives the scorer; is called with the first demand.
         rows: int64, the rows of the index that the selector chooses from.
     """
 
-    def __init__(self, work: Work, load: Callable[[], VideoScorer], rows: IntArray) -> None:
-        self._work, self._load, self._rows = work, load, rows
-        self._video = OpenedVideo(
-            work.path, work.timeline, work.manifest, missing_reason=work.missing_reason, place=work.archive.uri
-        )
+    def __init__(self, context: AskContext, load: Callable[[], VideoScorer], rows: IntArray) -> None:
+        self._context, self._load, self._rows = context, load, rows
+        self._video = context.video.open()
         self._scorer: VideoScorer | None = None
         self._reading = _Decoding()
         self._asked = self._frames_decoded = 0
@@ -148,8 +144,8 @@ class DemandedScores:
 
     def give_up(self, exc: Exception) -> None:
         """Keep on record that there are no scores, and why."""
-        assert self._work.options.scores is not None
-        _given_up(self._work, self._work.options.scores.text, exc, self._asked, self.seconds)
+        assert self._context.options.scores is not None
+        _given_up(self._context, self._context.options.scores.text, exc, self._asked, self.seconds)
 
     def record(self) -> None:
         """Keep on record what was scored.
@@ -166,7 +162,9 @@ class DemandedScores:
             "decode_seconds": self._reading.seconds,
             "frames_decoded": self._frames_decoded,
         }
-        _record(self._work, self._scorer, self._reading, self._asked, self.seconds - self._load_seconds, details, None)
+        _record(
+            self._context, self._scorer, self._reading, self._asked, self.seconds - self._load_seconds, details, None
+        )
 
     def _score(self, places: IntArray) -> FloatArray:
         self._asked += len(places)
@@ -176,12 +174,14 @@ class DemandedScores:
             self._scorer = self._load()
             self._load_seconds = time.perf_counter() - started
         wanted, before = np.sort(self._rows[places]), len(self._reading.rows)
-        frames = _frames(self._work, self._video, self._reading, wanted)
-        given = self._scorer.score(frames, [self._work.question])[0]
+        frames = _frames(self._context, self._video, self._reading, wanted)
+        given = self._scorer.score(frames, [self._context.question])[0]
         self._frames_decoded += source.report().frames_decoded
         had = np.array(self._reading.rows[before:], dtype=np.int64)
         if len(had) == 0:
-            raise FrameDecodeError(f"{self._work.path}: none of the {len(wanted)} frames to score can be decoded now")
+            raise FrameDecodeError(
+                f"{self._context.video.path}: none of the {len(wanted)} frames to score can be decoded now"
+            )
         scores = np.full(len(wanted), given.min())
         scores[np.searchsorted(wanted, had)] = given
         self.missing = np.concatenate([self.missing, np.setdiff1d(wanted, had)])
@@ -199,7 +199,7 @@ class DemandedScores:
 
 
 def _record(
-    work: Work,
+    context: AskContext,
     scorer: VideoScorer,
     reading: _Decoding,
     wanted: int,
@@ -209,10 +209,12 @@ def _record(
 ) -> None:
     missing = wanted - len(reading.rows)
     usable = trouble is None or trouble.usable
-    reasons = [f"{plural(missing, 'frame')} of the index cannot be decoded from {work.path} now"] if missing else []
+    reasons = (
+        [f"{plural(missing, 'frame')} of the index cannot be decoded from {context.video.path} now"] if missing else []
+    )
     if trouble is not None:
         reasons.append(trouble.reason if usable else f"{trouble.reason}; {_INSTEAD}")
-    work.record(
+    context.record(
         Stage(
             name="scores",
             ran=usable,
@@ -227,8 +229,8 @@ def _record(
     )
 
 
-def _frames(work: Work, video: OpenedVideo, reading: _Decoding, rows: IntArray) -> Iterator[ByteArray]:
-    timeline = work.timeline
+def _frames(context: AskContext, video: OpenedVideo, reading: _Decoding, rows: IntArray) -> Iterator[ByteArray]:
+    timeline = context.video.timeline
     row_of = {int(timeline.ordinals[row]): int(row) for row in rows}
     waiting = time.perf_counter()
     with decoded_ahead(video.source().read(ordinals=list(row_of))) as batches:
@@ -240,8 +242,8 @@ def _frames(work: Work, video: OpenedVideo, reading: _Decoding, rows: IntArray) 
                 waiting = time.perf_counter()
 
 
-def _given_up(work: Work, name: str, exc: Exception, frames: int, seconds: float) -> None:
-    work.record(
+def _given_up(context: AskContext, name: str, exc: Exception, frames: int, seconds: float) -> None:
+    context.record(
         Stage(
             name="scores",
             ran=False,
