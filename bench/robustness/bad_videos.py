@@ -21,8 +21,8 @@ from typing import Any
 from bench.report import circumstances, print_table, write_result
 from bench.robustness.mutate import mutate_videos
 from bench.robustness.watch import FileWatch, Spent
-from hybrid.engine.index.run import RunSummary, VideoOutcome
-from hybrid.engine.index.workers import EngineRecipe, index_in_workers
+from hybrid.engine.batch.run import RunSummary, VideoOutcome
+from hybrid.engine.batch.workers import EngineRecipe, index_in_workers
 from hybrid.engine.settings import Settings
 from indexes.maintenance.verify import verify_archive
 from indexes.open_archive import open_archive

@@ -285,7 +285,6 @@ def test_options_that_are_not_legal_are_refused(
         ({"fine": False, "window_mode": "scattered"}, r"window_mode is 'scattered' \(--window\), which is for GenS"),
         ({"fine": False, "min_score": 4}, r"min_score is 4 \(--min-score\), which is for GenS"),
         ({"fine": False, "features": False}, r"features is False \(--no-features\), which is for GenS"),
-        ({"fine": False, "on_spans": print}, r"on_spans \(--stream\) is told by GenS"),
         ({"seed": 3}, "seed is 3, which is for selectors that draw"),
         ({"seed": 3, "select": "aks"}, "the selector 'aks' does not draw"),
         ({"seed": 3, "select": "focus:seed=4"}, "'focus:seed=4' says its own"),

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hybrid.engine import Engine
-from hybrid.engine.index.estimate import RunEstimate, estimate_run
+from hybrid.engine.batch.estimate import RunEstimate, estimate_run
 from hybrid.engine.settings import Settings
 from hybrid.errors import ModelLoadError
 from hybrid.fine.checkpoint import CheckpointFiles, CheckpointNotHereError, find_checkpoint

@@ -11,7 +11,7 @@ import pytest
 
 from hybrid.answers import Answer, Stage
 from hybrid.engine import Engine
-from hybrid.engine.index.estimate import estimate_run
+from hybrid.engine.batch.estimate import estimate_run
 from hybrid.errors import InputError, ModelLoadError
 from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.feature_maker import find_feature_maker

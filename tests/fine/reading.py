@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
+from hybrid.errors import OutOfMemoryError
 from hybrid.fine.features import FrameFeatures
-from hybrid.fine.interface import FineModel, ReplyFinished, Request, RequestFailed, WindowScores
+from hybrid.fine.interface import Event, FineModel, ReplyFinished, Request, RequestFailed, WindowScores
 from hybrid.fine.writer import Reply, replies_of
 from hybrid.values import ByteArray
 
-__all__ = ["read_many", "write_one"]
+__all__ = ["OneByOne", "read_many", "write_one"]
 
 
 def read_many(
@@ -33,3 +34,18 @@ def read_many(
 def write_one(scorer: Any, features: FrameFeatures, question: str) -> Reply:
     """The reply to one question, as tokens."""
     return replies_of(scorer.writer.write([features], [question]))[0]
+
+
+class OneByOne:
+    """The ``read`` of a model that scores one window after another with its ``score(frames, question)``."""
+
+    score: Any
+
+    def read(self, requests: Sequence[Request], *, partial: bool = False) -> Generator[Event, None, None]:
+        for request in requests:
+            try:
+                reply = self.score(request.frames, request.question)
+            except OutOfMemoryError as exc:
+                yield RequestFailed(request.id, exc)
+            else:
+                yield ReplyFinished(request.id, reply)

@@ -36,7 +36,7 @@ def test_identity_tells_what_was_loaded(gens_folder: Path) -> None:
     scorer: Any = load_scorer(gens_folder, device="cpu")
     assert scorer.name == scorer.identity["name"] == str(gens_folder)
     assert scorer.device == "cpu"
-    assert scorer.frame_size == (112, 112)
+    assert scorer.prompt.frame_size == (112, 112)
     assert scorer.identity["dtype"] == "float32"
     # The prompt beside the checkpoint was read.
     assert scorer.prompt.max_new_tokens == 64
@@ -260,7 +260,7 @@ def test_bad_prompts(checkpoint_copy: Path) -> None:
 
 def test_weights_that_no_memory_holds(gens_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before they are read: the system would end the process without a word."""
-    monkeypatch.setattr("hybrid.fine.load.free_host_bytes", lambda: 100_000)
+    monkeypatch.setattr("hybrid.fine.pretrained.free_host_bytes", lambda: 100_000)
     with pytest.raises(OutOfMemoryError, match=r"this machine has 0\.0 GB of memory free.*--dtype bfloat16"):
         load_scorer(gens_folder, device="cpu")
 

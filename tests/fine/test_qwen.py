@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hybrid.errors import InputError, ModelError, OutOfMemoryError
-from hybrid.fine.features import FrameFeatures
+from hybrid.errors import InputError, OutOfMemoryError
 from hybrid.fine.interface import read_window
-from hybrid.fine.qwen.two_parts import TwoPartScorer
-from hybrid.fine.qwen.writer import QwenWriter
-from hybrid.fine.qwen.writing import OnFinished, OnTokens, Reply
 from hybrid.fine.reply import parse_reply
 from hybrid.values import ByteArray
-from tests.fine.reading import read_many, write_one
+from tests.fine.reading import write_one
 
 MakeFrames = Callable[..., list[ByteArray]]
 LIMIT = 24
@@ -132,7 +128,7 @@ def test_frames_of_several_sizes(
     import torch
 
     scorer = make_scorer(frame_size=None, min_pixels=56 * 56, max_pixels=112 * 112)
-    assert scorer.frame_size is None
+    assert scorer.prompt.frame_size is None
     sizes = [(640, 360), (100, 300), (640, 360), (500, 500)]
     frames = [make_frames(1, *size, seed=place)[0] for place, size in enumerate(sizes)]
     pixels = reference_processor(
@@ -220,34 +216,6 @@ def test_bad_input_is_refused(scorer: Any, make_scorer: Callable[..., Any], make
         read_window(several, [*make_frames(1, 640, 360), *make_frames(1, 320, 240)], "Who?")
 
 
-class Unheard(QwenWriter):
-    """A real writer that returns its replies, and does not say when one is finished."""
-
-    def write(
-        self,
-        features: Sequence[FrameFeatures],
-        questions: Sequence[str],
-        *,
-        on_tokens: OnTokens | None = None,
-        on_finished: OnFinished | None = None,
-    ) -> list[Reply]:
-        return super().write(features, questions, on_tokens=on_tokens)
-
-
-def test_a_writer_that_does_not_give_its_replies_is_an_error(scorer: Any, make_frames: MakeFrames) -> None:
-    unheard = TwoPartScorer(
-        scorer.name,
-        scorer.identity,
-        frames=scorer._frames,
-        writer=Unheard(scorer._checkpoint, scorer.prompt, scorer.options),
-        tokenizer=scorer._tokenizer,
-        spec=scorer.prompt,
-    )
-    window = unheard.encode_frames(make_frames(1))
-    with pytest.raises(ModelError, match=r"Unheard gave no reply to 2 of 2 questions; its write must give each"):
-        read_many(unheard, [window] * 2, ["Who?", "When?"])
-
-
 def test_what_is_longer_than_the_model_was_made_for_is_refused(checkpoint_copy: Path, make_frames: MakeFrames) -> None:
     """Beyond its positions a model goes on without an error, and what it writes means nothing."""
     from hybrid.fine.load import load_scorer
@@ -269,7 +237,12 @@ def test_what_is_longer_than_the_model_was_made_for_is_refused(checkpoint_copy: 
 
 @pytest.mark.parametrize(
     "part",
-    ["qwen_frames.encode_patches", "qwen_writer.read_prefix", "loop.runner.read_suffixes", "loop.rows.decode_step"],
+    [
+        "qwen.frames.encode_patches",
+        "qwen.writer.read_prefix",
+        "decoding.scheduler.read_suffixes",
+        "decoding.rows.decode_step",
+    ],
 )
 def test_lack_of_memory_is_one_error(
     scorer: Any, make_frames: MakeFrames, monkeypatch: pytest.MonkeyPatch, part: str

@@ -28,6 +28,7 @@ class AriaScorer(TokenScorer):
     """
 
     def __init__(self, checkpoint: AriaCheckpoint, spec: PromptSpec) -> None:
+        self._checkpoint = checkpoint
         self.writer = AriaWriter(checkpoint, spec)
         super().__init__(
             checkpoint.name,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from hybrid.fine.interface import FineModel
-    from hybrid.fine.qwen.scorer import QwenCheckpoint
+    from hybrid.fine.qwen.checkpoint import QwenCheckpoint
 
 __all__ = ["FAMILY"]
 
@@ -90,7 +90,7 @@ def _prompt_and_rule(found: CheckpointConfig, options: LoadOptions) -> tuple[Pro
 
 
 def _checkpoint(files: CheckpointFiles, spec: PromptSpec, rule: PatchRule, options: LoadOptions) -> QwenCheckpoint:
-    from hybrid.fine.qwen.scorer import QwenCheckpoint
+    from hybrid.fine.qwen.checkpoint import QwenCheckpoint
 
     ensure_torchvision()
     model = _load_model(files, options.dtype).eval()

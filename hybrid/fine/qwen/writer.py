@@ -29,7 +29,7 @@ from hybrid.fine.writer import ReplyWritten, Written
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hybrid.fine.qwen.scorer import QwenCheckpoint
+    from hybrid.fine.qwen.checkpoint import QwenCheckpoint
 
 __all__ = ["QwenWriter"]
 

@@ -25,8 +25,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from hybrid.engine.frames.decode_ahead import MOST_AHEAD
-from hybrid.engine.index.run import (
+from hybrid.engine.batch.run import (
     WAIT_SECONDS,
     RunListener,
     RunSummary,
@@ -35,6 +34,7 @@ from hybrid.engine.index.run import (
     index_one,
     note_failure,
 )
+from hybrid.engine.frames.decode_ahead import MOST_AHEAD
 from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError, InputError, ModelError
 
