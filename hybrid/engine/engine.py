@@ -20,7 +20,6 @@ from hybrid.engine.ask.answers import answer_questions
 from hybrid.engine.ask.events import Answered, AskEvent
 from hybrid.engine.ask.video import ResolvedVideo, models_for, resolve_video
 from hybrid.engine.checking import encoder_changes, name_changes
-from hybrid.engine.finding import find_video, manifest_of, read_frames
 from hybrid.engine.frames.decode_ahead import DecodeAhead
 from hybrid.engine.index.indexing import IndexResult, end_failure
 from hybrid.engine.index.updating import update_index
@@ -28,6 +27,7 @@ from hybrid.engine.models import ModelPool
 from hybrid.engine.search.searching import search_archive
 from hybrid.engine.search.work import SearchModels
 from hybrid.engine.settings import Settings, configuration_of
+from hybrid.engine.videos import find_video, manifest_of, read_frames
 from hybrid.errors import InputError
 from hybrid.fine.interface import FineModel
 from hybrid.fine.prompt import read_prompt_file

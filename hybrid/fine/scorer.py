@@ -17,8 +17,8 @@ from hybrid.fine.features import FrameFeatures
 from hybrid.fine.interface import Event, FramesScored, ReplyFinished, Request, RequestFailed, WindowScores
 from hybrid.fine.prompt import PromptSpec
 from hybrid.fine.reply import parse_reply
-from hybrid.fine.timing import timed
 from hybrid.fine.writer import Reply, ReplyFailed, TokensWritten, Writer
+from hybrid.runtime import timed
 from hybrid.values import ByteArray
 
 __all__ = ["FeatureEncoder", "TokenScorer"]

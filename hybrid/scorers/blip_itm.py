@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybrid.errors import InputError, ModelLoadError
-from hybrid.runtime import ensure_torchvision
+from hybrid.runtime import ensure_torchvision, model_errors
 from hybrid.scorers.batches import batch_size_for, in_batches, side_by_side
-from hybrid.scorers.checkpoint import Place, identity_of, load_model, load_tokenizer, model_errors, open_checkpoint
+from hybrid.scorers.checkpoint import Place, identity_of, load_model, load_tokenizer, open_checkpoint
 from hybrid.scorers.interface import Loading, ScorerKind, check_frame, check_questions
 from hybrid.scorers.pixels import PixelRule, read_pixel_rule
 from hybrid.values import ByteArray, Float32Array, FloatArray

@@ -6,13 +6,12 @@ from a checkpoint is run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid.errors import HybridError, ModelError, ModelLoadError, OutOfMemoryError, first_line
+from hybrid.errors import ModelLoadError, OutOfMemoryError, first_line
 from hybrid.fine.checkpoint import CheckpointFiles, find_folder, read_json
 from hybrid.runtime import choose_device, choose_dtype, dtype_name, ensure_torchvision, out_of_memory_as_error
 from hybrid.scorers.interface import Loading
@@ -20,7 +19,7 @@ from hybrid.scorers.interface import Loading
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Place", "file_of", "identity_of", "load_model", "load_tokenizer", "model_errors", "open_checkpoint"]
+__all__ = ["Place", "file_of", "identity_of", "load_model", "load_tokenizer", "open_checkpoint"]
 
 _SMALL = ("*.json", "*.txt", "*.jinja", "*.model")
 _USE = "--scores KIND:FOLDER"
@@ -131,23 +130,6 @@ def identity_of(files: CheckpointFiles, kind: str, place: Place, **more: str) ->
         "transformers": transformers.__version__,
         **more,
     }
-
-
-@contextmanager
-def model_errors(what: str) -> Iterator[None]:
-    """Turn what a model library raises while it computes into a ModelError that says what was done.
-
-    Raises:
-        OutOfMemoryError: the device's memory did not suffice.
-        ModelError: any other error of the library.
-    """
-    try:
-        with out_of_memory_as_error(what):
-            yield
-    except HybridError:
-        raise
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as exc:
-        raise ModelError(f"{what} failed: {first_line(exc)}") from exc
 
 
 def file_of(name: str) -> Path:

@@ -15,8 +15,8 @@ from hybrid.fine.interface import FineModel
 from hybrid.fine.load import load_scorer
 from hybrid.fine.windows import AskedWindow, FineScores, WindowFailed, WindowRead, WindowReader, merge
 from hybrid.formatting import plural
+from hybrid.runtime import model_errors
 from hybrid.scorers.batches import side_by_side
-from hybrid.scorers.checkpoint import model_errors
 from hybrid.scorers.interface import Loading, ScorerKind, Trouble, check_frame, check_questions
 from hybrid.values import DEFAULT_WINDOW, ByteArray, FloatArray, Window
 

@@ -22,9 +22,9 @@ import numpy as np
 
 from hybrid.clip.open_clip import LoadedClip, load_open_clip
 from hybrid.errors import ModelLoadError, first_line
-from hybrid.runtime import dtype_name
+from hybrid.runtime import dtype_name, model_errors
 from hybrid.scorers.batches import batch_size_for, in_batches
-from hybrid.scorers.checkpoint import file_of, model_errors
+from hybrid.scorers.checkpoint import file_of
 from hybrid.scorers.interface import Loading, ScorerKind, check_frame, check_questions
 from hybrid.scorers.pixels import BILINEAR, PixelRule
 from hybrid.values import ByteArray, Float32Array, FloatArray

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybrid.errors import InputError, ModelLoadError, first_line
-from hybrid.runtime import ensure_torchvision
+from hybrid.runtime import ensure_torchvision, model_errors
 from hybrid.scorers.batches import batch_size_for, in_batches, side_by_side
-from hybrid.scorers.checkpoint import Place, identity_of, load_model, model_errors, open_checkpoint
+from hybrid.scorers.checkpoint import Place, identity_of, load_model, open_checkpoint
 from hybrid.scorers.interface import Loading, ScorerKind, check_frame, check_questions
 from hybrid.values import ByteArray, FloatArray
 

@@ -57,7 +57,7 @@ def answer_questions(
         IndexDamagedError: the index cannot be read.
     """
     # Where no model does anything for several questions together, none has to wait for the others.
-    at_once = QUESTIONS_AT_ONCE if options.fine or scores_together(options) else 1
+    at_once = QUESTIONS_AT_ONCE if options.fine or _scores_together(options) else 1
     for start in range(0, len(questions), at_once):
         group = [AskContext(video, question, options) for question in questions[start : start + at_once]]
         for index, context in enumerate(group, start=start):
@@ -66,12 +66,16 @@ def answer_questions(
             yield replace(event, question=start + event.question)
 
 
+def _scores_together(options: AskOptions) -> bool:
+    return options.scores_need_model and scores_together(options)
+
+
 def _answer_group(contexts: Sequence[AskContext], models: Models, *, spans: bool) -> Generator[AskEvent, None, None]:
     """Answer questions that GenS gets together; events name them by their index in the group."""
     options = contexts[0].options
     hits = [search_video(context, models.encoder) if options.coarse else None for context in contexts]
     external: list[FloatArray | None] = [None] * len(contexts)
-    if scores_together(options):  # before GenS, so that an answer lacks nothing when GenS is finished with it
+    if _scores_together(options):  # before GenS, so that an answer lacks nothing when GenS is finished with it
         external = score_frames(contexts, models.video_scorer)
     if not options.fine:
         for index, context in enumerate(contexts):

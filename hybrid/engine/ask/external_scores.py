@@ -16,7 +16,7 @@ import numpy as np
 from hybrid.answers import Stage
 from hybrid.engine.ask.context import AskContext
 from hybrid.engine.frames.decode_ahead import decoded_ahead
-from hybrid.engine.frames.opened_video import OpenedVideo
+from hybrid.engine.videos import OpenedVideo
 from hybrid.errors import FrameDecodeError, MissingDependencyError, ModelError, VideoError
 from hybrid.formatting import plural
 from hybrid.options.ask import AskOptions

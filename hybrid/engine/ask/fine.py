@@ -8,9 +8,10 @@ record.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,16 +21,18 @@ from hybrid.engine.ask.events import SpansChanged
 from hybrid.engine.ask.fine_records import LoadedModel, record_fallback, record_frames, record_no_frames, record_scores
 from hybrid.engine.ask.window_frames import Reading, windows_of_features, windows_of_frames
 from hybrid.engine.features.encoder import features_unavailable_reason
-from hybrid.engine.features.model_errors import as_model_error, model_errors, with_model_errors
 from hybrid.engine.features.store import FeatureReader
-from hybrid.engine.frames.opened_video import OpenedVideo
 from hybrid.engine.models import Models
+from hybrid.engine.videos import OpenedVideo
 from hybrid.errors import MissingDependencyError, ModelError, VideoError
 from hybrid.fine.interface import FeatureModel, WindowScores
 from hybrid.fine.windows import AskedWindow, FineScores, PieceScored, WindowFailed, WindowRead, WindowReader, merge
+from hybrid.runtime import as_model_error, model_errors
 from hybrid.values import Window
 
 __all__ = ["FineFinished", "read_with_model"]
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,7 +151,7 @@ def _load(questions: Sequence[_Question], video: OpenedVideo, models: Models) ->
         # that.
         if not (context.options.features and context.video.archive.feature_lists(context.video.manifest)):
             video.source()
-        with model_errors():
+        with model_errors("the sampler"):
             loading = time.perf_counter()
             return LoadedModel(models.fine_model(), time.perf_counter() - loading)
     except (VideoError, ModelError, MissingDependencyError) as exc:
@@ -159,7 +162,7 @@ def _load(questions: Sequence[_Question], video: OpenedVideo, models: Models) ->
 
 def _read(
     questions: Sequence[_Question],
-    batches: Iterable[list[AskedWindow]],
+    batches: Generator[list[AskedWindow], None, None],
     loaded: LoadedModel,
     *,
     by_features: bool,
@@ -195,8 +198,8 @@ def _read(
         return FineFinished(each.index, None)
 
     try:
-        for batch in with_model_errors(batches):
-            for event in with_model_errors(reader.read(batch, texts, partial=spans)):
+        for batch in _with_model_errors(batches):
+            for event in _with_model_errors(reader.read(batch, texts, partial=spans)):
                 window = event.piece if isinstance(event, PieceScored) else event.window
                 each = by_index[window.question]
                 if each.finished:
@@ -205,7 +208,7 @@ def _read(
                     merge(each.partial, window.window.rows, event.scores)
                     yield SpansChanged(each.index, each.context.spans(each.partial), finished=False)
                 elif isinstance(event, WindowFailed):
-                    yield fail(each, as_model_error(event.error))
+                    yield fail(each, as_model_error(event.error, "the sampler"))
                 else:
                     each.add(event)
                     if each.windows_read + each.reading.empty_windows == len(each.windows):
@@ -217,6 +220,18 @@ def _read(
     for each in questions:
         if not each.finished:  # not one frame of its last window could be had
             yield from finish(each)
+
+
+def _with_model_errors(items: Generator[Item, None, None]) -> Generator[Item, None, None]:
+    """The same items; a foreign error of a model library that comes up while one is made is one of ours."""
+    with closing(items):
+        while True:
+            with model_errors("the sampler"):
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+            yield item
 
 
 def _record_failure(each: _Question, model: str, error: Exception, seconds: float) -> None:

@@ -61,7 +61,7 @@ def choose_rows(
         Of the rows, a frame that is held over several samples counts once.
     """
     rows = context.video.timeline.distinct_rows()
-    if external is None and scores_on_demand(context.options):
+    if external is None and context.options.scores_need_model and scores_on_demand(context.options):
         with DemandedScores(context, models.video_scorer, rows) as demanded:
             try:
                 chosen = selector.choose(

@@ -9,12 +9,10 @@ from pathlib import Path
 
 from hybrid.answers import Stage
 from hybrid.clip.encoder import FrameEncoder
-from hybrid.engine.checking import check_encoder_name, check_index
-from hybrid.engine.finding import find_video
-from hybrid.engine.frames.opened_video import OpenedVideo
+from hybrid.engine.checking import check_encoder_name, check_index, older_note
 from hybrid.engine.index.indexing import IndexResult
 from hybrid.engine.models import ModelPool, Models
-from hybrid.engine.older_frames import older_note
+from hybrid.engine.videos import OpenedVideo, find_video
 from hybrid.formatting import plural
 from hybrid.options.ask import AskOptions
 from hybrid.values import Timeline

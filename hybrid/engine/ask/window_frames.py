@@ -14,7 +14,7 @@ import numpy as np
 
 from hybrid.engine.features.encoder import features_of, spec_of
 from hybrid.engine.features.store import FeatureReader, Rows
-from hybrid.engine.frames.opened_video import OpenedVideo
+from hybrid.engine.videos import OpenedVideo
 from hybrid.fine.features import FrameFeatures
 from hybrid.fine.interface import FeatureModel
 from hybrid.fine.windows import AskedWindow

@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid.engine.checking import name_changes
+from hybrid.engine.checking import frames_changed, name_changes
 from hybrid.engine.models import feature_maker_of
-from hybrid.engine.older_frames import why_other_frames
 from hybrid.engine.settings import Settings, wanted_config
 from hybrid.errors import (
     IndexDamagedError,
@@ -219,7 +218,7 @@ def _sound_rows(archive: ArchiveReader, stored: Manifest) -> IntArray | None:
 
 def _other_frames(stored: Manifest, video: Path) -> list[str]:
     try:
-        reason = why_other_frames(stored, video)
+        reason = frames_changed(stored, video)
     except VideoError:  # is counted where the video is probed, or is none of this estimate's
         return []
     return [] if reason is None else [f"frames: {reason}"]

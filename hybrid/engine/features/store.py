@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from hybrid.engine.features.encoder import Tower
-from hybrid.engine.features.model_errors import model_errors
 from hybrid.engine.frames.decode_ahead import decoded_ahead
-from hybrid.engine.frames.opened_video import OpenedVideo
+from hybrid.engine.videos import OpenedVideo
 from hybrid.errors import ArchiveError, FrameDecodeError, IndexDamagedError, VideoOpenError
 from hybrid.fine.interface import FeatureModel
 from hybrid.formatting import plural
 from hybrid.frames.interface import FrameSource
 from hybrid.progress import Progress
+from hybrid.runtime import model_errors
 from hybrid.values import IntArray, Timeline
 from indexes.archive.writer import Archive
 from indexes.format.feature_list import FeatureItem, FeatureSpec
@@ -162,11 +162,11 @@ def encode_rows(
         for batch in batches:
             for ordinal, frame in zip(batch.ordinals.tolist(), batch.rgb, strict=True):
                 pushed.append(row_of[ordinal])
-                with model_errors():
+                with model_errors("the sampler"):
                     items = tower.push(frame)
                 yield from zip(pushed[given : given + len(items)], items, strict=True)
                 given += len(items)
-    with model_errors():
+    with model_errors("the sampler"):
         items = tower.flush()
     yield from zip(pushed[given:], items, strict=True)
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine.features.encoder import Tower
-from hybrid.engine.features.model_errors import model_errors
 from hybrid.engine.frames.decode_ahead import DecodeAhead, Decoding
 from hybrid.engine.settings import stored_decoder
 from hybrid.errors import FrameDecodeError, ModelError, VideoError, VideoOpenError
@@ -20,6 +19,7 @@ from hybrid.formatting import plural
 from hybrid.frames.interface import ReadReport
 from hybrid.frames.rules import FRAME_RULES
 from hybrid.progress import Progress
+from hybrid.runtime import model_errors
 from hybrid.storage.file_identity import absolute_path
 from hybrid.storage.write_errors import write_errors
 from hybrid.values import ByteArray, Float32Array, FrameBatch, Sampling, Timeline, VideoInfo
@@ -117,7 +117,7 @@ class FeatureTap:
         if self.note:
             return
         try:
-            with model_errors():
+            with model_errors("the sampler"):
                 items = make()
         except ModelError as exc:
             if self._must:

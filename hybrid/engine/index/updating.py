@@ -8,20 +8,20 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from hybrid.engine.checking import frames_changed
 from hybrid.engine.features.encoder import Tower, features_unavailable_reason
-from hybrid.engine.features.model_errors import model_errors
 from hybrid.engine.features.store import fill_features, is_complete
-from hybrid.engine.finding import identify, stored_manifest
 from hybrid.engine.frames.decode_ahead import DecodeAhead
 from hybrid.engine.index.indexing import FeatureTap, IndexResult, index_video, place_of, unchanged
 from hybrid.engine.models import ModelPool
-from hybrid.engine.older_frames import why_other_frames
 from hybrid.engine.settings import wanted_config
+from hybrid.engine.videos import identify, stored_manifest
 from hybrid.errors import InputError, MissingDependencyError, ModelError, VideoError
 from hybrid.fine.interface import FeatureModel
 from hybrid.fine.known_weights import KnownWeights
 from hybrid.frames.rules import FRAME_RULES
 from hybrid.progress import Progress
+from hybrid.runtime import model_errors
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Manifest, differences
 
@@ -66,7 +66,7 @@ def update_index(
         encoder = models.encoder_for(stored)
         kind = "folder" if path.is_dir() else "file"
         wanted = wanted_config(models.settings, encoder.identity, kind=kind, stored=stored)
-        other_frames = None if stored is None else why_other_frames(stored, path)
+        other_frames = None if stored is None else frames_changed(stored, path)
         current = archive.up_to_date(video_id, wanted) if other_frames is None else None
         if current is not None:
             # The video may have been moved: it is found by its content, but people read the path.
@@ -152,7 +152,7 @@ def _scorer_for_features(models: ModelPool, features: bool | None) -> tuple[Feat
     if not (models.chose_fine_model if features is None else features):
         return None, None
     try:
-        with model_errors():
+        with model_errors("the sampler"):
             scorer = models.fine_model()
     except (ModelError, MissingDependencyError) as exc:
         if features:

@@ -11,8 +11,7 @@ from hybrid.fine.aria.checkpoint import AriaCheckpoint, device_names, resident_d
 from hybrid.fine.aria.preprocess import image_identity, normalise, prepare_frame
 from hybrid.fine.features import FrameFeatures, check_frames, content_key
 from hybrid.fine.prompt import PromptMode
-from hybrid.fine.timing import timed
-from hybrid.runtime import dtype_name, out_of_memory_as_error
+from hybrid.runtime import dtype_name, out_of_memory_as_error, timed
 from hybrid.values import ByteArray
 
 if TYPE_CHECKING:

@@ -17,10 +17,9 @@ from hybrid.errors import ModelError
 from hybrid.fine.aria.checkpoint import AriaCheckpoint, device_names, resident_device
 from hybrid.fine.features import FrameFeatures
 from hybrid.fine.prompt import PromptSpec
-from hybrid.fine.timing import timed
 from hybrid.fine.tokens import VisualPrefix, check_positions
 from hybrid.fine.writer import Reply, ReplyFailed, ReplyWritten, Written
-from hybrid.runtime import out_of_memory_as_error
+from hybrid.runtime import out_of_memory_as_error, timed
 
 if TYPE_CHECKING:
     from torch import Tensor

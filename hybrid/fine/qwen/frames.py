@@ -20,8 +20,7 @@ from hybrid.fine.qwen.preprocess import (
     target_size,
 )
 from hybrid.fine.qwen.vision_encoder import encode_patches
-from hybrid.fine.timing import timed
-from hybrid.runtime import dtype_name, out_of_memory_as_error
+from hybrid.runtime import dtype_name, out_of_memory_as_error, timed
 from hybrid.values import ByteArray
 
 if TYPE_CHECKING:

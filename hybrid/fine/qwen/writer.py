@@ -22,9 +22,9 @@ from hybrid.fine.decoding.scheduler import Prompt, Scheduler, read_prefix
 from hybrid.fine.features import FrameFeatures
 from hybrid.fine.prompt import PromptSpec
 from hybrid.fine.qwen.rope import VisualGrid, rope_positions
-from hybrid.fine.timing import timed
 from hybrid.fine.tokens import VisualPrefix, check_positions
 from hybrid.fine.writer import ReplyWritten, Written
+from hybrid.runtime import timed
 
 if TYPE_CHECKING:
     from torch import Tensor
