@@ -46,7 +46,6 @@ from bench.report import circumstances, print_table
 from hybrid.storage.foreign_json import read_json
 from hybrid.values import Sampling, Timeline
 from indexes.archive.writer import Archive
-from indexes.format.keys import BackendName
 from indexes.format.manifest import IndexConfig, IndexedVideo, Source
 from indexes.maintenance.build_ann import update_approximate
 from indexes.maintenance.stats import compact_archive
@@ -80,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def measure(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything about one archive."""
     videos, frames = (int(number) for number in size.split("x"))
-    backend: BackendName = arguments.backend
+    backend: str = arguments.backend
     world = VideoWorld(arguments.dimension, shake=arguments.shake, content=arguments.content)
     kept = arguments.folder or Path(tempfile.mkdtemp())
     name = f"{backend}-{size}-{arguments.dimension}-{arguments.shake:g}"

@@ -11,19 +11,13 @@ import typer
 from hybrid.errors import InputError
 from hybrid.presets import DEFAULT_PRESET, PRESETS
 from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_SEGMENTS, DEFAULT_WINDOW
+from indexes.stores.registry import STORES
 
 if TYPE_CHECKING:
     from hybrid.engine import Engine
     from hybrid.engine.work import WindowMode
 
 DEFAULT_ARCHIVE = "hybrid-archive"
-
-
-class Backend(str, Enum):
-    """Index backends."""
-
-    faiss = "faiss"
-    lancedb = "lancedb"
 
 
 class Policy(str, Enum):
@@ -72,7 +66,8 @@ SamplingOption: TypeAlias = Annotated[
     ),
 ]
 BackendOption: TypeAlias = Annotated[
-    Backend | None, typer.Option("--backend", help="For a new archive; faiss if not said.")
+    str | None,
+    typer.Option("--backend", help=f"For a new archive: {', '.join(STORES.names)}; default: {STORES.names[0]}."),
 ]
 DecoderOption: TypeAlias = Annotated[Decoder | None, typer.Option("--decoder", help="pyav if not said.")]
 DeviceOption: TypeAlias = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
@@ -117,7 +112,6 @@ __all__ = [
     "DEFAULT_PRESET",
     "SHOWN_FRAMES",
     "ArchiveOption",
-    "Backend",
     "BackendOption",
     "BatchOption",
     "ContextOption",
@@ -196,7 +190,7 @@ def open_engine(
     sampler: str | None,
     rate: float | None,
     sampling: Policy | None,
-    backend: Backend | None,
+    backend: str | None,
     decoder: Decoder | None,
     device: str,
     dtype: str,
@@ -216,7 +210,7 @@ def open_engine(
         sampler=sampler,
         rate=rate,
         sampling=sampling.value if sampling else None,
-        backend=backend.value if backend else None,
+        backend=backend,
         decoder=decoder.value if decoder else None,
         device=device,
         dtype=dtype,

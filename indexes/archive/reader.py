@@ -19,8 +19,7 @@ from indexes.archive.content_id import identify
 from indexes.archive.feature_file import StoredFeatures, open_features, stamp_of
 from indexes.format.catalogue import CatalogueReader, stamp_of_manifest
 from indexes.format.feature_list import FeatureList, FeatureSpec, frames_key, read_list
-from indexes.format.keys import BackendName, check_video_id
-from indexes.format.layout import Layout
+from indexes.format.layout import Layout, check_video_id
 from indexes.format.manifest import IndexConfig, Manifest, differences, parse_manifest
 from indexes.format.timeline_file import timeline_from_bytes, timeline_hash
 from indexes.stores.interface import VectorStore
@@ -50,7 +49,7 @@ class ArchiveReader:
         backend: ``faiss`` or ``lancedb``.
     """
 
-    def __init__(self, folder: Path, backend: BackendName, *, uri: str | None = None) -> None:
+    def __init__(self, folder: Path, backend: str, *, uri: str | None = None) -> None:
         """Not for callers: :meth:`indexes.archive.writer.Archive.open` checks the folder."""
         self.uri = str(folder) if uri is None else uri
         self.folder = folder
@@ -388,6 +387,5 @@ class ArchiveReader:
             f"to mend it, delete the folder {self._layout.video(video_id)} and run: "
             f"hybrid index VIDEO --archive {self.uri}"
         )
-        if self.backend == "lancedb":
-            remedy += " (if LanceDB still fails then, delete frames_*.lance there and index all videos again)"
-        return remedy
+        more = self.store.damage_remedy if "store" in self.__dict__ else ""
+        return f"{remedy} ({more})" if more else remedy

@@ -25,13 +25,12 @@ from hybrid.storage.write_errors import write_errors
 from hybrid.values import Float32Array, Timeline
 from hybrid.version import __version__
 from indexes.archive.feature_file import StagedFeatures, append_features
+from indexes.archive.header import open_header
 from indexes.archive.reader import ArchiveReader
 from indexes.archive.source_location import path_exists
 from indexes.format.catalogue import CatalogueWriter
 from indexes.format.feature_list import FeatureItem, FeatureList, FeatureSpec, frames_key, read_list
-from indexes.format.header import open_header
-from indexes.format.keys import BackendName, check_video_id
-from indexes.format.layout import Layout, feature_values_name
+from indexes.format.layout import Layout, check_video_id, feature_values_name
 from indexes.format.location import local_folder
 from indexes.format.manifest import (
     FORMAT_VERSION,
@@ -54,7 +53,7 @@ class Archive(ArchiveReader):
     This class holds what writes; what reads is in :class:`~indexes.archive.reader.ArchiveReader`.
     """
 
-    def __init__(self, folder: Path, backend: BackendName, *, uri: str | None = None) -> None:
+    def __init__(self, folder: Path, backend: str, *, uri: str | None = None) -> None:
         """Not for callers: :meth:`open` checks the folder."""
         super().__init__(folder, backend, uri=uri)
         self._locks = Locks(self._layout.locks)
@@ -62,7 +61,7 @@ class Archive(ArchiveReader):
         self._swept = False
 
     @classmethod
-    def open(cls, folder: str | Path, *, backend: BackendName | None = None, create: bool = True) -> Archive:
+    def open(cls, folder: str | Path, *, backend: str | None = None, create: bool = True) -> Archive:
         """Open an archive, or make one in a new or empty folder.
 
         Args:

@@ -29,7 +29,6 @@ from hybrid.errors import (
 from hybrid.progress import NullProgress
 from hybrid.values import MissingFrame, Sampling, Timeline
 from indexes.format.failures import failures
-from indexes.format.keys import BackendName
 from indexes.format.manifest import IndexConfig, IndexedVideo, Source
 from indexes.open_archive import open_archive
 
@@ -51,7 +50,7 @@ class Listener:
 class MadeUpEngine:
     """An engine whose videos are a few bytes, with a real archive: the content says how indexing goes."""
 
-    def __init__(self, folder: Path, *, backend: BackendName = "faiss") -> None:
+    def __init__(self, folder: Path, *, backend: str = "faiss") -> None:
         self.archive = open_archive(folder, backend=backend)
         self.settings = Settings(rate=1.0)
         self.tried: list[tuple[str, float]] = []

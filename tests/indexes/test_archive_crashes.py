@@ -18,7 +18,6 @@ from writer_process import VIDEOS, commit_rounds, loop_index
 
 from hybrid.errors import HybridError
 from indexes.archive.writer import Archive
-from indexes.format.keys import BackendName
 from indexes.stores.vectors import hash_vectors, round_vectors
 from tests.forked import fork_server
 
@@ -50,7 +49,7 @@ def vectors_hash(number: int) -> str:
     return hash_vectors(round_vectors(loop_index(number)["vectors"]))
 
 
-def test_nothing_acknowledged_is_lost_when_writers_are_killed(tmp_path: Path, backend: BackendName) -> None:
+def test_nothing_acknowledged_is_lost_when_writers_are_killed(tmp_path: Path, backend: str) -> None:
     chance = random.Random(20)
     folder = tmp_path / "archive"
     Archive.open(folder, backend=backend).close()
@@ -72,7 +71,7 @@ def test_nothing_acknowledged_is_lost_when_writers_are_killed(tmp_path: Path, ba
     assert_the_same_as_undisturbed(folder, tmp_path / "undisturbed", backend)
 
 
-def assert_the_same_as_undisturbed(folder: Path, other: Path, backend: BackendName) -> None:
+def assert_the_same_as_undisturbed(folder: Path, other: Path, backend: str) -> None:
     """Doing the work again ends in the very bytes that an archive has which nothing ever happened to."""
     with Archive.open(folder) as archive, Archive.open(other, backend=backend) as reference:
         for number in range(VIDEOS):

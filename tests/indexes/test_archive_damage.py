@@ -12,7 +12,6 @@ from archive_samples import some_index, unit_vectors, video_id
 
 from hybrid.errors import IndexDamagedError
 from indexes.archive.writer import Archive
-from indexes.format.keys import BackendName
 from indexes.format.manifest import Manifest
 
 ONE = video_id(1)
@@ -106,7 +105,7 @@ def test_a_file_put_in_place_of_an_open_one_is_noticed(faiss_archive: Archive, t
 
 
 @pytest.mark.parametrize("backend", ["faiss", "lancedb"])
-def test_a_flipped_bit_of_the_vectors_is_never_an_answer(tmp_path: Path, backend: BackendName) -> None:
+def test_a_flipped_bit_of_the_vectors_is_never_an_answer(tmp_path: Path, backend: str) -> None:
     place = tmp_path / "archive"
     with Archive.open(place, backend=backend) as archive:
         archive.commit(ONE, **some_index(1, count=400))
@@ -178,7 +177,7 @@ def test_what_the_error_says_mends_it(archive: Archive) -> None:
 
 
 def damage_vectors(archive: Archive, manifest: Manifest) -> None:
-    backend: BackendName = archive.backend
+    backend: str = archive.backend
     if backend == "faiss":
         flip(the_file(archive, "vectors-*"), 500)
     else:  # other vectors under the same name, as a damaged data file would give

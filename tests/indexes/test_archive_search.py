@@ -14,7 +14,6 @@ from archive_samples import some_config, some_index, unit_vectors, video_id
 from hybrid.errors import InputError
 from hybrid.values import Sampling, Timeline
 from indexes.archive.writer import Archive
-from indexes.format.keys import BackendName
 from indexes.search.archive_search import search_archive_vectors
 from indexes.stores.interface import Found, VectorStore
 
@@ -180,7 +179,7 @@ def test_no_video_and_bad_queries(archive: Archive) -> None:
 
 
 def test_both_backends_give_the_same(tmp_path: Path) -> None:
-    names: tuple[BackendName, ...] = ("faiss", "lancedb")
+    names: tuple[str, ...] = ("faiss", "lancedb")
     query, found = unit_vectors(1, DIMENSION, 5)[0], []
     for name in names:
         with Archive.open(tmp_path / name, backend=name) as archive:

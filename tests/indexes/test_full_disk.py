@@ -19,10 +19,10 @@ from hybrid.errors import ArchiveError, ArchiveUnreachableError, ArchiveUnwritab
 from hybrid.storage.write_errors import write_errors
 from indexes.archive.writer import Archive
 from indexes.format.feature_list import FeatureSpec, feature_item
-from indexes.format.keys import BACKENDS, BackendName
 from indexes.format.manifest import Source
 from indexes.maintenance.transfer import export_index
 from indexes.stores.lance_errors import lance_errors
+from indexes.stores.registry import STORES
 from tests.full_disk import fill, make_read_only, small_disk
 
 ONE = video_id(1)
@@ -89,8 +89,8 @@ def error_of(write: Callable[[], object]) -> ArchiveError | None:
     return None
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_disk_that_is_really_full_is_recognised_wherever_it_ends(tmp_path: Path, backend: BackendName) -> None:
+@pytest.mark.parametrize("backend", STORES.names)
+def test_a_disk_that_is_really_full_is_recognised_wherever_it_ends(tmp_path: Path, backend: str) -> None:
     """With room for one page more each time, until a commit fits."""
     refused = 0
     with small_disk(tmp_path / "disk") as disk:
@@ -114,8 +114,8 @@ def test_a_disk_that_is_really_full_is_recognised_wherever_it_ends(tmp_path: Pat
     assert refused >= 3
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_the_first_video_of_an_archive_on_a_full_disk(tmp_path: Path, backend: BackendName) -> None:
+@pytest.mark.parametrize("backend", STORES.names)
+def test_the_first_video_of_an_archive_on_a_full_disk(tmp_path: Path, backend: str) -> None:
     with small_disk(tmp_path / "disk") as disk:
         with Archive.open(disk / "archive", backend=backend) as archive:
             for pages in (0, 1, 4):
@@ -130,8 +130,8 @@ def test_the_first_video_of_an_archive_on_a_full_disk(tmp_path: Path, backend: B
             Archive.open(disk / "another", backend=backend)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_every_way_to_write_says_that_the_disk_is_full(tmp_path: Path, backend: BackendName) -> None:
+@pytest.mark.parametrize("backend", STORES.names)
+def test_every_way_to_write_says_that_the_disk_is_full(tmp_path: Path, backend: str) -> None:
     spec = FeatureSpec({"model": "m"}, "float32", 4)
     item = feature_item((1, 64), np.zeros(64 * 16, dtype=np.uint8))
     with small_disk(tmp_path / "disk") as disk, Archive.open(disk / "archive", backend=backend) as archive:
@@ -160,8 +160,8 @@ def test_every_way_to_write_says_that_the_disk_is_full(tmp_path: Path, backend: 
         assert not list(disk.rglob(".*.tmp-*"))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_disk_that_became_read_only(tmp_path: Path, backend: BackendName) -> None:
+@pytest.mark.parametrize("backend", STORES.names)
+def test_a_disk_that_became_read_only(tmp_path: Path, backend: str) -> None:
     with small_disk(tmp_path / "disk") as disk:
         with Archive.open(disk / "archive", backend=backend) as archive:
             before = archive.commit(ONE, **some_index(1))

@@ -17,7 +17,7 @@ from feature_samples import some_items, some_spec
 from hybrid.errors import ArchiveError
 from indexes.archive.writer import Archive
 from indexes.format.failures import Attempt, Failure, failures, forget_failure, known_failure, remember_failure
-from indexes.format.keys import VectorKey
+from indexes.format.layout import VectorKey
 from indexes.format.manifest import Manifest, Source
 from indexes.maintenance.stats import archive_stats, compact_archive, missing_videos
 from indexes.maintenance.verify import verify_archive

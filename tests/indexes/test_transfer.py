@@ -17,10 +17,10 @@ from feature_samples import some_items, some_spec
 from hybrid.errors import ArchiveError, IndexDamagedError, IndexMismatchError, InputError, VideoNotIndexedError
 from indexes.archive.writer import Archive
 from indexes.format.feature_list import FeatureList, FeatureSpec, read_list
-from indexes.format.keys import BACKENDS, BackendName
 from indexes.format.manifest import Manifest, generation_of
 from indexes.format.timeline_file import timeline_hash, timeline_to_bytes
 from indexes.maintenance.transfer import copy_index, export_index, import_index, read_export
+from indexes.stores.registry import STORES
 
 V1 = Path(__file__).resolve().parent.parent / "data" / "archives" / "v1"
 ONE = video_id(1)
@@ -32,8 +32,8 @@ def assert_same(one: Archive, two: Archive, video: str) -> None:
     np.testing.assert_array_equal(one.timeline(video).pts_seconds, two.timeline(video).pts_seconds)
 
 
-@pytest.mark.parametrize("other", BACKENDS)
-def test_an_export_is_taken_in_by_either_backend(archive: Archive, other: BackendName, tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", STORES.names)
+def test_an_export_is_taken_in_by_either_backend(archive: Archive, other: str, tmp_path: Path) -> None:
     manifest = archive.commit(ONE, **some_index(1))
     file = tmp_path / "one.hybrid"
     size = export_index(archive, manifest, file)
@@ -191,8 +191,8 @@ def test_another_index_is_not_copied_over_unless_asked(archive: Archive, tmp_pat
         assert target.verify(ONE) == manifest
 
 
-def test_an_archive_of_version_1_is_converted_whole_and_back(backend: BackendName, tmp_path: Path) -> None:
-    other: BackendName = "lancedb" if backend == "faiss" else "faiss"
+def test_an_archive_of_version_1_is_converted_whole_and_back(backend: str, tmp_path: Path) -> None:
+    other: str = "lancedb" if backend == "faiss" else "faiss"
     folder = shutil.copytree(V1 / backend, tmp_path / "old")
     with (
         Archive.open(folder, create=False) as old,

@@ -19,9 +19,9 @@ from hybrid.errors import (
 )
 from hybrid.storage.atomic import remove_temporaries
 from hybrid.values import Timeline
+from indexes.archive.header import Header
 from indexes.archive.writer import Archive
 from indexes.format.failures import Attempt, Failure, failures, forget_failure, known_failure, remember_failure
-from indexes.format.header import Header
 from indexes.format.layout import Layout
 from indexes.format.manifest import Source
 from indexes.maintenance.stats import archive_stats, compact_archive
@@ -222,7 +222,7 @@ def test_in_and_out(uri: str, tmp_path: Path) -> None:
 
 
 def test_only_where_it_can_be(uri: str) -> None:
-    with pytest.raises(InputError, match="legal there is 'lancedb'"):
+    with pytest.raises(InputError, match="no remote backend 'faiss'; legal are lancedb"):
         open_archive(uri, backend="faiss")
     with pytest.raises(InputError, match="a Path, in which a URI loses a slash"):
         open_archive(Path(uri))
