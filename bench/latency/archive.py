@@ -45,6 +45,7 @@ from bench.plot import Curve, draw_curves
 from bench.report import circumstances, print_table
 from hybrid.storage.foreign_json import read_json
 from hybrid.values import Sampling, Timeline
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.format.manifest import IndexConfig, IndexedVideo, Source
 from indexes.maintenance.build_ann import update_approximate
@@ -157,11 +158,13 @@ def add(archive: Archive, world: VideoWorld, number: int, frames: int) -> tuple[
     started, busy = time.perf_counter(), time.process_time()
     archive.commit(
         f"{number:032x}",
-        timeline=timeline,
-        vectors=vectors,
-        config=IndexConfig(encoder={"model": "made-up"}, rate=1.0, policy="exact", decoder="pyav"),
-        source=Source(path=f"/videos/{number:06d}.mp4", size_bytes=1),
-        video=IndexedVideo(kind="file", duration_seconds=float(frames), width=640, height=360, codec="h264"),
+        NewIndex(
+            timeline=timeline,
+            vectors=vectors,
+            config=IndexConfig(encoder={"model": "made-up"}, rate=1.0, policy="exact", decoder="pyav"),
+            source=Source(path=f"/videos/{number:06d}.mp4", size_bytes=1),
+            video=IndexedVideo(kind="file", duration_seconds=float(frames), width=640, height=360, codec="h264"),
+        ),
     )
     return time.perf_counter() - started, time.process_time() - busy
 

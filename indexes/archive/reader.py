@@ -16,9 +16,9 @@ import numpy as np
 from hybrid.errors import IndexDamagedError, IndexMismatchError, InputError, VideoNotIndexedError
 from hybrid.values import Float32Array, Hits, Timeline
 from indexes.archive.content_id import identify
-from indexes.archive.feature_file import StoredFeatures, open_features, stamp_of
+from indexes.archive.feature_file import StoredFeatures, open_features, read_sound_list, stamp_of
 from indexes.format.catalogue import CatalogueReader, stamp_of_manifest
-from indexes.format.feature_list import FeatureList, FeatureSpec, frames_key, read_list
+from indexes.format.feature_list import FeatureList, FeatureSpec, frames_key
 from indexes.format.layout import Layout, check_video_id
 from indexes.format.manifest import IndexConfig, Manifest, differences, parse_manifest
 from indexes.format.timeline_file import timeline_from_bytes, timeline_hash
@@ -105,6 +105,13 @@ class ArchiveReader:
         except OSError as exc:
             raise IndexDamagedError(f"{path}: cannot be read: {exc.strerror}") from exc
         return self._parsed(video_id, data, where=str(path))
+
+    def readable_manifest(self, video_id: str) -> Manifest | None:
+        """The manifest of a video; a damaged one counts as none, so that indexing the video mends it."""
+        try:
+            return self.manifest(video_id)
+        except IndexDamagedError:
+            return None
 
     def manifests(self, *, on_damage: Callable[[str, IndexDamagedError], None] | None = None) -> Iterator[Manifest]:
         """The manifests of all indexed videos, in order of their ids.
@@ -278,10 +285,9 @@ class ArchiveReader:
         frames = frames_key(manifest)
         with contextlib.suppress(IndexDamagedError):  # of a folder that cannot be read, nothing is known to be stored
             for path in self._layout.feature_lists(manifest.video_id, frames):
-                with contextlib.suppress(OSError, IndexDamagedError):
-                    listed = read_list(path.read_bytes(), where=str(path))
-                    if listed.frames_key == frames and len(listed) == manifest.frames:
-                        found.append(listed)
+                listed = read_sound_list(path, rows=manifest.frames, frames=frames)
+                if listed is not None:
+                    found.append(listed)
         return found
 
     def verify_features(self, video_id: str) -> int:

@@ -28,6 +28,7 @@ from hybrid.errors import (
 )
 from hybrid.progress import NullProgress
 from hybrid.values import MissingFrame, Sampling, Timeline
+from indexes.archive.new_index import NewIndex
 from indexes.format.failures import failures
 from indexes.format.manifest import IndexConfig, IndexedVideo, Source
 from indexes.open_archive import open_archive
@@ -71,11 +72,13 @@ class MadeUpEngine:
         ordinals = np.array([0, 3], dtype=np.int64)
         self.archive.commit(
             video_id,
-            timeline=Timeline(ordinals, ordinals / 1.0, ordinals, Sampling(), 4.0, missing),
-            vectors=np.eye(2, 8, dtype=np.float32),
-            config=IndexConfig(encoder={"model": "m"}, rate=0.5, policy="exact", decoder="pyav"),
-            source=Source(path=str(video), size_bytes=len(content)),
-            video=IndexedVideo(kind="file", duration_seconds=4.0, width=2, height=2, codec="x"),
+            NewIndex(
+                timeline=Timeline(ordinals, ordinals / 1.0, ordinals, Sampling(), 4.0, missing),
+                vectors=np.eye(2, 8, dtype=np.float32),
+                config=IndexConfig(encoder={"model": "m"}, rate=0.5, policy="exact", decoder="pyav"),
+                source=Source(path=str(video), size_bytes=len(content)),
+                video=IndexedVideo(kind="file", duration_seconds=4.0, width=2, height=2, codec="x"),
+            ),
         )
         return self._result(video, video_id, "indexed")
 

@@ -40,6 +40,7 @@ from indexes.ann.files import ApproximateFiles
 from indexes.ann.product_quantizer import build_scan, decode, encode, pad_query, train_codebook
 from indexes.ann.search_params import SearchParams
 from indexes.ann.segmentation import MOST_FRAMES, cut_units
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.maintenance.build_ann import update_approximate
 from indexes.maintenance.recall import share_found, store_queries
@@ -399,7 +400,9 @@ def test_videos_without_any_change_are_found_exactly(fresh: Archive) -> None:
     for number in range(80):
         vectors = np.repeat(still, 40, axis=0)
         vectors[::2] = -still  # so that no two neighbours are of one unit
-        fresh.commit(video_id(number), **{**some_index(number, count=40, dimension=DIMENSION), "vectors": vectors})
+        fresh.commit(
+            video_id(number), NewIndex(**{**some_index(number, count=40, dimension=DIMENSION), "vectors": vectors})
+        )
     add_video(fresh, 900)
     update(fresh)
     exact, near = both(fresh, 1, 30)

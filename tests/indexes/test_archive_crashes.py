@@ -17,6 +17,7 @@ from archive_samples import video_id
 from writer_process import VIDEOS, commit_rounds, loop_index
 
 from hybrid.errors import HybridError
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.stores.vectors import hash_vectors, round_vectors
 from tests.forked import fork_server
@@ -76,7 +77,7 @@ def assert_the_same_as_undisturbed(folder: Path, other: Path, backend: str) -> N
     with Archive.open(folder) as archive, Archive.open(other, backend=backend) as reference:
         for number in range(VIDEOS):
             for target in (archive, reference):
-                target.commit(video_id(number), **loop_index(number))
+                target.commit(video_id(number), NewIndex(**loop_index(number)))
             one, two = archive.verify(video_id(number)), reference.verify(video_id(number))
             assert (one.generation, one.vectors_hash) == (two.generation, two.vectors_hash)
         assert list(archive.store.keys()) == list(reference.store.keys())
@@ -121,13 +122,13 @@ def test_dying_before_each_single_change_to_the_file_system(
 def test_garbage_of_a_killed_writer_is_swept_by_a_writer_and_not_by_a_reader(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive.commit(video_id(0), **loop_index(0))
+    archive.commit(video_id(0), NewIndex(**loop_index(0)))
     # A writer that dies between its vectors and its manifest, without any cleaning.
     with monkeypatch.context() as patch:
         patch.setattr("indexes.archive.writer.write_atomically", mock.Mock(side_effect=KeyboardInterrupt))
         patch.setattr(Archive, "_clean", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):
-            archive.commit(video_id(1), **loop_index(1))
+            archive.commit(video_id(1), NewIndex(**loop_index(1)))
     assert len(list(archive.store.keys())) == 2
     with Archive.open(archive.folder) as reader:
         assert reader.manifest(video_id(1)) is None

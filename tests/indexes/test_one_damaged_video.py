@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from hybrid.cli.app import app
 from hybrid.errors import IndexDamagedError
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Manifest, generation_of
 from indexes.format.timeline_file import NOTE, timeline_hash
@@ -108,7 +109,7 @@ def archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("damaged") / "archive"
     with Archive.open(folder, backend=backend) as opened:
         for number in (1, 2):
-            opened.commit(video_id(number), **some_index(number))
+            opened.commit(video_id(number), NewIndex(**some_index(number)))
     return folder
 
 

@@ -11,6 +11,7 @@ from archive_samples import some_index, unit_vectors, video_id
 from writer_process import come_and_go
 
 from hybrid.errors import IndexDamagedError, VideoNotIndexedError
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.maintenance.stats import archive_stats
 from indexes.maintenance.verify import verify_archive
@@ -30,7 +31,7 @@ def test_what_is_removed_while_others_read_is_not_damaged(tmp_path: Path, backen
     """Search, one video, list, statistics and verify beside a process that removes and indexes."""
     with Archive.open(tmp_path / "archive", backend=backend) as archive:
         for number in range(VIDEOS):
-            archive.commit(video_id(number), **some_index(number))
+            archive.commit(video_id(number), NewIndex(**some_index(number)))
     context = get_context("spawn")  # LanceDB must not be used across a fork
     stop = context.Event()
     writer = context.Process(target=come_and_go, args=(stop, str(tmp_path / "archive"), VIDEOS))
