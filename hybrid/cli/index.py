@@ -10,7 +10,6 @@ import typer
 from hybrid.cli.options import (
     DEFAULT_ARCHIVE,
     DEFAULT_PRESET,
-    Backend,
     BackendOption,
     BatchOption,
     DecoderOption,
@@ -130,7 +129,7 @@ def index(
         _estimate(archive, videos, settings, features=features, backend=backend, as_json=as_json)
         return
     on_gpu = choose_device(device).type != "cpu"
-    engine = Engine(open_archive(archive, backend=backend.value if backend else None), settings)
+    engine = Engine(open_archive(archive, backend=backend), settings)
     recipe = EngineRecipe(archive=engine.archive.uri, settings=settings, features=features, retry_failed=retry_failed)
     count = choose_workers(len(videos), on_gpu=on_gpu) if workers is None else workers
     with engine, RunReport(workers=count, videos=len(videos), as_json=as_json) as report:
@@ -223,7 +222,7 @@ def _estimate(
     settings: Settings,
     *,
     features: bool | None,
-    backend: Backend | None,
+    backend: str | None,
     as_json: bool,
 ) -> None:
     from hybrid.cli.run_report import tell_estimate
@@ -233,7 +232,7 @@ def _estimate(
     from indexes.open_archive import open_archive
 
     try:
-        with open_archive(archive, backend=backend.value if backend else None, create=False) as opened:
+        with open_archive(archive, backend=backend, create=False) as opened:
             estimate = estimate_run(opened, videos, settings, features=features)
     except ArchiveFormatError:
         if not is_remote(archive) and local_folder(archive).is_dir() and any(local_folder(archive).iterdir()):

@@ -37,7 +37,6 @@ from hybrid.presets import DEFAULT_PRESET
 from hybrid.progress import NullProgress, Progress
 from hybrid.values import ByteArray, SamplingPolicy, check_questions
 from indexes.archive.writer import Archive
-from indexes.format.keys import BackendName
 from indexes.open_archive import open_archive
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ class Engine:
         preset: str = DEFAULT_PRESET,
         encoder: str | None = None,
         sampler: str | None = None,
-        backend: BackendName | None = None,
+        backend: str | None = None,
         rate: float | None = None,
         sampling: SamplingPolicy | None = None,
         decoder: str | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from hybrid.formatting import plural
 from indexes.archive.content_id import remembered
 from indexes.archive.reader import ArchiveReader
 from indexes.format.layout import Layout
-from indexes.format.manifest import Manifest
+from indexes.format.manifest import Manifest, Source
 
-__all__ = ["VideoLocation", "check_folders", "has_other_size", "locate_video", "path_exists"]
+__all__ = ["VideoLocation", "check_folders", "has_other_size", "locate_video", "merged_source", "path_exists"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,32 @@ def path_exists(place: str) -> bool:
     except OSError:
         return True
     return True
+
+
+def merged_source(manifest: Manifest, source: Source, identify: Callable[[str], str]) -> Source:
+    """The locations of an indexed video, together with the one where it was found now.
+
+    The stored location stays the first one as long as the video lies there: copies would else take turns. Further
+    ones where nothing lies are left out.
+
+    Args:
+        manifest: names the stored locations.
+        source: where the video was found.
+        identify: gives the content id of a file.
+    """
+    stored = manifest.source
+    first, rest = source, stored.locations[1:]
+    if source.location != stored.location and _lies_at(stored.location, manifest.video_id, identify):
+        first, rest = stored, (*stored.locations[1:], source.location)
+    also = tuple(path for path in dict.fromkeys(rest) if path != first.location and path_exists(path))
+    return Source(path=first.location, size_bytes=first.size_bytes, also=also)
+
+
+def _lies_at(location: str, video_id: str, identify: Callable[[str], str]) -> bool:
+    try:
+        return identify(location) == video_id
+    except VideoError:
+        return False
 
 
 def check_folders(videos: Iterable[Sequence[str]]) -> None:

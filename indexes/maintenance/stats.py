@@ -175,25 +175,15 @@ def compact_archive(archive: Archive, *, approximate_from: int | None = None) ->
     layout = Layout(archive.folder)
     before, files_before = _sizes(archive)
     swept = _sweep(archive, layout)
-    archive.store.compact()
+    note = archive.store.compact()
     _renew_approximate(archive, approximate_from)
     with write_errors(f"archive {archive.uri} cannot be written"):
         _forget_gone_paths(layout)
         CatalogueWriter(layout, Locks(layout.locks)).rewrite()
     after, files_after = _sizes(archive)
     grown = after["vectors"] > before["vectors"]
-    note = _why_grown() if grown and archive.backend == "lancedb" else None
-    return Compaction(sum(before.values()), sum(after.values()), files_before, files_after, swept, note)
-
-
-def _why_grown() -> str:
-    from indexes.stores.lance_maintenance import RETENTION
-
-    minutes = RETENTION.total_seconds() / 60
-    return (
-        f"the vectors take more room than before, because what compacting replaced stays for {minutes:g} minutes: "
-        "searches may still be reading it; compact again after that to give its room back"
-    )
+    totals = sum(before.values()), sum(after.values())
+    return Compaction(*totals, files_before, files_after, swept, note if grown else None)
 
 
 def _renew_approximate(archive: Archive, from_frames: int | None) -> None:
@@ -259,7 +249,7 @@ _KINDS = ("vectors", "timelines", "manifests", "features", "approximate", "cache
 
 
 def _kind(below: str, name: str) -> str:
-    if below.startswith("frames_") or (below == "videos" and name.startswith("vectors-")):
+    if below.startswith(("frames_", "vectors_")) or (below == "videos" and name.startswith("vectors-")):
         return "vectors"
     if below in ("cache", "approximate"):
         return below
