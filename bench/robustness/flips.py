@@ -35,7 +35,7 @@ import torch
 from bench.report import circumstances, print_table, write_result
 from bench.robustness.small_videos import write_small_videos
 from hybrid.answers import Answer, SearchResult
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.engine import Engine
 from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid.answers import Answer, SearchResult
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.engine.ask.groups import answer_in_groups
 from hybrid.engine.ask.streaming import OnSpans
 from hybrid.engine.checking import encoder_changes, name_changes

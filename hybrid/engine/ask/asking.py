@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hybrid.answers import Answer, AnswerFrame, Span, Stage
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.engine.ask.fine import run_fine
 from hybrid.engine.ask.scoring import run_scorer, scores_together
 from hybrid.engine.ask.selection import Chosen, choose_rows

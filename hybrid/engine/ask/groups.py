@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from hybrid.answers import Answer
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.engine.ask.asking import answer_questions
 from hybrid.engine.ask.scoring import scores_together
 from hybrid.engine.ask.streaming import OnSpans

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.engine.ask.feature_rows import Tower
 from hybrid.engine.ask.gens_errors import gens_errors
 from hybrid.engine.index.decoding import DecodeAhead, Decoding

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from hybrid.answers import Answer, SkippedVideo, Stage
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.engine.work import AskKeywords, only_said, read_options
 from hybrid.errors import InputError, StageFailedError
 from hybrid.values import DEFAULT_FRAMES
