@@ -24,9 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from hybrid.errors import FrameDecodeError, VideoOpenError
-from hybrid.frames.decoding.display import orientation_of, skew_degrees
 from hybrid.frames.decoding.parallel import run_ordered
-from hybrid.frames.decoding.pictures import RgbConverter
+from hybrid.frames.decoding.pictures import RgbConverter, orientation_of, skew_degrees
 from hybrid.frames.decoding.sequential import sequential_samples
 from hybrid.frames.decoding.stretch import Shown, Tally, decode_job, frames_of
 from hybrid.frames.interface import DEFAULT_BATCH_BYTES, Decoder, ReadReport, Sample, no_sample_reason
@@ -41,8 +40,7 @@ from hybrid.frames.packets.plan import (
     presentation_order,
     restrict,
 )
-from hybrid.frames.packets.reader import PacketReader
-from hybrid.frames.packets.scan import Movie, scan
+from hybrid.frames.packets.scan import Movie, PacketReader, scan
 from hybrid.picture_size import MAX_PIXELS
 from hybrid.values import Sampling
 from hybrid.words import counted
