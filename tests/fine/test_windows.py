@@ -11,7 +11,7 @@ from hybrid.errors import InputError, OutOfMemoryError
 from hybrid.fine.interface import WindowScores
 from hybrid.fine.reply import parse_reply
 from hybrid.fine.windows import consecutive_windows, score_windows
-from hybrid.retrieve.search import window_of_hits
+from hybrid.retrieve.windows import window_of_hits
 from hybrid.values import ByteArray, Hits, Window
 
 

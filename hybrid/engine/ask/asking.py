@@ -21,9 +21,7 @@ from hybrid.engine.ask.streaming import OnSpans
 from hybrid.engine.models import Models
 from hybrid.engine.work import AskOptions, Work
 from hybrid.fine.windows import FineScores, consecutive_windows
-from hybrid.retrieve.context import window_with_context
-from hybrid.retrieve.search import window_of_hits
-from hybrid.retrieve.segments import best_segments, cut_segments
+from hybrid.retrieve.windows import best_segments, cut_segments, window_of_hits, window_with_context
 from hybrid.selectors.best_first import best_first
 from hybrid.selectors.wanted import read_selector
 from hybrid.values import Float32Array, FloatArray, Hits, IntArray, Timeline, Window, check_questions

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from hybrid.errors import NoVideoStreamError, VideoOpenError
 from hybrid.frames.container.formats import FORMATS, kind_of_head
-from hybrid.picture_size import MAX_PIXELS, check_picture_size
+from hybrid.image_file import MAX_PIXELS, too_large
 from hybrid.places import absolute_path
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"
@@ -137,8 +137,9 @@ def _check_stream_size(container: InputContainer, stream: VideoStream, path: str
     Raises:
         VideoOpenError: they are.
     """
-    hint = f"ffmpeg -i {Path(path).name} -vf scale=3840:-2 smaller.mp4"
-    check_picture_size(stream.width, stream.height, of=str(path), hint=hint)
+    if stream.width * stream.height > MAX_PIXELS:
+        command = f"ffmpeg -i {Path(path).name} -vf scale=3840:-2 smaller.mp4"
+        raise VideoOpenError(too_large(str(path), stream.width, stream.height, command=command))
     if stream.width == 0 and container.format.name.endswith("_pipe"):
         if _is_animated_webp(path):
             raise VideoOpenError(f"{path}: animated WebP is not supported; make a GIF or a video of it and index that")

@@ -41,7 +41,7 @@ from hybrid.frames.packets.plan import (
     restrict,
 )
 from hybrid.frames.packets.scan import Movie, PacketReader, scan
-from hybrid.picture_size import MAX_PIXELS
+from hybrid.image_file import MAX_PIXELS
 from hybrid.values import Sampling
 from hybrid.words import counted
 
@@ -72,7 +72,7 @@ class PyAVSource(Decoder):
 
     Raises:
         VideoOpenError: the file does not exist, cannot be read, is not a video, is cut before its
-            first frame, or has pictures that are too large (:data:`~hybrid.picture_size.MAX_PIXELS`).
+            first frame, or has pictures that are too large (:data:`~hybrid.image_file.MAX_PIXELS`).
         NoVideoStreamError: there is no video stream in it.
         InputError: threads or batch_bytes is below 1.
     """
