@@ -165,7 +165,7 @@ def _write_clip(place: Path) -> None:
 
 
 def _embed(name: str, device: str, dtype: str) -> str:
-    from hybrid.clip.encoder import load_encoder
+    from hybrid.clip.registry import load_encoder
 
     encoder = load_encoder(name, device=device, dtype=dtype)
     frames = [np.full((CLIP_SIZE, CLIP_SIZE, 3), _shade(second), dtype=np.uint8) for second in range(CLIP_SECONDS)]

@@ -19,8 +19,7 @@ import hybrid
 from hybrid.errors import FrameDecodeError, VideoOpenError
 from hybrid.frames.decoders.folder import FolderSource
 from hybrid.frames.registry import open_source
-from hybrid.image_file import read_header, read_image
-from hybrid.picture_size import MAX_PIXELS
+from hybrid.image_file import MAX_PIXELS, read_header, read_image
 from hybrid.values import Sampling
 from tests.frames.full_decode import read_all
 from tests.make_videos import picture, read_number

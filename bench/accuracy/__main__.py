@@ -42,7 +42,7 @@ from bench.accuracy.report import Samples, build_report, report_lines, report_no
 from bench.accuracy.runner import Plan, Progress, run_samples
 from bench.datasets.question import Question
 from bench.report import circumstances, print_table
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.engine import Engine
 from hybrid.engine.models import ModelPool
 from hybrid.engine.settings import Settings

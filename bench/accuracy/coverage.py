@@ -30,7 +30,7 @@ import numpy as np
 from bench.accuracy.coverage_cases import Case, Length, make_cases, noisy_similarities, simulated_gens
 from bench.metrics.bootstrap import bootstrap_difference, bootstrap_mean
 from bench.report import circumstances, print_table, write_result
-from hybrid.clip.encoder import load_encoder
+from hybrid.clip.registry import load_encoder
 from hybrid.errors import HybridError, InputError
 from hybrid.models.tiny import tiny_encoder
 from hybrid.selectors.candidates import Candidates

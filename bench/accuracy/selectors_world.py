@@ -35,7 +35,8 @@ from bench.datasets.world import SPLITS, load_world
 from bench.metrics.bootstrap import RESAMPLES, check_resamples
 from bench.report import circumstances, write_result
 from hybrid.answers import Answer, AnswerFrame
-from hybrid.clip.encoder import FrameEncoder, load_encoder
+from hybrid.clip.interface import FrameEncoder
+from hybrid.clip.registry import load_encoder
 from hybrid.engine import Engine
 from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError, InputError

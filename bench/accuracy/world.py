@@ -32,7 +32,7 @@ from bench.world.questions import ANCHOR_SCORE, ANSWER_SCORE, KINDS, Question, c
 from bench.world.scenes import World
 from bench.world.things import ALL_THINGS
 from hybrid.answers import Answer
-from hybrid.clip.encoder import load_encoder
+from hybrid.clip.registry import load_encoder
 from hybrid.engine import Engine
 from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError, InputError

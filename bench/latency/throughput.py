@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _measure_settings(videos: Sequence[Path], repeats: int) -> dict[str, Any]:
     from bench.latency.whole_index import ARCHITECTURE, make_checkpoint
-    from hybrid.clip.encoder import load_encoder
+    from hybrid.clip.registry import load_encoder
     from hybrid.engine.frames import decode_ahead as decoding
     from hybrid.frames.registry import open_source
     from hybrid.presets import encoder_of

@@ -35,12 +35,11 @@ import torch
 from bench.report import circumstances, print_table, write_result
 from bench.robustness.small_videos import write_small_videos
 from hybrid.answers import Answer, SearchResult
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.engine import Engine
 from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError
 from hybrid.fine.interface import FineModel
-from indexes.format.keys import BackendName
 from indexes.maintenance.build_ann import update_approximate
 from indexes.open_archive import open_archive
 

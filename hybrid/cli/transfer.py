@@ -11,7 +11,6 @@ from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, JsonOption, NewAr
 from hybrid.cli.text import echo
 from hybrid.errors import HybridError, InputError
 from hybrid.formatting import plural
-from hybrid.words import counted
 from indexes.stores.registry import STORES
 
 __all__ = ["convert", "export_video", "import_videos"]

@@ -1,22 +1,40 @@
-"""Load an open_clip checkpoint and say exactly which one it is."""
+"""Encoders of open_clip: loading a checkpoint, its exact identity, and unit vectors of frames and questions.
+
+The preprocessing is the checkpoint's own, run by open_clip's own transform. This module knows nothing of videos,
+times or indexes.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+import shlex
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid.errors import InputError, ModelLoadError
+import numpy as np
+
+from hybrid.clip.interface import EncoderKind, TextVector
+from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError
 from hybrid.runtime import choose_device, choose_dtype, dtype_name, ensure_torchvision, out_of_memory_as_error
 from hybrid.storage.foreign_json import ForeignJsonError, read_json
+from hybrid.values import ByteArray, Float32Array, check_questions
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LoadedClip", "canonical_name", "identity_of_name", "load_open_clip"]
+__all__ = ["CPU_BATCH", "ENCODER", "ClipEncoder", "LoadedClip", "canonical_name", "load_open_clip"]
+
+_LOG = logging.getLogger(__name__)
+
+CPU_BATCH = 32
+CUDA_BATCH = 256
 
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -57,12 +75,12 @@ def canonical_name(name: str) -> tuple[str, str | None]:
     return model, tag
 
 
-def identity_of_name(name: str) -> dict[str, str]:
-    """What an encoder's name alone says of its identity; nothing is loaded.
+def _identity_of_name(name: str) -> dict[str, str]:
+    """What a name alone says of an encoder's identity.
 
-    >>> identity_of_name("ViT-B-32/laion2b_s34b_b79k")
+    >>> _identity_of_name("ViT-B-32/laion2b_s34b_b79k")
     {'model': 'ViT-B-32', 'pretrained': 'laion2b_s34b_b79k'}
-    >>> identity_of_name("local-dir:checkpoints/mine")
+    >>> _identity_of_name("local-dir:checkpoints/mine")
     {'model': 'mine', 'pretrained': ''}
 
     Raises:
@@ -74,8 +92,13 @@ def identity_of_name(name: str) -> dict[str, str]:
     return {"model": model, "pretrained": tag}
 
 
+def _name_of_identity(identity: Mapping[str, object]) -> str:
+    model, tag = identity.get("model"), identity.get("pretrained")
+    return shlex.quote(f"{model}/{tag}") if tag else f"local-dir:FOLDER or hf-hub:NAME that ends in {model}"
+
+
 def load_open_clip(name: str, *, device: str, dtype: str) -> LoadedClip:
-    """Load model, preprocessing and tokenizer; see :func:`hybrid.clip.encoder.load_encoder`.
+    """Load model, preprocessing and tokenizer; see :func:`hybrid.clip.registry.load_encoder`.
 
     Raises:
         InputError: the name, device or precision is not legal.
@@ -113,7 +136,7 @@ def load_open_clip(name: str, *, device: str, dtype: str) -> LoadedClip:
         dtype=precision,
         identity={
             "encoder": "open_clip",
-            **identity_of_name(name),
+            **_identity_of_name(name),
             "weights": weights,
             "preprocess": _describe_preprocess(model),
             "open_clip": str(open_clip.__version__),
@@ -197,12 +220,126 @@ def _describe_preprocess(model: Any) -> str:
     return json.dumps(described, sort_keys=True, default=list)
 
 
-class _quiet_root_logger:
-    """open_clip logs to the root logger, at the level of a warning for what is normal here."""
+@contextmanager
+def _quiet_root_logger() -> Iterator[None]:
+    """open_clip logs to the root logger, as warnings, what is normal here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
-    def __enter__(self) -> None:
-        self._before = logging.root.manager.disable
-        logging.disable(logging.ERROR)
 
-    def __exit__(self, *_: object) -> None:
-        logging.disable(self._before)
+class ClipEncoder:
+    """An open_clip model, its preprocessing and its tokenizer."""
+
+    def __init__(self, name: str, loaded: LoadedClip, *, batch_size: int | None = None) -> None:
+        self.name = name
+        self.identity = dict(loaded.identity)
+        self._model, self._preprocess, self._tokenizer = loaded.model, loaded.preprocess, loaded.tokenizer
+        self._device, self._dtype = loaded.device, loaded.dtype
+        device = loaded.device
+        self._batch_size = batch_size or (CUDA_BATCH if device.type == "cuda" else CPU_BATCH)
+        self._largest = self._batch_size
+        # A GPU outruns one preprocessing thread many times over; on a CPU the model needs the cores.
+        self._workers = 8 if device.type == "cuda" else 1
+
+    @property
+    def device(self) -> str:
+        """Where the model runs, as torch names it."""
+        return str(self._device)
+
+    def encode_frames(self, frames: Iterable[ByteArray]) -> Iterator[Float32Array]:
+        """Unit vectors of frames, in order.
+
+        Frames are preprocessed one by one as they come, so that no more than one batch of small
+        images is held whatever their number and size. Batches always hold the same number of
+        frames, but for the last one, so that the vectors of a video come out the same each time.
+
+        Args:
+            frames: uint8 [H, W, 3] RGB; sizes may differ.
+
+        Yields:
+            float32 [n, D] blocks.
+
+        Raises:
+            OutOfMemoryError: not even one frame fits on the device.
+        """
+        tensors = self._tensors(frames)
+        while batch := list(islice(tensors, self._batch_size)):
+            yield self._encode_in_parts(batch)
+
+    def encode_text(self, text: str) -> TextVector:
+        """The unit vector of a text; a text that is too long is cut, and the result says so.
+
+        Raises:
+            InputError: the text is not legal as a question.
+        """
+        import torch
+
+        check_questions([text])
+        tokens = _count_tokens(self._tokenizer, text)
+        ids = self._tokenizer([text]).to(self._device)
+        with torch.inference_mode(), out_of_memory_as_error(f"encoding a text with {self.name}"):
+            features = self._model.encode_text(ids)
+            vector = torch.nn.functional.normalize(features.float(), dim=-1)[0].cpu().numpy()
+        return TextVector(vector=vector, tokens=tokens, context_length=int(ids.shape[1]))
+
+    def _tensors(self, frames: Iterable[ByteArray]) -> Iterator[torch.Tensor]:
+        if self._workers == 1:
+            yield from map(self._to_tensor, frames)
+            return
+        with ThreadPoolExecutor(max_workers=self._workers) as pool:
+            pending: deque[Future[torch.Tensor]] = deque()
+            for frame in frames:
+                pending.append(pool.submit(self._to_tensor, frame))
+                if len(pending) > 2 * self._workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+
+    def _to_tensor(self, frame: ByteArray) -> torch.Tensor:
+        from PIL import Image
+
+        tensor: torch.Tensor = self._preprocess(Image.fromarray(frame))
+        return tensor
+
+    def _encode_in_parts(self, batch: Sequence[torch.Tensor]) -> Float32Array:
+        """Encode a batch; if the device has no room for it, in ever smaller parts."""
+        size = min(len(batch), self._largest)
+        while True:
+            try:
+                parts = [self._encode_batch(batch[start : start + size]) for start in range(0, len(batch), size)]
+            except OutOfMemoryError:
+                if size == 1:
+                    raise
+                # Kept, so that the batches that follow do not run into the same wall.
+                size = self._largest = (size + 1) // 2
+                _LOG.warning("%s has no room for a batch of frames; it is encoded %d at a time", self.device, size)
+            else:
+                return np.concatenate(parts)
+
+    def _encode_batch(self, batch: Sequence[torch.Tensor]) -> Float32Array:
+        import torch
+
+        with torch.inference_mode(), out_of_memory_as_error(f"encoding {len(batch)} frames with {self.name}"):
+            pixels = torch.stack(list(batch)).to(self._device, dtype=self._dtype)
+            features = self._model.encode_image(pixels)
+            unit = torch.nn.functional.normalize(features.float(), dim=-1)
+        vectors: Float32Array = unit.cpu().numpy()
+        return vectors
+
+
+def _count_tokens(tokenizer: Any, text: str) -> int:
+    if hasattr(tokenizer, "encode"):
+        # open_clip's own byte-pair tokenizer counts without the marks of start and end.
+        return len(tokenizer.encode(text)) + 2
+    return len(tokenizer.tokenizer(tokenizer.clean_fn(text))["input_ids"])
+
+
+def _load(name: str, *, device: str, dtype: str, batch_size: int | None) -> ClipEncoder:
+    return ClipEncoder(name, load_open_clip(name, device=device, dtype=dtype), batch_size=batch_size)
+
+
+ENCODER = EncoderKind("open_clip", _load, _identity_of_name, _name_of_identity)

@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from hybrid.clip.encoder import FrameEncoder
-from hybrid.clip.open_clip import identity_of_name
+from hybrid.clip.interface import FrameEncoder
+from hybrid.clip.registry import encoder_name_of, identity_of_name
 from hybrid.engine.settings import Settings, wanted_config
 from hybrid.errors import IndexMismatchError, VideoOpenError
 from hybrid.formatting import plural
@@ -80,7 +80,7 @@ def check_encoder_name(place: str, settings: Settings, name: str | None, manifes
 def name_changes(name: str | None, manifest: Manifest) -> list[str]:
     """What an encoder's name shows to be another than that of a video's index, one line each."""
     stored = manifest.config.encoder
-    if name is None or stored.get("encoder") != "open_clip":
+    if name is None or "encoder" not in stored:
         return []
     given = identity_of_name(name)
     return [
@@ -92,14 +92,11 @@ def name_changes(name: str | None, manifest: Manifest) -> list[str]:
 
 def option_for_encoder(manifest: Manifest) -> str:
     """The option that names the encoder of a video's index."""
-    stored = {key: manifest.config.encoder.get(key) for key in ("model", "pretrained")}
+    stored = manifest.config.encoder
     for preset in PRESETS:
-        if identity_of_name(encoder_of(preset)) == stored:
+        if identity_of_name(encoder_of(preset)).items() <= stored.items():
             return f"--preset {preset}"
-    model, tag = stored["model"], stored["pretrained"]
-    if tag:
-        return f"--encoder {shlex.quote(f'{model}/{tag}')}"
-    return f"--encoder local-dir:FOLDER or hf-hub:NAME that ends in {model}"
+    return f"--encoder {encoder_name_of(stored)}"
 
 
 def encoder_changes(settings: Settings, encoder: FrameEncoder, manifest: Manifest) -> list[str]:

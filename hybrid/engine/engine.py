@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid.answers import Answer, SearchResult
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.engine.ask.answers import answer_questions
 from hybrid.engine.ask.events import Answered, AskEvent
 from hybrid.engine.ask.video import ResolvedVideo, models_for, resolve_video

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hybrid.clip.encoder import FrameEncoder, load_encoder
+from hybrid.clip.interface import FrameEncoder
+from hybrid.clip.registry import load_encoder
 from hybrid.engine.settings import Settings
 from hybrid.errors import ModelLoadError
 from hybrid.fine.interface import FeatureModel, FineModel

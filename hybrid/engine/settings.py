@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hybrid.clip.registry import identity_of_name
 from hybrid.errors import InputError, VideoOpenError
 from hybrid.fine.aria.placement import read_loading
 from hybrid.fine.prompt import PromptSpec
@@ -55,12 +56,14 @@ class Settings:
         """Refuse what is not legal before any work is done.
 
         Raises:
-            InputError: an unknown preset, sampling, decoder, dtype or loading, a
+            InputError: an unknown preset, kind of encoder, sampling, decoder, dtype or loading, a
                 rate that is not above 0, or a batch size below 1.
         """
         check_preset(self.preset)
         _ = self.sampling
         read_loading(self.loading)
+        if self.encoder is not None:
+            identity_of_name(self.encoder)
         if self.decoder is not None:
             check_decoder(self.decoder)
         if self.dtype != "auto" and self.dtype not in DTYPE_NAMES:

@@ -1,4 +1,4 @@
-"""The decoders of video files by their names, and how a video is opened.
+"""The decoders of video files by their names, and how a video is opened or measured.
 
 A new decoder is a file in ``decoders/`` that ends in ``DECODER = ItsClass``, and a line in :data:`DECODERS`.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from hybrid.errors import VideoOpenError
 from hybrid.frames.interface import DEFAULT_BATCH_BYTES, Decoder, FrameSource
 from hybrid.registry import Registry, unknown_name
-from hybrid.values import Sampling
+from hybrid.values import IMAGE_SUFFIXES, Sampling
 
-__all__ = ["DECODERS", "DEFAULT_DECODER", "FOLDER", "check_decoder", "open_source"]
+__all__ = ["DECODERS", "DEFAULT_DECODER", "FOLDER", "check_decoder", "open_source", "probe_seconds"]
 
 DECODERS: Final[Registry[type[Decoder]]] = Registry(
     "decoder",
@@ -69,3 +70,26 @@ def open_source(
     if decoder != FOLDER:
         check_decoder(decoder)
     return FolderSource(path, sampling, threads=threads, batch_bytes=batch_bytes)
+
+
+def probe_seconds(path: str | Path) -> float | None:
+    """The stated length of a video; of a folder of images, one second an image. None if none is stated.
+
+    What is stated may be wrong, and packets are not looked at; indexing goes by the packets.
+
+    Raises:
+        VideoOpenError: it cannot be opened, or holds no video.
+    """
+    if Path(path).is_dir():
+        return float(sum(1 for entry in Path(path).iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES))
+    from hybrid.frames.container.open import open_container
+
+    with open_container(path) as container:
+        stream = container.streams.best("video")
+        if stream is None:
+            raise VideoOpenError(f"{path}: it holds no video stream")
+        if container.duration is not None:
+            return float(container.duration) / 1_000_000
+        if stream.duration is not None and stream.time_base is not None:
+            return float(stream.duration * stream.time_base)
+        return None

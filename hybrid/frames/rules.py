@@ -28,10 +28,10 @@ from av.video.stream import VideoStream
 
 from hybrid.errors import FrameDecodeError
 from hybrid.formatting import plural
-from hybrid.frames.container.crop import container_crop
+from hybrid.frames.container.boxes import container_crop
 from hybrid.frames.container.open import open_stream, packets_of
 from hybrid.frames.decoders.folder import numbered_images
-from hybrid.frames.decoding.display import AS_STORED, Orientation, orientation_of
+from hybrid.frames.decoding.pictures import AS_STORED, Orientation, orientation_of
 from hybrid.frames.packets.bitstream import KeyPackets
 from hybrid.frames.packets.scan import Movie, scan
 from hybrid.image_file import ImageHeader, read_header

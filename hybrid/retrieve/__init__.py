@@ -1,1 +1,1 @@
-"""From a question's vector to the window of frames that the fine stage reads."""
+"""From a question to the frames of a video that the fine stage reads."""

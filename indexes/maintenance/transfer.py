@@ -26,7 +26,6 @@ from hybrid.storage.foreign_json import JsonLimits
 from hybrid.storage.package import PackageError, open_package
 from hybrid.storage.write_errors import write_errors
 from hybrid.values import Float32Array
-from hybrid.words import counted
 from indexes.archive.new_index import check_parts
 from indexes.archive.reader import ArchiveReader
 from indexes.archive.writer import Archive

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from hybrid.clip.encoder import ClipEncoder, load_encoder
-from hybrid.clip.open_clip import canonical_name
+from hybrid.clip.open_clip import ClipEncoder, canonical_name
+from hybrid.clip.registry import load_encoder
 from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError
 from hybrid.testing.untrained_clip import make_untrained_clip
 from hybrid.values import ByteArray

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hybrid.clip.encoder import ClipEncoder, load_encoder
+from hybrid.clip.open_clip import ClipEncoder
+from hybrid.clip.registry import load_encoder
 from hybrid.engine import Engine
 from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.features import FrameFeatures

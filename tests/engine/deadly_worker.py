@@ -7,8 +7,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from hybrid.engine.frames import decode_ahead as decoding
-from hybrid.engine.frames import workers
+from hybrid.engine.batch import workers
 from hybrid.frames.interface import FrameSource
 from hybrid.frames.registry import open_source
 

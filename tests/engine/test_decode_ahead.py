@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hybrid.clip.encoder import ClipEncoder
+from hybrid.clip.open_clip import ClipEncoder
 from hybrid.engine import Engine
 from hybrid.engine.frames import decode_ahead as decoding
 from hybrid.engine.settings import Settings

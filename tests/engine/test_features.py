@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hybrid.answers import Answer, Stage
-from hybrid.engine import Engine
+from hybrid.engine import Engine, videos
 from hybrid.engine.batch.estimate import estimate_run
 from hybrid.errors import InputError, ModelLoadError
 from hybrid.fine.decoding.options import LoopOptions
@@ -62,16 +62,15 @@ def other_gens(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Grows by one for each time that a question opens a video."""
-    from hybrid.engine.ask import features
 
     places: list[Path] = []
-    real = features.open_source
+    real = videos.open_source
 
     def counting(path: Path, *arguments: object, **options: object) -> object:
         places.append(path)
         return real(path, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(features, "open_source", counting)
+    monkeypatch.setattr(videos, "open_source", counting)
     return places
 
 

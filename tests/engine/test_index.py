@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hybrid.answers import Answer
-from hybrid.clip.encoder import ClipEncoder
+from hybrid.clip.open_clip import ClipEncoder
 from hybrid.engine import Engine
 from hybrid.engine.models import ModelPool
 from hybrid.errors import (

@@ -19,7 +19,7 @@ from hybrid.fine.windows import (
     consecutive_windows,
     merge,
 )
-from hybrid.retrieve.search import window_of_hits
+from hybrid.retrieve.windows import window_of_hits
 from hybrid.values import ByteArray, Hits, Window
 from tests.fine.reading import OneByOne
 

@@ -19,8 +19,7 @@ from av.format import ContainerFormat, formats_available
 from hybrid.errors import NoVideoStreamError, VideoOpenError
 from hybrid.frames.container.formats import FORMATS, LEFT_OUT
 from hybrid.frames.container.open import open_container, open_stream
-from hybrid.frames.container.probe import probe_seconds
-from hybrid.frames.registry import open_source
+from hybrid.frames.registry import open_source, probe_seconds
 from hybrid.values import Sampling
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent

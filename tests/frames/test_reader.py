@@ -14,8 +14,7 @@ import pytest
 
 from hybrid.errors import FrameDecodeError, VideoOpenError
 from hybrid.frames.container.open import MAX_DEMUX_ERRORS, VideoPacket, packets_of
-from hybrid.frames.packets.reader import PacketReader
-from hybrid.frames.packets.scan import scan
+from hybrid.frames.packets.scan import PacketReader, scan
 from tests.make_videos import WHOLE
 
 

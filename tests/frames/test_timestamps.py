@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.frames.packets.plan import NO_PTS
-from hybrid.frames.packets.timestamps import clock_jumps, outliers, put_behind, usual_step
+from hybrid.frames.packets.timeline import clock_jumps, outliers, put_behind, usual_step
 from hybrid.values import IntArray
 
 ALL = np.ones

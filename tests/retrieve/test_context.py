@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.retrieve.context import window_with_context
-from hybrid.retrieve.search import window_of_hits
+from hybrid.retrieve.windows import window_of_hits, window_with_context
 from hybrid.values import Hits
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.errors import InputError
-from hybrid.retrieve.segments import BEST_OF_SEGMENT, best_segments, cut_segments
+from hybrid.retrieve.windows import BEST_OF_SEGMENT, best_segments, cut_segments
 from hybrid.values import Hits
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hybrid.clip.encoder import load_encoder
+from hybrid.clip.registry import load_encoder
 from hybrid.errors import ModelError, OutOfMemoryError
 from hybrid.runtime import ensure_torchvision
 from hybrid.scorers.batches import in_batches

@@ -23,7 +23,7 @@ from hybrid.engine.ask.video import ResolvedVideo, found_before
 from hybrid.engine.models import Models
 from hybrid.fine.windows import FineScores
 from hybrid.options.ask import AskOptions
-from hybrid.retrieve.search import window_of_hits
+from hybrid.retrieve.windows import window_of_hits
 from hybrid.selectors.best_first import best_first
 from hybrid.selectors.registry import find_selector
 from hybrid.selectors.spec import SelectorSpec

@@ -8,12 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from hybrid.answers import Stage
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.engine.ask.context import AskContext
 from hybrid.fine.windows import consecutive_windows
-from hybrid.retrieve.context import window_with_context
-from hybrid.retrieve.search import window_of_hits
-from hybrid.retrieve.segments import best_segments, cut_segments
+from hybrid.retrieve.windows import best_segments, cut_segments, window_of_hits, window_with_context
 from hybrid.values import Float32Array, Hits, Window
 
 __all__ = ["choose_windows", "search_video"]

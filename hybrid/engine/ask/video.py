@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hybrid.answers import Stage
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.engine.checking import check_encoder_name, check_index, older_note
 from hybrid.engine.index.indexing import IndexResult
 from hybrid.engine.models import ModelPool, Models

@@ -26,7 +26,7 @@ from hybrid.errors import (
 )
 from hybrid.fine.checkpoint import CheckpointNotHereError
 from hybrid.fine.known_weights import KnownWeights
-from hybrid.frames.container.probe import probe_seconds
+from hybrid.frames.registry import probe_seconds
 from hybrid.presets import encoder_of
 from hybrid.storage.file_identity import absolute_path
 from hybrid.values import IntArray

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.engine.features.encoder import Tower
 from hybrid.engine.frames.decode_ahead import DecodeAhead, Decoding
 from hybrid.engine.settings import stored_decoder

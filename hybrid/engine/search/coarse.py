@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hybrid.answers import Stage
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.engine.checking import older_note, option_for_encoder
 from hybrid.engine.search.work import Search, SearchModels
 from hybrid.errors import IndexDamagedError, IndexMismatchError

@@ -1,11 +1,13 @@
-"""Opening a container through FFmpeg, choosing its video stream, and getting packets past read errors."""
+"""Opening a container through FFmpeg, choosing its video stream, what both state, and packets past read errors."""
 
 from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias, cast
 
 import av
 import av.error
@@ -16,12 +18,12 @@ from av.video.stream import VideoStream
 
 from hybrid.errors import NoVideoStreamError, VideoOpenError
 from hybrid.frames.container.formats import FORMATS, kind_of_head
-from hybrid.picture_size import MAX_PIXELS, check_picture_size
+from hybrid.image_file import MAX_PIXELS, too_large
 from hybrid.storage.file_identity import absolute_path
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"
 
-__all__ = ["VideoPacket", "open_container", "open_stream", "packets_of", "real_videos"]
+__all__ = ["Header", "VideoPacket", "open_container", "open_stream", "other_streams_end", "packets_of", "real_videos"]
 
 MAX_DEMUX_ERRORS = 16
 """So many read errors in a row end the file; some demuxers would go on for ever."""
@@ -135,8 +137,9 @@ def _check_stream_size(container: InputContainer, stream: VideoStream, path: str
     Raises:
         VideoOpenError: they are.
     """
-    hint = f"ffmpeg -i {Path(path).name} -vf scale=3840:-2 smaller.mp4"
-    check_picture_size(stream.width, stream.height, of=str(path), hint=hint)
+    if stream.width * stream.height > MAX_PIXELS:
+        command = f"ffmpeg -i {Path(path).name} -vf scale=3840:-2 smaller.mp4"
+        raise VideoOpenError(too_large(str(path), stream.width, stream.height, command=command))
     if stream.width == 0 and container.format.name.endswith("_pipe"):
         if _is_animated_webp(path):
             raise VideoOpenError(f"{path}: animated WebP is not supported; make a GIF or a video of it and index that")
@@ -202,3 +205,84 @@ def packets_of(container: InputContainer, stream: VideoStream, errors: list[str]
         except av.error.FFmpegError as exc:
             errors.append(str(exc.strerror or exc))
             in_a_row += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Starts and lengths as stated, taken when the file was opened. Seconds on the container's clock.
+
+    Attributes:
+        is_mov: an MP4 or QuickTime file.
+        is_matroska: a Matroska or WebM file.
+        start: where the container begins; None if it does not say.
+        stream_start: where the video stream begins; None if it does not say.
+        stream_length: how long the video stream is; None if it does not say.
+        length: how long the container is; None if it does not say.
+    """
+
+    is_mov: bool
+    is_matroska: bool
+    start: Fraction | None
+    stream_start: Fraction | None
+    stream_length: Fraction | None
+    length: Fraction | None
+
+    @classmethod
+    def of(cls, container: InputContainer, stream: VideoStream) -> Header:
+        """Take the statements of a container and its chosen stream that were just opened."""
+        base = stream.time_base or Fraction(0)
+        start = cast("int | None", container.start_time)  # PyAV's stub leaves the None out.
+        return cls(
+            is_mov="mp4" in container.format.name.split(","),
+            is_matroska=container.format.name.startswith("matroska"),
+            start=None if start is None else Fraction(start, 1_000_000),
+            stream_start=None if stream.start_time is None else stream.start_time * base,
+            stream_length=stream.duration * base if stream.duration and base else None,
+            length=Fraction(container.duration, 1_000_000) if container.duration else None,
+        )
+
+    @property
+    def stream_states_length(self) -> bool:
+        """Whether the video stream itself says how long it is."""
+        return self.stream_length is not None
+
+    def end_seconds(self) -> float | None:
+        """Where the video ends on the timeline whose zero is the container's start, as stated.
+
+        None if it is not, or cannot be: some files begin late and count their length from there.
+        """
+        end = self._stated_end()
+        return end if end is not None and end > 0 else None
+
+    def _stated_end(self) -> float | None:
+        start = self.start or Fraction(0)
+        if self.stream_length is not None:
+            # In MP4, the length of a stream that begins with an empty edit counts from zero, not from its start.
+            begin = Fraction(0) if self.is_mov else self.stream_start or Fraction(0)
+            return float(begin + self.stream_length - start)
+        if self.length is None:
+            return None
+        # In Matroska this is a time on the clock of the file, which need not begin at 0.
+        return float(self.length - (max(Fraction(0), start) if self.is_matroska else 0))
+
+
+def other_streams_end(path: str, chosen: int) -> float | None:
+    """Where the last packet of all streams but the chosen one ends, in seconds on the timeline.
+
+    Returns:
+        None if there are no other streams, or they cannot be read.
+    """
+    latest = None
+    with open_container(path) as container:
+        start = (cast("int | None", container.start_time) or 0) / 1e6
+        others = [stream for stream in container.streams if stream.index != chosen]
+        if not others:
+            return None
+        try:
+            for packet in container.demux(others):
+                if packet.pts is not None and packet.time_base:
+                    end = float((packet.pts + (packet.duration or 0)) * packet.time_base) - start
+                    latest = end if latest is None else max(latest, end)
+        except av.error.FFmpegError:
+            return None
+    return latest

@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 
 from hybrid.errors import VideoOpenError
 from hybrid.formatting import plural
+from hybrid.frames.container.boxes import second_movie
 from hybrid.frames.container.open import open_container, real_videos
 from hybrid.values import IntArray
 
@@ -37,7 +38,6 @@ GAP_BYTES = 16 * 1024
 MOST_GAPS = 16
 SEARCH_BYTES = 4 * 2**20
 """How far after the last packet the beginning of another file is looked for."""
-MOST_BOXES = 100_000
 _IMAGE_BRANDS = frozenset({"avif", "avis", "heic", "heis", "heix", "hevc", "hevx", "mif1", "msf1"})
 """AVIF and HEIF, whose further streams are a still picture and the planes of alpha."""
 
@@ -238,7 +238,7 @@ def _appended(path: str, container: InputContainer, begins: IntArray, ends: IntA
     end = int(ends[-1])
     with open(path, "rb", buffering=0) as file:
         if kind == "mov":
-            begin = _second_movie(file, size) if size - end >= LEAST_BYTES else None
+            begin = second_movie(file, size) if size - end >= LEAST_BYTES else None
         else:
             # The last packet may have swallowed the beginning of what follows.
             begin = _signature(file, kind, max(1, int(begins[-1]) - 64), max(end, int(begins[-1])) + SEARCH_BYTES)
@@ -264,26 +264,6 @@ def _signature(file: BinaryIO, kind: str, begin: int, end: int) -> int | None:
     file.seek(begin)
     found = file.read(end - begin).find(signature)
     return None if found < 0 else begin + found - _BEFORE.get(kind, 0)
-
-
-def _second_movie(file: BinaryIO, size: int) -> int | None:
-    """Where a second ``ftyp`` begins, that is after a movie's data or its header; None if there is none."""
-    offset, movie = 0, False
-    for _ in range(MOST_BOXES):
-        file.seek(offset)
-        head = file.read(16)
-        if len(head) < 8:
-            return None
-        length, name = int.from_bytes(head[:4], "big"), head[4:8]
-        if name == b"ftyp" and movie:
-            return offset
-        movie |= name in (b"moov", b"mdat")
-        if length == 1:
-            length = int.from_bytes(head[8:16], "big")
-        if length < 8 or offset + length >= size:
-            return None
-        offset += length
-    return None
 
 
 class _Part(io.RawIOBase):

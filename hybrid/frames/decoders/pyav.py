@@ -25,9 +25,8 @@ import numpy as np
 
 from hybrid.errors import FrameDecodeError, VideoOpenError
 from hybrid.formatting import plural
-from hybrid.frames.decoding.display import orientation_of, skew_degrees
 from hybrid.frames.decoding.parallel import run_ordered
-from hybrid.frames.decoding.pictures import RgbConverter
+from hybrid.frames.decoding.pictures import RgbConverter, orientation_of, skew_degrees
 from hybrid.frames.decoding.sequential import sequential_samples
 from hybrid.frames.decoding.stretch import Shown, Tally, decode_job, frames_of
 from hybrid.frames.interface import DEFAULT_BATCH_BYTES, Decoder, ReadReport, Sample, no_sample_reason
@@ -42,9 +41,8 @@ from hybrid.frames.packets.plan import (
     presentation_order,
     restrict,
 )
-from hybrid.frames.packets.reader import PacketReader
-from hybrid.frames.packets.scan import Movie, scan
-from hybrid.picture_size import MAX_PIXELS
+from hybrid.frames.packets.scan import Movie, PacketReader, scan
+from hybrid.image_file import MAX_PIXELS
 from hybrid.values import Sampling
 
 __all__ = ["DECODER", "PyAVSource"]
@@ -74,7 +72,7 @@ class PyAVSource(Decoder):
 
     Raises:
         VideoOpenError: the file does not exist, cannot be read, is not a video, is cut before its
-            first frame, or has pictures that are too large (:data:`~hybrid.picture_size.MAX_PIXELS`).
+            first frame, or has pictures that are too large (:data:`~hybrid.image_file.MAX_PIXELS`).
         NoVideoStreamError: there is no video stream in it.
         InputError: threads or batch_bytes is below 1.
     """

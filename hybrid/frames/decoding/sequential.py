@@ -18,9 +18,8 @@ from hybrid.frames.decoding.pictures import RgbConverter
 from hybrid.frames.decoding.stretch import Tally, frames_of
 from hybrid.frames.interface import Sample
 from hybrid.frames.packets.plan import MAX_REORDER, NO_PTS, SLACK_SECONDS, grid_size, last_ticks, sample_ticks
-from hybrid.frames.packets.reader import PacketReader
-from hybrid.frames.packets.scan import Movie
-from hybrid.frames.packets.timestamps import usual_step
+from hybrid.frames.packets.scan import Movie, PacketReader
+from hybrid.frames.packets.timeline import usual_step
 from hybrid.values import ByteArray, Sampling
 
 __all__ = ["sequential_samples"]

@@ -21,8 +21,7 @@ import numpy as np
 
 from hybrid.frames.decoding.pictures import RgbConverter
 from hybrid.frames.packets.plan import NO_PTS, Job
-from hybrid.frames.packets.reader import PacketReader
-from hybrid.frames.packets.scan import Movie
+from hybrid.frames.packets.scan import Movie, PacketReader
 from hybrid.values import ByteArray, IntArray
 
 __all__ = ["Shown", "Tally", "decode_job", "frames_of"]

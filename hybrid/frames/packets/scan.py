@@ -1,33 +1,36 @@
-"""One pass over a video file's packets, without decoding: what they say of themselves, and the timeline."""
+"""Reading a video file's packets: once all of them, which tells what they are, and again any stretch of them.
+
+A packet that is read again is compared with what the scan recorded, so that a seek that lands elsewhere is noticed
+instead of believed: containers differ in how well they seek (MPEG-TS badly).
+"""
 
 from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import TracebackType
 
+import av.error
 import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from hybrid.errors import VideoOpenError
+from hybrid.errors import FrameDecodeError, VideoOpenError
 from hybrid.formatting import plural
-from hybrid.frames.container.crop import Crop, container_crop
-from hybrid.frames.container.header import Header, bytes_missing, other_streams_end
-from hybrid.frames.container.open import VideoPacket, open_stream, packets_of
+from hybrid.frames.container.boxes import Crop, bytes_missing, container_crop
+from hybrid.frames.container.open import Header, VideoPacket, open_stream, other_streams_end, packets_of
 from hybrid.frames.container.unread import find_unread
 from hybrid.frames.packets.bitstream import NONREF_SAFE, KeyPackets
 from hybrid.frames.packets.plan import NO_PTS, Clock, Packets, unsafe_reason
-from hybrid.frames.packets.timestamps import OUTLIER_SECONDS, Jumps, clock_jumps, outliers, put_behind, usual_step
+from hybrid.frames.packets.timeline import CUT_SECONDS, in_order_of_decoding, last_end, stream_times
 from hybrid.values import IntArray
 
-__all__ = ["Movie", "scan"]
+__all__ = ["Movie", "PacketReader", "scan"]
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -35,20 +38,13 @@ NEAR_PACKETS = 48
 """Going on this many packets is cheaper than a seek."""
 NEAR_PACKETS_MPEG = 4000
 """The same where there is no index and a seek is a search through the file."""
-MPEG_HALF_TURN = 2**32
-"""Half of what the 33 bits of MPEG's clock can count (13 hours). FFmpeg takes a time stamp that goes
-back by more than a minute for a clock that has run over, and adds the whole."""
-LONGEST_HOLD_SECONDS = 60.0
-"""A last frame that claims to be shown longer than this, and than all that comes before it, needs a witness."""
 MOST_TIMES_READ = 16
 SPARE_BYTES = 2**26
 """A file whose packets amount to more than so many times its size, and this, shows its data again and again."""
 CHECK_EVERY = 4096
 TS_PACKET_BYTES = 188
-CUT_SECONDS = 0.5
-"""Packets that end this much before the length that the container states mean a cut file."""
-LONG_FRAME_STEPS = 100
-"""A last frame that claims to be shown longer than so many usual ones is not believed without more ado."""
+FAILED_SEEKS = 3
+"""After so many jumps in a row that failed, the container is taken for one that cannot seek."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,24 +191,25 @@ def _movie(
     # Views, not copies: the table is not touched any more.
     pts, dts = np.frombuffer(table.pts, np.int64), np.frombuffer(table.dts, np.int64)
     shown = np.frombuffer(table.shown, np.bool_)
-    counted = keys.packed or bool((pts == NO_PTS).all()) or _in_order_of_decoding(container, stream, pts)
+    by_count = keys.packed or bool((pts == NO_PTS).all()) or in_order_of_decoding(container, stream, pts)
     # Where pictures are packed, the parser's guess at each packet's time is a better one than the order of bytes.
     stamps = pts if keys.packed else dts
-    clock, timeline = _timeline(container, stream, header, pts, stamps, shown, counted=counted)
-    shown &= ~timeline.wild
+    found = stream_times(container, stream, header, pts, stamps, shown, by_count=by_count)
+    clock = found.clock
+    shown &= ~found.wild
     packets = Packets(pts, shown, np.frombuffer(table.alone, np.bool_), np.frombuffer(table.entry, np.bool_))
     notes = [f"read error: {table.read_error}"] if table.read_error else []
-    notes += timeline.notes
-    valid = shown & (timeline.times != NO_PTS)
+    notes += found.notes
+    valid = shown & (found.times != NO_PTS)
     durations = np.frombuffer(table.durations, np.int64)
     others_end = cache(partial(other_streams_end, path, stream.index))
-    end, end_note, stated = _end_seconds(timeline.times, durations, valid, clock, stream, timeline.stated, others_end)
-    notes += end_note
-    why_cut = _why_cut(path, header, end, stated, others_end)
-    if why_cut is not None:
-        notes.append(why_cut)
+    end, end_notes, stated = last_end(found, durations, valid, stream, others_end)
+    notes += end_notes
+    cut = _cut_reason(path, header, end, stated, others_end)
+    if cut is not None:
+        notes.append(cut)
     sizes, positions = np.frombuffer(table.sizes, np.int64), np.frombuffer(table.positions, np.int64)
-    begin = float(clock.seconds(int(timeline.times[valid].min()))) if valid.any() else 0.0
+    begin = float(clock.seconds(int(found.times[valid].min()))) if valid.any() else 0.0
     span = (begin + float(clock.zero), end + float(clock.zero))
     unread = find_unread(path, container, stream, span=span, positions=positions, sizes=sizes)
     notes += unread.notes
@@ -222,180 +219,44 @@ def _movie(
         codec=keys.codec,
         packets=packets,
         flagged=np.frombuffer(table.flagged, np.bool_),
-        times=timeline.times,
-        counted=counted,
+        times=found.times,
+        counted=by_count,
         sizes=sizes,
         positions=positions,
         clock=clock,
         end_seconds=end,
         packed=keys.packed,
-        unsafe=_why_unsafe(packets, table, counted, timeline.jumps),
+        unsafe=_unsafe_reason(packets, table, by_count, found.jumps),
         keys_proven=keys.proven,
         skippable=keys.codec in NONREF_SAFE and keys.whole_pictures and keys.single_layer,
         stop_early=keys.whole_pictures,
         near=NEAR_PACKETS_MPEG if container.format.name.startswith("mpeg") else NEAR_PACKETS,
         crop=container_crop(path, container, stream),
-        cut=why_cut is not None or table.read_error is not None or bool(timeline.wild.any()) or unread.partial,
+        cut=cut is not None or table.read_error is not None or bool(found.wild.any()) or unread.partial,
         note="; ".join(notes) or None,
     )
 
 
-class _Timeline(NamedTuple):
-    """Times that can be believed, which cannot (``wild``), and the container's length if it can be."""
-
-    times: IntArray
-    wild: Any
-    stated: float | None
-    jumps: tuple[int, ...]
-    notes: list[str]
-
-
-def _timeline(
-    container: InputContainer,
-    stream: VideoStream,
-    header: Header,
-    pts: IntArray,
-    dts: IntArray,
-    shown: Any,
-    *,
-    counted: bool,
-) -> tuple[Clock, _Timeline]:
-    time_base = stream.time_base or Fraction(1, 1_000_000)
-    times = _counted_times(dts, stream, time_base) if counted else pts
-    clock = Clock(time_base, _zero(header, times, time_base))
-    gap = MPEG_HALF_TURN if container.format.name.startswith("mpeg") else None
-    find_jumps = None if counted else partial(clock_jumps, dts, ticks_per_second=float(1 / time_base), longest_gap=gap)
-    timeline = _straighten(times, shown, clock, header.end_seconds(), find_jumps)
-    if timeline.jumps:
-        clock = Clock(time_base, _zero(header, timeline.times, time_base))
-    return clock, timeline
-
-
-def _straighten(
-    times: IntArray, shown: Any, clock: Clock, stated: float | None, find_jumps: Callable[..., Jumps] | None
-) -> _Timeline:
-    """Judge the times of the shown packets; ``find_jumps`` tells where the clock starts over among usable ones."""
-    notes = []
-    known = shown & (times != NO_PTS)  # What an edit list cuts off may well lie far before the beginning.
-    seconds = clock.seconds(np.where(times != NO_PTS, times, 0))
-    wild, believed = outliers(seconds, known, stated)
-    if not believed:
-        notes.append(f"the container states {stated:.2f} s, but its packets go on after that; they are believed")
-        stated = None
-    starts: tuple[int, ...] = ()
-    if find_jumps is not None:
-        starts, apart = find_jumps(usable=known & ~wild)
-        wild |= apart
-    if starts:
-        stated = None  # It is one clock's; there are several.
-        times = put_behind(times, shown & ~wild, starts)
-        at = times[: starts[0]][(known & ~wild)[: starts[0]]]
-        where = f"at {float(clock.seconds(int(at.max()))):.2f} s" if len(at) else "at the start"
-        often = f" and {plural(len(starts) - 1, 'time')} more" if len(starts) > 1 else ""
-        notes.append(f"the clock jumps back {where}{often}; what follows is put behind it")
-    # Whatever still lies before the beginning can be no sample, be it much or little.
-    early = known & (clock.seconds(np.where(times != NO_PTS, times, 0)) < -OUTLIER_SECONDS)
-    if not early[known].all():
-        wild |= early
-    if wild.any():
-        notes.append(f"{plural(int(wild.sum()), 'packet')} with a time stamp outside of the video left out")
-    return _Timeline(times, wild, stated, starts, notes)
-
-
-def _in_order_of_decoding(container: InputContainer, stream: VideoStream, pts: IntArray) -> bool:
-    """Whether the time stamps count packets in order of decoding though the frames are shown in another.
-
-    AVI stores no time stamps. FFmpeg counts packets, which is wrong where the codec reorders.
-    """
-    context = stream.codec_context
-    assert context is not None
-    return container.format.name == "avi" and context.reorder_depth > 0 and bool((np.diff(pts) > 0).all())
-
-
-def _counted_times(stamps: IntArray, stream: VideoStream, time_base: Fraction) -> IntArray:
-    """One time per frame for a stream whose packets do not tell them: of all packets, or by the frame rate."""
-    if (stamps != NO_PTS).all() and len(np.unique(stamps)) == len(stamps):
-        return np.sort(stamps)
-    rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
-    return np.fromiter((int(n / rate / time_base) for n in range(len(stamps))), dtype=np.int64, count=len(stamps))
-
-
-def _why_unsafe(packets: Packets, table: _Table, counted: bool, jumps: tuple[int, ...]) -> str | None:
+def _unsafe_reason(packets: Packets, table: _Table, by_count: bool, jumps: tuple[int, ...]) -> str | None:
     if jumps:
         return "the clock jumps back"
     if table.keys.packed:
         return "packets with several pictures each (packed B-frames)"
     if table.new_headers:
         return "the header changes on the way"
-    if counted:
+    if by_count:
         return "packets without time stamps of their own"
     return unsafe_reason(packets)
 
 
-def _zero(header: Header, times: IntArray, time_base: Fraction) -> Fraction:
-    """When the timeline begins, on the clock of the stream.
-
-    That is the container's start. FFmpeg gives it in microseconds; where it is the start of the
-    video stream itself, the stream's exact value is taken.
-    """
-    known = times[times != NO_PTS]
-    first = Fraction(int(known.min())) * time_base if len(known) else Fraction(0)
-    if header.start is None:
-        return first
-    for exact in (first, header.stream_start or Fraction(0)):
-        if abs(exact - header.start) <= Fraction(1, 1_000_000):
-            return exact
-    return header.start
-
-
-def _end_seconds(
-    times: IntArray,
-    durations: IntArray,
-    valid: Any,
-    clock: Clock,
-    stream: VideoStream,
-    stated: float | None,
-    others_end: Callable[[], float | None],
-) -> tuple[float, list[str], float | None]:
-    """When the last frame ends, what is to be said of that, and the stated end if it can still be believed.
-
-    It ends by its packet's duration, else by the usual distance.
-
-    A duration far above the usual is believed only where the container's length does not speak against it. One
-    longer than a minute and than all that comes before is believed only where another stream lasts as long.
-    """
-    if not valid.any():
-        rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
-        return float(len(times) / rate), [], stated
-    latest = int(times[valid].max())
-    length = int(durations[np.flatnonzero(valid & (times == latest))[-1]])
-    step = usual_step(times[valid])
-    usual, claimed = (float(clock.seconds(latest + ticks)) for ticks in (step, max(length, 0)))
-    if length <= 0:
-        return usual, [], stated
-    if length <= LONG_FRAME_STEPS * step or not (times[valid] < latest).any():
-        return claimed, [], stated
-    if stated is not None and stated < claimed - CUT_SECONDS:
-        return max(stated, usual), [], stated
-    held = claimed - usual
-    if held > max(LONGEST_HOLD_SECONDS, usual):
-        lasts = others_end()
-        if lasts is None or lasts < claimed - CUT_SECONDS:
-            note = (
-                f"the last frame is said to be shown for {held:.0f} s more than the others; nothing else bears that out"
-            )
-            return usual, [f"{note}; the video is taken to end at {usual:.2f} s"], None
-    return claimed, [f"the last frame is said to be shown for {held:.0f} s more than the others"], stated
-
-
-def _why_cut(
+def _cut_reason(
     path: str, header: Header, end: float, stated: float | None, others_end: Callable[[], float | None]
 ) -> str | None:
     """What shows that the file lacks its end, with how much is missing; None if nothing does.
 
     If only the container's length is known, it may be that of another stream (sound, subtitles, data).
     """
-    lacking = bytes_missing(path, header)
+    lacking = bytes_missing(path, is_mov=header.is_mov, is_matroska=header.is_matroska)
     short = stated is not None and stated > 0 and end < stated - CUT_SECONDS
     if not lacking:
         if not short:
@@ -406,3 +267,106 @@ def _why_cut(
     states = f"the container states {stated:.2f} s, " if short else ""
     lacks = f"; the file lacks its last {plural(lacking, 'byte')}" if lacking else ""
     return f"cut: {states}its video packets end at {end:.2f} s{lacks}"
+
+
+class PacketReader:
+    """Reads packets of a scanned file again, any stretch of them. Not for use by several threads.
+
+    Attributes:
+        context: a decoder of its own, with one thread.
+    """
+
+    def __init__(self, movie: Movie) -> None:
+        self._movie = movie
+        self._failed = 0
+        self._open()
+
+    def _open(self) -> None:
+        self._container, self._stream = open_stream(self._movie.path, index=self._movie.stream)
+        context = self._stream.codec_context
+        assert context is not None
+        self.context = context
+        self._packets = packets_of(self._container, self._stream, [])
+        self._next = 0
+
+    @property
+    def next_packet(self) -> int:
+        """The number of the packet that comes next."""
+        return self._next
+
+    def packets(self, start: int, last: int) -> Iterator[tuple[int, VideoPacket]]:
+        """The packets ``start`` .. ``last`` (inclusive) with their positions in decode order.
+
+        Raises:
+            FrameDecodeError: the file is not the one that was scanned any more.
+            VideoOpenError: it cannot be opened again, or its stream is gone.
+        """
+        waiting = self._go_to(start)
+        while self._next <= last:
+            packet = waiting or next(self._packets, None)
+            waiting = None
+            if packet is None or not self._is(packet, self._next):
+                raise FrameDecodeError(f"{self._movie.path} changed while it was read, at packet {self._next}")
+            index = self._next
+            self._next += 1
+            if index >= start:
+                yield index, packet
+
+    def _is(self, packet: VideoPacket, index: int) -> bool:
+        movie = self._movie
+        pts = NO_PTS if packet.pts is None else packet.pts
+        position = -1 if packet.pos is None else packet.pos
+        return bool(
+            movie.packets.pts[index] == pts and movie.sizes[index] == packet.size and movie.positions[index] == position
+        )
+
+    def _go_to(self, start: int) -> VideoPacket | None:
+        """Stand before packet ``start`` or earlier; a packet that was read to find out is returned."""
+        if 0 <= start - self._next <= self._movie.near:
+            return None
+        time = int(self._movie.packets.pts[start])
+        if self._failed < FAILED_SEEKS and start > 0 and time != NO_PTS:
+            second = int(1 / self._movie.clock.time_base) or 1
+            for target in (time, time - second):
+                packet = self._seek(target, start)
+                if packet is not None:
+                    self._failed = 0
+                    return packet
+            # Where it stands now is not known.
+            self._failed += 1
+            self._restart()
+        elif start < self._next:
+            self._restart()
+        return None
+
+    def _seek(self, target: int, start: int) -> VideoPacket | None:
+        """Seek, and find out where that is. None if not surely at ``start`` or before it."""
+        try:
+            self._container.seek(target, stream=self._stream)
+        except av.error.FFmpegError:
+            return None
+        self._packets = packets_of(self._container, self._stream, [])
+        packet = next(self._packets, None)
+        if packet is None or packet.pts is None:
+            return None
+        matches = np.flatnonzero((self._movie.packets.pts == packet.pts) & (self._movie.sizes == packet.size))
+        if len(matches) != 1 or matches[0] > start or not self._is(packet, int(matches[0])):
+            return None
+        self._next = int(matches[0])
+        return packet
+
+    def _restart(self) -> None:
+        self._container.close()
+        self._open()
+
+    def close(self) -> None:
+        """Let go of the file. May be called twice."""
+        self._container.close()
+
+    def __enter__(self) -> PacketReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
