@@ -55,7 +55,7 @@ from hybrid.gens.prompt import PromptSpec, read_prompt_file
 from hybrid.gens.scorer import FrameScorer
 from hybrid.runtime import settle_process
 from hybrid.scorers.interface import VideoScorer
-from hybrid.scorers.registry import load_video_scorer
+from hybrid.scorers.spec import load_video_scorer
 from indexes.open_archive import open_archive
 
 __all__ = ["main"]

@@ -134,7 +134,7 @@ def ask(
     from hybrid.engine.work import only_said, read_options
     from hybrid.exports.output_file import ANSWERS, SHEET, check_output
     from hybrid.progress import NullProgress
-    from hybrid.scorers.registry import parse_scores
+    from hybrid.scorers.spec import parse_scorer
     from hybrid.values import check_questions
     from indexes.format.location import is_remote
 
@@ -171,7 +171,7 @@ def ask(
     if not wanted.fine:
         why = "--no-fine leaves it out; leave out --no-fine"
         check_without_gens(why, stream=stream)
-        if wanted.scores is None or parse_scores(wanted.scores).kind != "gens":  # gens:CHECKPOINT heeds them
+        if wanted.scores is None or parse_scorer(wanted.scores).kind.name != "gens":  # gens:CHECKPOINT heeds them
             check_without_gens(why, constrained=constrained, prompt=prompt, loading=loading)
     check_questions([one.text for one in asked])
     check_one_video(video, archive=archive)

@@ -237,7 +237,7 @@ class Engine:
                 by default those with the best scores.
             scores: what the selector goes by instead: ``clip``, ``gens``, or a model of its own such as
                 ``blip-itm:CHECKPOINT``, which then sees every frame of the video (see
-                :mod:`hybrid.scorers.registry`).
+                :mod:`hybrid.scorers.spec`).
             seed: for selectors that draw; by default the one that ``select`` says, or the selector's own.
             look_for: texts that frames are compared with by a selector that needs several (``tifre``): "a photo of a
                 dog"; by default they are made of the question's words.

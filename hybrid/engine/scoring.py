@@ -20,7 +20,7 @@ from hybrid.engine.work import AskOptions, Work
 from hybrid.errors import FrameDecodeError, MissingDependencyError, ModelError, VideoError
 from hybrid.formatting import plural
 from hybrid.scorers.interface import Replying, Trouble, VideoScorer
-from hybrid.scorers.registry import find_scorer, parse_scores
+from hybrid.scorers.spec import parse_scorer
 from hybrid.selectors.spec import parse_selector
 from hybrid.values import ByteArray, FloatArray, IntArray
 
@@ -31,7 +31,7 @@ _INSTEAD = "the selector goes by the scores of the other stages instead"
 
 def wants_model(scores: str | None) -> bool:
     """Whether these scores come from a model of their own, and not from a stage that runs anyway."""
-    return scores is not None and parse_scores(scores).checkpoint is not None
+    return scores is not None and parse_scorer(scores).checkpoint is not None
 
 
 def scores_together(options: AskOptions) -> bool:
@@ -44,7 +44,7 @@ def scores_on_demand(options: AskOptions) -> bool:
     if options.select is None or options.scores is None or not wants_model(options.scores):
         return False
     asks = "score_frames" in parse_selector(options.select).selector.needs
-    return asks and find_scorer(parse_scores(options.scores).kind).framewise
+    return asks and parse_scorer(options.scores).kind.framewise
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypedDict, cast, get_args
 
 from hybrid.answers import Stage
 from hybrid.errors import InputError, StageFailedError
-from hybrid.scorers.registry import parse_scores
+from hybrid.scorers.spec import parse_scorer
 from hybrid.selectors.ranking import check_budget
 from hybrid.selectors.spec import parse_selector
 from hybrid.spans import DEFAULT_MIN_SCORE
@@ -48,7 +48,7 @@ class AskOptions:
         features: whether GenS's features of frames are taken from the archive and kept there.
         select: the selector that chooses the frames, with its options (see :mod:`hybrid.selectors.spec`); by
             default the best by GenS's score, or by similarity where GenS did not run.
-        scores: what the selector goes by (see :mod:`hybrid.scorers.registry`); by default GenS's scores, or
+        scores: what the selector goes by (see :mod:`hybrid.scorers.spec`); by default GenS's scores, or
             the similarities where GenS did not run.
         seed: for selectors that draw; by default the one that ``select`` says, or the selector's own.
         look_for: texts that a selector compares frames with which needs several (tifre): "a photo of a dog"; by
@@ -117,13 +117,13 @@ def _check_texts(options: AskOptions) -> None:
 
 def _check_scores(text: str, options: AskOptions) -> None:
     """Refuse scores that nothing would go by, or that no stage makes, before any work is done."""
-    wanted = parse_scores(text)
+    wanted = parse_scorer(text)
     if options.select is None:
         raise InputError(f"scores are {text!r}, which are for a selector; name one with --select (hybrid selectors)")
     if not parse_selector(options.select).selector.uses_scores:
         raise InputError(f"scores are {text!r}, but the selector {options.select!r} does not look at scores")
-    if wanted.checkpoint is None and not (options.fine if wanted.kind == "gens" else options.coarse):
-        stage, option = ("fine", "--no-fine") if wanted.kind == "gens" else ("coarse", "--no-coarse")
+    if wanted.checkpoint is None and not (options.fine if wanted.kind.name == "gens" else options.coarse):
+        stage, option = ("fine", "--no-fine") if wanted.kind.name == "gens" else ("coarse", "--no-coarse")
         raise InputError(f"scores are {text!r}, which the {stage} stage makes; leave out {option}")
 
 
