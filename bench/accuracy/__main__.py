@@ -45,14 +45,14 @@ from bench.datasets.question import Question
 from bench.report import circumstances, print_table
 from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine import Engine
+from hybrid.engine.ask.scoring import wants_model
 from hybrid.engine.models import HeldModels
-from hybrid.engine.scoring import wants_model
 from hybrid.engine.settings import Settings
 from hybrid.engine.work import AskOptions
 from hybrid.errors import HybridError, InputError
 from hybrid.exports.json_file import write_text
-from hybrid.gens.prompt import PromptSpec, read_prompt_file
-from hybrid.gens.scorer import FrameScorer
+from hybrid.fine.interface import FrameScorer
+from hybrid.fine.prompt import PromptSpec, read_prompt_file
 from hybrid.runtime import settle_process
 from hybrid.scorers.interface import VideoScorer
 from hybrid.scorers.spec import load_video_scorer

@@ -59,8 +59,7 @@ SamplerOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--sampler",
-        help="GenS checkpoint instead of the preset's: hub name or folder; vllm:NAME or vllm:http://HOST:PORT/v1#NAME "
-        "for its language model in vLLM.",
+        help="GenS checkpoint instead of the preset's: hub name or folder.",
     ),
 ]
 RateOption: TypeAlias = Annotated[

@@ -86,7 +86,7 @@ def search(
     Videos that cannot be searched are named with the reason.
     """
     from hybrid.cli.progress import print_json
-    from hybrid.engine.search_work import SearchOptions, options_of_search
+    from hybrid.engine.search.work import SearchOptions, options_of_search
     from hybrid.engine.work import only_said
     from indexes.archive.lookup import read_date
     from indexes.open_archive import open_archive

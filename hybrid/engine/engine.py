@@ -17,23 +17,23 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid.answers import Answer, SearchResult
 from hybrid.clip.encoder import FrameEncoder
+from hybrid.engine.ask.groups import answer_in_groups
+from hybrid.engine.ask.streaming import OnSpans
 from hybrid.engine.checking import encoder_changes, name_changes
-from hybrid.engine.decoding import DecodeAhead
 from hybrid.engine.finding import find_video, manifest_of, read_frames
-from hybrid.engine.groups import answer_in_groups
-from hybrid.engine.indexing import IndexResult, end_failure
+from hybrid.engine.index.decoding import DecodeAhead
+from hybrid.engine.index.indexing import IndexResult, end_failure
+from hybrid.engine.index.updating import update_index
 from hybrid.engine.models import HeldModels
 from hybrid.engine.ready import Ready, ready_video
-from hybrid.engine.search_work import SearchModels, SearchOptions, options_of_search
-from hybrid.engine.searching import search_archive
+from hybrid.engine.search.searching import search_archive
+from hybrid.engine.search.work import SearchModels, SearchOptions, options_of_search
 from hybrid.engine.settings import Settings, configuration_of
-from hybrid.engine.streaming import OnSpans
-from hybrid.engine.updating import update_index
 from hybrid.engine.work import AskKeywords, WindowMode, only_said, read_options
 from hybrid.errors import InputError
+from hybrid.fine.interface import FrameScorer
+from hybrid.fine.prompt import read_prompt_file
 from hybrid.frames.source import DecoderName
-from hybrid.gens.prompt import read_prompt_file
-from hybrid.gens.scorer import FrameScorer
 from hybrid.presets import DEFAULT_PRESET
 from hybrid.progress import NullProgress, Progress
 from hybrid.values import DEFAULT_FRAMES, ByteArray, SamplingPolicy, check_questions
@@ -107,8 +107,7 @@ class Engine:
             archive: its folder, or the URI of a remote one; made if it is not there.
             preset: names the models: ``gens-3b``, ``gens-aria`` or ``tiny``.
             encoder: a CLIP encoder instead of the preset's (``ARCHITECTURE/TAG``, ``local-dir:FOLDER``).
-            sampler: a GenS checkpoint instead of the preset's: hub name or folder, after ``vllm:`` or
-                ``vllm:http://HOST:PORT/v1#`` for its language model in vLLM (:mod:`hybrid.gens.vllm`).
+            sampler: a GenS checkpoint instead of the preset's: hub name or folder.
             backend: ``faiss`` or ``lancedb`` for a new archive (``faiss`` if not said).
             rate: samples per second (1 if not said).
             sampling: ``exact`` (if not said) or ``keyframes``.
@@ -118,7 +117,7 @@ class Engine:
             prompt: file with a PromptSpec.
             batch_size: frames that CLIP encodes at once; by default what suits the device.
             loading: how a large GenS is loaded: ``4bit``, ``offload`` ... (see
-                :func:`hybrid.gens.aria.placement.read_loading`).
+                :func:`hybrid.fine.aria.placement.read_loading`).
             constrained: GenS can only write replies of its own form, which are always valid.
             create: make an archive that is not there.
 
@@ -362,7 +361,7 @@ class Engine:
                 ``strict``.
 
         Raises:
-            See :func:`hybrid.engine.searching.search_archive`.
+            See :func:`hybrid.engine.search.searching.search_archive`.
         """
         names, folders = tuple(map(str, videos)), tuple(map(str, under))
         wanted = SearchOptions(top, fine, names, folders, since, threads, strict, exact)
@@ -383,9 +382,9 @@ class Engine:
             from_frames: from so many frames of one dimension on (:data:`indexes.maintenance.build_ann.FROM_FRAMES`).
 
         Raises:
-            See :func:`hybrid.engine.approximate.refresh_approximate`.
+            See :func:`hybrid.engine.index.ann.refresh_approximate`.
         """
-        from hybrid.engine.approximate import refresh_approximate
+        from hybrid.engine.index.ann import refresh_approximate
 
         changes = partial(encoder_changes, self.settings)
         return refresh_approximate(self.archive, self._models.encoder_for, changes, from_frames=from_frames)

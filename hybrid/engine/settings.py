@@ -8,10 +8,9 @@ from typing import Any
 
 from hybrid.engine.work import AskOptions
 from hybrid.errors import InputError
+from hybrid.fine.aria.placement import read_loading
+from hybrid.fine.prompt import PromptSpec
 from hybrid.frames.source import DECODERS, DecoderName
-from hybrid.gens.aria.placement import read_loading
-from hybrid.gens.prompt import PromptSpec
-from hybrid.gens.vllm.name import read_vllm_name
 from hybrid.presets import DEFAULT_PRESET, check_preset
 from hybrid.runtime import DTYPE_NAMES
 from hybrid.values import DEFAULT_RATE, Sampling, SamplingPolicy
@@ -33,7 +32,7 @@ class Settings:
             index in another precision of the same encoder is taken as it is.
         prompt: for GenS; by default the one beside the checkpoint, or GenS's own.
         batch_size: frames that CLIP encodes at once; by default what suits the device.
-        loading: how a large GenS is loaded (see :func:`hybrid.gens.aria.placement.read_loading`).
+        loading: how a large GenS is loaded (see :func:`hybrid.fine.aria.placement.read_loading`).
         constrained: GenS can only write replies of its own form.
     """
 
@@ -54,14 +53,12 @@ class Settings:
         """Refuse what is not legal before any work is done.
 
         Raises:
-            InputError: an unknown preset, sampling, decoder, dtype or loading, a sampler whose name cannot be read, a
+            InputError: an unknown preset, sampling, decoder, dtype or loading, a
                 rate that is not above 0, or a batch size below 1.
         """
         check_preset(self.preset)
         _ = self.sampling
         read_loading(self.loading)
-        if self.sampler is not None:
-            read_vllm_name(self.sampler)
         if self.decoder is not None and self.decoder not in DECODERS:
             raise InputError(f"decoder is {self.decoder!r}; legal are {', '.join(DECODERS)}")
         if self.dtype != "auto" and self.dtype not in DTYPE_NAMES:

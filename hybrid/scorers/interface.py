@@ -15,7 +15,7 @@ from hybrid.errors import InputError
 from hybrid.values import ByteArray, FloatArray, check_questions
 
 if TYPE_CHECKING:
-    from hybrid.gens.prompt import PromptSpec
+    from hybrid.fine.prompt import PromptSpec
 
 __all__ = ["Loading", "Replying", "ScorerKind", "Trouble", "VideoScorer", "checked"]
 
@@ -93,7 +93,7 @@ class Loading:
         device: ``auto``, ``cpu``, ``cuda`` ...
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         batch_size: frames that are computed together; by default it depends on the device.
-        prompt, loading, constrained: for GenS only (see :func:`hybrid.gens.load.load_scorer`).
+        prompt, loading, constrained: for GenS only (see :func:`hybrid.fine.load.load_scorer`).
     """
 
     name: str

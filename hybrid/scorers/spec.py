@@ -16,7 +16,7 @@ from hybrid.scorers.interface import Loading, ScorerKind, VideoScorer
 from hybrid.scorers.registry import SCORERS
 
 if TYPE_CHECKING:
-    from hybrid.gens.prompt import PromptSpec
+    from hybrid.fine.prompt import PromptSpec
 
 __all__ = ["ScorerSpec", "load_video_scorer", "parse_scorer"]
 
