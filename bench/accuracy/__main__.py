@@ -41,6 +41,7 @@ from bench.accuracy.plot import save_plot
 from bench.accuracy.record import RunFolder, part_of, read_run
 from bench.accuracy.report import Samples, build_report, report_lines, report_notes
 from bench.accuracy.runner import Plan, Progress, run_samples
+from bench.command import run_command
 from bench.datasets.question import Question
 from bench.report import circumstances, print_table
 from hybrid.clip.encoder import FrameEncoder
@@ -53,7 +54,6 @@ from hybrid.errors import HybridError, InputError
 from hybrid.exports.json_file import write_text
 from hybrid.fine.interface import FrameScorer
 from hybrid.fine.prompt import PromptSpec, read_prompt_file
-from hybrid.runtime import settle_process
 from hybrid.scorers.interface import VideoScorer
 from hybrid.scorers.spec import load_video_scorer
 from indexes.open_archive import open_archive
@@ -250,5 +250,4 @@ def _report(
 
 
 if __name__ == "__main__":
-    settle_process()
-    sys.exit(main())
+    run_command(main)
