@@ -40,6 +40,7 @@ from bench.accuracy.plot import save_plot
 from bench.accuracy.record import RunFolder, part_of, read_run
 from bench.accuracy.report import Samples, build_report, report_lines, report_notes
 from bench.accuracy.runner import Plan, Progress, run_samples
+from bench.command import run_command
 from bench.datasets.question import Question
 from bench.report import circumstances, print_table
 from hybrid.clip.interface import FrameEncoder
@@ -51,9 +52,8 @@ from hybrid.exports.json_file import write_text
 from hybrid.fine.interface import FineModel
 from hybrid.fine.prompt import PromptSpec, read_prompt_file
 from hybrid.options.ask import AskOptions
-from hybrid.runtime import settle_process
 from hybrid.scorers.interface import VideoScorer
-from hybrid.scorers.registry import load_video_scorer, parse_scores
+from hybrid.scorers.spec import load_video_scorer, parse_scorer
 from indexes.open_archive import open_archive
 
 __all__ = ["main"]
@@ -206,7 +206,7 @@ class _Models:
             self.scorer = held.fine_model()
             self.sampler_identity = {**self.scorer.identity, "constrained": settings.constrained}
         names = dict.fromkeys(
-            method.scores for method in methods if method.scores and parse_scores(method.scores).checkpoint
+            method.scores for method in methods if method.scores and parse_scorer(method.scores).checkpoint
         )
         self.video_scorers: dict[str, VideoScorer] = {
             name: load_video_scorer(name, device=given.device, dtype=given.dtype) for name in names
@@ -257,5 +257,4 @@ def _report(
 
 
 if __name__ == "__main__":
-    settle_process()
-    sys.exit(main())
+    run_command(main)

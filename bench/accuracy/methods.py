@@ -7,7 +7,7 @@
   GenS's scores, where a frame that GenS did not name has 0;
 * rules have options: ``aks:depth=3,threshold=0.2,faithful``, ``hybrid+bolt:power=2.5`` (see
   :mod:`hybrid.selectors.spec`). Each way of writing one is a method of its own;
-* ``RULE@SCORES``: over the scores of another model (``aks@blip-itm:FOLDER``, see :mod:`hybrid.scorers.registry`).
+* ``RULE@SCORES``: over the scores of another model (``aks@blip-itm:FOLDER``, see :mod:`hybrid.scorers.spec`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hybrid.options.ask import AskOptions
 from hybrid.options.field import names_requiring
 from hybrid.options.keywords import AskKeywords
 from hybrid.selectors.candidates import Candidates
-from hybrid.selectors.registry import NAMES
+from hybrid.selectors.registry import SELECTORS
 from hybrid.selectors.spec import parse_selector
 
 __all__ = ["Method", "parse_method", "select_frames"]
@@ -101,7 +101,7 @@ def parse_method(name: str) -> Method:
     try:
         needs = set(parse_selector(rule).selector.needs)
     except InputError as exc:
-        hint = "" if rule.partition(":")[0] in NAMES else f"; or one of {', '.join(_SCORED)}"
+        hint = "" if rule.partition(":")[0] in SELECTORS.names else f"; or one of {', '.join(_SCORED)}"
         raise InputError(f"the method is {name!r}: {exc}{hint}") from exc
     if not plus and not at and needs <= _NEED_NO_MODEL:
         return Method(name, "none", rule)

@@ -28,6 +28,7 @@ from unittest import mock
 
 import numpy as np
 
+from bench.command import make_parser, run_command
 from bench.latency.archive_figures import (
     TOP,
     adding,
@@ -55,7 +56,7 @@ from indexes.open_archive import open_archive
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--sizes", nargs="+", default=["100x3600"], help="videos x frames of each")
     parser.add_argument("--dimension", type=int, default=512)
     parser.add_argument("--shake", type=float, default=0.04, help="how restless the made-up videos are")
@@ -64,7 +65,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--queries", type=int, default=20)
     parser.add_argument("--methods", action="store_true", help="compare other codes too (small archives only)")
     parser.add_argument("--folder", type=Path, help="where archives are made and kept; what is there is not made again")
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     results = [measure(size, arguments) for size in arguments.sizes]
     for result in results:
@@ -222,4 +222,4 @@ def draw(archives: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

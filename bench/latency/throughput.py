@@ -18,7 +18,6 @@ it overlaps shows where stages take no processor (:mod:`bench.latency.paced`), a
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
 import statistics
@@ -32,9 +31,10 @@ from unittest import mock
 
 import numpy as np
 
+from bench.command import make_parser, run_command
 from bench.latency.videos import repeat
 from bench.memory import resident_mb
-from bench.report import circumstances, print_table, write_result
+from bench.report import print_table, write_result
 from bench.robustness.small_videos import write_small_videos
 from indexes.archive.new_index import NewIndex
 
@@ -64,14 +64,13 @@ class _Time(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("films", type=Path)
     parser.add_argument("--videos", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=20.0, help="least length of a video")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--many", type=int, default=100, help="videos for the memory figures")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "hybrid-bench-videos")
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     films = sorted(path for path in arguments.films.iterdir() if path.is_file())
     name = f"real-{arguments.seconds:g}s"
@@ -83,9 +82,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     paced = _all_paced(videos)
     _print(settings, paced, memory)
     write_result(
+        "throughput",
         {
-            "benchmark": "throughput",
-            **circumstances(),
             "load_before_and_after": [load_before, os.getloadavg()[0]],
             "videos": len(videos),
             "least_seconds": arguments.seconds,
@@ -299,4 +297,4 @@ def _print(settings: dict[str, Any], paced: Sequence[dict[str, Any]], memory: di
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -14,7 +14,6 @@ searched or not readable, a stage with a reason or a note. Otherwise it is *sile
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
 import logging
@@ -32,7 +31,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.report import circumstances, print_table, write_result
+from bench.command import make_parser, run_command
+from bench.report import print_table, write_result
 from bench.robustness.small_videos import write_small_videos
 from hybrid.answers import Answer, SearchResult
 from hybrid.clip.interface import FrameEncoder
@@ -228,12 +228,11 @@ def run(backend: str, flips: int, zeroed: int, seed: int, folder: Path) -> dict[
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--flips", type=int, default=5000, help="for each backend")
     parser.add_argument("--zeroed", type=int, default=500, help="for each backend")
     parser.add_argument("--backend", nargs="+", choices=["faiss", "lancedb"], default=["faiss", "lancedb"])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
@@ -249,8 +248,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for kind, counts in r["outcomes"].items()
     ]
     print_table(["backend", "change", "same", "told", "silent", "crash"], rows)
-    write_result({"benchmark": "flips", **circumstances(), "seed": arguments.seed, "results": results}, arguments.out)
+    write_result("flips", {"seed": arguments.seed, "results": results}, arguments.out)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -168,7 +168,7 @@ def ask(
     if not options.fine:
         why = "--no-fine leaves it out; leave out --no-fine"
         check_without_gens(why, stream=stream)
-        if options.scores is None or options.scores.kind != "gens":  # gens:CHECKPOINT heeds them
+        if options.scores is None or options.scores.kind.name != "gens":  # gens:CHECKPOINT heeds them
             check_without_gens(why, constrained=constrained, prompt=prompt, loading=loading)
     check_questions([one.text for one in asked])
     check_one_video(video, archive=archive)

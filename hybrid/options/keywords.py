@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
+from hybrid.scorers.spec import ScorerSpec
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
 
     from hybrid.options.ask import AskOptions, WindowMode
-    from hybrid.scorers.registry import Wanted
     from hybrid.selectors.spec import SelectorSpec
 
 __all__ = ["AskKeywords", "SearchKeywords"]
@@ -34,7 +35,7 @@ class AskKeywords(TypedDict, total=False):
     min_score: int | None
     gap_seconds: float | None
     select: str | SelectorSpec | None
-    scores: str | Wanted | None
+    scores: str | ScorerSpec | None
     look_for: str | Sequence[str] | None
     seed: int | None
 

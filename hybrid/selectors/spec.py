@@ -1,17 +1,17 @@
-"""How a selector is asked for in one text, with the options that its papers and releases differ in.
+"""A selector with its options, parsed from one text.
 
-    NAME                           as it is by default
-    NAME:OPTION=VALUE,OPTION=VALUE with options; of a switch the name is enough (aks:depth=3,threshold=0.2,faithful)
+    NAME                           with its default options
+    NAME:OPTION=VALUE,OPTION=VALUE a switch needs no value (aks:depth=3,threshold=0.2,faithful)
 
-Besides a selector's own options (``hybrid selectors``) there are ``faithful``, where its authors' code has quirks that
-are mended by default, and ``seed=N``, where it draws.
+``hybrid selectors`` lists the options. Every selector whose authors' code has quirks also takes ``faithful``, which
+reproduces them; every selector that draws takes ``seed=N``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from types import NoneType
 from typing import Any, Final, get_args
@@ -20,45 +20,47 @@ import numpy as np
 
 from hybrid.errors import InputError
 from hybrid.selectors.candidates import Candidates
-from hybrid.selectors.registry import find_selector, select
+from hybrid.selectors.registry import SELECTORS
 from hybrid.selectors.selector import Selector
 from hybrid.values import IntArray
 
 __all__ = ["SelectorSpec", "parse_selector"]
 
-FAITHFUL: Final = "faithful"
-SEED: Final = "seed"
+_FAITHFUL: Final = "faithful"
+_SEED: Final = "seed"
 _KINDS: Final[dict[type, str]] = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "none"}
-_TEXTS_KEPT: Final = 64
-_SWITCH: Final = {"true": True, "false": False}
+_CONSTANTS: Final[dict[type, dict[str, Any]]] = {bool: {"true": True, "false": False}, NoneType: {"none": None}}
 
 
 @dataclass(frozen=True, slots=True)
 class SelectorSpec:
-    """Which selector a caller asked for.
+    """A selector with its options.
 
     Attributes:
         text: as it was written.
-        selector: of that name.
-        options: its own that were said, by name.
-        faithful: whether the authors' quirks are wanted.
-        seed: of its draws; None if not said.
+        selector: the selector of that name.
+        options: the selector's own options that the text sets.
+        faithful: whether the authors' quirks are reproduced.
+        seed: of the draws; None if the text sets none.
     """
 
     text: str
     selector: Selector
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     faithful: bool = False
     seed: int | None = None
 
+    def __str__(self) -> str:
+        return self.text
+
     def choose(self, candidates: Candidates, frames: int, *, seed: int | None = None) -> IntArray:
-        """Choose frames; see :func:`hybrid.selectors.registry.select`. The text's own seed goes before ``seed``."""
-        own = self.seed if self.seed is not None else seed
-        return select(self.selector.name, candidates, frames, faithful=self.faithful, seed=own, **self.options)
+        """Choose frames as :meth:`~hybrid.selectors.selector.Selector.select` does; the text's own seed wins."""
+        own = seed if self.seed is None else self.seed
+        return self.selector.select(candidates, frames, faithful=self.faithful, seed=own, **self.options)
 
     def record(self, *, seed: int | None = None) -> dict[str, Any]:
-        """Everything that decides the choice besides the candidates, ready for ``json.dumps``: all options that it has,
-        said or not, and the seed if it draws.
+        """Everything that decides the choice besides the candidates, ready for ``json.dumps``: all options, set or
+        not, and the seed if the selector draws.
 
         Args:
             seed: as for :meth:`choose`.
@@ -67,44 +69,45 @@ class SelectorSpec:
         return {
             "selector": self.selector.name,
             "options": {**self.selector.options, **self.options},
-            **({FAITHFUL: self.faithful} if self.selector.has_quirks else {}),
-            **({SEED: drawn} if self.selector.draws else {}),
+            **({_FAITHFUL: self.faithful} if self.selector.has_quirks else {}),
+            **({_SEED: drawn} if self.selector.draws else {}),
         }
 
 
-@lru_cache(maxsize=_TEXTS_KEPT)
+@lru_cache(maxsize=64)
 def parse_selector(text: str) -> SelectorSpec:
-    """The selector that a text asks for, its options tried on a few made-up frames. A text is read once: each step of
-    each question asks, and trying takes longer than some of the rules.
+    """Parse a selector with its options; the options are tried on a few made-up frames.
 
     >>> parse_selector("aks:depth=3,faithful").record()
     {'selector': 'aks', 'options': {'depth': 3, 'threshold': 0.8, 'least_std': -100.0}, 'faithful': True}
 
     Raises:
-        InputError: a selector or an option of it is not known, a value is not legal, or an option is said twice.
+        InputError: an unknown selector or option, an illegal value, or an option that is set twice.
     """
     name, colon, rest = text.partition(":")
-    selector = find_selector(name)
-    said: dict[str, Any] = {}
+    selector = SELECTORS.find(name)
+    options: dict[str, Any] = {}
     for part in rest.split(",") if colon else ():
-        option, value = _option(part.strip(), selector, text)
-        if option in said:
-            raise InputError(f"the selector is {text!r}, which says {option} twice; say it once")
-        said[option] = value
-    own = {option: value for option, value in said.items() if option not in (FAITHFUL, SEED)}
-    wanted = SelectorSpec(text, selector, own, bool(said.get(FAITHFUL, False)), said.get(SEED))
-    if said:
-        _try(wanted)
-    return wanted
+        option, value = _parse_option(part.strip(), selector, text)
+        if option in options:
+            raise InputError(f"the selector is {text!r}, which sets {option} twice; set it once")
+        options[option] = value
+    given = bool(options)
+    faithful, seed = options.pop(_FAITHFUL, False), options.pop(_SEED, None)
+    spec = SelectorSpec(text, selector, options, faithful, seed)
+    if given:
+        _try(spec)
+    return spec
 
 
-def _option(part: str, selector: Selector, text: str) -> tuple[str, Any]:
+def _parse_option(part: str, selector: Selector, text: str) -> tuple[str, Any]:
     name, equals, value = part.partition("=")
-    kinds: dict[str, tuple[type, ...]] = {option: _kinds(kind) for option, kind in selector.option_types.items()}
+    # An option's type may be a union: of float | None both.
+    kinds = {option: get_args(kind) or (kind,) for option, kind in selector.option_types.items()}
     if selector.has_quirks:
-        kinds[FAITHFUL] = (bool,)
+        kinds[_FAITHFUL] = (bool,)
     if selector.draws:
-        kinds[SEED] = (int,)
+        kinds[_SEED] = (int,)
     if name not in kinds:
         legal = ", ".join(selector.option_texts) or "none"
         raise InputError(
@@ -114,32 +117,24 @@ def _option(part: str, selector: Selector, text: str) -> tuple[str, Any]:
     if not equals and kinds[name] == (bool,):
         return name, True
     for kind in kinds[name]:
-        found = _value(value.strip(), kind)
-        if found is not None:
-            return name, found[0]
-    wanted = " or ".join(_KINDS[kind] for kind in kinds[name])
-    raise InputError(f"the selector is {text!r}, but {name} is {value!r}; it must be {wanted}: {name}=VALUE")
+        try:
+            return name, _parse_value(value.strip(), kind)
+        except (ValueError, KeyError, OverflowError):
+            continue
+    legal = " or ".join(_KINDS[kind] for kind in kinds[name])
+    raise InputError(f"the selector is {text!r}, but {name} is {value!r}; it must be {legal}: {name}=VALUE")
 
 
-def _kinds(annotated: Any) -> tuple[type, ...]:
-    """The types of an option: of ``float | None`` both."""
-    return get_args(annotated) or (annotated,)
+def _parse_value(text: str, kind: type) -> Any:
+    if kind in _CONSTANTS:
+        return _CONSTANTS[kind][text.lower()]
+    number = kind(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not finite")
+    return number
 
 
-def _value(text: str, kind: type) -> tuple[Any] | None:
-    """The value that a text stands for, in a tuple, as it may be None; None if it stands for none of this kind."""
-    if kind is NoneType:
-        return (None,) if text.lower() == "none" else None
-    if kind is bool:
-        return (_SWITCH[text.lower()],) if text.lower() in _SWITCH else None
-    try:
-        number = kind(text)
-    except ValueError:
-        return None
-    return (number,) if math.isfinite(number) else None
-
-
-def _try(wanted: SelectorSpec) -> None:
+def _try(spec: SelectorSpec) -> None:
     """Choose two of four made-up frames, so that a value out of range is refused before any work is done."""
     vectors = np.eye(4, dtype=np.float32)
     scores = np.array([0.1, 0.9, 0.2, 0.6])
@@ -152,6 +147,6 @@ def _try(wanted: SelectorSpec) -> None:
         score_frames=scores.__getitem__,
     )
     try:
-        wanted.choose(candidates, 2)
+        spec.choose(candidates, 2)
     except InputError as exc:
-        raise InputError(f"the selector is {wanted.text!r}: {exc}") from exc
+        raise InputError(f"the selector is {spec.text!r}: {exc}") from exc

@@ -18,7 +18,7 @@ from hybrid.scorers.clip import ClipScorer
 from hybrid.scorers.gens import GensScorer
 from hybrid.scorers.interface import VideoScorer
 from hybrid.scorers.pixels import BILINEAR, PixelRule, read_pixel_rule
-from hybrid.scorers.registry import load_video_scorer
+from hybrid.scorers.spec import load_video_scorer
 from hybrid.scorers.yes import PROMPT, word_tokens
 from hybrid.values import ByteArray
 from tests.engine.conftest import Recorded

@@ -21,7 +21,6 @@ from hybrid.errors import FrameDecodeError, MissingDependencyError, ModelError, 
 from hybrid.formatting import plural
 from hybrid.options.ask import AskOptions
 from hybrid.scorers.interface import Replying, Trouble, VideoScorer
-from hybrid.scorers.registry import find_scorer
 from hybrid.values import ByteArray, FloatArray, IntArray
 
 __all__ = ["DemandedScores", "score_frames", "scores_on_demand", "scores_together"]
@@ -38,7 +37,7 @@ def scores_on_demand(options: AskOptions) -> bool:
     """Whether the selector asks for the scores of some frames, and the model can score these without the others."""
     if options.select is None or options.scores is None or not options.scores_need_model:
         return False
-    return "score_frames" in options.select.selector.needs and find_scorer(options.scores.kind).framewise
+    return "score_frames" in options.select.selector.needs and options.scores.kind.framewise
 
 
 @dataclass(slots=True)
