@@ -85,7 +85,7 @@ def open_engine() -> Iterator[OpenEngine]:
     opened: list[Engine] = []
 
     def make(*, archive: Path, scorer: FineModel | None = None) -> Engine:
-        opened.append(Engine(open_archive(archive), Settings(device="cpu"), encoder=ColourEncoder(), scorer=scorer))
+        opened.append(Engine(open_archive(archive), Settings(device="cpu"), encoder=ColourEncoder(), fine_model=scorer))
         return opened[-1]
 
     yield make
