@@ -93,14 +93,8 @@ def _open(source: str | BinaryIO, protocols: str, *, name: str) -> InputContaine
     try:
         return av.open(source, "r", options=options, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as exc:
-        kind = kind_of_head(_head(source), name)
-        if kind is None:
-            raise _not_opened(exc, name) from exc
-        command = f": {kind.command}" if kind.command else ""
-        raise VideoOpenError(
-            f"{name} is {kind.name}, not a video; it is not read, because what it refers to can change unnoticed. "
-            f"Make one video file of it, and give that{command}"
-        ) from exc
+        refused = kind_of_head(_head(source), name)
+        raise (VideoOpenError(refused) if refused else _not_opened(exc, name)) from exc
 
 
 def _not_opened(exc: Exception, name: str) -> VideoOpenError:
@@ -241,29 +235,20 @@ class Header:
             length=Fraction(container.duration, 1_000_000) if container.duration else None,
         )
 
-    @property
-    def stream_states_length(self) -> bool:
-        """Whether the video stream itself says how long it is."""
-        return self.stream_length is not None
-
     def end_seconds(self) -> float | None:
         """Where the video ends on the timeline whose zero is the container's start, as stated.
 
         None if it is not, or cannot be: some files begin late and count their length from there.
         """
-        end = self._stated_end()
-        return end if end is not None and end > 0 else None
-
-    def _stated_end(self) -> float | None:
         start = self.start or Fraction(0)
         if self.stream_length is not None:
             # In MP4, the length of a stream that begins with an empty edit counts from zero, not from its start.
             begin = Fraction(0) if self.is_mov else self.stream_start or Fraction(0)
-            return float(begin + self.stream_length - start)
-        if self.length is None:
-            return None
-        # In Matroska this is a time on the clock of the file, which need not begin at 0.
-        return float(self.length - (max(Fraction(0), start) if self.is_matroska else 0))
+            end = begin + self.stream_length - start
+        else:
+            # In Matroska the length is a time on the clock of the file, which need not begin at 0.
+            end = (self.length or Fraction(0)) - (max(Fraction(0), start) if self.is_matroska else 0)
+        return float(end) if end > 0 else None
 
 
 def other_streams_end(path: str, chosen: int) -> float | None:

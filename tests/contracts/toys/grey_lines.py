@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hybrid.frames.interface import Decoder, ReadReport, Sample, no_sample_reason
+from hybrid.frames.interface import Decoder, ReadReport, Sample
 from hybrid.values import Sampling
 
 
@@ -27,10 +27,7 @@ class GreyLines(Decoder):
         for ordinal in range(int(length * self.sampling.rate)) if ordinals is None else ordinals:
             second = int(ordinal / self.sampling.rate)
             if second < length:
-                picture = np.full((48, 64, 3), self._greys[second], dtype=np.uint8)
-                yield Sample(ordinal, float(second), second, picture)
-            else:
-                yield Sample.missing(ordinal, no_sample_reason(self.sampling, length))
+                yield Sample(ordinal, float(second), second, np.full((48, 64, 3), self._greys[second], dtype=np.uint8))
         return ReadReport(duration_seconds=float(length), frames_decoded=length)
 
 
