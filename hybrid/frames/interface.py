@@ -111,7 +111,7 @@ class Sample(NamedTuple):
 
 
 class Decoder(FrameSource):
-    """Base of every decoder: it sets :attr:`info` when it is opened, and gives samples in time order.
+    """Base of every decoder: it opens a video and gives its samples in time order.
 
     Args:
         path: of the file or folder.
@@ -141,6 +141,15 @@ class Decoder(FrameSource):
                 raise InputError(f"{option} is {value}; it must be at least 1")
         self.sampling = sampling
         self._path, self._threads, self._batch_bytes = str(path), threads, batch_bytes
+        self.info = self._open()
+
+    @abstractmethod
+    def _open(self) -> VideoInfo:
+        """Open the video and tell what is known of it (:meth:`_info`). Called once, when a decoder is made.
+
+        Raises:
+            VideoOpenError: it cannot be opened, or is no video.
+        """
 
     @abstractmethod
     def _samples(self, ordinals: list[int] | None) -> Generator[Sample, None, ReadReport]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hybrid.clip.open_clip import LoadedClip, load_open_clip
+from hybrid.clip.open_clip import ClipEncoder, load_open_clip
 from hybrid.errors import ModelLoadError, first_line
 from hybrid.runtime import dtype_name
 from hybrid.scorers.batches import batch_size_for, in_batches
@@ -43,7 +43,7 @@ class PeekScorer:
     """A :class:`~hybrid.scorers.interface.VideoScorer` on PEEK's weights; made by :func:`load`."""
 
     def __init__(
-        self, *, name: str, identity: Mapping[str, str], clip: LoadedClip, head: Any, size: int, batch_size: int
+        self, *, name: str, identity: Mapping[str, str], clip: ClipEncoder, head: Any, size: int, batch_size: int
     ) -> None:
         """``head`` is a :class:`torch.nn.Module` of features [T, D]; ``size`` the side of the encoder's pictures."""
         self.name = name
@@ -58,7 +58,7 @@ class PeekScorer:
     @property
     def device(self) -> str:
         """Where it runs."""
-        return str(self._clip.device)
+        return self._clip.device
 
     def score(self, frames: Iterable[ByteArray], questions: Sequence[str]) -> FloatArray:
         """Logits, the same for every question; a frame's depends on all others."""
@@ -79,7 +79,7 @@ class PeekScorer:
 
         clip = self._clip
         with torch.inference_mode(), model_errors(f"encoding {len(inputs)} frames for {self.name}"):
-            pixels = torch.from_numpy(np.stack(inputs)).to(clip.device, clip.dtype)
+            pixels = torch.from_numpy(np.stack(inputs)).to(clip.torch_device, clip.dtype)
             features: torch.Tensor = clip.model.encode_image(pixels).float()
         return features
 
@@ -145,9 +145,9 @@ def load(loading: Loading) -> PeekScorer:
             **{f"encoder.{key}": value for key, value in clip.identity.items()},
         },
         clip=clip,
-        head=head.to(clip.device).eval(),
+        head=head.to(clip.torch_device).eval(),
         size=size,
-        batch_size=batch_size_for(str(clip.device), loading.batch_size, cpu=16, cuda=128),
+        batch_size=batch_size_for(clip.device, loading.batch_size, cpu=16, cuda=128),
     )
     made = int(scorer._features([np.zeros((3, size, size), dtype=np.float32)]).shape[1])
     if made != width:

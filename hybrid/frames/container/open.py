@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +13,8 @@ import av
 import av.error
 from av.codec.context import Flags
 from av.container import InputContainer
-from av.stream import Discard, Disposition
+from av.packet import Packet
+from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from hybrid.errors import NoVideoStreamError, VideoOpenError
@@ -23,7 +24,16 @@ from hybrid.places import absolute_path
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"
 
-__all__ = ["Header", "VideoPacket", "open_container", "open_stream", "other_streams_end", "packets_of", "real_videos"]
+__all__ = [
+    "Header",
+    "VideoPacket",
+    "open_container",
+    "open_stream",
+    "other_streams_end",
+    "packet_times",
+    "packets_of",
+    "real_videos",
+]
 
 MAX_DEMUX_ERRORS = 16
 """So many read errors in a row end the file; some demuxers would go on for ever."""
@@ -251,23 +261,25 @@ class Header:
         return float(end) if end > 0 else None
 
 
+def packet_times(container: InputContainer, streams: Sequence[Stream]) -> Iterator[tuple[Packet[Stream], float, float]]:
+    """The packets of the streams that have a time, with when they begin and end, in seconds on their clock."""
+    for packet in container.demux(streams) if streams else ():
+        if packet.pts is not None and packet.time_base:
+            end = packet.pts + (packet.duration or 0)
+            yield packet, float(packet.pts * packet.time_base), float(end * packet.time_base)
+
+
 def other_streams_end(path: str, chosen: int) -> float | None:
     """Where the last packet of all streams but the chosen one ends, in seconds on the timeline.
 
     Returns:
         None if there are no other streams, or they cannot be read.
     """
-    latest = None
     with open_container(path) as container:
         start = (cast("int | None", container.start_time) or 0) / 1e6
         others = [stream for stream in container.streams if stream.index != chosen]
-        if not others:
-            return None
         try:
-            for packet in container.demux(others):
-                if packet.pts is not None and packet.time_base:
-                    end = float((packet.pts + (packet.duration or 0)) * packet.time_base) - start
-                    latest = end if latest is None else max(latest, end)
+            latest = max((end for _, _, end in packet_times(container, others)), default=None)
         except av.error.FFmpegError:
             return None
-    return latest
+        return None if latest is None else latest - start

@@ -22,17 +22,16 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hybrid.errors import MissingDependencyError, NoVideoStreamError, VideoOpenError
 from hybrid.frames.container.open import open_container
-from hybrid.frames.interface import DEFAULT_BATCH_BYTES, Decoder, ReadReport, Sample
+from hybrid.frames.interface import Decoder, ReadReport, Sample
 from hybrid.frames.packets.plan import SLACK_SECONDS, first_of_intervals, grid_size
 from hybrid.places import absolute_path
-from hybrid.values import FloatArray, IntArray, Sampling
+from hybrid.values import FloatArray, IntArray, VideoInfo
 
 __all__ = ["DECODER", "DecordSource"]
 
@@ -57,24 +56,16 @@ class DecordSource(Decoder):
 
     name = "decord"
 
-    def __init__(
-        self,
-        path: str | Path,
-        sampling: Sampling,
-        *,
-        threads: int | None = None,
-        batch_bytes: int = DEFAULT_BATCH_BYTES,
-    ) -> None:
-        super().__init__(path, sampling, threads=threads, batch_bytes=batch_bytes)
+    def _open(self) -> VideoInfo:
         stamps, self._keys, (height, width) = self._survey()
         self._times: FloatArray = stamps[:, 0] - stamps[0, 0]
         self._end = float(stamps[-1, 1] - stamps[0, 0])
         try:
-            self.info = self._info("file", seconds=self._end, width=width, height=height, codec="unknown")
+            return self._info("file", seconds=self._end, width=width, height=height, codec="unknown")
         except VideoOpenError as exc:
             raise VideoOpenError(f"{exc}, or decord reads its time stamps wrongly; try --decoder pyav") from exc
 
-    def _open(self) -> Any:
+    def _reader(self) -> Any:
         try:
             import decord
         except ImportError as exc:
@@ -89,7 +80,7 @@ class DecordSource(Decoder):
 
     def _survey(self) -> tuple[FloatArray, IntArray, tuple[int, int]]:
         """Start and end of every frame in seconds [N, 2], the key frames' numbers, height and width."""
-        reader = self._open()
+        reader = self._reader()
         import decord
 
         with self._our_errors(decord.DECORDError):
@@ -118,7 +109,7 @@ class DecordSource(Decoder):
         grid = self._grid()
         chosen = [k for k in (grid if ordinals is None else ordinals) if k in grid]
         decoded = 0
-        reader = self._open() if chosen else None
+        reader = self._reader() if chosen else None
         for ordinal in chosen:
             frame = grid[ordinal]
             try:

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from hybrid.errors import FrameDecodeError, VideoOpenError
-from hybrid.frames.interface import DEFAULT_BATCH_BYTES, Decoder, ReadReport, Sample
+from hybrid.frames.interface import Decoder, ReadReport, Sample
 from hybrid.frames.packets.plan import SLACK_SECONDS, first_of_intervals
 from hybrid.image_file import read_header, read_image
-from hybrid.values import IMAGE_SUFFIXES, ByteArray, Sampling
+from hybrid.values import IMAGE_SUFFIXES, ByteArray, VideoInfo
 from hybrid.words import counted
 
 __all__ = ["FolderSource"]
@@ -48,25 +48,17 @@ class FolderSource(Decoder):
 
     name = "folder"
 
-    def __init__(
-        self,
-        path: str | Path,
-        sampling: Sampling,
-        *,
-        threads: int | None = None,
-        batch_bytes: int = DEFAULT_BATCH_BYTES,
-    ) -> None:
-        super().__init__(path, sampling, threads=threads, batch_bytes=batch_bytes)
-        self._images = numbered_images(Path(path))
+    def _open(self) -> VideoInfo:
+        self._images = numbered_images(Path(self._path))
         first, last = min(self._images), max(self._images)
-        if (last - first + 1) * sampling.rate > MAX_SAMPLES:
+        if (last - first + 1) * self.sampling.rate > MAX_SAMPLES:
             raise VideoOpenError(
-                f"the images in {path} are numbered {first} .. {last}; numbers are seconds, and at most "
+                f"the images in {self._path} are numbered {first} .. {last}; numbers are seconds, and at most "
                 f"{MAX_SAMPLES} samples are taken. Number them from 0, one image per second"
             )
         self._end = float(last + 1)
         width, height, codec = _first_size(self._images)
-        self.info = self._info("folder", seconds=self._end, width=width, height=height, codec=codec)
+        return self._info("folder", seconds=self._end, width=width, height=height, codec=codec)
 
     def _samples(self, ordinals: list[int] | None) -> Generator[Sample, None, ReadReport]:
         decoded = with_several = 0

@@ -19,7 +19,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 import numpy as np
 
@@ -28,7 +27,7 @@ from hybrid.frames.decoding.parallel import run_ordered
 from hybrid.frames.decoding.pictures import RgbConverter, orientation_of, skew_degrees
 from hybrid.frames.decoding.sequential import sequential_samples
 from hybrid.frames.decoding.stretch import Shown, Tally, decode_job, frames_of
-from hybrid.frames.interface import DEFAULT_BATCH_BYTES, Decoder, ReadReport, Sample
+from hybrid.frames.interface import Decoder, ReadReport, Sample
 from hybrid.frames.packets.plan import (
     NO_PTS,
     Grid,
@@ -42,7 +41,7 @@ from hybrid.frames.packets.plan import (
 )
 from hybrid.frames.packets.scan import Movie, PacketReader, scan
 from hybrid.image_file import MAX_PIXELS
-from hybrid.values import Sampling
+from hybrid.values import VideoInfo
 from hybrid.words import counted
 
 __all__ = ["DECODER", "PyAVSource"]
@@ -79,19 +78,11 @@ class PyAVSource(Decoder):
 
     name = "pyav"
 
-    def __init__(
-        self,
-        path: str | Path,
-        sampling: Sampling,
-        *,
-        threads: int | None = None,
-        batch_bytes: int = DEFAULT_BATCH_BYTES,
-    ) -> None:
-        super().__init__(path, sampling, threads=threads, batch_bytes=batch_bytes)
-        self._movie = scan(path)
+    def _open(self) -> VideoInfo:
+        self._movie = scan(self._path)
         width, height, self._skew = _first_look(self._movie)
-        self._most_threads = _affordable_threads(threads or _cores(), width, height)
-        self.info = self._info(
+        self._most_threads = _affordable_threads(self._threads or _cores(), width, height)
+        return self._info(
             "file", seconds=self._movie.end_seconds, width=width, height=height, codec=self._movie.keys.codec
         )
 
@@ -120,7 +111,7 @@ class PyAVSource(Decoder):
         return self._movie.unsafe
 
     def _sequential_samples(self, ordinals: list[int] | None, tally: Tally) -> Generator[Sample]:
-        with PacketReader(self._movie) as reader:
+        with closing(PacketReader(self._movie)) as reader:
             yield from sequential_samples(reader, self._movie, self.sampling, ordinals, tally)
 
     def _planned_samples(self, ordinals: list[int] | None, tally: Tally) -> Generator[Sample]:
@@ -161,7 +152,7 @@ class PyAVSource(Decoder):
             own = Tally()
             tallies.append(own)
             to_rgb = RgbConverter(movie.crop)
-            with PacketReader(movie) as reader:
+            with closing(PacketReader(movie)) as reader:
                 yield lambda job: decode_job(reader, movie, job, starts, own, to_rgb)
 
         try:
@@ -224,7 +215,7 @@ def _first_look(movie: Movie) -> tuple[int, int, float | None]:
     Raises:
         VideoOpenError: the stream does not say, and a look at further packets gives no frame either.
     """
-    with PacketReader(movie) as reader:
+    with closing(PacketReader(movie)) as reader:
         stated = reader.context.width, reader.context.height
         last = 0 if all(stated) else min(len(movie.packets), PACKETS_WITHOUT_SIZE) - 1
         with closing(frames_of(reader, 0, last, Tally())) as frames:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from types import TracebackType
 
 import av.error
 import numpy as np
@@ -203,8 +202,8 @@ def _movie(
     sizes, positions = np.frombuffer(table.sizes, np.int64), np.frombuffer(table.positions, np.int64)
     begin = float(clock.seconds(int(found.times[valid].min()))) if valid.any() else 0.0
     span = (begin + float(clock.zero), end + float(clock.zero))
-    unread = find_unread(path, container, stream, span=span, positions=positions, sizes=sizes)
-    notes += unread.notes
+    unread, goes_on = find_unread(path, container, stream, span=span, positions=positions, sizes=sizes)
+    notes += unread
     return Movie(
         path=path,
         stream=stream.index,
@@ -220,7 +219,7 @@ def _movie(
         unsafe=_unsafe_reason(packets, table, by_count, found.jumps),
         near=NEAR_PACKETS_MPEG if container.format.name.startswith("mpeg") else NEAR_PACKETS,
         crop=container_crop(path, container, stream),
-        cut=cut is not None or table.read_error is not None or bool(found.wild.any()) or unread.partial,
+        cut=cut is not None or table.read_error is not None or bool(found.wild.any()) or goes_on,
         note="; ".join(notes) or None,
     )
 
@@ -348,13 +347,5 @@ class PacketReader:
         self._open()
 
     def close(self) -> None:
-        """Let go of the file. May be called twice."""
+        """Close the file. A second call does nothing."""
         self._container.close()
-
-    def __enter__(self) -> PacketReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

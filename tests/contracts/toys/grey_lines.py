@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hybrid.frames.interface import Decoder, ReadReport, Sample
-from hybrid.values import Sampling
+from hybrid.values import VideoInfo
 
 
 class GreyLines(Decoder):
@@ -17,10 +16,9 @@ class GreyLines(Decoder):
 
     name = "grey_lines"
 
-    def __init__(self, path: str | Path, sampling: Sampling, **options: Any) -> None:
-        super().__init__(path, sampling, **options)
-        self._greys = [int(line) for line in Path(path).read_text().split()]
-        self.info = self._info("file", seconds=float(len(self._greys)), width=64, height=48, codec="grey_lines")
+    def _open(self) -> VideoInfo:
+        self._greys = [int(line) for line in Path(self._path).read_text().split()]
+        return self._info("file", seconds=float(len(self._greys)), width=64, height=48, codec="grey_lines")
 
     def _samples(self, ordinals: list[int] | None) -> Generator[Sample, None, ReadReport]:
         length = len(self._greys)
