@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hybrid.answers import Answer, AnswerFrame, SearchResult, Span, Stage
     from hybrid.engine import Engine, IndexResult
     from hybrid.errors import HybridError
-    from hybrid.fine.interface import FrameScorer, WindowScores
+    from hybrid.fine.interface import FineModel, WindowScores
     from hybrid.fine.prompt import PromptSpec
     from hybrid.frames.interface import FrameSource
     from hybrid.frames.registry import open_source
@@ -26,7 +26,7 @@ _HOMES = {
     "Answer": "hybrid.answers",
     "AnswerFrame": "hybrid.answers",
     "Engine": "hybrid.engine",
-    "FrameScorer": "hybrid.fine.interface",
+    "FineModel": "hybrid.fine.interface",
     "FrameSource": "hybrid.frames.interface",
     "Hits": "hybrid.values",
     "HybridError": "hybrid.errors",
@@ -47,7 +47,7 @@ __all__ = [
     "Answer",
     "AnswerFrame",
     "Engine",
-    "FrameScorer",
+    "FineModel",
     "FrameSource",
     "Hits",
     "HybridError",

@@ -70,6 +70,7 @@ def examine(
         InputError: there is no such preset.
     """
     from hybrid.presets import check_preset, encoder_of, sampler_of
+    from indexes.stores.registry import PACKAGES, STORES
 
     check_preset(preset)
     yield _timed("packages", _packages, remedy="pip install . (in the project's folder)")
@@ -84,8 +85,9 @@ def examine(
             yield _timed(f"decode ({decoder})", decode, remedy=remedy, optional=decoder != DEFAULT_DECODER)
         hub = "on a machine without a model hub: --encoder local-dir:FOLDER, or --preset tiny"
         yield _timed("embed", lambda: _embed(encoder or encoder_of(preset), device, dtype), remedy=hub)
-        yield _timed("index (faiss)", lambda: _search(Path(folder) / "f", "faiss"), remedy="pip install faiss-cpu")
-        yield _timed("index (lancedb)", lambda: _search(Path(folder) / "l", "lancedb"), remedy="pip install lancedb")
+        for backend in STORES.names:
+            search = partial(_search, Path(folder) / backend, backend)
+            yield _timed(f"index ({backend})", search, remedy=f"pip install {PACKAGES.get(backend, backend)}")
         hub = "on a machine without a model hub: --sampler FOLDER, or --preset tiny; without GenS: --no-fine"
         yield _timed("generate", lambda: _generate(sampler or sampler_of(preset), device, dtype), remedy=hub)
 
@@ -175,8 +177,8 @@ def _embed(name: str, device: str, dtype: str) -> str:
     return f"{encoder.name} on {encoder.device}, {vectors.shape[1]} values a frame, {encoder.identity['precision']}"
 
 
-def _search(folder: Path, backend: Literal["faiss", "lancedb"]) -> str:
-    from indexes.format.keys import VectorKey
+def _search(folder: Path, backend: str) -> str:
+    from indexes.format.layout import VectorKey
     from indexes.stores.registry import open_store
 
     vectors = np.eye(8, 16, dtype=np.float32)
@@ -194,9 +196,10 @@ def _search(folder: Path, backend: Literal["faiss", "lancedb"]) -> str:
 
 
 def _generate(name: str, device: str, dtype: str) -> str:
+    from hybrid.fine.interface import read_window
     from hybrid.fine.load import load_scorer
 
     scorer = load_scorer(name, device=device, dtype=dtype)
     frames = [np.full((CLIP_SIZE, CLIP_SIZE, 3), _shade(second), dtype=np.uint8) for second in range(CLIP_SECONDS)]
-    scores = scorer.score(frames, "When does the wall get brighter?")
+    scores = read_window(scorer, frames, "When does the wall get brighter?")
     return f"{scorer.name} on {scorer.device}: {scores.prompt_tokens} tokens in, {scores.new_tokens} out"

@@ -15,7 +15,7 @@ _MODULES = (
     "hybrid.cli.run_report",
     "hybrid.clip.open_clip",
     "hybrid.engine.engine",
-    "hybrid.engine.index.workers",
+    "hybrid.engine.batch.workers",
     "hybrid.exports.sheet",
     "hybrid.frames.decoders.pyav",
     "hybrid.fine.load",

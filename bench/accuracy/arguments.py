@@ -14,14 +14,16 @@ from typing import Any, Final, get_args
 
 from bench.accuracy.answerers import DEFAULT_NEW_TOKENS, DEFAULT_SIDE, AnswererOptions, read_answerer
 from bench.accuracy.prompts import DEFAULT_TEMPLATE, check_template
+from bench.command import check_counts
 from bench.datasets.question import Question, subset, with_videos
 from bench.datasets.registry import LOADERS, load_questions
 from bench.datasets.world import LABELS as WORLD_LABELS
 from bench.datasets.world import load_world
 from bench.metrics.bootstrap import RESAMPLES, check_resamples
-from hybrid.engine.work import AskKeywords, WindowMode
 from hybrid.errors import InputError
 from hybrid.frames.registry import DECODERS
+from hybrid.options.ask import WindowMode
+from hybrid.options.keywords import AskKeywords
 from hybrid.presets import DEFAULT_PRESET, PRESETS
 from hybrid.values import DEFAULT_WINDOW, SamplingPolicy
 
@@ -113,10 +115,7 @@ def check_arguments(given: argparse.Namespace) -> None:
     for seconds in given.within or ():
         if not 0 <= seconds < math.inf:
             raise InputError(f"--within is {seconds:g}; tolerances are seconds, 0 or more")
-    for option in ("subset", "world_videos", "per_kind"):
-        value = getattr(given, option)
-        if value is not None and value < 1:
-            raise InputError(f"--{option.replace('_', '-')} is {value}; it must be at least 1")
+    check_counts(given, "subset", "world_videos", "per_kind")
     if not 0 < given.world_seconds < math.inf:
         raise InputError(f"--world-seconds is {given.world_seconds:g}; it must be above 0")
     if given.seed is not None and given.seed < 0:

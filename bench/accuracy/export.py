@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +16,12 @@ from typing import Any
 
 from bench.accuracy.prompts import write_prompt
 from bench.accuracy.record import part_of, read_run
+from bench.command import make_parser, run_command
 from bench.datasets.files import read_records
 from bench.datasets.registry import load_questions
 from hybrid.answers import Answer
 from hybrid.engine import Engine
-from hybrid.errors import HybridError, InputError
+from hybrid.errors import InputError
 from hybrid.exports.aks_frames import save_aks_frames
 from hybrid.exports.gens_rag import save_rag_file
 from hybrid.exports.lmms_eval import Images, save_selection
@@ -123,7 +122,7 @@ def prompts_of(run: Path, annotations: Path) -> dict[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__, out=False)
     parser.add_argument("run", type=Path)
     parser.add_argument("--method", required=True)
     parser.add_argument("--to", choices=("lmms-eval", "rag", "aks"), required=True)
@@ -164,7 +163,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except HybridError as exc:
-        sys.exit(f"bench.accuracy.export: {exc}")
+    run_command(main)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from typing import Any, Final
 import numpy as np
 
 from bench.accuracy.methods import Method, parse_method, select_frames
+from bench.command import check_counts, make_parser, run_command
 from bench.metrics.bootstrap import bootstrap_difference, bootstrap_mean
 from bench.metrics.frame_f1 import frame_f1
 from bench.metrics.moment_recall import moment_recall
@@ -35,13 +35,12 @@ from hybrid.answers import Answer
 from hybrid.clip.registry import load_encoder
 from hybrid.engine import Engine
 from hybrid.engine.settings import Settings
-from hybrid.errors import HybridError, InputError
-from hybrid.fine.interface import FrameScorer
+from hybrid.errors import InputError
+from hybrid.fine.interface import FineModel, read_window
 from hybrid.fine.load import load_scorer
 from hybrid.fine.qwen.scorer import QwenScorer
 from hybrid.models.tiny import tiny_encoder, tiny_sampler
 from hybrid.progress import NullProgress
-from hybrid.runtime import settle_process
 from hybrid.values import ByteArray, FloatArray, IntArray, Timeline
 from indexes.open_archive import open_archive
 
@@ -102,7 +101,7 @@ def score_f1(given: IntArray, truth: IntArray, *, least: int) -> float:
     return frame_f1(found, wanted).f1 if len(wanted) else float(not len(found))
 
 
-def compare_methods(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], *, frames: int) -> dict[str, Any]:
+def compare_methods(engine: Engine, scorer: FineModel, exams: Sequence[Exam], *, frames: int) -> dict[str, Any]:
     """Evidence recall of every method on the same questions, and how they differ."""
     records = {name: _Record() for name in METHODS}
     for number, exam in enumerate(exams):
@@ -127,7 +126,7 @@ def compare_methods(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], 
 
 
 def _ask_cold(
-    engine: Engine, scorer: FrameScorer, exam: Exam, question: Question, records: Mapping[str, _Record], frames: int
+    engine: Engine, scorer: FineModel, exam: Exam, question: Question, records: Mapping[str, _Record], frames: int
 ) -> None:
     for name, method in METHODS.items():
         if isinstance(scorer, QwenScorer):
@@ -176,7 +175,7 @@ def _difference(
     return asdict(bootstrap_difference(first, second, [videos[place] for place in places]))
 
 
-def gens_alone(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], *, per_kind: int) -> dict[str, Any]:
+def gens_alone(engine: Engine, scorer: FineModel, exams: Sequence[Exam], *, per_kind: int) -> dict[str, Any]:
     """GenS on one window of each video, the scenes within its first 256 frames, and questions about them."""
     f1: dict[str, list[tuple[float, str]]] = defaultdict(list)
     parsed: list[tuple[float, str]] = []
@@ -188,7 +187,7 @@ def gens_alone(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], *, pe
         times = times[times < part.duration_seconds]
         frames = _frames(engine, exam, len(times))
         for question in choose_questions(part, per_kind=per_kind):
-            scored = scorer.score(frames, question.text)
+            scored = read_window(scorer, frames, question.text)
             given, truth = np.zeros(len(times), np.int64), question.scores_at(times)
             for place, score in scored.scores.items():
                 given[place] = score
@@ -312,7 +311,7 @@ def _row(name: str, estimate: Mapping[str, Any]) -> list[object]:
 
 
 def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="videos and indexes are kept here")
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--videos", type=int, default=20)
@@ -323,7 +322,6 @@ def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--hour", type=float, default=3600.0, help="seconds of each")
     parser.add_argument("--encoder", help="by default the tiny preset's")
     parser.add_argument("--sampler", help="by default the tiny preset's")
-    parser.add_argument("--out", type=Path, help="file for the figures, besides the last line")
     return parser.parse_args(argv)
 
 
@@ -333,9 +331,7 @@ def _check(given: argparse.Namespace) -> None:
     Raises:
         InputError: a value is not legal.
     """
-    for name in ("videos", "per_kind", "frames", "hours"):
-        if (value := getattr(given, name)) < 1:
-            raise InputError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
+    check_counts(given, "videos", "per_kind", "frames", "hours")
     for name in ("seconds", "hour"):
         if not 0 < (value := getattr(given, name)) < float("inf"):
             raise InputError(f"--{name} is {value}; it must be above 0")
@@ -364,7 +360,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for seed in range(FIRST_HOUR_SEED, FIRST_HOUR_SEED + given.hours)
     ]
     archive = open_archive(given.folder / "archive")
-    with Engine(archive, Settings(preset="tiny"), encoder=encoder, scorer=scorer) as engine:
+    with Engine(archive, Settings(preset="tiny"), encoder=encoder, fine_model=scorer) as engine:
         for exam in [*exams, *hours]:
             engine.index(exam.video, progress=NullProgress())
         result = {
@@ -379,12 +375,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             "models": {"encoder": dict(encoder.identity), "sampler": dict(scorer.identity)},
         }
     _print(result)
-    write_result({**run, **result}, given.out)
+    write_result("world", result, given.out, run=run)
 
 
 if __name__ == "__main__":
-    settle_process()
-    try:
-        main()
-    except HybridError as exc:
-        sys.exit(f"bench.accuracy.world: {exc}")
+    run_command(main)

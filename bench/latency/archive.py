@@ -28,6 +28,7 @@ from unittest import mock
 
 import numpy as np
 
+from bench.command import make_parser, run_command
 from bench.latency.archive_figures import (
     TOP,
     adding,
@@ -45,8 +46,8 @@ from bench.plot import Curve, draw_curves
 from bench.report import circumstances, print_table
 from hybrid.storage.foreign_json import read_json
 from hybrid.values import Sampling, Timeline
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
-from indexes.format.keys import BackendName
 from indexes.format.manifest import IndexConfig, IndexedVideo, Source
 from indexes.maintenance.build_ann import update_approximate
 from indexes.maintenance.stats import compact_archive
@@ -55,7 +56,7 @@ from indexes.open_archive import open_archive
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--sizes", nargs="+", default=["100x3600"], help="videos x frames of each")
     parser.add_argument("--dimension", type=int, default=512)
     parser.add_argument("--shake", type=float, default=0.04, help="how restless the made-up videos are")
@@ -64,7 +65,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--queries", type=int, default=20)
     parser.add_argument("--methods", action="store_true", help="compare other codes too (small archives only)")
     parser.add_argument("--folder", type=Path, help="where archives are made and kept; what is there is not made again")
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     results = [measure(size, arguments) for size in arguments.sizes]
     for result in results:
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def measure(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything about one archive."""
     videos, frames = (int(number) for number in size.split("x"))
-    backend: BackendName = arguments.backend
+    backend: str = arguments.backend
     world = VideoWorld(arguments.dimension, shake=arguments.shake, content=arguments.content)
     kept = arguments.folder or Path(tempfile.mkdtemp())
     name = f"{backend}-{size}-{arguments.dimension}-{arguments.shake:g}"
@@ -158,11 +158,13 @@ def add(archive: Archive, world: VideoWorld, number: int, frames: int) -> tuple[
     started, busy = time.perf_counter(), time.process_time()
     archive.commit(
         f"{number:032x}",
-        timeline=timeline,
-        vectors=vectors,
-        config=IndexConfig(encoder={"model": "made-up"}, rate=1.0, policy="exact", decoder="pyav"),
-        source=Source(path=f"/videos/{number:06d}.mp4", size_bytes=1),
-        video=IndexedVideo(kind="file", duration_seconds=float(frames), width=640, height=360, codec="h264"),
+        NewIndex(
+            timeline=timeline,
+            vectors=vectors,
+            config=IndexConfig(encoder={"model": "made-up"}, rate=1.0, policy="exact", decoder="pyav"),
+            source=Source(path=f"/videos/{number:06d}.mp4", size_bytes=1),
+            video=IndexedVideo(kind="file", duration_seconds=float(frames), width=640, height=360, codec="h264"),
+        ),
     )
     return time.perf_counter() - started, time.process_time() - busy
 
@@ -220,4 +222,4 @@ def draw(archives: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -25,7 +25,7 @@ __all__ = ["METHODS", "measure"]
 
 def _ours(policy: str) -> Callable[[str, int], Iterator[int]]:
     def sample(video: str, threads: int) -> Iterator[int]:
-        from hybrid.engine.index.decoding import decoded_ahead
+        from hybrid.engine.frames.decode_ahead import decoded_ahead
         from hybrid.frames.registry import open_source
         from hybrid.values import Sampling
 
@@ -104,7 +104,7 @@ def measure(method: str, video: str, *, threads: int, consumer_seconds: float) -
 
 def _import_libraries() -> None:
     """Imports are no part of the measurement."""
-    for name in ("av", "decord", "imageio_ffmpeg", "hybrid.frames.decoders.pyav", "hybrid.engine.index.decoding"):
+    for name in ("av", "decord", "imageio_ffmpeg", "hybrid.frames.decoders.pyav", "hybrid.engine.frames.decode_ahead"):
         importlib.import_module(name)
 
 

@@ -27,9 +27,9 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.command import make_parser, run_command
 from bench.latency.fine_floors import Floors, device_rates
 from bench.latency.fine_models import SHAPES, FineModel, make_model
 from bench.latency.fine_profile import profile_ours
@@ -43,7 +43,7 @@ from hybrid.values import ByteArray
 if TYPE_CHECKING:
     import torch
 
-    from hybrid.fine.qwen.writing import Reply
+    from hybrid.fine.writer import Reply
 
 _PROFILED_TOKENS = 13
 """Three recordings of four steps, behind the token that comes with the question."""
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--shape", choices=sorted(SHAPES), help="by default 3b on CUDA, else scaled")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
@@ -110,7 +110,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="WAY", help="measure only what begins so: warm parts upstream ...")
     parser.add_argument("--budget-seconds", type=float, help="begin nothing new after so long")
     parser.add_argument("--keep-going", action="store_true", help="go on with the next way where one fails")
-    parser.add_argument("--out", type=Path)
     return parser.parse_args(argv)
 
 
@@ -334,4 +333,4 @@ def _device_name(device: torch.device) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -6,16 +6,15 @@ over weights that together are larger than the device's cache.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-from bench.report import circumstances, print_table, write_result
+from bench.command import make_parser, run_command
+from bench.report import print_table, write_result
 from hybrid.fine.decoding.attention import prefix_part
 from hybrid.fine.decoding.prefix_cache import Prefix
 
@@ -32,10 +31,9 @@ PRODUCTS = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure all, print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--splits", type=int, nargs="+", default=[16, 32, 64])
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     found: list[tuple[str, float, str]] = []
 
@@ -52,9 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         _small(note)
     print_table(("operation", "us", "rate"), [(name, f"{time:.2f}", rate) for name, time, rate in found])
     write_result(
+        "fine_kernels",
         {
-            "benchmark": "fine_kernels",
-            **circumstances(),
             "device": torch.cuda.get_device_name(),
             "rows": [{"operation": name, "microseconds": time, "rate": rate} for name, time, rate in found],
         },
@@ -179,4 +176,4 @@ def _small(note: Callable[..., None]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -16,7 +16,7 @@ from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.prompt import IMAGE_BLOCK, PromptSpec
 from hybrid.fine.qwen.preprocess import read_patch_rule
 from hybrid.fine.tokens import PromptTokens, VisionTokenIds
-from hybrid.models.untrained_gens import make_untrained_gens, visual_token_ids
+from hybrid.testing.untrained_gens import make_untrained_gens, visual_token_ids
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +96,8 @@ class FineModel:
 
     def scorer(self, spec: PromptSpec, options: LoopOptions) -> QwenScorer:
         """Our scorer on it, without end tokens: a free reply is as long as its limit."""
-        from hybrid.fine.qwen.scorer import QwenCheckpoint, QwenScorer
+        from hybrid.fine.qwen.checkpoint import QwenCheckpoint
+        from hybrid.fine.qwen.scorer import QwenScorer
 
         special = {token.content: number for number, token in self.tokenizer.added_tokens_decoder.items()}
         start, pad, end = (special[text] for text in IMAGE_BLOCK)

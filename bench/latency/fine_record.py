@@ -127,12 +127,10 @@ class Record:
         print_table(HEADER, [self._cells(row) for row in self.rows])
         for tokens in sorted({row.tokens for row in self.rows}):
             self._bars(tokens)
-        write_result(self._result(), self._out)
+        write_result("fine", self._figures(), self._out, run=self._about)
 
-    def _result(self) -> dict[str, Any]:
+    def _figures(self) -> dict[str, Any]:
         return {
-            "benchmark": "fine",
-            **self._about,
             "rows": [asdict(row) for row in self.rows],
             **self._more,
             "not_measured": self._skipped,
@@ -142,7 +140,8 @@ class Record:
     def _keep(self) -> None:
         if self._out is not None:
             self._out.parent.mkdir(parents=True, exist_ok=True)
-            self._out.write_text(json.dumps(self._result(), indent=2) + "\n", encoding="utf-8")
+            document = {"benchmark": "fine", **self._about, **self._figures()}
+            self._out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
     def _timed(self, run: Callable[[int], object], place: int) -> float:
         synchronise(self._device)

@@ -18,7 +18,6 @@ it overlaps shows where stages take no processor (:mod:`bench.latency.paced`), a
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
 import statistics
@@ -32,10 +31,12 @@ from unittest import mock
 
 import numpy as np
 
+from bench.command import make_parser, run_command
 from bench.latency.videos import repeat
 from bench.memory import resident_mb
-from bench.report import circumstances, print_table, write_result
+from bench.report import print_table, write_result
 from bench.robustness.small_videos import write_small_videos
+from indexes.archive.new_index import NewIndex
 
 STAGES = ("decode", "embed", "write")
 TARGET = 1.15
@@ -63,14 +64,13 @@ class _Time(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("films", type=Path)
     parser.add_argument("--videos", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=20.0, help="least length of a video")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--many", type=int, default=100, help="videos for the memory figures")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "hybrid-bench-videos")
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     films = sorted(path for path in arguments.films.iterdir() if path.is_file())
     name = f"real-{arguments.seconds:g}s"
@@ -82,9 +82,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     paced = _all_paced(videos)
     _print(settings, paced, memory)
     write_result(
+        "throughput",
         {
-            "benchmark": "throughput",
-            **circumstances(),
             "load_before_and_after": [load_before, os.getloadavg()[0]],
             "videos": len(videos),
             "least_seconds": arguments.seconds,
@@ -100,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _measure_settings(videos: Sequence[Path], repeats: int) -> dict[str, Any]:
     from bench.latency.whole_index import ARCHITECTURE, make_checkpoint
     from hybrid.clip.registry import load_encoder
-    from hybrid.engine.index import decoding
+    from hybrid.engine.frames import decode_ahead as decoding
     from hybrid.frames.registry import open_source
     from hybrid.presets import encoder_of
     from hybrid.runtime import settle_process
@@ -176,11 +175,13 @@ def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, _Time]:
                     manifest = manifests[str(video.absolute())]
                     other.commit(
                         manifest.video_id,
-                        timeline=timeline,
-                        vectors=block,
-                        config=manifest.config,
-                        source=manifest.source,
-                        video=manifest.video,
+                        NewIndex(
+                            timeline=timeline,
+                            vectors=block,
+                            config=manifest.config,
+                            source=manifest.source,
+                            video=manifest.video,
+                        ),
                     )
 
             _, writing = _timed(write)
@@ -189,7 +190,7 @@ def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, _Time]:
 
 def _index(engine: Any, videos: Sequence[Path]) -> None:
     """As ``hybrid index`` does it in one process: the videos that come next are told."""
-    from hybrid.engine.index.decoding import MOST_AHEAD
+    from hybrid.engine.frames.decode_ahead import MOST_AHEAD
 
     for place, video in enumerate(videos):
         engine.index(video, following=videos[place + 1 :][:MOST_AHEAD])
@@ -208,7 +209,7 @@ def _paced(
     """The pipeline over stages that take a stated time and no processor."""
     from bench.latency.paced import PacedEncoder, recorded
     from hybrid.engine import Engine
-    from hybrid.engine.index import decoding
+    from hybrid.engine.frames import decode_ahead as decoding
     from hybrid.engine.settings import Settings
     from indexes.open_archive import open_archive
 
@@ -250,7 +251,7 @@ def _timed(action: Callable[[], Any]) -> tuple[Any, _Time]:
 def _memory(videos: Sequence[Path]) -> dict[str, Any]:
     """Memory of this process after each of many videos."""
     from hybrid.engine import Engine
-    from hybrid.engine.index.decoding import MOST_AHEAD
+    from hybrid.engine.frames.decode_ahead import MOST_AHEAD
 
     held = []
     with tempfile.TemporaryDirectory() as folder, Engine.open(folder, preset="tiny", device="cpu") as engine:
@@ -296,4 +297,4 @@ def _print(settings: dict[str, Any], paced: Sequence[dict[str, Any]], memory: di
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

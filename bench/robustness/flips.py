@@ -14,7 +14,6 @@ searched or not readable, a stage with a reason or a note. Otherwise it is *sile
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
 import logging
@@ -32,15 +31,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.report import circumstances, print_table, write_result
+from bench.command import make_parser, run_command
+from bench.report import print_table, write_result
 from bench.robustness.small_videos import write_small_videos
 from hybrid.answers import Answer, SearchResult
 from hybrid.clip.interface import FrameEncoder
 from hybrid.engine import Engine
 from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError
-from hybrid.fine.interface import FrameScorer
-from indexes.format.keys import BackendName
+from hybrid.fine.interface import FineModel
 from indexes.maintenance.build_ann import update_approximate
 from indexes.open_archive import open_archive
 
@@ -105,7 +104,7 @@ def draw_changes(sizes: dict[str, int], *, flips: int, zeroed: int, seed: int) -
 class FlipTest:
     """An archive, what it answers when it is sound, and what it answers after a change."""
 
-    def __init__(self, folder: Path, backend: BackendName) -> None:
+    def __init__(self, folder: Path, backend: str) -> None:
         """Make the archive and load the models."""
         self._archive = folder / backend
         self._videos = write_small_videos([DEMO], folder / "videos", VIDEOS, seconds=3.0)
@@ -114,7 +113,7 @@ class FlipTest:
                 engine.index(video, features=True)
             update_approximate(engine.archive, from_frames=1)
             self._encoder: FrameEncoder = engine._models.encoder_for(None)
-            self._scorer: FrameScorer = engine._models.scorer()
+            self._scorer: FineModel = engine._models.fine_model()
         self.files = {
             path.relative_to(self._archive).as_posix(): path.read_bytes()
             for path in sorted(self._archive.rglob("*"))
@@ -141,7 +140,7 @@ class FlipTest:
         """What the three verbs give: name, what counts, and what is said of damage."""
         question = QUESTIONS[turn % len(QUESTIONS)]
         found: list[Seen] = []
-        with Engine(open_archive(self._archive), SETTINGS, encoder=self._encoder, scorer=self._scorer) as engine:
+        with Engine(open_archive(self._archive), SETTINGS, encoder=self._encoder, fine_model=self._scorer) as engine:
             said: list[str] = []
             manifests = list(engine.archive.manifests(on_damage=lambda _, error: said.append(str(error))))
             found.append(("list", [(m.video_id, m.source.path, m.frames, m.status) for m in manifests], said))
@@ -202,7 +201,7 @@ def _remarks(result: Answer | SearchResult) -> list[str]:
     return remarks
 
 
-def run(backend: BackendName, flips: int, zeroed: int, seed: int, folder: Path) -> dict[str, Any]:
+def run(backend: str, flips: int, zeroed: int, seed: int, folder: Path) -> dict[str, Any]:
     """Everything for one backend."""
     test = FlipTest(folder, backend)
     sizes = {name: len(data) for name, data in test.files.items()}
@@ -229,12 +228,11 @@ def run(backend: BackendName, flips: int, zeroed: int, seed: int, folder: Path) 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--flips", type=int, default=5000, help="for each backend")
     parser.add_argument("--zeroed", type=int, default=500, help="for each backend")
     parser.add_argument("--backend", nargs="+", choices=["faiss", "lancedb"], default=["faiss", "lancedb"])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
@@ -250,8 +248,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for kind, counts in r["outcomes"].items()
     ]
     print_table(["backend", "change", "same", "told", "silent", "crash"], rows)
-    write_result({"benchmark": "flips", **circumstances(), "seed": arguments.seed, "results": results}, arguments.out)
+    write_result("flips", {"seed": arguments.seed, "results": results}, arguments.out)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

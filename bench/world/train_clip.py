@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bench.command import run_command
 from bench.world.checkpointing import Means, Run, learning_rate, stop_unless_finite
 from bench.world.pictures import NAMELESS, PICTURE_SIDE, Pictures, check_pictures, stream_pictures
 from bench.world.questions import KINDS, WORDINGS, word_question
 from bench.world.things import ALL_THINGS, Thing
 from bench.world.train_vision import Heads, label_loss
-from hybrid.errors import HybridError
 from hybrid.runtime import ensure_torchvision
 
 __all__ = ["MODEL_CONFIG", "PREPROCESSING", "name_picture"]
@@ -198,7 +197,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except HybridError as exc:
-        sys.exit(f"bench.world.train_clip: {exc}")
+    run_command(main)

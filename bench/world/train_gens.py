@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from torch import Tensor, distributed, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 
+from bench.command import run_command
 from bench.world.bank import Bank, join_banks, make_bank
 from bench.world.checkpointing import Means, Run, learning_rate, save_whole, stop_unless_finite
 from bench.world.curriculum import CURRICULUM, BatchPlan, Chapter, draw_batch, stream_batches
@@ -32,7 +32,7 @@ from bench.world.scenes import WORLD_VERSION
 from bench.world.things import ALL_THINGS, HELD_OUT, SEEN_THINGS
 from bench.world.train_vision import Heads, frame_features
 from bench.world.windows import Window, draw_window
-from hybrid.errors import HybridError, InputError
+from hybrid.errors import InputError
 
 __all__ = ["Plan", "agree_on_steps", "exact_replies", "predict", "train"]
 
@@ -456,7 +456,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except HybridError as exc:
-        sys.exit(f"bench.world.train_gens: {exc}")
+    run_command(main)

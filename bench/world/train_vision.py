@@ -7,7 +7,6 @@ away afterwards. Colour and shape are told apart, so that pairs that were never 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bench.command import run_command
 from bench.world.checkpointing import Means, Run, learning_rate, stop_unless_finite
 from bench.world.gens_model import PATCH_RULE, make_model, make_tokenizer
 from bench.world.pictures import NO_COLOUR, NO_SHAPE, NOT_LABELLED, Pictures, check_pictures, label_of, stream_pictures
 from bench.world.things import HELD_OUT
-from hybrid.errors import HybridError
 from hybrid.fine.qwen.preprocess import patchify
 from hybrid.fine.qwen.vision_encoder import encode_patches
 
@@ -145,7 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except HybridError as exc:
-        sys.exit(f"bench.world.train_vision: {exc}")
+    run_command(main)

@@ -8,7 +8,7 @@ import typer
 
 from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, JsonOption
 from hybrid.cli.text import echo
-from hybrid.words import counted
+from hybrid.formatting import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,7 @@ def list_videos(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = 
         else:
             # The path has a line of its own, so that it can be copied from however narrow a terminal.
             echo(manifest.source.path, f"    {_facts(manifest, stored)}")
-            for place in manifest.source.places[1:]:
+            for place in manifest.source.locations[1:]:
                 echo(f"    also at {place}")
     for line in damaged:
         echo(f"damaged: {line}", err=True)
@@ -57,13 +57,10 @@ def _facts(manifest: Manifest, stored: Sequence[FeatureList]) -> str:
     encoder = manifest.config.encoder
     facts = [
         clock(manifest.video.duration_seconds),
-        counted(manifest.frames, "frame"),
+        plural(manifest.frames, "frame"),
         f"{manifest.config.rate:g}/s {manifest.config.policy}",
         "/".join(str(encoder[key]) for key in ("model", "pretrained") if encoder.get(key)),
-        *(
-            f"features of {counted(int(listed.present.sum()), 'frame')} ({size(listed.size_bytes)})"
-            for listed in stored
-        ),
+        *(f"features of {plural(int(listed.present.sum()), 'frame')} ({size(listed.size_bytes)})" for listed in stored),
         manifest.status,
     ]
     return "  ".join(facts)

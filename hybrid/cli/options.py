@@ -12,19 +12,13 @@ from hybrid.errors import InputError
 from hybrid.frames.registry import DECODERS, DEFAULT_DECODER
 from hybrid.presets import DEFAULT_PRESET, PRESETS
 from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_SEGMENTS, DEFAULT_WINDOW
+from indexes.stores.registry import STORES
 
 if TYPE_CHECKING:
     from hybrid.engine import Engine
-    from hybrid.engine.work import WindowMode
+    from hybrid.options.ask import WindowMode
 
 DEFAULT_ARCHIVE = "hybrid-archive"
-
-
-class Backend(str, Enum):
-    """Index backends."""
-
-    faiss = "faiss"
-    lancedb = "lancedb"
 
 
 class Policy(str, Enum):
@@ -66,7 +60,8 @@ SamplingOption: TypeAlias = Annotated[
     ),
 ]
 BackendOption: TypeAlias = Annotated[
-    Backend | None, typer.Option("--backend", help="For a new archive; faiss if not said.")
+    str | None,
+    typer.Option("--backend", help=f"For a new archive: {', '.join(STORES.names)}; default: {STORES.names[0]}."),
 ]
 DecoderOption: TypeAlias = Annotated[
     str | None,
@@ -116,7 +111,6 @@ __all__ = [
     "DEFAULT_PRESET",
     "SHOWN_FRAMES",
     "ArchiveOption",
-    "Backend",
     "BackendOption",
     "BatchOption",
     "ContextOption",
@@ -194,7 +188,7 @@ def open_engine(
     sampler: str | None,
     rate: float | None,
     sampling: Policy | None,
-    backend: Backend | None,
+    backend: str | None,
     decoder: str | None,
     device: str,
     dtype: str,
@@ -214,7 +208,7 @@ def open_engine(
         sampler=sampler,
         rate=rate,
         sampling=sampling.value if sampling else None,
-        backend=backend.value if backend else None,
+        backend=backend,
         decoder=decoder,
         device=device,
         dtype=dtype,

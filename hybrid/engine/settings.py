@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hybrid.clip.registry import identity_of_name
-from hybrid.engine.work import AskOptions
 from hybrid.errors import InputError, VideoOpenError
 from hybrid.fine.aria.placement import read_loading
 from hybrid.fine.prompt import PromptSpec
 from hybrid.frames.registry import DECODERS, DEFAULT_DECODER, FOLDER, check_decoder
+from hybrid.options.ask import AskOptions
 from hybrid.presets import DEFAULT_PRESET, check_preset
 from hybrid.runtime import DTYPE_NAMES
 from hybrid.values import DEFAULT_RATE, Sampling, SamplingPolicy
@@ -122,7 +122,7 @@ def configuration_of(
         "dtype": settings.dtype,
         "loading": settings.loading,
         "constrained": settings.constrained,
-        "options": asdict(options),
+        "options": options.to_dict(),
     }
 
 

@@ -20,14 +20,15 @@ from typing import BinaryIO
 import numpy as np
 
 from hybrid.errors import ArchiveError, HybridError, IndexDamagedError, IndexMismatchError, InputError
+from hybrid.formatting import plural
 from hybrid.storage.atomic import make_folder, remove_file, sync_folder, write_atomically
 from hybrid.storage.foreign_json import JsonLimits
 from hybrid.storage.package import PackageError, open_package
 from hybrid.storage.write_errors import write_errors
 from hybrid.values import Float32Array
-from hybrid.words import counted
+from indexes.archive.new_index import check_parts
 from indexes.archive.reader import ArchiveReader
-from indexes.archive.writer import Archive, check_parts
+from indexes.archive.writer import Archive
 from indexes.format.feature_list import frames_key, read_list
 from indexes.format.layout import Layout
 from indexes.format.manifest import Manifest, parse_manifest
@@ -129,7 +130,7 @@ def _check_sizes(sizes: Mapping[str, int], manifest: Manifest, path: Path) -> No
     most = least + _HEADER_BYTES + _REASON_BYTES * manifest.missing
     if not least <= sizes[_TIMELINE] <= most:
         raise IndexDamagedError(
-            f"{path}: {_TIMELINE} has {sizes[_TIMELINE]} bytes; of {counted(manifest.frames, 'frame')} it has "
+            f"{path}: {_TIMELINE} has {sizes[_TIMELINE]} bytes; of {plural(manifest.frames, 'frame')} it has "
             f"{least} to {most}"
         )
 
@@ -176,8 +177,8 @@ def import_index(archive: Archive, export: Export, *, replace: bool = False) -> 
 
 def _another(archive: Archive, current: Manifest) -> str:
     return (
-        f"archive {archive.place} holds another index of {current.source.path} "
-        f"({counted(current.frames, 'frame')}, {current.created_at}); to put this one in its place, add --replace"
+        f"archive {archive.uri} holds another index of {current.source.path} "
+        f"({plural(current.frames, 'frame')}, {current.created_at}); to put this one in its place, add --replace"
     )
 
 
@@ -205,7 +206,7 @@ def copy_index(source: ArchiveReader, target: Archive, manifest: Manifest, *, re
         if current is not None and not replace:
             raise IndexMismatchError(_another(target, current))
         source.verify(manifest.video_id)
-        _adopt(target, manifest, source.timeline_file(manifest), source.read(manifest), where=source.place)
+        _adopt(target, manifest, source.timeline_file(manifest), source.read(manifest), where=source.uri)
         fresh = True
     return _copy_features(source, target, manifest) or fresh
 
@@ -241,7 +242,7 @@ def _copy_features(source: ArchiveReader, target: Archive, manifest: Manifest) -
     if not wanted:
         return False
     copied = False
-    with write_errors(f"archive {target.place}: features cannot be written"), target.lock(manifest.video_id):
+    with write_errors(f"archive {target.uri}: features cannot be written"), target.lock(manifest.video_id):
         for listing, data, values in wanted:
             if _copy_atomically(values, place / values.name):
                 write_atomically(listing, data)

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from hybrid.errors import IndexDamagedError
 from hybrid.values import Hits
-from indexes.format.keys import Committed, VectorKey
+from indexes.format.layout import VectorKey
+from indexes.format.manifest import Committed
 from indexes.stores.interface import Found
 
 __all__ = ["MappedFiles", "scan_files"]

@@ -15,10 +15,11 @@ import numpy.typing as npt
 
 from hybrid.errors import IndexDamagedError, InputError
 from hybrid.values import Float32Array, IntArray
-from indexes.format.keys import Committed, RunProofs, VectorKey
+from indexes.format.layout import VectorKey
+from indexes.format.manifest import Committed
 from indexes.stores.faiss_scan import MappedFiles
 from indexes.stores.interface import Scored
-from indexes.stores.vectors import are_proven
+from indexes.stores.vectors import RunProofs, are_proven
 
 __all__ = ["score_rows"]
 

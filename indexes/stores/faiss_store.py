@@ -21,13 +21,22 @@ import numpy as np
 from hybrid.errors import ArchiveError, IndexDamagedError, InputError, first_line
 from hybrid.storage.atomic import remove_file, write_atomically
 from hybrid.values import Float32Array, Hits, IntArray
-from indexes.format.keys import Committed, RunProofs, VectorKey, check_video_id
-from indexes.format.layout import files_like
+from indexes.format.layout import VectorKey, check_video_id, files_like
+from indexes.format.manifest import Committed
 from indexes.stores.faiss_scan import MappedFiles, scan_files
 from indexes.stores.faiss_score import score_rows
 from indexes.stores.interface import Found, Scored, VectorStore
 from indexes.stores.vector_cache import DEFAULT_CACHE_BYTES, Kept
-from indexes.stores.vectors import Float16Array, check_hash, check_query, hash_vectors, is_hash_of, rank, round_vectors
+from indexes.stores.vectors import (
+    Float16Array,
+    RunProofs,
+    check_hash,
+    check_query,
+    hash_vectors,
+    is_hash_of,
+    rank,
+    round_vectors,
+)
 
 __all__ = ["FaissStore"]
 
@@ -47,6 +56,8 @@ class _Opened(NamedTuple):
 
 class FaissStore(VectorStore):
     """See :class:`~indexes.stores.interface.VectorStore`. May be used from several threads."""
+
+    name = "faiss"
 
     def __init__(self, folder: Path, *, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
         """Open the store; nothing is written before the first :meth:`write`.
@@ -253,3 +264,6 @@ def _fault(header: bytes, size_bytes: int) -> str | None:
     if size_bytes != _HEADER.size + count * code_bytes:
         return f"it has {size_bytes} bytes, which should be {_HEADER.size + count * code_bytes}"
     return None
+
+
+STORE = FaissStore

@@ -32,15 +32,18 @@ from hybrid.errors import ArchiveError, ArchiveUnreachableError, IndexDamagedErr
 from hybrid.storage.atomic import NewFiles, make_folder
 from hybrid.storage.write_errors import write_errors
 from hybrid.values import Float32Array, Hits, IntArray
-from indexes.format.keys import Committed, RunProofs, VectorKey, check_video_id, keys_of
+from indexes.format.layout import VectorKey, check_video_id, keys_of
+from indexes.format.manifest import Committed
 from indexes.stores.interface import Found, Scored, VectorStore
 from indexes.stores.lance_errors import lance_errors, line_of
-from indexes.stores.lance_maintenance import FRAGMENTS_BEFORE_COMPACTION, REWRITTEN, retention
+from indexes.stores.lance_maintenance import FRAGMENTS_BEFORE_COMPACTION, RETENTION, REWRITTEN, retention
+from indexes.stores.lance_rows import filter_key, filter_video, schema, to_batch, to_vectors
 from indexes.stores.lance_scan import scan_table
 from indexes.stores.lance_score import FirstRows, score_rows
 from indexes.stores.vector_cache import Kept
 from indexes.stores.vectors import (
     Float16Array,
+    RunProofs,
     check_hash,
     check_query,
     hash_vectors,
@@ -77,6 +80,9 @@ class _Held(NamedTuple):
 class LanceStore(VectorStore):
     """See :class:`~indexes.stores.interface.VectorStore`."""
 
+    name = "lancedb"
+    damage_remedy = "if LanceDB still fails then, delete frames_*.lance there and index all videos again"
+
     def __init__(self, folder: Path) -> None:
         """Open the store; nothing is written before the first :meth:`write`.
 
@@ -103,7 +109,7 @@ class LanceStore(VectorStore):
                 if held:
                     self._delete(key)
                 table = self._create_table(rounded.shape[1])
-                table.add(pa.Table.from_batches([_to_batch(key, rounded)]))
+                table.add(pa.Table.from_batches([to_batch(key, rounded)]))
                 # LanceDB itself does not flush anything to disk.
                 self._sync()
                 self._compact(rounded.shape[1], table)
@@ -190,11 +196,16 @@ class LanceStore(VectorStore):
         """Those whose rows were found to be what was committed, in these versions of the tables."""
         return {key for key, known in committed.items() if self._trusted.get(key) == (stamp, known.vectors_hash)}
 
-    def compact(self) -> None:
+    def compact(self) -> str | None:
         with self._writing():
             for dimension, table in self._all_tables():
                 table.optimize(cleanup_older_than=retention(self._versions_folder(dimension)))
             self._sync()
+        return (
+            "the vectors take more room than before, because what compacting replaced stays for "
+            f"{RETENTION.total_seconds() / 60:g} minutes: searches may still be reading it; compact again after that "
+            "to give its room back"
+        )
 
     def _rows_of(self, dimension: int) -> int:
         """How many rows the table of a dimension has."""
@@ -212,7 +223,7 @@ class LanceStore(VectorStore):
 
     def count(self, key: VectorKey) -> int:
         with self._reading(f"video {key.video_id}"):
-            return sum(int(table.count_rows(_filter(key))) for _, table in self._all_tables())
+            return sum(int(table.count_rows(filter_key(key))) for _, table in self._all_tables())
 
     def check(self, key: VectorKey, *vectors_hashes: str) -> tuple[int, int]:
         fresh = self._fresh()  # without what this one has in memory
@@ -231,7 +242,7 @@ class LanceStore(VectorStore):
             self._sync()
 
     def keys(self, video_id: str | None = None) -> Iterator[VectorKey]:
-        wanted = "row = 0" if video_id is None else f"{_filter_video(video_id)} AND row = 0"
+        wanted = "row = 0" if video_id is None else f"{filter_video(video_id)} AND row = 0"
         found: set[VectorKey] = set()
         with self._reading("the list of videos"):
             for _, table in self._all_tables():
@@ -282,7 +293,7 @@ class LanceStore(VectorStore):
                 raise IndexDamagedError(f"{self._place(key)}: the vectors of the video are gone")
             dimension, rows = found
             numbers = rows["row"].to_numpy()
-            vectors = _to_vectors(rows["vector"], dimension)
+            vectors = to_vectors(rows["vector"], dimension)
         if not (numbers == np.arange(len(numbers))).all():
             order = np.argsort(numbers, kind="stable")
             if not (numbers[order] == np.arange(len(numbers))).all():
@@ -292,7 +303,7 @@ class LanceStore(VectorStore):
 
     def _rows(self, key: VectorKey) -> tuple[int, Any] | None:
         for dimension, table in self._all_tables():
-            rows = table.search().where(_filter(key)).select(["row", "vector"]).to_arrow()
+            rows = table.search().where(filter_key(key)).select(["row", "vector"]).to_arrow()
             if rows.num_rows:
                 return dimension, rows
         return None
@@ -306,8 +317,8 @@ class LanceStore(VectorStore):
 
     def _delete(self, key: VectorKey) -> None:
         for _, table in self._all_tables():
-            if table.count_rows(_filter(key)):
-                table.delete(_filter(key))
+            if table.count_rows(filter_key(key)):
+                table.delete(filter_key(key))
 
     def _connect(self) -> Any:
         if self._database is None:
@@ -356,7 +367,7 @@ class LanceStore(VectorStore):
         self._all_tables()
         if dimension not in self._tables:
             self._tables[dimension] = self._connect().create_table(
-                f"frames_{dimension}", schema=_schema(dimension), exist_ok=True
+                f"frames_{dimension}", schema=schema(dimension), exist_ok=True
             )
         table = self._tables[dimension]
         if not table.list_indices():
@@ -395,37 +406,4 @@ class LanceStore(VectorStore):
                 yield
 
 
-def _schema(dimension: int) -> pa.Schema:
-    return pa.schema(
-        [
-            pa.field("video_id", pa.string(), nullable=False),
-            pa.field("generation", pa.string(), nullable=False),
-            pa.field("row", pa.int32(), nullable=False),
-            pa.field("vector", pa.list_(pa.float16(), dimension), nullable=False),
-        ]
-    )
-
-
-def _to_batch(key: VectorKey, rounded: Float16Array) -> pa.RecordBatch:
-    count, dimension = rounded.shape
-    columns = [
-        pa.array([key.video_id] * count),
-        pa.array([key.generation] * count),
-        pa.array(np.arange(count, dtype=np.int32)),
-        pa.FixedSizeListArray.from_arrays(pa.array(rounded.ravel()), dimension),
-    ]
-    return pa.record_batch(columns, schema=_schema(dimension))
-
-
-def _to_vectors(column: pa.ChunkedArray, dimension: int) -> Float16Array:
-    parts = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    vectors: Float16Array = np.concatenate(parts).reshape(-1, dimension)
-    return vectors
-
-
-def _filter_video(video_id: str) -> str:
-    return f"video_id = '{check_video_id(video_id)}'"
-
-
-def _filter(key: VectorKey) -> str:
-    return f"{_filter_video(key.video_id)} AND generation = '{key.generation}'"
+STORE = LanceStore

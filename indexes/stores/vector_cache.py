@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from indexes.format.keys import VectorKey
+from indexes.format.layout import VectorKey
 
 __all__ = ["DEFAULT_CACHE_BYTES", "Kept"]
 

@@ -13,7 +13,7 @@ import pytest
 
 from hybrid.clip.open_clip import ClipEncoder
 from hybrid.engine import Engine
-from hybrid.engine.index import decoding
+from hybrid.engine.frames import decode_ahead as decoding
 from hybrid.engine.settings import Settings
 from hybrid.errors import FrameDecodeError, VideoOpenError
 from hybrid.frames.interface import FrameSource
@@ -178,7 +178,7 @@ def test_a_changed_rate_is_followed(engine: Engine, encoder: WaitingEncoder, ope
     encoder.wait_for = None
     # Another process indexes it meanwhile, at two samples a second.
     given: Any = encoder
-    with Engine(open_archive(engine.archive.place), Settings(device="cpu", rate=2.0), encoder=given) as other:
+    with Engine(open_archive(engine.archive.uri), Settings(device="cpu", rate=2.0), encoder=given) as other:
         video_id = other.index(clips[1]).video_id
     engine._models.settings = replace(engine.settings, policy="keyframes")
     result = engine.index(clips[1])

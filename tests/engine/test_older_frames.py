@@ -13,7 +13,7 @@ import pytest
 
 from hybrid.answers import Answer, Stage
 from hybrid.engine import Engine
-from hybrid.engine.index.estimate import estimate_run
+from hybrid.engine.batch.estimate import estimate_run
 from hybrid.errors import StageFailedError, VideoOpenError
 from hybrid.frames.rules import FRAME_RULES, VIDEO_CHANGES, Indexed, frames_changed_reason
 from hybrid.values import SamplingPolicy
@@ -73,7 +73,7 @@ def test_asking_an_index_of_other_frames_does_not_read_the_video(open_engine: Op
     reason = stage(answer, "frames").fallback_reason or ""
     assert "made by older rules" in reason
     assert "display matrix, which mirrors" in reason
-    assert f"hybrid index {mirrored} --archive {engine.archive.place}" in reason
+    assert f"hybrid index {mirrored} --archive {engine.archive.uri}" in reason
     assert not stage(answer, "gens").ran
     assert len(answer.frames) == 4  # of the coarse stage, which reads the index alone
     with pytest.raises(StageFailedError, match="older rules"):

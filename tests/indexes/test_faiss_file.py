@@ -11,7 +11,7 @@ import pytest
 from archive_samples import unit_vectors
 
 from hybrid.errors import ArchiveError, IndexDamagedError
-from indexes.format.keys import VectorKey
+from indexes.format.layout import VectorKey
 from indexes.stores import faiss_store as faiss_file
 from indexes.stores.faiss_store import FaissStore
 

@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from hybrid.errors import NoVideoStreamError, VideoOpenError
 from hybrid.frames.container.formats import FORMATS, kind_of_head
 from hybrid.image_file import MAX_PIXELS, too_large
-from hybrid.places import absolute_path
+from hybrid.storage.file_identity import absolute_path
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"
 

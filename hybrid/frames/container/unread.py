@@ -21,10 +21,10 @@ from av.stream import Discard
 from av.video.stream import VideoStream
 
 from hybrid.errors import VideoOpenError
+from hybrid.formatting import plural
 from hybrid.frames.container.boxes import second_movie
 from hybrid.frames.container.open import open_container, packet_times, real_videos
 from hybrid.values import IntArray
-from hybrid.words import counted
 
 __all__ = ["find_unread"]
 
@@ -90,7 +90,7 @@ def find_unread(
     others = [other for other in _others(container, stream) if other.width]  # none: announced, but without data
     if others:
         listed = ", ".join(f"{other.width}x{other.height}" for other in others)
-        number = counted(len(others), "more video stream runs", "more video streams run")
+        number = plural(len(others), "more video stream runs", "more video streams run")
         notes.append(f"{number} beside this one and {'is' if len(others) == 1 else 'are'} not read ({listed})")
     return notes, False
 

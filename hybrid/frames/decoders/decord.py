@@ -30,7 +30,7 @@ from hybrid.errors import MissingDependencyError, NoVideoStreamError, VideoOpenE
 from hybrid.frames.container.open import open_container
 from hybrid.frames.interface import Decoder, ReadReport, Sample
 from hybrid.frames.packets.plan import SLACK_SECONDS, first_of_intervals, grid_size
-from hybrid.places import absolute_path
+from hybrid.storage.file_identity import absolute_path
 from hybrid.values import FloatArray, IntArray, VideoInfo
 
 __all__ = ["DECODER", "DecordSource"]

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from hybrid.errors import FrameDecodeError, VideoOpenError
+from hybrid.formatting import plural
 from hybrid.frames.interface import Decoder, ReadReport, Sample
 from hybrid.frames.packets.plan import SLACK_SECONDS, first_of_intervals
 from hybrid.image_file import read_header, read_image
 from hybrid.values import IMAGE_SUFFIXES, ByteArray, VideoInfo
-from hybrid.words import counted
 
 __all__ = ["FolderSource"]
 
@@ -77,7 +77,7 @@ class FolderSource(Decoder):
                 except FrameDecodeError as exc:
                     reason = str(exc)
             yield Sample(ordinal, float(number), number, rgb, reason)
-        several = counted(with_several, "image holds", "images hold")
+        several = plural(with_several, "image holds", "images hold")
         note = f"{several} several pictures; the first one is taken" if with_several else None
         return ReadReport(duration_seconds=self._end, frames_decoded=decoded, note=note)
 

@@ -23,6 +23,7 @@ from contextlib import closing, contextmanager
 import numpy as np
 
 from hybrid.errors import FrameDecodeError, VideoOpenError
+from hybrid.formatting import plural
 from hybrid.frames.decoding.parallel import run_ordered
 from hybrid.frames.decoding.pictures import RgbConverter, orientation_of, skew_degrees
 from hybrid.frames.decoding.sequential import sequential_samples
@@ -42,7 +43,6 @@ from hybrid.frames.packets.plan import (
 from hybrid.frames.packets.scan import Movie, PacketReader, scan
 from hybrid.image_file import MAX_PIXELS
 from hybrid.values import VideoInfo
-from hybrid.words import counted
 
 __all__ = ["DECODER", "PyAVSource"]
 
@@ -182,7 +182,7 @@ class PyAVSource(Decoder):
             (tally.reordered, "frame keeps", "frames keep", "the decoder's order where times go back"),
         ):
             if count:
-                notes.append(f"{counted(count, one, many)} {what}")
+                notes.append(f"{plural(count, one, many)} {what}")
         return ReadReport(
             duration_seconds=self._movie.end_seconds,
             frames_decoded=tally.frames,

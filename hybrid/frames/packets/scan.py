@@ -20,6 +20,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from hybrid.errors import FrameDecodeError, VideoOpenError
+from hybrid.formatting import plural
 from hybrid.frames.container.boxes import Crop, bytes_missing, container_crop
 from hybrid.frames.container.open import Header, VideoPacket, open_stream, other_streams_end, packets_of
 from hybrid.frames.container.unread import find_unread
@@ -27,7 +28,6 @@ from hybrid.frames.packets.bitstream import KeyPackets
 from hybrid.frames.packets.plan import NO_PTS, Clock, Packets, unsafe_reason
 from hybrid.frames.packets.timeline import CUT_SECONDS, in_order_of_decoding, last_end, stream_times
 from hybrid.values import IntArray
-from hybrid.words import counted
 
 __all__ = ["Movie", "PacketReader", "scan"]
 
@@ -252,7 +252,7 @@ def _cut_reason(
         if stated is not None and lasts is not None and lasts >= stated - CUT_SECONDS:
             return None
     states = f"the container states {stated:.2f} s, " if short else ""
-    lacks = f"; the file lacks its last {counted(lacking, 'byte')}" if lacking else ""
+    lacks = f"; the file lacks its last {plural(lacking, 'byte')}" if lacking else ""
     return f"cut: {states}its video packets end at {end:.2f} s{lacks}"
 
 

@@ -18,10 +18,10 @@ import numpy.typing as npt
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from hybrid.formatting import plural
 from hybrid.frames.container.open import Header
 from hybrid.frames.packets.plan import NO_PTS, Clock
 from hybrid.values import FloatArray, IntArray
-from hybrid.words import counted
 
 __all__ = [
     "CUT_SECONDS",
@@ -282,14 +282,14 @@ def straighten(
         times = put_behind(times, shown & ~wild, starts)
         at = times[: starts[0]][(known & ~wild)[: starts[0]]]
         where = f"at {float(clock.seconds(int(at.max()))):.2f} s" if len(at) else "at the start"
-        often = f" and {counted(len(starts) - 1, 'time')} more" if len(starts) > 1 else ""
+        often = f" and {plural(len(starts) - 1, 'time')} more" if len(starts) > 1 else ""
         notes.append(f"the clock jumps back {where}{often}; what follows is put behind it")
     # Whatever still lies before the beginning can be no sample, be it much or little.
     early = known & (_seconds(clock, times) < -OUTLIER_SECONDS)
     if not early[known].all():
         wild |= early
     if wild.any():
-        notes.append(f"{counted(int(wild.sum()), 'packet')} with a time stamp outside of the video left out")
+        notes.append(f"{plural(int(wild.sum()), 'packet')} with a time stamp outside of the video left out")
     return StreamTimes(clock, times, wild, stated, starts, notes)
 
 
