@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ from hybrid.values import ByteArray, Float32Array, check_questions
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CPU_BATCH", "ENCODER", "ClipEncoder", "LoadedClip", "canonical_name", "load_open_clip"]
+__all__ = ["CPU_BATCH", "ENCODER", "ClipEncoder", "canonical_name", "load_open_clip"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,18 +38,6 @@ CPU_BATCH = 32
 CUDA_BATCH = 256
 
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LoadedClip:
-    """A model, what belongs to it, and its identity."""
-
-    model: Any
-    preprocess: Any
-    tokenizer: Any
-    device: torch.device
-    dtype: torch.dtype
-    identity: Mapping[str, str]
 
 
 def canonical_name(name: str) -> tuple[str, str | None]:
@@ -97,7 +86,7 @@ def _name_of_identity(identity: Mapping[str, object]) -> str:
     return shlex.quote(f"{model}/{tag}") if tag else f"local-dir:FOLDER or hf-hub:NAME that ends in {model}"
 
 
-def load_open_clip(name: str, *, device: str, dtype: str) -> LoadedClip:
+def load_open_clip(name: str, *, device: str, dtype: str, batch_size: int | None = None) -> ClipEncoder:
     """Load model, preprocessing and tokenizer; see :func:`hybrid.clip.registry.load_encoder`.
 
     Raises:
@@ -117,10 +106,11 @@ def load_open_clip(name: str, *, device: str, dtype: str) -> LoadedClip:
         try:
             # The weights are hashed as they were published, so that an index that was made in
             # another precision is known to be of the same model.
-            model, _, preprocess = _create(open_clip, model_name, tag, "fp32", torch.device("cpu"))
+            create = partial(open_clip.create_model_and_transforms, model_name, pretrained=tag, require_pretrained=True)
+            model, _, preprocess = create(precision="fp32", device=torch.device("cpu"))
             weights = _weights_hash(model)
             if precision is not torch.float32 or where.type != "cpu":
-                model, _, preprocess = _create(open_clip, model_name, tag, _PRECISIONS[dtype_name(precision)], where)
+                model, _, preprocess = create(precision=_PRECISIONS[dtype_name(precision)], device=where)
             tokenizer = open_clip.get_tokenizer(model_name)
             preprocess(Image.new("RGB", (8, 8)))  # settings that are no numbers show only when they are used
         except (torch.cuda.OutOfMemoryError, MemoryError):
@@ -128,12 +118,14 @@ def load_open_clip(name: str, *, device: str, dtype: str) -> LoadedClip:
         except Exception as exc:
             raise ModelLoadError(_load_failure(name, model_name, exc)) from exc
     model.eval()
-    return LoadedClip(
+    return ClipEncoder(
+        name,
         model=model,
         preprocess=preprocess,
         tokenizer=tokenizer,
-        device=where,
+        torch_device=where,
         dtype=precision,
+        batch_size=batch_size or (CUDA_BATCH if where.type == "cuda" else CPU_BATCH),
         identity={
             "encoder": "open_clip",
             **_identity_of_name(name),
@@ -145,26 +137,20 @@ def load_open_clip(name: str, *, device: str, dtype: str) -> LoadedClip:
     )
 
 
-def _create(open_clip: Any, model_name: str, tag: str | None, precision: str, device: torch.device) -> tuple[Any, ...]:
-    created: tuple[Any, ...] = open_clip.create_model_and_transforms(
-        model_name, pretrained=tag, precision=precision, device=device, require_pretrained=True
-    )
-    return created
-
-
 def _check_known(open_clip: Any, name: str, model_name: str, tag: str | None) -> None:
     if tag is None:
+        if not model_name.startswith("local-dir:"):
+            return
         folder = Path(model_name.removeprefix("local-dir:"))
-        if model_name.startswith("local-dir:") and not (folder / "open_clip_config.json").is_file():
+        if not (folder / "open_clip_config.json").is_file():
             raise ModelLoadError(
                 f"{name}: there is no open_clip_config.json in {folder}; "
                 "a local checkpoint is a folder with open_clip_config.json and open_clip_model.safetensors"
             )
-        if model_name.startswith("local-dir:"):
-            try:
-                read_json(folder / "open_clip_config.json")  # open_clip itself knows no limits
-            except (OSError, ForeignJsonError) as exc:
-                raise ModelLoadError(f"{name} cannot be loaded: {exc}") from exc
+        try:
+            read_json(folder / "open_clip_config.json")  # open_clip itself knows no limits
+        except (OSError, ForeignJsonError) as exc:
+            raise ModelLoadError(f"{name} cannot be loaded: {exc}") from exc
         return
     models = open_clip.list_models()
     if model_name not in models:
@@ -231,24 +217,36 @@ def _quiet_root_logger() -> Iterator[None]:
         logging.disable(before)
 
 
+@dataclass(eq=False)
 class ClipEncoder:
-    """An open_clip model, its preprocessing and its tokenizer."""
+    """An open_clip model, its preprocessing and its tokenizer.
 
-    def __init__(self, name: str, loaded: LoadedClip, *, batch_size: int | None = None) -> None:
-        self.name = name
-        self.identity = dict(loaded.identity)
-        self._model, self._preprocess, self._tokenizer = loaded.model, loaded.preprocess, loaded.tokenizer
-        self._device, self._dtype = loaded.device, loaded.dtype
-        device = loaded.device
-        self._batch_size = batch_size or (CUDA_BATCH if device.type == "cuda" else CPU_BATCH)
-        self._largest = self._batch_size
+    Attributes:
+        name: that it was loaded by.
+        identity: everything that decides a vector.
+        model, preprocess, tokenizer: open_clip's own.
+        torch_device, dtype: where the model runs, and the precision of its weights.
+        batch_size: frames that are encoded at once; less where the device has no room for them.
+    """
+
+    name: str
+    identity: Mapping[str, str]
+    model: Any
+    preprocess: Any
+    tokenizer: Any
+    torch_device: torch.device
+    dtype: torch.dtype
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        self._largest = self.batch_size
         # A GPU outruns one preprocessing thread many times over; on a CPU the model needs the cores.
-        self._workers = 8 if device.type == "cuda" else 1
+        self._workers = 8 if self.torch_device.type == "cuda" else 1
 
     @property
     def device(self) -> str:
         """Where the model runs, as torch names it."""
-        return str(self._device)
+        return str(self.torch_device)
 
     def encode_frames(self, frames: Iterable[ByteArray]) -> Iterator[Float32Array]:
         """Unit vectors of frames, in order.
@@ -267,7 +265,7 @@ class ClipEncoder:
             OutOfMemoryError: not even one frame fits on the device.
         """
         tensors = self._tensors(frames)
-        while batch := list(islice(tensors, self._batch_size)):
+        while batch := list(islice(tensors, self.batch_size)):
             yield self._encode_in_parts(batch)
 
     def encode_text(self, text: str) -> TextVector:
@@ -279,10 +277,10 @@ class ClipEncoder:
         import torch
 
         check_questions([text])
-        tokens = _count_tokens(self._tokenizer, text)
-        ids = self._tokenizer([text]).to(self._device)
+        tokens = _count_tokens(self.tokenizer, text)
+        ids = self.tokenizer([text]).to(self.torch_device)
         with torch.inference_mode(), out_of_memory_as_error(f"encoding a text with {self.name}"):
-            features = self._model.encode_text(ids)
+            features = self.model.encode_text(ids)
             vector = torch.nn.functional.normalize(features.float(), dim=-1)[0].cpu().numpy()
         return TextVector(vector=vector, tokens=tokens, context_length=int(ids.shape[1]))
 
@@ -302,7 +300,7 @@ class ClipEncoder:
     def _to_tensor(self, frame: ByteArray) -> torch.Tensor:
         from PIL import Image
 
-        tensor: torch.Tensor = self._preprocess(Image.fromarray(frame))
+        tensor: torch.Tensor = self.preprocess(Image.fromarray(frame))
         return tensor
 
     def _encode_in_parts(self, batch: Sequence[torch.Tensor]) -> Float32Array:
@@ -324,8 +322,8 @@ class ClipEncoder:
         import torch
 
         with torch.inference_mode(), out_of_memory_as_error(f"encoding {len(batch)} frames with {self.name}"):
-            pixels = torch.stack(list(batch)).to(self._device, dtype=self._dtype)
-            features = self._model.encode_image(pixels)
+            pixels = torch.stack(list(batch)).to(self.torch_device, dtype=self.dtype)
+            features = self.model.encode_image(pixels)
             unit = torch.nn.functional.normalize(features.float(), dim=-1)
         vectors: Float32Array = unit.cpu().numpy()
         return vectors
@@ -338,8 +336,4 @@ def _count_tokens(tokenizer: Any, text: str) -> int:
     return len(tokenizer.tokenizer(tokenizer.clean_fn(text))["input_ids"])
 
 
-def _load(name: str, *, device: str, dtype: str, batch_size: int | None) -> ClipEncoder:
-    return ClipEncoder(name, load_open_clip(name, device=device, dtype=dtype), batch_size=batch_size)
-
-
-ENCODER = EncoderKind("open_clip", _load, _identity_of_name, _name_of_identity)
+ENCODER = EncoderKind("open_clip", load_open_clip, _identity_of_name, _name_of_identity)

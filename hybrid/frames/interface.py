@@ -20,7 +20,7 @@ import numpy as np
 from hybrid.errors import FrameDecodeError, InputError, VideoOpenError
 from hybrid.values import ByteArray, FrameBatch, MissingFrame, Sampling, VideoInfo
 
-__all__ = ["DEFAULT_BATCH_BYTES", "Decoder", "FrameSource", "ReadReport", "Sample", "no_sample_reason"]
+__all__ = ["DEFAULT_BATCH_BYTES", "Decoder", "FrameSource", "ReadReport", "Sample"]
 
 DEFAULT_BATCH_BYTES = 2 * 2**20
 """How large a batch of decoded frames may grow (one frame may always be yielded): small, because nobody can work
@@ -111,7 +111,7 @@ class Sample(NamedTuple):
 
 
 class Decoder(FrameSource):
-    """Base of every decoder: it sets :attr:`info` when it is opened, and gives samples in time order.
+    """Base of every decoder: it opens a video and gives its samples in time order.
 
     Args:
         path: of the file or folder.
@@ -141,10 +141,22 @@ class Decoder(FrameSource):
                 raise InputError(f"{option} is {value}; it must be at least 1")
         self.sampling = sampling
         self._path, self._threads, self._batch_bytes = str(path), threads, batch_bytes
+        self.info = self._open()
+
+    @abstractmethod
+    def _open(self) -> VideoInfo:
+        """Open the video and tell what is known of it (:meth:`_info`). Called once, when a decoder is made.
+
+        Raises:
+            VideoOpenError: it cannot be opened, or is no video.
+        """
 
     @abstractmethod
     def _samples(self, ordinals: list[int] | None) -> Generator[Sample, None, ReadReport]:
-        """Yield all samples, or those with these ordinals, in time order; return the report but for ``missing``."""
+        """Yield all samples, or those with these ordinals, in time order; return the report but for ``missing``.
+
+        An ordinal that the video does not have may be left out.
+        """
 
     def read(self, *, ordinals: Sequence[int] | None = None) -> Iterator[FrameBatch]:
         """See :meth:`FrameSource.read`."""
@@ -154,6 +166,7 @@ class Decoder(FrameSource):
         missing: list[MissingFrame] = []
         batches = _BatchBuilder(self._batch_bytes)
         found = False
+        left = dict.fromkeys(ordinals or ())
         report: ReadReport | None = None
 
         def samples() -> Generator[Sample]:
@@ -162,6 +175,7 @@ class Decoder(FrameSource):
 
         with closing(samples()) as given:
             for sample in given:
+                left.pop(sample.ordinal, None)
                 if sample.rgb is None:
                     missing.append(MissingFrame(sample.ordinal, sample.reason or "no frame"))
                     continue
@@ -172,13 +186,17 @@ class Decoder(FrameSource):
         rest = batches.take()
         if rest is not None:
             yield rest
+        assert report is not None
+        reason = f"the video ends at {report.duration_seconds:.3f} s"
+        if self.sampling.policy == "keyframes":
+            reason = "no key frame in its interval"
+        missing += [MissingFrame(ordinal, reason) for ordinal in left]
         missing.sort(key=lambda gap: gap.ordinal)
         if missing and not found:
             raise FrameDecodeError(
                 f"{self._path}: none of the {len(missing)} requested frames could be decoded; the first: "
                 f"{missing[0].reason}"
             )
-        assert report is not None
         self._report = replace(report, missing=tuple(missing))
 
     def _info(
@@ -227,13 +245,6 @@ class _BatchBuilder:
         return FrameBatch(
             np.array(ordinals, dtype=np.int64), np.array(seconds, dtype=np.float64), np.array(numbers, np.int64), rgb
         )
-
-
-def no_sample_reason(sampling: Sampling, end_seconds: float) -> str:
-    """Why a video that ends there has no sample with a requested ordinal."""
-    if sampling.policy == "keyframes":
-        return "no key frame in its interval"
-    return f"the video ends at {end_seconds:.3f} s"
 
 
 def _checked(ordinals: Sequence[int]) -> list[int]:

@@ -168,7 +168,7 @@ VIDEO_CHANGES: Final = (
         2,
         "several of its pictures share a packet (packed B-frames), which are decoded in full now",
         seen=lambda opened: opened.codec == "mpeg4",
-        confirmed=lambda movie: movie.packed,
+        confirmed=lambda movie: movie.keys.packed,
     ),
     VideoChange(
         2,

@@ -137,9 +137,9 @@ def test_entries_of_real_encoders(clips: dict[str, Path], name: str, gop: int, c
 
 
 def test_fields_are_noticed(clips: dict[str, Path]) -> None:
-    assert not scan(clips["interlaced"]).stop_early
+    assert not scan(clips["interlaced"]).keys.whole_pictures
     for name in ("long_gop", "ten_bit", "mpeg2", "resized", "hevc"):
-        assert scan(clips[name]).stop_early, name
+        assert scan(clips[name]).keys.whole_pictures, name
 
 
 def test_mpeg2_without_a_progressive_sequence_may_have_fields() -> None:

@@ -17,7 +17,7 @@ import pytest
 from av.format import ContainerFormat, formats_available
 
 from hybrid.errors import NoVideoStreamError, VideoOpenError
-from hybrid.frames.container.formats import FORMATS, LEFT_OUT
+from hybrid.frames.container.formats import FORMATS
 from hybrid.frames.container.open import open_container, open_stream
 from hybrid.frames.registry import open_source, probe_seconds
 from hybrid.values import Sampling
@@ -102,6 +102,25 @@ HOSTILE = {
     "sbg.mp4": ("SBAGEN\n-SE\nts: 100+1/10\nNOW ts\n", "not a video"),
     "picture.svg": ('<svg xmlns="http://www.w3.org/2000/svg"><image href="INNER"/></svg>', "not a video"),
 }
+
+LEFT_OUT = {
+    "opens the files or addresses that it lists": (
+        "concat hls dash webm_dash_manifest imf image2 image2pipe avisynth vapoursynth sbg"
+    ),
+    "opens further files by names of its own making": "vobsub mlv",
+    "receives from the network": "sdp rtp rtsp sap",
+    "is a device, or a filter graph": (
+        "alsa fbdev jack kmsgrab lavfi libcdio libdc1394 openal oss pulse sndio video4linux2 x11grab xcbgrab"
+    ),
+    "shows text as pictures, so that every text would be a video": "tty bin adf idf xbin",
+    "may refer to other files (SVG)": "svg_pipe",
+    "holds subtitles or metadata, no video": (
+        "aqtitle ass dvbsub dvbtxt ffmetadata jacosub lrc mcc microdvd mpl2 mpsub pjs rcwt realtext sami scc srt stl "
+        "subviewer subviewer1 sup tedcaptions vplayer webvtt"
+    ),
+    "takes any bytes": "data",
+}
+"""Why a demuxer may not be used, with the names it is true of."""
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import NamedTuple
 
-__all__ = ["FORMATS", "LEFT_OUT", "HeadKind", "kind_of_head"]
+__all__ = ["FORMATS", "kind_of_head"]
 
 FORMATS = frozenset(
     """
@@ -40,39 +39,6 @@ FORMATS = frozenset(
 """Names of the demuxers that may be used, as :func:`av.open` reports them; of a name with commas, the first part.
 A demuxer that this build of FFmpeg does not have costs nothing."""
 
-LEFT_OUT = {
-    "opens the files or addresses that it lists": (
-        "concat hls dash webm_dash_manifest imf image2 image2pipe avisynth vapoursynth sbg"
-    ),
-    "opens further files by names of its own making": "vobsub mlv",
-    "receives from the network": "sdp rtp rtsp sap",
-    "is a device, or a filter graph": (
-        "alsa fbdev jack kmsgrab lavfi libcdio libdc1394 openal oss pulse sndio video4linux2 x11grab xcbgrab"
-    ),
-    "shows text as pictures, so that every text would be a video": "tty bin adf idf xbin",
-    "may refer to other files (SVG)": "svg_pipe",
-    "holds subtitles or metadata, no video": (
-        "aqtitle ass dvbsub dvbtxt ffmetadata jacosub lrc mcc microdvd mpl2 mpsub pjs rcwt realtext sami scc srt stl "
-        "subviewer subviewer1 sup tedcaptions vplayer webvtt"
-    ),
-    "takes any bytes": "data",
-}
-"""Why a demuxer may not be used, with the names it is true of."""
-
-
-class HeadKind(NamedTuple):
-    """What a file that is refused seems to be.
-
-    Attributes:
-        name: with its article.
-        command: makes one video file of it; or None.
-    """
-
-    name: str
-    command: str | None
-
-
-_TO_ONE_FILE = "-c copy video.mkv"
 _HEADS: tuple[tuple[str, str, str | None], ...] = (
     (r"ffconcat", "an ffconcat playlist", "ffmpeg -f concat -safe 0 -i {path}"),
     (r"#EXTM3U", "an HLS or M3U playlist", "ffmpeg -f hls -allowed_extensions ALL -i {path}"),
@@ -85,16 +51,22 @@ _HEADS: tuple[tuple[str, str, str | None], ...] = (
 )
 
 
-def kind_of_head(head: bytes, path: str) -> HeadKind | None:
-    """What a file that FFmpeg may not open seems to be, for the text of an error; None if that is not known.
+def kind_of_head(head: bytes, path: str) -> str | None:
+    """What a file that FFmpeg may not open seems to be, and the command that makes one video file of it.
 
     Args:
         head: its first bytes.
         path: its name, for the command.
+
+    Returns:
+        The text of the error; None if it is not known what the file is.
     """
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().decode("latin-1")
-    for pattern, name, command in _HEADS:
+    for pattern, kind, command in _HEADS:
         if re.match(pattern, text, re.IGNORECASE | re.DOTALL):
-            given = command and f"{command.format(path=shlex.quote(path))} {_TO_ONE_FILE}"
-            return HeadKind(name, given)
+            given = f": {command.format(path=shlex.quote(path))} -c copy video.mkv" if command else ""
+            return (
+                f"{path} is {kind}, not a video; it is not read, because what it refers to can change unnoticed. "
+                f"Make one video file of it, and give that{given}"
+            )
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +13,8 @@ import av
 import av.error
 from av.codec.context import Flags
 from av.container import InputContainer
-from av.stream import Discard, Disposition
+from av.packet import Packet
+from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from hybrid.errors import NoVideoStreamError, VideoOpenError
@@ -23,7 +24,16 @@ from hybrid.storage.file_identity import absolute_path
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"
 
-__all__ = ["Header", "VideoPacket", "open_container", "open_stream", "other_streams_end", "packets_of", "real_videos"]
+__all__ = [
+    "Header",
+    "VideoPacket",
+    "open_container",
+    "open_stream",
+    "other_streams_end",
+    "packet_times",
+    "packets_of",
+    "real_videos",
+]
 
 MAX_DEMUX_ERRORS = 16
 """So many read errors in a row end the file; some demuxers would go on for ever."""
@@ -93,14 +103,8 @@ def _open(source: str | BinaryIO, protocols: str, *, name: str) -> InputContaine
     try:
         return av.open(source, "r", options=options, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as exc:
-        kind = kind_of_head(_head(source), name)
-        if kind is None:
-            raise _not_opened(exc, name) from exc
-        command = f": {kind.command}" if kind.command else ""
-        raise VideoOpenError(
-            f"{name} is {kind.name}, not a video; it is not read, because what it refers to can change unnoticed. "
-            f"Make one video file of it, and give that{command}"
-        ) from exc
+        refused = kind_of_head(_head(source), name)
+        raise (VideoOpenError(refused) if refused else _not_opened(exc, name)) from exc
 
 
 def _not_opened(exc: Exception, name: str) -> VideoOpenError:
@@ -241,29 +245,28 @@ class Header:
             length=Fraction(container.duration, 1_000_000) if container.duration else None,
         )
 
-    @property
-    def stream_states_length(self) -> bool:
-        """Whether the video stream itself says how long it is."""
-        return self.stream_length is not None
-
     def end_seconds(self) -> float | None:
         """Where the video ends on the timeline whose zero is the container's start, as stated.
 
         None if it is not, or cannot be: some files begin late and count their length from there.
         """
-        end = self._stated_end()
-        return end if end is not None and end > 0 else None
-
-    def _stated_end(self) -> float | None:
         start = self.start or Fraction(0)
         if self.stream_length is not None:
             # In MP4, the length of a stream that begins with an empty edit counts from zero, not from its start.
             begin = Fraction(0) if self.is_mov else self.stream_start or Fraction(0)
-            return float(begin + self.stream_length - start)
-        if self.length is None:
-            return None
-        # In Matroska this is a time on the clock of the file, which need not begin at 0.
-        return float(self.length - (max(Fraction(0), start) if self.is_matroska else 0))
+            end = begin + self.stream_length - start
+        else:
+            # In Matroska the length is a time on the clock of the file, which need not begin at 0.
+            end = (self.length or Fraction(0)) - (max(Fraction(0), start) if self.is_matroska else 0)
+        return float(end) if end > 0 else None
+
+
+def packet_times(container: InputContainer, streams: Sequence[Stream]) -> Iterator[tuple[Packet[Stream], float, float]]:
+    """The packets of the streams that have a time, with when they begin and end, in seconds on their clock."""
+    for packet in container.demux(streams) if streams else ():
+        if packet.pts is not None and packet.time_base:
+            end = packet.pts + (packet.duration or 0)
+            yield packet, float(packet.pts * packet.time_base), float(end * packet.time_base)
 
 
 def other_streams_end(path: str, chosen: int) -> float | None:
@@ -272,17 +275,11 @@ def other_streams_end(path: str, chosen: int) -> float | None:
     Returns:
         None if there are no other streams, or they cannot be read.
     """
-    latest = None
     with open_container(path) as container:
         start = (cast("int | None", container.start_time) or 0) / 1e6
         others = [stream for stream in container.streams if stream.index != chosen]
-        if not others:
-            return None
         try:
-            for packet in container.demux(others):
-                if packet.pts is not None and packet.time_base:
-                    end = float((packet.pts + (packet.duration or 0)) * packet.time_base) - start
-                    latest = end if latest is None else max(latest, end)
+            latest = max((end for _, _, end in packet_times(container, others)), default=None)
         except av.error.FFmpegError:
             return None
-    return latest
+        return None if latest is None else latest - start

@@ -12,8 +12,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, cast
 
 import av.error
 import numpy as np
@@ -24,10 +23,10 @@ from av.video.stream import VideoStream
 from hybrid.errors import VideoOpenError
 from hybrid.formatting import plural
 from hybrid.frames.container.boxes import second_movie
-from hybrid.frames.container.open import open_container, real_videos
+from hybrid.frames.container.open import open_container, packet_times, real_videos
 from hybrid.values import IntArray
 
-__all__ = ["Unread", "find_unread"]
+__all__ = ["find_unread"]
 
 LEAST_SECONDS = 1.0
 """A stream that goes on for less than this is no second part; streams seldom end together."""
@@ -59,18 +58,6 @@ _SIGNATURES = {
 _BEFORE = {"swf": 1}
 
 
-class Unread(NamedTuple):
-    """What was not read.
-
-    Attributes:
-        notes: one sentence each.
-        partial: whether the video itself goes on there.
-    """
-
-    notes: tuple[str, ...]
-    partial: bool
-
-
 def find_unread(
     path: str,
     container: InputContainer,
@@ -79,7 +66,7 @@ def find_unread(
     span: tuple[float, float],
     positions: IntArray,
     sizes: IntArray,
-) -> Unread:
+) -> tuple[list[str], bool]:
     """Look for video that a scan has passed over.
 
     Args:
@@ -87,22 +74,25 @@ def find_unread(
         container, stream: what was scanned, to its end.
         span: when the stream begins and ends, in seconds on the clock of its packets.
         positions, sizes: int64 [N], bytes; where the packets lie and how long they are (position -1: not known).
+
+    Returns:
+        Notes on what was not read, one sentence each; and whether the video itself goes on there.
     """
     located = positions >= 0
     if not located.any():
-        return Unread((), False)
+        return [], False
     order = np.argsort(positions[located], kind="stable")
     begins = positions[located][order]
     ends = np.maximum.accumulate(begins + sizes[located][order])
     notes = [*_elsewhere(path, container, stream, begins, ends, span), *_appended(path, container, begins, ends)]
     if notes or container.metadata.get("major_brand") in _IMAGE_BRANDS:
-        return Unread(tuple(notes), bool(notes))
+        return notes, bool(notes)
     others = [other for other in _others(container, stream) if other.width]  # none: announced, but without data
     if others:
         listed = ", ".join(f"{other.width}x{other.height}" for other in others)
         number = plural(len(others), "more video stream runs", "more video streams run")
         notes.append(f"{number} beside this one and {'is' if len(others) == 1 else 'are'} not read ({listed})")
-    return Unread(tuple(notes), False)
+    return notes, False
 
 
 def _others(container: InputContainer, stream: VideoStream) -> list[VideoStream]:
@@ -155,12 +145,8 @@ def _seconds_of(path: str, begin: int, end: int, *, without: int | None = None) 
             open_container(cast(BinaryIO, _Part(file, begin, end))) as container,
         ):
             videos = [video for video in real_videos(container) if video.id != without]
-            for packet in container.demux(videos) if videos else ():
-                if packet.pts is not None and packet.time_base:
-                    extent = streams.setdefault(packet.stream_index, _Extent())
-                    extent.add(
-                        packet.pos or 0, float(packet.pts * packet.time_base), (packet.duration or 0) * packet.time_base
-                    )
+            for packet, start, stop in packet_times(container, videos):
+                streams.setdefault(packet.stream_index, _Extent()).add(packet.pos or 0, start, stop)
     except (VideoOpenError, av.error.FFmpegError, IndexError, OSError):
         return 0.0
     return _one_after_another(list(streams.values()))
@@ -175,9 +161,9 @@ class _Extent:
     low: float = math.inf
     high: float = -math.inf
 
-    def add(self, position: int, time: float, duration: Fraction) -> None:
+    def add(self, position: int, start: float, stop: float) -> None:
         self.first, self.last = min(self.first, position), max(self.last, position)
-        self.low, self.high = min(self.low, time), max(self.high, time + float(duration))
+        self.low, self.high = min(self.low, start), max(self.high, stop)
 
 
 def _one_after_another(extents: list[_Extent]) -> float:
@@ -219,11 +205,8 @@ def _read_bounds(path: str, indexes: Sequence[int], span: tuple[float, float]) -
             for start, stop in ((None, span[0]), (span[1], math.inf)):
                 if start is not None:
                     container.seek(max(0, int(start * av.time_base)))
-                for packet in container.demux(videos):
-                    if packet.pts is None or not packet.time_base:
-                        continue
-                    time = float(packet.pts * packet.time_base)
-                    low, high = min(low, time), max(high, time + float((packet.duration or 0) * packet.time_base))
+                for _, time, end in packet_times(container, videos):
+                    low, high = min(low, time), max(high, end)
                     if time >= stop:
                         break
         except (av.error.FFmpegError, IndexError):
@@ -278,13 +261,10 @@ class _Part(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def tell(self) -> int:
-        return self._at - self._begin
-
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: self._begin, os.SEEK_CUR: self._at, os.SEEK_END: self._end}[whence]
         self._at = max(self._begin, base + offset)
-        return self.tell()
+        return self._at - self._begin
 
     def read(self, size: int = -1, /) -> bytes:
         left = max(0, self._end - self._at)

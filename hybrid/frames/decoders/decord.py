@@ -22,17 +22,16 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hybrid.errors import MissingDependencyError, NoVideoStreamError, VideoOpenError
 from hybrid.frames.container.open import open_container
-from hybrid.frames.interface import DEFAULT_BATCH_BYTES, Decoder, ReadReport, Sample, no_sample_reason
-from hybrid.frames.packets.plan import SLACK_SECONDS, grid_size
+from hybrid.frames.interface import Decoder, ReadReport, Sample
+from hybrid.frames.packets.plan import SLACK_SECONDS, first_of_intervals, grid_size
 from hybrid.storage.file_identity import absolute_path
-from hybrid.values import FloatArray, IntArray, Sampling
+from hybrid.values import FloatArray, IntArray, VideoInfo
 
 __all__ = ["DECODER", "DecordSource"]
 
@@ -57,24 +56,16 @@ class DecordSource(Decoder):
 
     name = "decord"
 
-    def __init__(
-        self,
-        path: str | Path,
-        sampling: Sampling,
-        *,
-        threads: int | None = None,
-        batch_bytes: int = DEFAULT_BATCH_BYTES,
-    ) -> None:
-        super().__init__(path, sampling, threads=threads, batch_bytes=batch_bytes)
+    def _open(self) -> VideoInfo:
         stamps, self._keys, (height, width) = self._survey()
         self._times: FloatArray = stamps[:, 0] - stamps[0, 0]
         self._end = float(stamps[-1, 1] - stamps[0, 0])
         try:
-            self.info = self._info("file", seconds=self._end, width=width, height=height, codec="unknown")
+            return self._info("file", seconds=self._end, width=width, height=height, codec="unknown")
         except VideoOpenError as exc:
             raise VideoOpenError(f"{exc}, or decord reads its time stamps wrongly; try --decoder pyav") from exc
 
-    def _open(self) -> Any:
+    def _reader(self) -> Any:
         try:
             import decord
         except ImportError as exc:
@@ -89,7 +80,7 @@ class DecordSource(Decoder):
 
     def _survey(self) -> tuple[FloatArray, IntArray, tuple[int, int]]:
         """Start and end of every frame in seconds [N, 2], the key frames' numbers, height and width."""
-        reader = self._open()
+        reader = self._reader()
         import decord
 
         with self._our_errors(decord.DECORDError):
@@ -115,13 +106,12 @@ class DecordSource(Decoder):
     def _samples(self, ordinals: list[int] | None) -> Generator[Sample, None, ReadReport]:
         import decord
 
-        grid = self._grid(ordinals)
+        grid = self._grid()
+        chosen = [k for k in (grid if ordinals is None else ordinals) if k in grid]
         decoded = 0
-        reader = self._open() if any(frame >= 0 for _, frame in grid) else None
-        for ordinal, frame in grid:
-            if frame < 0:
-                yield Sample.missing(ordinal, no_sample_reason(self.sampling, self._end))
-                continue
+        reader = self._reader() if chosen else None
+        for ordinal in chosen:
+            frame = grid[ordinal]
             try:
                 assert reader is not None
                 rgb = reader[frame].asnumpy()
@@ -132,19 +122,13 @@ class DecordSource(Decoder):
             yield Sample(ordinal, float(self._times[frame]), frame, rgb)
         return ReadReport(duration_seconds=self._end, frames_decoded=decoded)
 
-    def _grid(self, ordinals: list[int] | None) -> list[tuple[int, int]]:
-        """Ordinal and frame number of every sample, or of those asked for; -1 where there is none."""
+    def _grid(self) -> dict[int, int]:
+        """The frame number of every sample, by ordinal."""
         rate = self.sampling.rate
         if self.sampling.policy == "keyframes":
-            sooner: dict[int, int] = {}
-            for frame in self._keys.tolist():
-                sooner.setdefault(int((self._times[frame] + SLACK_SECONDS) * rate), frame)
-            return sorted(sooner.items()) if ordinals is None else [(k, sooner.get(k, -1)) for k in ordinals]
-        count = grid_size(self._end, rate)
-        asked = np.arange(count) if ordinals is None else np.array(ordinals, dtype=np.int64)
-        frames = np.searchsorted(self._times, asked / rate + SLACK_SECONDS, side="right") - 1
-        frames[asked >= count] = -1
-        return list(zip(asked.tolist(), frames.tolist(), strict=True))
+            return first_of_intervals(zip(self._times[self._keys].tolist(), self._keys.tolist(), strict=True), rate)
+        seconds = np.arange(grid_size(self._end, rate)) / rate
+        return dict(enumerate((np.searchsorted(self._times, seconds + SLACK_SECONDS, side="right") - 1).tolist()))
 
 
 def _reason(error: Exception) -> str:

@@ -14,10 +14,10 @@ import numpy as np
 
 from hybrid.errors import FrameDecodeError, VideoOpenError
 from hybrid.formatting import plural
-from hybrid.frames.interface import DEFAULT_BATCH_BYTES, Decoder, ReadReport, Sample
-from hybrid.frames.packets.plan import SLACK_SECONDS
+from hybrid.frames.interface import Decoder, ReadReport, Sample
+from hybrid.frames.packets.plan import SLACK_SECONDS, first_of_intervals
 from hybrid.image_file import read_header, read_image
-from hybrid.values import IMAGE_SUFFIXES, ByteArray, Sampling
+from hybrid.values import IMAGE_SUFFIXES, ByteArray, VideoInfo
 
 __all__ = ["FolderSource"]
 
@@ -48,25 +48,17 @@ class FolderSource(Decoder):
 
     name = "folder"
 
-    def __init__(
-        self,
-        path: str | Path,
-        sampling: Sampling,
-        *,
-        threads: int | None = None,
-        batch_bytes: int = DEFAULT_BATCH_BYTES,
-    ) -> None:
-        super().__init__(path, sampling, threads=threads, batch_bytes=batch_bytes)
-        self._images = numbered_images(Path(path))
+    def _open(self) -> VideoInfo:
+        self._images = numbered_images(Path(self._path))
         first, last = min(self._images), max(self._images)
-        if (last - first + 1) * sampling.rate > MAX_SAMPLES:
+        if (last - first + 1) * self.sampling.rate > MAX_SAMPLES:
             raise VideoOpenError(
-                f"the images in {path} are numbered {first} .. {last}; numbers are seconds, and at most "
+                f"the images in {self._path} are numbered {first} .. {last}; numbers are seconds, and at most "
                 f"{MAX_SAMPLES} samples are taken. Number them from 0, one image per second"
             )
         self._end = float(last + 1)
         width, height, codec = _first_size(self._images)
-        self.info = self._info("folder", seconds=self._end, width=width, height=height, codec=codec)
+        return self._info("folder", seconds=self._end, width=width, height=height, codec=codec)
 
     def _samples(self, ordinals: list[int] | None) -> Generator[Sample, None, ReadReport]:
         decoded = with_several = 0
@@ -77,7 +69,9 @@ class FolderSource(Decoder):
             if number != current:
                 current, rgb, reason = number, None, None
                 try:
-                    rgb, header = read_image(self._image(number))
+                    if number not in self._images:
+                        raise FrameDecodeError(f"there is no image with the number {number}")
+                    rgb, header = read_image(self._images[number])
                     decoded += 1
                     with_several += header.several
                 except FrameDecodeError as exc:
@@ -92,22 +86,13 @@ class FolderSource(Decoder):
         rate = self.sampling.rate
         first, last = min(self._images), max(self._images)
         if self.sampling.policy == "keyframes":
-            sooner: dict[int, int] = {}
-            for number in sorted(self._images):
-                sooner.setdefault(int((number + SLACK_SECONDS) * rate), number)
-            # An interval without an image has no sample; -1 is the number of no image.
-            return sorted(sooner.items()) if ordinals is None else [(k, sooner.get(k, -1)) for k in ordinals]
+            grid = first_of_intervals(((number, number) for number in sorted(self._images)), rate)
+            return [(k, grid[k]) for k in (grid if ordinals is None else ordinals) if k in grid]
         if ordinals is None:
             begin = int(np.ceil((first - SLACK_SECONDS) * rate))
             end = int(np.ceil((last + 1 - SLACK_SECONDS) * rate))
             ordinals = list(range(begin, end))
         return [(k, int(k / rate + SLACK_SECONDS)) for k in ordinals]
-
-    def _image(self, number: int) -> Path:
-        if number not in self._images:
-            which = "with a number in its interval" if number < 0 else f"with the number {number}"
-            raise FrameDecodeError(f"there is no image {which}")
-        return self._images[number]
 
 
 def numbered_images(folder: Path) -> dict[int, Path]:

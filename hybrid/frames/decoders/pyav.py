@@ -19,7 +19,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 import numpy as np
 
@@ -29,7 +28,7 @@ from hybrid.frames.decoding.parallel import run_ordered
 from hybrid.frames.decoding.pictures import RgbConverter, orientation_of, skew_degrees
 from hybrid.frames.decoding.sequential import sequential_samples
 from hybrid.frames.decoding.stretch import Shown, Tally, decode_job, frames_of
-from hybrid.frames.interface import DEFAULT_BATCH_BYTES, Decoder, ReadReport, Sample, no_sample_reason
+from hybrid.frames.interface import Decoder, ReadReport, Sample
 from hybrid.frames.packets.plan import (
     NO_PTS,
     Grid,
@@ -43,7 +42,7 @@ from hybrid.frames.packets.plan import (
 )
 from hybrid.frames.packets.scan import Movie, PacketReader, scan
 from hybrid.image_file import MAX_PIXELS
-from hybrid.values import Sampling
+from hybrid.values import VideoInfo
 
 __all__ = ["DECODER", "PyAVSource"]
 
@@ -79,20 +78,12 @@ class PyAVSource(Decoder):
 
     name = "pyav"
 
-    def __init__(
-        self,
-        path: str | Path,
-        sampling: Sampling,
-        *,
-        threads: int | None = None,
-        batch_bytes: int = DEFAULT_BATCH_BYTES,
-    ) -> None:
-        super().__init__(path, sampling, threads=threads, batch_bytes=batch_bytes)
-        self._movie = scan(path)
+    def _open(self) -> VideoInfo:
+        self._movie = scan(self._path)
         width, height, self._skew = _first_look(self._movie)
-        self._most_threads = _affordable_threads(threads or _cores(), width, height)
-        self.info = self._info(
-            "file", seconds=self._movie.end_seconds, width=width, height=height, codec=self._movie.codec
+        self._most_threads = _affordable_threads(self._threads or _cores(), width, height)
+        return self._info(
+            "file", seconds=self._movie.end_seconds, width=width, height=height, codec=self._movie.keys.codec
         )
 
     def _samples(self, ordinals: list[int] | None) -> Generator[Sample, None, ReadReport]:
@@ -102,7 +93,7 @@ class PyAVSource(Decoder):
         missing.
         """
         tally = Tally()
-        in_full = self._why_in_full() is not None
+        in_full = self._in_full_reason() is not None
         given = self._sequential_samples(ordinals, tally) if in_full else self._planned_samples(ordinals, tally)
         any_sample = False
         with closing(given):
@@ -113,29 +104,21 @@ class PyAVSource(Decoder):
             raise FrameDecodeError(f"{self.info.path}: no frame is marked as a key frame; take --sampling exact")
         return self._make_report(tally)
 
-    def _why_in_full(self) -> str | None:
+    def _in_full_reason(self) -> str | None:
         """Why the file has to be decoded from its start with nothing left out; None if it need not."""
-        if self._movie.unsafe is None and self.sampling.policy == "keyframes" and not self._movie.keys_proven:
-            return f"it is not proven where decoding of {self._movie.codec} may start"
+        if self._movie.unsafe is None and self.sampling.policy == "keyframes" and not self._movie.keys.proven:
+            return f"it is not proven where decoding of {self._movie.keys.codec} may start"
         return self._movie.unsafe
 
     def _sequential_samples(self, ordinals: list[int] | None, tally: Tally) -> Generator[Sample]:
-        left = None if ordinals is None else set(ordinals)
-        chosen = None if ordinals is None else frozenset(ordinals)
-        with PacketReader(self._movie) as reader:
-            for sample in sequential_samples(reader, self._movie, self.sampling, chosen, tally):
-                if left is not None:
-                    left.discard(sample.ordinal)
-                yield sample
-        for ordinal in sorted(left or ()):
-            yield Sample.missing(ordinal, no_sample_reason(self.sampling, self._movie.end_seconds))
+        with closing(PacketReader(self._movie)) as reader:
+            yield from sequential_samples(reader, self._movie, self.sampling, ordinals, tally)
 
     def _planned_samples(self, ordinals: list[int] | None, tally: Tally) -> Generator[Sample]:
         movie = self._movie
         requested = grid(movie.packets, movie.clock, self.sampling, end_seconds=movie.end_seconds)
         if ordinals is not None:
-            reason = no_sample_reason(self.sampling, movie.end_seconds)
-            requested = restrict(requested, np.array(ordinals, dtype=np.int64), no_sample_reason=reason)
+            requested = restrict(requested, np.array(ordinals, dtype=np.int64))
         for gap in requested.missing:
             yield Sample.missing(gap.ordinal, gap.reason)
         times = movie.packets.pts[presentation_order(movie.packets)]
@@ -159,9 +142,9 @@ class PyAVSource(Decoder):
         movie = self._movie
         starts = entries(movie.packets)
         if self.sampling.policy == "keyframes":
-            jobs = keyframe_jobs(movie.packets, requested.packets, stop_early=movie.stop_early)
+            jobs = keyframe_jobs(movie.packets, requested.packets, stop_early=movie.keys.whole_pictures)
         else:
-            jobs = plan_jobs(movie.packets, starts, requested.packets, stop_early=movie.stop_early)
+            jobs = plan_jobs(movie.packets, starts, requested.packets, stop_early=movie.keys.whole_pictures)
         tallies: list[Tally] = []
 
         @contextmanager
@@ -169,7 +152,7 @@ class PyAVSource(Decoder):
             own = Tally()
             tallies.append(own)
             to_rgb = RgbConverter(movie.crop)
-            with PacketReader(movie) as reader:
+            with closing(PacketReader(movie)) as reader:
                 yield lambda job: decode_job(reader, movie, job, starts, own, to_rgb)
 
         try:
@@ -188,21 +171,18 @@ class PyAVSource(Decoder):
         notes = [self._movie.note] if self._movie.note else []
         if self._skew is not None:
             notes.append(f"shown as stored: its display matrix turns it by {self._skew:.0f} degrees, no quarter turn")
-        in_full = self._why_in_full()
+        in_full = self._in_full_reason()
         if in_full is not None:
             notes.append(f"decoded in full: {in_full}")
         if tally.redone:
             notes.append(f"decoded again in full after damage or a lost frame: {tally.redone} of its stretches")
-        if tally.concealed:
-            notes.append(
-                f"{plural(tally.concealed, 'damaged frame was', 'damaged frames were')} patched up by the decoder"
-            )
-        if tally.backward:
-            notes.append(f"{plural(tally.backward, 'frame is', 'frames are')} left out because the time stamps go back")
-        if tally.reordered:
-            notes.append(
-                f"{plural(tally.reordered, 'frame keeps', 'frames keep')} the decoder's order where times go back"
-            )
+        for count, one, many, what in (
+            (tally.concealed, "damaged frame was", "damaged frames were", "patched up by the decoder"),
+            (tally.backward, "frame is", "frames are", "left out because the time stamps go back"),
+            (tally.reordered, "frame keeps", "frames keep", "the decoder's order where times go back"),
+        ):
+            if count:
+                notes.append(f"{plural(count, one, many)} {what}")
         return ReadReport(
             duration_seconds=self._movie.end_seconds,
             frames_decoded=tally.frames,
@@ -235,7 +215,7 @@ def _first_look(movie: Movie) -> tuple[int, int, float | None]:
     Raises:
         VideoOpenError: the stream does not say, and a look at further packets gives no frame either.
     """
-    with PacketReader(movie) as reader:
+    with closing(PacketReader(movie)) as reader:
         stated = reader.context.width, reader.context.height
         last = 0 if all(stated) else min(len(movie.packets), PACKETS_WITHOUT_SIZE) - 1
         with closing(frames_of(reader, 0, last, Tally())) as frames:

@@ -57,13 +57,15 @@ def run_ordered(
         return
     pool = _WorkerPool(jobs, worker, min(threads, len(jobs)), buffer_bytes, size_of)
     try:
-        pool.start()
-        yield from pool.results()
+        for number in range(len(jobs)):
+            yield from pool.items_of(number)
     finally:
         pool.stop()
 
 
 class _WorkerPool(Generic[JobT, Item]):
+    """Threads that do jobs in order. What changes is read and changed with the lock held."""
+
     def __init__(
         self,
         jobs: Sequence[JobT],
@@ -72,21 +74,14 @@ class _WorkerPool(Generic[JobT, Item]):
         buffer_bytes: int,
         size_of: Callable[[Item], int],
     ) -> None:
-        self._jobs = jobs
-        self._worker = worker
-        self._size_of = size_of
-        self._lookahead = 2 * threads
-        self._buffer_bytes = buffer_bytes
-        self._waiting_bytes = 0
+        self._jobs, self._worker, self._size_of = jobs, worker, size_of
+        self._lookahead, self._buffer_bytes = 2 * threads, buffer_bytes
+        self._waiting_bytes = self._turn = self._claimed = 0
         self._changed = threading.Condition()
         self._lanes: dict[int, _Lane[Item]] = {}
-        self._turn = 0
-        self._claimed = 0
         self._stopping = False
         self._failure: BaseException | None = None
         self._threads = [threading.Thread(target=self._run, name=f"decode-{i}", daemon=True) for i in range(threads)]
-
-    def start(self) -> None:
         for thread in self._threads:
             thread.start()
 
@@ -97,17 +92,18 @@ class _WorkerPool(Generic[JobT, Item]):
         for thread in self._threads:
             thread.join()
 
-    def results(self) -> Iterator[Item]:
-        for number in range(len(self._jobs)):
-            with self._changed:
-                self._turn = number
-                self._changed.notify_all()
-            yield from self._items_of(number)
-
-    def _items_of(self, number: int) -> Iterator[Item]:
+    def items_of(self, number: int) -> Iterator[Item]:
+        """The items of a job, whose turn it is from now on."""
+        with self._changed:
+            self._turn = number
+            self._changed.notify_all()
         while True:
             with self._changed:
-                lane = self._filled_lane(number)
+                self._changed.wait_for(lambda: self._has_news(number) or self._failure is not None)
+                if not self._has_news(number):
+                    assert self._failure is not None
+                    raise self._failure
+                lane = self._lanes[number]
                 if not lane.items:
                     del self._lanes[number]
                     if lane.error is not None:
@@ -118,15 +114,9 @@ class _WorkerPool(Generic[JobT, Item]):
                 self._changed.notify_all()
             yield item
 
-    def _filled_lane(self, number: int) -> _Lane[Item]:
-        """A job's lane once there is something in it or the job is done. Called with the lock held."""
-        while True:
-            lane = self._lanes.get(number)
-            if lane is not None and (lane.items or lane.done):
-                return lane
-            if self._failure is not None:
-                raise self._failure
-            self._changed.wait()
+    def _has_news(self, number: int) -> bool:
+        lane = self._lanes.get(number)
+        return lane is not None and (lane.done or bool(lane.items))
 
     def _run(self) -> None:
         try:
@@ -141,14 +131,17 @@ class _WorkerPool(Generic[JobT, Item]):
 
     def _claim(self) -> int | None:
         with self._changed:
-            while not self._stopping and self._claimed < len(self._jobs):
-                if self._claimed < self._turn + self._lookahead:
-                    number = self._claimed
-                    self._claimed += 1
-                    self._lanes[number] = _Lane()
-                    return number
-                self._changed.wait()
-            return None
+            self._changed.wait_for(
+                lambda: (
+                    self._stopping or self._claimed == len(self._jobs) or self._claimed < self._turn + self._lookahead
+                )
+            )
+            if self._stopping or self._claimed == len(self._jobs):
+                return None
+            number = self._claimed
+            self._claimed += 1
+            self._lanes[number] = _Lane()
+            return number
 
     def _do(self, number: int, do: Callable[[JobT], Iterator[Item]]) -> None:
         lane = self._lanes[number]
@@ -171,8 +164,7 @@ class _WorkerPool(Generic[JobT, Item]):
         """Queue an item once there is room. False if the consumer is gone."""
         size = self._size_of(item)
         with self._changed:
-            while not self._stopping and not self._has_room(number, lane, size):
-                self._changed.wait()
+            self._changed.wait_for(lambda: self._stopping or self._has_room(number, lane, size))
             if self._stopping:
                 return False
             lane.items.append(item)

@@ -7,6 +7,7 @@ the order in which the decoder gives them, say what is shown.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right, insort
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,7 +18,7 @@ import numpy as np
 from hybrid.frames.decoding.pictures import RgbConverter
 from hybrid.frames.decoding.stretch import Tally, frames_of
 from hybrid.frames.interface import Sample
-from hybrid.frames.packets.plan import MAX_REORDER, NO_PTS, SLACK_SECONDS, grid_size, last_ticks, sample_ticks
+from hybrid.frames.packets.plan import MAX_REORDER, NO_PTS, SLACK_SECONDS, grid_size
 from hybrid.frames.packets.scan import Movie, PacketReader
 from hybrid.frames.packets.timeline import usual_step
 from hybrid.values import ByteArray, Sampling
@@ -36,7 +37,7 @@ class _Timed(NamedTuple):
 
 
 def sequential_samples(
-    reader: PacketReader, movie: Movie, sampling: Sampling, ordinals: frozenset[int] | None, tally: Tally
+    reader: PacketReader, movie: Movie, sampling: Sampling, ordinals: list[int] | None, tally: Tally
 ) -> Iterator[Sample]:
     """Decode everything and give the samples in order: all of the grid, or those in ``ordinals``.
 
@@ -116,32 +117,28 @@ def _time_range(movie: Movie) -> tuple[int, int, int]:
 
 
 def _exact(
-    frames: Iterator[_Timed], movie: Movie, rate: float, ordinals: frozenset[int] | None, lost: list[int]
+    frames: Iterator[_Timed], movie: Movie, rate: float, ordinals: list[int] | None, lost: list[int]
 ) -> Iterator[Sample]:
     count = grid_size(movie.end_seconds, rate)
-    if ordinals is not None:
-        count = min(count, max(ordinals, default=-1) + 1)
-    limits = sample_ticks(movie.clock, rate, 0, count)
-    before_next = last_ticks(movie.clock, rate, 0, count)
+    chosen = [k for k in ordinals if k < count] if ordinals is not None else range(count)
+    limits = movie.clock.sample_ticks(rate, count)
+    before_next = movie.clock.last_ticks(rate, count)
     picture = _Picture(movie)
     held: _Timed | None = None
-    k = 0
+    index = 0
     for shown in frames:
-        while k < count and limits[k] < shown.time and (held is not None or before_next[k] < shown.time):
-            if ordinals is None or k in ordinals:
-                yield picture.sample(k, held, lost, int(limits[k]))
-            k += 1
-        if k < count and held is None and limits[k] < shown.time:
-            # Nothing is shown yet at this sample's time, but before the next one's.
-            if ordinals is None or k in ordinals:
+        while index < len(chosen) and limits[k := chosen[index]] < shown.time:
+            if held is None and before_next[k] >= shown.time:
+                # Nothing is shown yet at this sample's time, but before the next one's.
                 yield picture.sample(k, shown, [], int(limits[k]))
-            k += 1
+            else:
+                yield picture.sample(k, held, lost, int(limits[k]))
+            index += 1
         held = shown
-        if k >= count:
+        if index == len(chosen):
             return
-    for rest in range(k, count):
-        if ordinals is None or rest in ordinals:
-            yield picture.sample(rest, held, lost, int(limits[rest]))
+    for k in chosen[index:]:
+        yield picture.sample(k, held, lost, int(limits[k]))
 
 
 class _Picture:
@@ -164,20 +161,19 @@ class _Picture:
         return Sample(ordinal, float(self._movie.clock.seconds(held.time)), held.number, self._rgb)
 
 
-def _keyframes(
-    frames: Iterator[_Timed], movie: Movie, rate: float, ordinals: frozenset[int] | None
-) -> Iterator[Sample]:
+def _keyframes(frames: Iterator[_Timed], movie: Movie, rate: float, ordinals: list[int] | None) -> Iterator[Sample]:
     picture = _Picture(movie)
     # Some decoders do not call any frame a key frame; then the flag of its packet counts.
     flagged = frozenset(movie.packets.pts[movie.flagged & (movie.packets.pts != NO_PTS)].tolist())
     latest = -1
-    final = None if ordinals is None else max(ordinals, default=-1)
+    chosen = None if ordinals is None else frozenset(ordinals)
+    final = math.inf if ordinals is None else max(ordinals, default=-1)
     for shown in frames:
         k = int((max(0.0, float(movie.clock.seconds(shown.time))) + SLACK_SECONDS) * rate)
-        if final is not None and k > final:
+        if k > final:
             return
         if not (shown.frame.key_frame or shown.frame.pts in flagged):
             continue
-        if k > latest and (ordinals is None or k in ordinals):
+        if k > latest and (chosen is None or k in chosen):
             yield picture.sample(k, shown, [], 0)
         latest = max(latest, k)

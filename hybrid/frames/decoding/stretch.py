@@ -28,8 +28,8 @@ __all__ = ["Shown", "Tally", "decode_job", "frames_of"]
 
 Skip: TypeAlias = Literal["DEFAULT", "NONREF"]
 
-STEPS_BACK = (1, 4)
-"""How many entries before a damaged stretch a careful decoding starts; further, if that is damaged as well."""
+MOST_STEPS_BACK = 4
+"""A careful decoding starts one entry before a damaged stretch; so many, if that is damaged as well."""
 
 
 class Shown(NamedTuple):
@@ -64,13 +64,9 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Add another thread's counts."""
-        self.frames += other.frames
-        self.packets += other.packets
         self.damaged |= other.damaged
-        self.redone += other.redone
-        self.concealed += other.concealed
-        self.backward += other.backward
-        self.reordered += other.reordered
+        for name in ("frames", "packets", "redone", "concealed", "backward", "reordered"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 def frames_of(
@@ -151,7 +147,7 @@ def _decode_sparingly(
     shown = movie.packets.shown[job.start : job.last + 1]
     latest_before = np.maximum.accumulate(np.where(shown, pts[job.start : job.last + 1], NO_PTS))
     first_pts = int(pts[job.start])
-    keep = frozenset(job.requested) if movie.skippable else None
+    keep = frozenset(job.requested) if movie.keys.skippable else None
     waiting: deque[tuple[int, av.VideoFrame]] = deque()
     count = 0
     with closing(frames_of(reader, job.start, job.last, tally, keep=keep)) as frames:
@@ -182,13 +178,10 @@ def _decode_carefully(
     reader: PacketReader, movie: Movie, job: Job, starts: IntArray, tally: Tally, to_rgb: RgbConverter
 ) -> Iterator[Shown]:
     number = int(np.searchsorted(starts, job.start, side="right")) - 1
-    for step in STEPS_BACK:
-        begin = int(starts[max(0, number - step)])
-        final = begin == 0 or step == STEPS_BACK[-1]
-        clean = final or _is_clean(reader, begin, job.start, tally)
-        if clean:
-            yield from _decode_all(reader, movie, job, begin, tally, to_rgb)
-            return
+    begin = int(starts[max(0, number - 1)])
+    if begin > 0 and not _is_clean(reader, begin, job.start, tally):
+        begin = int(starts[max(0, number - MOST_STEPS_BACK)])
+    yield from _decode_all(reader, movie, job, begin, tally, to_rgb)
 
 
 def _is_clean(reader: PacketReader, begin: int, end: int, tally: Tally) -> bool:

@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-__all__ = ["INTRA_ONLY", "NONREF_SAFE", "KeyPackets", "Verdict"]
+__all__ = ["INTRA_ONLY", "KeyPackets", "Verdict"]
 
 INTRA_ONLY = frozenset({"mjpeg", "png", "bmp", "jpeg2000", "prores", "dnxhd", "rawvideo", "huffyuv", "utvideo"})
 """Codecs in which every picture stands alone."""
@@ -86,15 +86,18 @@ class KeyPackets:
     _strangers: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        if self.codec == "hevc":
-            self._note_layers(list(_hvcc_nals(self.extradata)) or list(_nals(self.extradata, 0)))
-        elif self.codec == "h264":
-            self._note_fields(list(_avcc_nals(self.extradata)) or list(_nals(self.extradata, 0)))
+        if self.codec in ("h264", "hevc"):
+            self._note_parameters(list(_parameter_sets(self.codec, self.extradata)))
 
     @property
     def proven(self) -> bool:
         """Whether a rule is known by which this codec's key packets can be judged."""
         return self.codec in INTRA_ONLY or self.codec in _KEY_TESTS or self.codec in _OTHER_RULES
+
+    @property
+    def skippable(self) -> bool:
+        """Whether pictures that are not requested, and that none refers to, may be skipped."""
+        return self.codec in NONREF_SAFE and self.whole_pictures and self.single_layer
 
     @property
     def reads_bytes(self) -> bool:
@@ -120,15 +123,14 @@ class KeyPackets:
         if self.codec in _SEQUENCE_CODECS:
             self.whole_pictures &= self.codec == "mpeg1video" or _mpeg2_is_progressive(data)
             return Verdict(alone=True, entry=data[:4] == b"\x00\x00\x01\xb3")
-        if self.codec == "h264":
-            return self._judge_h264(list(_nals(data, _length_size(self.codec, self.extradata))))
-        if self.codec == "hevc":
-            return self._judge_hevc(list(_nals(data, _length_size(self.codec, self.extradata))))
+        if self.codec in ("h264", "hevc"):
+            nals = list(_nals(data, _length_size(self.codec, self.extradata)))
+            self._note_parameters(nals)
+            return self._judge_h264(nals) if self.codec == "h264" else self._judge_hevc(nals)
         return Verdict(alone=False, entry=False)
 
     def _judge_h264(self, nals: list[bytes]) -> Verdict:
         kinds = [nal[0] & 31 for nal in nals]
-        self._note_fields(nals)
         slices = [nal for nal, kind in zip(nals, kinds, strict=True) if 1 <= kind <= 5]
         complete = self._parameters_known(nals, [kind in (7, 8) for kind in kinds], 7 in kinds and 8 in kinds)
         if 5 in kinds:
@@ -139,7 +141,6 @@ class KeyPackets:
 
     def _judge_hevc(self, nals: list[bytes]) -> Verdict:
         kinds = [nal[0] >> 1 & 63 for nal in nals]
-        self._note_layers(nals)
         complete = self._parameters_known(nals, [kind in (33, 34) for kind in kinds], 33 in kinds and 34 in kinds)
         irap = complete and any(16 <= kind <= 23 for kind in kinds)
         return Verdict(alone=irap, entry=irap)
@@ -155,16 +156,13 @@ class KeyPackets:
                 self._strangers = True
         return whole or not self._strangers
 
-    def _note_layers(self, nals: list[bytes]) -> None:
+    def _note_parameters(self, nals: list[bytes]) -> None:
         for nal in nals:
-            # Sequence parameter set: two bytes of header, 4 bits of id, 3 bits of layers minus 1.
-            if len(nal) > 2 and nal[0] >> 1 & 63 == 33 and nal[2] >> 1 & 7 != 0:
-                self.single_layer = False
-
-    def _note_fields(self, nals: list[bytes]) -> None:
-        for nal in nals:
-            if nal[0] & 31 == 7 and not _h264_frames_only(nal):
-                self.whole_pictures = False
+            if self.codec == "hevc":
+                # Sequence parameter set: two bytes of header, 4 bits of id, 3 bits of layers minus 1.
+                self.single_layer &= len(nal) <= 2 or nal[0] >> 1 & 63 != 33 or nal[2] >> 1 & 7 == 0
+            elif nal and nal[0] & 31 == 7:
+                self.whole_pictures &= _h264_frames_only(nal)
 
 
 def _length_size(codec: str, extradata: bytes) -> int:
@@ -186,37 +184,24 @@ def _nals(data: bytes, length_size: int) -> Iterator[bytes]:
             if size and offset + size <= len(data):
                 yield data[offset : offset + size]
             offset += size
+    else:
+        yield from filter(None, data.split(b"\0\0\1")[1:])
+
+
+def _parameter_sets(codec: str, extradata: bytes) -> Iterator[bytes]:
+    """The parameter sets in the header of an HEVC stream, or an H.264 one (of that in MP4, the sequence sets alone).
+
+    ISO/IEC 14496-15, 5.3.3 (H.264: one array) and 8.3.3 (HEVC: an array for each type); elsewhere NAL units.
+    """
+    if not _length_size(codec, extradata):
+        yield from _nals(extradata, 0)
         return
-    start = data.find(b"\0\0\1")
-    while start >= 0:
-        following = data.find(b"\0\0\1", start + 3)
-        nal = data[start + 3 : following if following >= 0 else len(data)]
-        if nal:
-            yield nal
-        start = following
-
-
-def _avcc_nals(extradata: bytes) -> Iterator[bytes]:
-    """The sequence parameter sets in the H.264 header of an MP4 or Matroska stream (ISO/IEC 14496-15, 5.3.3)."""
-    if not _length_size("h264", extradata):
-        return
-    offset = 6
-    for _ in range(extradata[5] & 31):
-        size = int.from_bytes(extradata[offset : offset + 2], "big")
-        nal = extradata[offset + 2 : offset + 2 + size]
-        if nal:
-            yield nal
-        offset += 2 + size
-
-
-def _hvcc_nals(extradata: bytes) -> Iterator[bytes]:
-    """The parameter sets in the HEVC header of an MP4 or Matroska stream (ISO/IEC 14496-15, 8.3.3)."""
-    if not _length_size("hevc", extradata):
-        return
-    offset = 23
-    for _ in range(extradata[22]):
-        count = int.from_bytes(extradata[offset + 1 : offset + 3], "big")
-        offset += 3
+    offset, arrays = (6, 1) if codec == "h264" else (23, extradata[22])
+    for _ in range(arrays):
+        count = extradata[5] & 31
+        if codec == "hevc":
+            count = int.from_bytes(extradata[offset + 1 : offset + 3], "big")
+            offset += 3
         for _ in range(count):
             size = int.from_bytes(extradata[offset : offset + 2], "big")
             yield extradata[offset + 2 : offset + 2 + size]

@@ -16,6 +16,7 @@ belong to the stretch before, which therefore reads on across the entry where on
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
@@ -34,15 +35,14 @@ __all__ = [
     "Packets",
     "entries",
     "exact_grid",
+    "first_of_intervals",
     "grid",
     "grid_size",
     "keyframe_grid",
     "keyframe_jobs",
-    "last_ticks",
     "plan_jobs",
     "presentation_order",
     "restrict",
-    "sample_ticks",
     "unsafe_reason",
 ]
 
@@ -106,6 +106,14 @@ class Clock:
         """The last tick that counts as shown at each time: int64, of the same shape."""
         zero = float(self.zero / self.time_base)
         return np.floor((seconds + SLACK_SECONDS) / float(self.time_base) + zero).astype(np.int64)
+
+    def sample_ticks(self, rate: float, count: int) -> IntArray:
+        """The times of the first samples: int64 [count]."""
+        return self.ticks(np.arange(count) / rate)
+
+    def last_ticks(self, rate: float, count: int) -> IntArray:
+        """The last tick before the time of the *next* sample, for each of those samples: int64 [count]."""
+        return self.ticks(np.arange(1, count + 1) / rate - 2 * SLACK_SECONDS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,21 +185,19 @@ def grid_size(end_seconds: float, rate: float) -> int:
     return max(size, 1)
 
 
+def first_of_intervals(frames: Iterable[tuple[float, int]], rate: float) -> dict[int, int]:
+    """The first of the frames, given as (seconds, number) in time order, in each interval ``k / rate``, by ``k``."""
+    first: dict[int, int] = {}
+    for seconds, number in frames:
+        first.setdefault(int((seconds + SLACK_SECONDS) * rate), number)
+    return first
+
+
 def grid(packets: Packets, clock: Clock, sampling: Sampling, *, end_seconds: float) -> Grid:
     """The packet of every sample, by the policy of ``sampling``."""
     if sampling.policy == "keyframes":
         return keyframe_grid(packets, clock, sampling.rate)
     return exact_grid(packets, clock, sampling.rate, end_seconds=end_seconds)
-
-
-def sample_ticks(clock: Clock, rate: float, first: int, count: int) -> IntArray:
-    """The time of samples ``first`` .. ``first + count - 1``, on the stream's clock: int64 [count]."""
-    return clock.ticks(np.arange(first, first + count) / rate)
-
-
-def last_ticks(clock: Clock, rate: float, first: int, count: int) -> IntArray:
-    """The last tick before the time of the *next* sample, for each of those samples: int64 [count]."""
-    return clock.ticks(np.arange(first + 1, first + count + 1) / rate - 2 * SLACK_SECONDS)
 
 
 def exact_grid(packets: Packets, clock: Clock, rate: float, *, end_seconds: float) -> Grid:
@@ -203,8 +209,8 @@ def exact_grid(packets: Packets, clock: Clock, rate: float, *, end_seconds: floa
     order = presentation_order(packets)
     times = packets.pts[order]
     count = grid_size(end_seconds, rate)
-    rank = np.searchsorted(times, sample_ticks(clock, rate, 0, count), side="right") - 1
-    rank[(rank < 0) & (times[0] <= last_ticks(clock, rate, 0, count))] = 0
+    rank = np.searchsorted(times, clock.sample_ticks(rate, count), side="right") - 1
+    rank[(rank < 0) & (times[0] <= clock.last_ticks(rate, count))] = 0
     held = rank >= 0
     missing = tuple(
         MissingFrame(int(k), f"no frame is shown yet; the first one comes at {float(clock.seconds(times[0])):.3f} s")
@@ -223,12 +229,11 @@ def keyframe_grid(packets: Packets, clock: Clock, rate: float) -> Grid:
     return Grid(ordinals.astype(np.int64), order[first])
 
 
-def restrict(every: Grid, ordinals: IntArray, *, no_sample_reason: str) -> Grid:
-    """Only the given samples; those that the grid does not have are missing, with ``no_sample_reason``."""
-    known = {gap.ordinal: gap for gap in every.missing}
+def restrict(every: Grid, ordinals: IntArray) -> Grid:
+    """Only the samples with these ordinals, as far as the grid has them."""
     has = np.isin(every.ordinals, ordinals)
-    lacking = np.setdiff1d(ordinals, every.ordinals)
-    missing = tuple(known.get(int(k), MissingFrame(int(k), no_sample_reason)) for k in lacking)
+    chosen = frozenset(ordinals.tolist())
+    missing = tuple(gap for gap in every.missing if gap.ordinal in chosen)
     return Grid(every.ordinals[has], every.packets[has], missing)
 
 

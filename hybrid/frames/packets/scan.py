@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from types import TracebackType
 
 import av.error
 import numpy as np
@@ -25,7 +24,7 @@ from hybrid.formatting import plural
 from hybrid.frames.container.boxes import Crop, bytes_missing, container_crop
 from hybrid.frames.container.open import Header, VideoPacket, open_stream, other_streams_end, packets_of
 from hybrid.frames.container.unread import find_unread
-from hybrid.frames.packets.bitstream import NONREF_SAFE, KeyPackets
+from hybrid.frames.packets.bitstream import KeyPackets
 from hybrid.frames.packets.plan import NO_PTS, Clock, Packets, unsafe_reason
 from hybrid.frames.packets.timeline import CUT_SECONDS, in_order_of_decoding, last_end, stream_times
 from hybrid.values import IntArray
@@ -54,7 +53,7 @@ class Movie:
     Attributes:
         path: the file.
         stream: index of the chosen video stream.
-        codec: its codec's name.
+        keys: judged its key packets; knows the codec, and what of it may be left out.
         packets: for :mod:`hybrid.frames.packets.plan`.
         flagged: bool [N], which packets the container calls key packets, true or not.
         times: int64 [N], when their frames are shown, as far as the packets tell. They differ from
@@ -63,11 +62,7 @@ class Movie:
         sizes, positions: int64 [N], size and byte offset of every packet (-1: not known).
         clock: the timeline.
         end_seconds: where the last frame ends.
-        packed: a packet may hold several pictures (packed B-frames).
         unsafe: why nothing may be left out when decoding; or None.
-        keys_proven: whether key packets of this codec are known to decode alone.
-        skippable: whether unwanted pictures that none refers to may be skipped.
-        stop_early: whether a picture ends with its packet (not so with two fields in two packets).
         near: how many packets ahead are read rather than sought.
         crop: what the container leaves out at the sides of each picture.
         cut: whether some of the video is not on the timeline: the file lacks its end, could not be
@@ -77,7 +72,7 @@ class Movie:
 
     path: str
     stream: int
-    codec: str
+    keys: KeyPackets
     packets: Packets
     flagged: BoolArray
     times: IntArray
@@ -86,11 +81,7 @@ class Movie:
     positions: IntArray
     clock: Clock
     end_seconds: float
-    packed: bool
     unsafe: str | None
-    keys_proven: bool
-    skippable: bool
-    stop_early: bool
     near: int
     crop: Crop
     cut: bool
@@ -211,12 +202,12 @@ def _movie(
     sizes, positions = np.frombuffer(table.sizes, np.int64), np.frombuffer(table.positions, np.int64)
     begin = float(clock.seconds(int(found.times[valid].min()))) if valid.any() else 0.0
     span = (begin + float(clock.zero), end + float(clock.zero))
-    unread = find_unread(path, container, stream, span=span, positions=positions, sizes=sizes)
-    notes += unread.notes
+    unread, goes_on = find_unread(path, container, stream, span=span, positions=positions, sizes=sizes)
+    notes += unread
     return Movie(
         path=path,
         stream=stream.index,
-        codec=keys.codec,
+        keys=keys,
         packets=packets,
         flagged=np.frombuffer(table.flagged, np.bool_),
         times=found.times,
@@ -225,14 +216,10 @@ def _movie(
         positions=positions,
         clock=clock,
         end_seconds=end,
-        packed=keys.packed,
         unsafe=_unsafe_reason(packets, table, by_count, found.jumps),
-        keys_proven=keys.proven,
-        skippable=keys.codec in NONREF_SAFE and keys.whole_pictures and keys.single_layer,
-        stop_early=keys.whole_pictures,
         near=NEAR_PACKETS_MPEG if container.format.name.startswith("mpeg") else NEAR_PACKETS,
         crop=container_crop(path, container, stream),
-        cut=cut is not None or table.read_error is not None or bool(found.wild.any()) or unread.partial,
+        cut=cut is not None or table.read_error is not None or bool(found.wild.any()) or goes_on,
         note="; ".join(notes) or None,
     )
 
@@ -261,7 +248,7 @@ def _cut_reason(
     if not lacking:
         if not short:
             return None
-        lasts = None if header.stream_states_length else others_end()
+        lasts = None if header.stream_length is not None else others_end()
         if stated is not None and lasts is not None and lasts >= stated - CUT_SECONDS:
             return None
     states = f"the container states {stated:.2f} s, " if short else ""
@@ -360,13 +347,5 @@ class PacketReader:
         self._open()
 
     def close(self) -> None:
-        """Let go of the file. May be called twice."""
+        """Close the file. A second call does nothing."""
         self._container.close()
-
-    def __enter__(self) -> PacketReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from hybrid.frames.interface import Decoder, ReadReport, Sample, no_sample_reason
-from hybrid.values import Sampling
+from hybrid.frames.interface import Decoder, ReadReport, Sample
+from hybrid.values import VideoInfo
 
 
 class GreyLines(Decoder):
@@ -17,20 +16,16 @@ class GreyLines(Decoder):
 
     name = "grey_lines"
 
-    def __init__(self, path: str | Path, sampling: Sampling, **options: Any) -> None:
-        super().__init__(path, sampling, **options)
-        self._greys = [int(line) for line in Path(path).read_text().split()]
-        self.info = self._info("file", seconds=float(len(self._greys)), width=64, height=48, codec="grey_lines")
+    def _open(self) -> VideoInfo:
+        self._greys = [int(line) for line in Path(self._path).read_text().split()]
+        return self._info("file", seconds=float(len(self._greys)), width=64, height=48, codec="grey_lines")
 
     def _samples(self, ordinals: list[int] | None) -> Generator[Sample, None, ReadReport]:
         length = len(self._greys)
         for ordinal in range(int(length * self.sampling.rate)) if ordinals is None else ordinals:
             second = int(ordinal / self.sampling.rate)
             if second < length:
-                picture = np.full((48, 64, 3), self._greys[second], dtype=np.uint8)
-                yield Sample(ordinal, float(second), second, picture)
-            else:
-                yield Sample.missing(ordinal, no_sample_reason(self.sampling, length))
+                yield Sample(ordinal, float(second), second, np.full((48, 64, 3), self._greys[second], dtype=np.uint8))
         return ReadReport(duration_seconds=float(length), frames_decoded=length)
 
 
