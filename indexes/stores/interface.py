@@ -18,7 +18,10 @@ from indexes.format.layout import VectorKey
 from indexes.format.manifest import Committed
 from indexes.stores.vectors import RunProofs, similarities
 
-__all__ = ["Found", "Scored", "VectorStore"]
+__all__ = ["DEFAULT_CACHE_BYTES", "Found", "Scored", "VectorStore"]
+
+DEFAULT_CACHE_BYTES = 256 * 2**20
+"""How many bytes of vectors stay in memory for the next question: 20 hours of 512-d at 1 fps are 74 MB."""
 
 
 class Found(NamedTuple):

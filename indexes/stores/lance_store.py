@@ -29,18 +29,18 @@ from filelock import FileLock
 from lancedb.index import BTree
 
 from hybrid.errors import ArchiveError, ArchiveUnreachableError, IndexDamagedError, InputError
+from hybrid.lru import LruCache
 from hybrid.storage.atomic import NewFiles, make_folder
 from hybrid.storage.write_errors import write_errors
 from hybrid.values import Float32Array, Hits, IntArray
 from indexes.format.layout import VectorKey, check_video_id, keys_of
 from indexes.format.manifest import Committed
-from indexes.stores.interface import Found, Scored, VectorStore
+from indexes.stores.interface import DEFAULT_CACHE_BYTES, Found, Scored, VectorStore
 from indexes.stores.lance_errors import lance_errors, line_of
 from indexes.stores.lance_maintenance import FRAGMENTS_BEFORE_COMPACTION, RETENTION, REWRITTEN, retention
 from indexes.stores.lance_rows import filter_key, filter_video, schema, to_batch, to_vectors
 from indexes.stores.lance_scan import scan_table
 from indexes.stores.lance_score import FirstRows, score_rows
-from indexes.stores.vector_cache import Kept
 from indexes.stores.vectors import (
     Float16Array,
     RunProofs,
@@ -70,9 +70,10 @@ _Versions = tuple[tuple[int, int], ...]
 """Of each table: its dimension and its version."""
 
 
-class _Held(NamedTuple):
-    """Vectors in memory, and the hash that they were found to have."""
+class _Cached(NamedTuple):
+    """Vectors in memory, the versions of the tables that they were read from, and the hash that they have."""
 
+    versions: _Versions
     vectors: Float32Array
     vectors_hash: str | None
 
@@ -96,7 +97,7 @@ class LanceStore(VectorStore):
         self._database: Any = None
         self._tables: dict[int, Any] = {}
         self._first_rows: dict[int, FirstRows] = {}
-        self._kept: Kept[_Held] = Kept()
+        self._cache: LruCache[VectorKey, _Cached] = LruCache(DEFAULT_CACHE_BYTES)
         self._trusted: dict[VectorKey, tuple[_Stamp, str]] = {}
         self._new_files = NewFiles(rewritten=REWRITTEN)
 
@@ -253,7 +254,7 @@ class LanceStore(VectorStore):
     def close(self) -> None:
         self._tables.clear()
         self._first_rows.clear()
-        self._kept.clear()
+        self._cache.clear()
         self._trusted.clear()
         self._database = None
 
@@ -267,13 +268,13 @@ class LanceStore(VectorStore):
     def _vectors(self, key: VectorKey, vectors_hash: str | None) -> Float32Array:
         """From memory, as long as no table has changed: a look at its version costs 0.2 ms, the rows 10."""
         versions = self._versions(f"video {key.video_id}")
-        held = self._kept.get(key, versions)
-        if held is not None and vectors_hash in (None, held.vectors_hash):
-            return held.vectors
+        known = self._cache.get(key)
+        if known is not None and known.versions == versions and vectors_hash in (None, known.vectors_hash):
+            return known.vectors
         rounded = self._read(key)
         check_hash(rounded, vectors_hash, where=self._place(key))
         vectors = rounded.astype(np.float32)
-        self._kept.put(key, versions, _Held(vectors, vectors_hash), vectors.nbytes)
+        self._cache.put(key, _Cached(versions, vectors, vectors_hash), vectors.nbytes)
         return vectors
 
     def _versions(self, what: str) -> _Versions:
