@@ -81,9 +81,9 @@ def read_tensor_header(path: Path) -> TensorHeader:
 
 def _tensor(path: Path, name: str, entry: object) -> ListedTensor:
     if isinstance(entry, dict):
-        dtype, shape, place = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
-        if isinstance(dtype, str) and _are_sizes(shape) and _are_sizes(place) and len(place) == 2:
-            tensor = ListedTensor(dtype, tuple(shape), *place)
+        dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+        if isinstance(dtype, str) and _are_sizes(shape) and _are_sizes(offsets) and len(offsets) == 2:
+            tensor = ListedTensor(dtype, tuple(shape), *offsets)
             if tensor.start <= tensor.end:
                 return tensor
     shown = ascii(entry)[:120]

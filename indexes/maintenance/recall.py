@@ -164,10 +164,10 @@ def compare(
 
 def share_found(exact: ArchiveHits, near: ArchiveHits) -> float:
     """Of the frames of an exact search the share that another one gives, or frames of equal similarity instead."""
-    wanted = [hits.similarities for hits in exact.hits.values()]
-    if not wanted:
+    expected = [hits.similarities for hits in exact.hits.values()]
+    if not expected:
         return 1.0
-    similarities = np.concatenate(wanted)
+    similarities = np.concatenate(expected)
     found = [hits.similarities for hits in near.hits.values()]
     good = int(np.count_nonzero(np.concatenate(found) >= similarities.min())) if found else 0
     return min(1.0, good / len(similarities))

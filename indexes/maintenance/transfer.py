@@ -20,10 +20,9 @@ from typing import BinaryIO
 import numpy as np
 
 from hybrid.errors import ArchiveError, HybridError, IndexDamagedError, IndexMismatchError, InputError
-from hybrid.storage.atomic import make_folder, remove_file, sync_folder, write_atomically
+from hybrid.storage.atomic import make_folder, remove_file, sync_folder, write_atomically, write_errors
 from hybrid.storage.foreign_json import JsonLimits
 from hybrid.storage.package import PackageError, open_package
-from hybrid.storage.write_errors import write_errors
 from hybrid.values import Float32Array
 from hybrid.words import counted
 from indexes.archive.new_index import check_parts
@@ -232,19 +231,19 @@ def _copy_features(source: ArchiveReader, target: Archive, manifest: Manifest) -
         IndexDamagedError: a file of the source is there and cannot be read.
         ArchiveLockedError, ArchiveError: the target cannot be written.
     """
-    place = Layout(target.folder).video(manifest.video_id)
-    wanted: list[tuple[Path, bytes, Path]] = []
+    folder = Layout(target.folder).video(manifest.video_id)
+    missing: list[tuple[Path, bytes, Path]] = []
     for path in Layout(source.folder).feature_lists(manifest.video_id, frames_key(manifest)):
         data = _read(path)
-        values = None if data is None or _holds(place / path.name, data) else _values_of(path, data)
+        values = None if data is None or _holds(folder / path.name, data) else _values_of(path, data)
         if data is not None and values is not None:
-            wanted.append((place / path.name, data, values))
-    if not wanted:
+            missing.append((folder / path.name, data, values))
+    if not missing:
         return False
     copied = False
     with write_errors(f"archive {target.uri}: features cannot be written"), target.lock(manifest.video_id):
-        for listing, data, values in wanted:
-            if _copy_atomically(values, place / values.name):
+        for listing, data, values in missing:
+            if _copy_atomically(values, folder / values.name):
                 write_atomically(listing, data)
                 copied = True
     return copied

@@ -178,12 +178,12 @@ class FaissStore(VectorStore):
         if len(query) != index.d:
             raise InputError(f"query has {len(query)} values; the vectors of video {key.video_id} have {index.d}")
         count = index.ntotal
-        # One more than asked for shows whether the last place is shared: then FAISS's choice among
+        # One more than asked for shows whether the last one has an equal: then FAISS's choice among
         # equals is arbitrary, and only the full list gives the earlier frames.
-        wanted = min(top + 1, count)
+        count_found = min(top + 1, count)
         with _one_thread():
-            found, rows = index.search(query[None], wanted)
-            if wanted < count and found[0, -1] == found[0, -2]:
+            found, rows = index.search(query[None], count_found)
+            if count_found < count and found[0, -1] == found[0, -2]:
                 found, rows = index.search(query[None], count)
         return rank(rows[0], found[0], top)
 

@@ -149,15 +149,15 @@ class VectorStore(ABC):
         Raises:
             InputError: as :meth:`search`. Damage is not raised, but given for the key that it befell.
         """
-        for key, wanted in rows.items():
+        for key, chosen in rows.items():
             try:
                 vectors = self.read(key, vectors_hash=committed[key].vectors_hash)
-                if wanted[-1] >= len(vectors):
-                    raise IndexDamagedError(f"video {key.video_id}: row {wanted[-1]} of {len(vectors)} was asked for")
+                if chosen[-1] >= len(vectors):
+                    raise IndexDamagedError(f"video {key.video_id}: row {chosen[-1]} of {len(vectors)} was asked for")
             except IndexDamagedError as exc:
                 yield Scored(key, None, exc)
                 continue
-            yield Scored(key, similarities(vectors[wanted], query), None)
+            yield Scored(key, similarities(vectors[chosen], query), None)
 
     @abstractmethod
     def compact(self) -> str | None:

@@ -91,7 +91,7 @@ class VectorsDigest:
 
     def __init__(self, vectors_hash: str, rows: int, dimension: int) -> None:
         """``rows`` and ``dimension``: of all of them together."""
-        self._wanted = vectors_hash.removeprefix(_CHECKSUM)
+        self._expected = vectors_hash.removeprefix(_CHECKSUM)
         self._quick = vectors_hash.startswith(_CHECKSUM)
         start = _shape_line(rows, dimension)
         self._digest: Any = xxhash.xxh3_128(start) if self._quick else blake3.blake3(start)
@@ -103,7 +103,7 @@ class VectorsDigest:
     def matches(self) -> bool:
         """Whether what came so far is all of it, and as it was written."""
         found: str = self._digest.hexdigest() if self._quick else self._digest.hexdigest(length=16)
-        return found == self._wanted
+        return found == self._expected
 
 
 def run_checksums(rounded: Float16Array, starts: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint64]:

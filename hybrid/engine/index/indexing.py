@@ -19,8 +19,8 @@ from hybrid.errors import FrameDecodeError, ModelError, VideoError, VideoOpenErr
 from hybrid.frames.rules import FRAME_RULES
 from hybrid.frames.source import ReadReport
 from hybrid.progress import Progress
+from hybrid.storage.atomic import write_errors
 from hybrid.storage.file_identity import absolute_path
-from hybrid.storage.write_errors import write_errors
 from hybrid.values import ByteArray, Float32Array, FrameBatch, Sampling, Timeline, VideoInfo
 from hybrid.words import counted
 from indexes.archive.feature_file import StagedFeatures
