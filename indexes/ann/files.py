@@ -25,8 +25,7 @@ from safetensors.numpy import load, save
 
 from hybrid.errors import IndexDamagedError
 from hybrid.storage.atomic import insist, make_folder, remove_file, remove_temporaries, write_atomically
-from hybrid.storage.foreign_json import read_json
-from hybrid.storage.tensor_header import read_note
+from hybrid.storage.foreign_json import read_json, read_note
 from hybrid.values import Float32Array
 from indexes.format.manifest import Manifest
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -46,14 +46,7 @@ class NearUnits:
 
     def part(self, step: slice) -> NearUnits:
         """Some of them."""
-        return NearUnits(
-            self.video[step],
-            self.first[step],
-            self.end[step],
-            self.scores[step],
-            self.checksums[step],
-            self.proven[step],
-        )
+        return NearUnits(*(getattr(self, column.name)[step] for column in fields(self)))
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -22,7 +22,7 @@ import safetensors
 from safetensors.numpy import load, save
 
 from hybrid.errors import IndexDamagedError, InputError
-from hybrid.storage.tensor_header import read_note
+from hybrid.storage.foreign_json import read_note
 from hybrid.values import ByteArray, IntArray
 from indexes.format.manifest import Manifest, changed_values
 

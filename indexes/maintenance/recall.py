@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import compress
 from statistics import mean, median
 from typing import Any
 
@@ -96,13 +97,11 @@ def measure_recall(
             continue
         names = [name_of(manifest) for manifest in mine]
         known = index.covered(names)
-        covered = [name for name, is_known in zip(names, known.tolist(), strict=True) if is_known]
+        covered = list(compress(names, known))
         bare = Recall(
             dimension=dimension,
             frames=sum(manifest.frames for manifest in mine),
-            covered_frames=sum(
-                manifest.frames for manifest, is_known in zip(mine, known.tolist(), strict=True) if is_known
-            ),
+            covered_frames=sum(manifest.frames for manifest in compress(mine, known)),
             units=index.units_of(covered),
             top=TOP,
             queries=0,

@@ -7,9 +7,8 @@ backend. The hashes in the manifest hold for all three, so what comes in is what
 
 from __future__ import annotations
 
+import contextlib
 import io
-import os
-import secrets
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 
 from hybrid.errors import ArchiveError, HybridError, IndexDamagedError, IndexMismatchError, InputError
-from hybrid.storage.atomic import make_folder, remove_file, sync_folder, write_atomically, write_errors
+from hybrid.storage.atomic import write_atomically, write_errors
 from hybrid.storage.foreign_json import JsonLimits
 from hybrid.storage.package import PackageError, open_package
 from hybrid.values import Float32Array
@@ -243,7 +242,7 @@ def _copy_features(source: ArchiveReader, target: Archive, manifest: Manifest) -
     copied = False
     with write_errors(f"archive {target.uri}: features cannot be written"), target.lock(manifest.video_id):
         for listing, data, values in missing:
-            if _copy_atomically(values, folder / values.name):
+            if _copy(values, folder / values.name):
                 write_atomically(listing, data)
                 copied = True
     return copied
@@ -258,12 +257,10 @@ def _values_of(path: Path, data: bytes) -> Path | None:
 
 
 def _read(path: Path) -> bytes | None:
-    """A file of the source; None if it is gone."""
-    with _reading(path):
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            return None
+    """A file of the source; None if it does not exist."""
+    with _reading(path), contextlib.suppress(FileNotFoundError):
+        return path.read_bytes()
+    return None
 
 
 @contextmanager
@@ -282,36 +279,23 @@ def _holds(path: Path, data: bytes) -> bool:
         return False
 
 
-def _copy_atomically(path: Path, target: Path) -> bool:
+def _copy(path: Path, target: Path) -> bool:
     """Copy a file of the source; whether it was still there."""
     file = _opened(path)
     if file is None:
         return False
-    temporary = target.with_name(f".{target.name}.tmp-{secrets.token_hex(4)}")
     with file:
-        make_folder(target.parent)
-        try:
-            with open(temporary, "wb") as written:
-                while data := _next_bytes(file, path):
-                    written.write(data)
-                written.flush()
-                os.fsync(written.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            remove_file(temporary)
-            raise
-    sync_folder(target.parent)
+        write_atomically(target, _blocks(file, path))
     return True
 
 
 def _opened(path: Path) -> BinaryIO | None:
-    with _reading(path):
-        try:
-            return path.open("rb")
-        except FileNotFoundError:
-            return None
+    with _reading(path), contextlib.suppress(FileNotFoundError):
+        return path.open("rb")
+    return None
 
 
-def _next_bytes(file: BinaryIO, path: Path) -> bytes:
+def _blocks(file: BinaryIO, path: Path) -> Iterator[bytes]:
     with _reading(path):
-        return file.read(_COPIED_AT_ONCE)
+        while data := file.read(_COPIED_AT_ONCE):
+            yield data

@@ -28,7 +28,7 @@ import pyarrow as pa
 from filelock import FileLock
 from lancedb.index import BTree
 
-from hybrid.errors import ArchiveError, ArchiveUnreachableError, IndexDamagedError, InputError
+from hybrid.errors import ArchiveError, ArchiveUnreachableError, IndexDamagedError
 from hybrid.lru import LruCache
 from hybrid.storage.atomic import NewFiles, make_folder, write_errors
 from hybrid.values import Float32Array, Hits, IntArray
@@ -44,6 +44,7 @@ from indexes.stores.vectors import (
     Float16Array,
     RunProofs,
     check_hash,
+    check_length,
     check_query,
     hash_vectors,
     is_hash_of,
@@ -118,10 +119,7 @@ class LanceStore(VectorStore):
     def search(self, key: VectorKey, query: Float32Array, top: int, *, vectors_hash: str | None = None) -> Hits:
         check_query(query, top)
         vectors = self._vectors(key, vectors_hash)
-        if vectors.shape[1] != len(query):
-            raise InputError(
-                f"query has {len(query)} values; the vectors of video {key.video_id} have {vectors.shape[1]}"
-            )
+        check_length(len(query), key, vectors.shape[1])
         return rank(np.arange(len(vectors)), similarities(vectors, query), top)
 
     def read(self, key: VectorKey, *, vectors_hash: str | None = None) -> Float32Array:

@@ -12,6 +12,7 @@ import xxhash
 
 from hybrid.errors import IndexDamagedError, InputError
 from hybrid.values import Float32Array, Hits, IntArray
+from indexes.format.layout import VectorKey
 
 __all__ = [
     "Float16Array",
@@ -19,6 +20,7 @@ __all__ = [
     "VectorsDigest",
     "are_proven",
     "check_hash",
+    "check_length",
     "check_query",
     "checksum_vectors",
     "hash_vectors",
@@ -163,6 +165,16 @@ def check_query(query: Float32Array, top: int) -> None:
         raise InputError("query has a value that is not finite")
     if top < 1:
         raise InputError(f"top is {top}; it must be at least 1")
+
+
+def check_length(query: int, key: VectorKey, dimension: int) -> None:
+    """Refuse a query of another length than the vectors of a video.
+
+    Raises:
+        InputError: it does not fit.
+    """
+    if query != dimension:
+        raise InputError(f"query has {query} values; the vectors of video {key.video_id} have {dimension}")
 
 
 def similarities(vectors: Float32Array, query: Float32Array) -> Float32Array:
