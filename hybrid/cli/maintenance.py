@@ -147,10 +147,9 @@ def remove(
 
     from hybrid.storage.file_identity import absolute_path
     from indexes.archive.lookup import find_id
-    from indexes.archive.source_location import check_folders, path_exists
+    from indexes.archive.source_location import check_folders, missing_videos, path_exists
     from indexes.format.failures import failures, forget_failure
     from indexes.format.location import is_remote
-    from indexes.maintenance.stats import missing_videos
     from indexes.open_archive import open_archive
 
     if not videos and not gone:
