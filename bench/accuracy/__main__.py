@@ -23,8 +23,9 @@ from contextlib import ExitStack, redirect_stdout
 from dataclasses import asdict
 from typing import Any, Final
 
-from bench.accuracy.answerers import Answerer, open_answerer
-from bench.accuracy.arguments import (
+from bench.accuracy.answerers.interface import Answerer
+from bench.accuracy.answerers.registry import open_answerer
+from bench.accuracy.run.arguments import (
     answerer_options,
     ask_options,
     check_arguments,
@@ -34,13 +35,13 @@ from bench.accuracy.arguments import (
     parser,
     template_of,
 )
-from bench.accuracy.grid import grid_text, one_grid
-from bench.accuracy.measures import tolerances_for
-from bench.accuracy.methods import Method, parse_method
-from bench.accuracy.plot import save_plot
-from bench.accuracy.record import RunFolder, part_of, read_run
-from bench.accuracy.report import Samples, build_report, report_lines, report_notes
-from bench.accuracy.runner import Plan, Progress, run_samples
+from bench.accuracy.run.grid import grid_text, one_grid
+from bench.accuracy.run.measures import tolerances_for
+from bench.accuracy.run.methods import Method, parse_method
+from bench.accuracy.run.plot import save_plot
+from bench.accuracy.run.record import RunFolder, part_of, read_run
+from bench.accuracy.run.report import Samples, build_report, report_lines, report_notes
+from bench.accuracy.run.runner import Plan, Progress, run_samples
 from bench.command import run_command
 from bench.datasets.question import Question
 from bench.report import circumstances, print_table

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.accuracy.prompts import write_prompt
-from bench.accuracy.record import part_of, read_run
+from bench.accuracy.answerers.prompts import write_prompt
+from bench.accuracy.run.record import part_of, read_run
 from bench.command import make_parser, run_command
 from bench.datasets.files import read_records
 from bench.datasets.registry import load_questions

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bench.accuracy.report import difference_text, interval_text, p_value_text, report_notes
+from bench.accuracy.run.report import difference_text, interval_text, p_value_text, report_notes
 from bench.report import print_table
 from hybrid.selectors.selector import Selector
 
@@ -45,7 +45,7 @@ def print_tables(report: Mapping[int, Mapping[str, Any]], ways: Sequence[Way]) -
     """Print all tables.
 
     Args:
-        report: by budget, of :func:`bench.accuracy.report.build_report`, grouped by kind and number of moments.
+        report: by budget, of :func:`bench.accuracy.run.report.build_report`, grouped by kind and number of moments.
         ways: in the order of the rows.
     """
     _print(report, ways)
@@ -119,7 +119,7 @@ def slim(report: Mapping[str, Any]) -> dict[str, Any]:
     """What is kept of a report in a file: recall, all-hit and frame F1 with four digits; differences of two groups.
 
     Args:
-        report: of :func:`bench.accuracy.report.build_report`.
+        report: of :func:`bench.accuracy.run.report.build_report`.
     """
     differences = report["differences"]
     groups = {group: _kept(row) for group, row in differences["by_group"].items() if group in ("all", MANY)}

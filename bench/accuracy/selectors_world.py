@@ -24,10 +24,10 @@ from typing import Final
 
 import numpy as np
 
-from bench.accuracy.arguments import digest
-from bench.accuracy.measures import measure_selection
-from bench.accuracy.record import Failure, LineFile, RunFolder, Sample
-from bench.accuracy.report import build_report
+from bench.accuracy.run.arguments import digest
+from bench.accuracy.run.measures import measure_selection
+from bench.accuracy.run.record import Failure, LineFile, RunFolder, Sample
+from bench.accuracy.run.report import build_report
 from bench.accuracy.selector_tables import Way, print_tables, slim, ways_of
 from bench.accuracy.world_scores import OpenedVideo, Scores, candidates_of, open_video, score_questions
 from bench.command import make_parser, run_command

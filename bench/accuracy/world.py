@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from bench.accuracy.methods import Method, parse_method, select_frames
+from bench.accuracy.run.methods import Method, parse_method, select_frames
 from bench.command import check_counts, make_parser, run_command
 from bench.metrics.bootstrap import bootstrap_difference, bootstrap_mean
 from bench.metrics.frame_f1 import frame_f1
