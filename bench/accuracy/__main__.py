@@ -84,7 +84,7 @@ def _run(given: argparse.Namespace) -> int:
     check_arguments(given)
     template = template_of(given)
     prompt = None if given.prompt is None else read_prompt_file(given.prompt)
-    wanted = _settings(given, prompt)
+    settings_of_engine = _settings(given, prompt)
     questions = chosen_questions(given)
     check_labels(given.by, questions)
     if given.report_only:
@@ -95,10 +95,15 @@ def _run(given: argparse.Namespace) -> int:
         _check_reported(given, samples, methods)
         return _report(given, samples, questions, methods, settings)
     within = tuple(given.within) if given.within else tolerances_for(questions)
-    models = _Models(given, methods, wanted)
+    models = _Models(given, methods, settings_of_engine)
     settings = {
         "dataset": _dataset(given, questions),
-        "options": {**_said(options), "with_options": given.with_options, "within_seconds": within, **_visual(given)},
+        "options": {
+            **_common_options(options),
+            "with_options": given.with_options,
+            "within_seconds": within,
+            **({"visual": True} if given.visual else {}),  # without it, as in runs of earlier versions
+        },
         "sampling": {"rate": given.rate, "policy": given.sampling, "decoder": given.decoder},
         "encoder": dict(models.encoder.identity),
         "device": models.encoder.device,
@@ -135,13 +140,8 @@ def _run(given: argparse.Namespace) -> int:
         return _report(given, folder.samples, questions, methods, settings)
 
 
-def _visual(given: argparse.Namespace) -> dict[str, bool]:
-    """On record where it was asked for: samples with and without a measure do not belong in one run."""
-    return {"visual": True} if given.visual else {}
-
-
-def _said(options: AskOptions) -> dict[str, Any]:
-    """The options of all methods; texts to look for are none of them, so that runs of before there were any go on."""
+def _common_options(options: AskOptions) -> dict[str, Any]:
+    """The options of all methods; without ``look_for``, which no method has and earlier runs do not record."""
     return {name: value for name, value in asdict(options).items() if name != "look_for"}
 
 

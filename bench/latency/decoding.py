@@ -31,7 +31,7 @@ def _ours(policy: str) -> Callable[[str, int], Iterator[int]]:
 
         # As the engine reads: decoding goes on, a bounded number of bytes ahead, while the model runs.
         with open_source(video, Sampling(1.0, policy), threads=threads) as source:  # type: ignore[arg-type]
-            with _decoding_ahead().decoded_ahead(source.read()) as batches:
+            with _decoding_module().decoded_ahead(source.read()) as batches:
                 for batch in batches:
                     yield len(batch)
 
@@ -102,7 +102,7 @@ def measure(method: str, video: str, *, threads: int, consumer_seconds: float) -
     return {"wall_seconds": wall, "cpu_seconds": cpu, "frames": frames, "above_start_mb": most[0] - before_mb}
 
 
-def _decoding_ahead() -> Any:
+def _decoding_module() -> Any:
     """The module that decodes ahead; earlier versions, which ``two_versions`` measures, have it elsewhere."""
     with contextlib.suppress(ModuleNotFoundError):
         return importlib.import_module("hybrid.engine.index.decoding")
@@ -111,7 +111,7 @@ def _decoding_ahead() -> Any:
 
 def _import_libraries() -> None:
     """Imports are no part of the measurement."""
-    _decoding_ahead()
+    _decoding_module()
     for name in ("av", "decord", "imageio_ffmpeg", "hybrid.frames.pyav"):
         importlib.import_module(name)
 

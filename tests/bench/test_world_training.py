@@ -166,7 +166,7 @@ def gens_plan(folder: Path, vision: Path, **changed: Any) -> Plan:
         "larger": 1.0,
         "start": None,
         "skip": 0.0,
-        "meeting_place": "",
+        "init_method": "",
     }
     return Plan(folder=folder, vision=vision, **{**values, **changed})
 

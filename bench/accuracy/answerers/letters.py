@@ -46,7 +46,7 @@ _PHRASES: Final = (
 )
 _FORMS: Final = ("({})", "{}.", "{}:", "{})", "{} ", "{}")
 
-Places = list[tuple[int, str]]
+Found = list[tuple[int, str]]
 
 
 def extract_letter(reply: str, letters: Sequence[str]) -> str | None:
@@ -73,32 +73,32 @@ def without_thoughts(reply: str) -> str:
     Where the prompt opened the thought, only its end is there, and what follows it counts. A thought that was cut
     before its end stays.
     """
-    said = _THOUGHT.sub("", reply)
-    if _THOUGHT_END in said and "<think>" not in said:
-        said = said.rpartition(_THOUGHT_END)[2]
-    return said.strip()
+    text = _THOUGHT.sub("", reply)
+    if _THOUGHT_END in text and "<think>" not in text:
+        text = text.rpartition(_THOUGHT_END)[2]
+    return text.strip()
 
 
-def _at_start(text: str, letters: Sequence[str]) -> Places:
+def _at_start(text: str, letters: Sequence[str]) -> Found:
     bare = text.strip()
     alone = not bare[1:2].isalpha()
     return [(0, letter) for letter in letters if alone and bare.startswith(letter)]
 
 
-def _at_end(text: str, letters: Sequence[str]) -> Places:
+def _at_end(text: str, letters: Sequence[str]) -> Found:
     bare = text.strip()
     alone = not bare[-2:-1].isalpha()
     return [(0, letter) for letter in letters if alone and bare.endswith(letter)]
 
 
-def _after_phrase(text: str, letters: Sequence[str]) -> Places:
+def _after_phrase(text: str, letters: Sequence[str]) -> Found:
     lowered = text.lower()
-    ends = [place + len(phrase) for phrase in _PHRASES if (place := lowered.find(phrase)) >= 0]
-    return [(place, letter) for end in ends for letter in letters if (place := text.find(letter, end)) >= 0]
+    ends = [at + len(phrase) for phrase in _PHRASES if (at := lowered.find(phrase)) >= 0]
+    return [(at, letter) for end in ends for letter in letters if (at := text.find(letter, end)) >= 0]
 
 
-def _in_form(form: str) -> Callable[[str, Sequence[str]], Places]:
-    def find(text: str, letters: Sequence[str]) -> Places:
-        return [(place, letter) for letter in letters if (place := text.rfind(form.format(letter))) >= 0]
+def _in_form(form: str) -> Callable[[str, Sequence[str]], Found]:
+    def find(text: str, letters: Sequence[str]) -> Found:
+        return [(at, letter) for letter in letters if (at := text.rfind(form.format(letter))) >= 0]
 
     return find

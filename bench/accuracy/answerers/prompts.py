@@ -42,7 +42,7 @@ class Picture:
 
 def letters_of(question: Question) -> list[str]:
     """A, B, C ... of the options."""
-    return [chr(ord("A") + place) for place in range(len(question.options))]
+    return [chr(ord("A") + index) for index in range(len(question.options))]
 
 
 def check_template(template: str) -> str:
@@ -83,9 +83,9 @@ def as_image(rgb: ByteArray, *, side: int) -> Image:
 
 def as_jpeg_url(rgb: ByteArray, *, side: int) -> str:
     """The same as a ``data:`` URL with a JPEG in base64, as chat endpoints take pictures."""
-    kept = io.BytesIO()
-    as_image(rgb, side=side).save(kept, format="JPEG", quality=JPEG_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(kept.getvalue()).decode("ascii")
+    buffer = io.BytesIO()
+    as_image(rgb, side=side).save(buffer, format="JPEG", quality=JPEG_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def times_of(pictures: Sequence[Picture]) -> list[str]:

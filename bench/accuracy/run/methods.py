@@ -76,8 +76,8 @@ class Method:
     @property
     def _draws(self) -> bool:
         """Whether a seed that is common to all methods is heeded."""
-        wanted = None if self.rule is None else parse_selector(self.rule)
-        return wanted is not None and wanted.selector.draws and wanted.seed is None
+        spec = None if self.rule is None else parse_selector(self.rule)
+        return spec is not None and spec.selector.draws and spec.seed is None
 
 
 def parse_method(name: str) -> Method:
@@ -129,21 +129,21 @@ def select_frames(engine: Engine, method: Method, video: Path, question: str, co
 def _without_models(engine: Engine, method: Method, video: Path, question: str, options: AskOptions) -> Answer:
     started = time.perf_counter()
     assert method.rule is not None  # only rules go without a model
-    wanted = parse_selector(method.rule)
+    spec = parse_selector(method.rule)
     archive = engine.archive
     manifest = archive.require(archive.identify(video))
     timeline = archive.timeline(manifest)
     rows = timeline.distinct_rows()
-    chosen = rows[wanted.choose(Candidates(timeline.pts_seconds[rows]), options.frames, seed=options.seed)]
+    chosen = rows[spec.choose(Candidates(timeline.pts_seconds[rows]), options.frames, seed=options.seed)]
     stage = Stage(
         name="select",
         ran=True,
         seconds=time.perf_counter() - started,
-        model=wanted.selector.name,
+        model=spec.selector.name,
         device="cpu",
         candidates_in=len(rows),
         candidates_out=len(chosen),
-        details=wanted.record(seed=options.seed),
+        details=spec.record(seed=options.seed),
     )
     frames = tuple(AnswerFrame.of_row(timeline, row) for row in chosen.tolist())
     return Answer(question, str(video), manifest.video_id, timeline.duration_seconds, (), frames, (stage,))

@@ -21,12 +21,12 @@ def main_measure(report: Mapping[str, Any]) -> str | None:
     return names[0] if names else None
 
 
-def save_plot(report: Mapping[str, Any], place: Path, *, title: str) -> bool:
+def save_plot(report: Mapping[str, Any], path: Path, *, title: str) -> bool:
     """Draw and save it as PNG: seconds to select frames (median, logarithmic) against the main measure, 95 % intervals.
 
     Args:
         report: of :func:`bench.accuracy.run.report.build_report`.
-        place: the file.
+        path: the file.
         title: above the picture.
 
     Returns:
@@ -63,10 +63,10 @@ def save_plot(report: Mapping[str, Any], place: Path, *, title: str) -> bool:
     axes.set_ylim(-0.02, 1.02)
     axes.grid(visible=True, alpha=0.3)
     axes.set_title(title, fontsize="medium")
-    unfinished = place.with_name(f".unfinished-{place.name}")
+    unfinished = path.with_name(f".unfinished-{path.name}")
     try:
         figure.savefig(unfinished, format="png")
-        unfinished.replace(place)
+        unfinished.replace(path)
     except OSError as exc:
-        raise SaveError(f"{place} cannot be written: {exc.strerror or exc}") from exc
+        raise SaveError(f"{path} cannot be written: {exc.strerror or exc}") from exc
     return True

@@ -242,10 +242,10 @@ class RunFolder:
 
     def _begin(self, settings: Line, session: Line) -> int:
         """Check the settings against those of earlier sessions, note this one, and give its number."""
-        place = self.folder / RUN_FILE
+        path = self.folder / RUN_FILE
         sessions: list[Line] = []
-        if place.exists():
-            before = _read_record(place)
+        if path.exists():
+            before = _read_record(path)
             known = before["settings"]
             for optional in _OPTIONAL & known.keys() & settings.keys():
                 filled = settings[optional] if known[optional] is None else known[optional]
@@ -266,7 +266,7 @@ class RunFolder:
         session["started"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
         sessions = [*sessions, session]
         text = json.dumps({"format": FORMAT, "settings": settings, "sessions": sessions}, indent=2) + "\n"
-        _replace(place, text)
+        _replace(path, text)
         return len(sessions) - 1
 
 
@@ -287,7 +287,7 @@ def read_run(folder: Path) -> tuple[Line, dict[tuple[str, str], Sample]]:
     return settings, {sample.key: sample for sample in samples}
 
 
-def part_of(settings: Mapping[str, Any], name: str, place: Path) -> Line:
+def part_of(settings: Mapping[str, Any], name: str, path: Path) -> Line:
     """One part of a run's settings.
 
     Raises:
@@ -295,15 +295,15 @@ def part_of(settings: Mapping[str, Any], name: str, place: Path) -> Line:
     """
     part = settings.get(name)
     if not isinstance(part, dict):
-        raise InputError(f"{place / RUN_FILE} is not the record of a run: its {name} is {part!r:.60}, not an object")
+        raise InputError(f"{path / RUN_FILE} is not the record of a run: its {name} is {part!r:.60}, not an object")
     return part
 
 
-def _read_record(place: Path) -> Line:
+def _read_record(path: Path) -> Line:
     try:
-        document = read_json(place, limits=STORED, names=True)
+        document = read_json(path, limits=STORED, names=True)
         if document["format"] != FORMAT:
-            raise InputError(f"{place} has the format {document['format']}; this version writes {FORMAT}")
+            raise InputError(f"{path} has the format {document['format']}; this version writes {FORMAT}")
         settings, sessions = document["settings"], document["sessions"]
         if not all(isinstance(part, dict) for part in (settings, *sessions)):
             raise TypeError("its settings or sessions are no objects")
@@ -311,19 +311,19 @@ def _read_record(place: Path) -> Line:
     except ForeignJsonError as exc:
         raise InputError(f"{exc}; this is not the record of a run; choose another folder for --out") from exc
     except (OSError, KeyError, TypeError) as exc:
-        raise InputError(f"{place} is not the record of a run: {exc}; choose another folder for --out") from exc
+        raise InputError(f"{path} is not the record of a run: {exc}; choose another folder for --out") from exc
 
 
-def _replace(place: Path, text: str) -> None:
-    unfinished = place.with_name(f".unfinished-{place.name}")
+def _replace(path: Path, text: str) -> None:
+    unfinished = path.with_name(f".unfinished-{path.name}")
     try:
         with unfinished.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(place)
+        unfinished.replace(path)
     except OSError as exc:
-        raise SaveError(f"{place}: cannot be written: {exc.strerror or exc}") from exc
+        raise SaveError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
 
 
 def differences(before: Any, now: Any, name: str = "") -> list[str]:

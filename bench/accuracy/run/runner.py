@@ -104,7 +104,7 @@ class _Server:
     asked: bool
     silent: int = 0
 
-    def heard(self) -> None:
+    def replied(self) -> None:
         """It said something, be it that it refuses."""
         self.asked, self.silent = True, 0
 
@@ -119,9 +119,9 @@ class _Server:
                 f"the first request of the run was refused: {exc}; see whether the model takes pictures, "
                 "and so many and so large ones (--frames, --side)"
             ) from exc
-        self.heard()
+        self.replied()
 
-    def kept_silent(self, exc: AnswererSilentError) -> None:
+    def did_not_reply(self, exc: AnswererSilentError) -> None:
         """It said nothing.
 
         Raises:
@@ -252,20 +252,20 @@ def _sample(plan: Plan, engine: Engine, session: int, question: Question, method
         sample = _measured(sample, plan, engine, question, method, answer, step)
         if plan.answerer is not None:
             sample = _answered(sample, plan, plan.answerer, engine, question, answer, step)
-            server.heard()
+            server.replied()
     except (AnswererUnusableError, SaveError):
         raise
     except AnswerRefusedError as exc:
         server.refused(exc)
         return replace(sample, seconds=step.seconds, failure=_failure(step, str(exc)))
     except AnswererSilentError as exc:
-        server.kept_silent(exc)
+        server.did_not_reply(exc)
         return replace(sample, seconds=step.seconds, failure=_failure(step, str(exc)))
     except (HybridError, OSError, MemoryError) as exc:
         if isinstance(exc, ENDS_RUN) and step.name != "answer":
             raise
         if isinstance(exc, AnswerFailedError):
-            server.heard()
+            server.replied()
         return replace(sample, seconds=step.seconds, failure=_failure(step, str(exc) or first_line(exc)))
     except Exception as exc:
         # A mistake of ours that one question brings out must not cost the others; it is not hushed up.
@@ -289,13 +289,13 @@ def _check_scored(method: Method, answer: Answer) -> None:
     Raises:
         StageFailedError: the stage of that model did not run.
     """
-    named = {"scores"} if method.scores is not None else set()
+    required = {"scores"} if method.scores is not None else set()
     if method.needs_gens:
-        named |= {"frames", "gens"}
+        required |= {"frames", "gens"}
     lost = [
         stage
         for stage in answer.stages
-        if stage.name in named and not stage.ran and stage.fallback_reason and not stage.details
+        if stage.name in required and not stage.ran and stage.fallback_reason and not stage.details
     ]
     if lost:
         raise StageFailedError(f"the stage {lost[0].name!r} did not run: {lost[0].fallback_reason}")

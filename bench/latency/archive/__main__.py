@@ -70,9 +70,9 @@ def measure(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
     videos, frames = (int(number) for number in size.split("x"))
     backend: BackendName = arguments.backend
     world = VideoWorld(arguments.dimension, shake=arguments.shake, content=arguments.content)
-    kept = arguments.folder or Path(tempfile.mkdtemp())
+    root = arguments.folder or Path(tempfile.mkdtemp())
     name = f"{backend}-{size}-{arguments.dimension}-{arguments.shake:g}"
-    folder = kept / name
+    folder = root / name
     try:
         figures: dict[str, Any] = {"frames": videos * frames}
         # In a process of its own: what that leaves behind in memory would be in the way of what is measured here.
@@ -87,11 +87,11 @@ def measure(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
             figures |= sizes_on_disk(archive)
             methods = other_methods(archive, frames, queries) if arguments.methods else None
         figures |= adding(
-            folder, kept / f"{name}-empty", lambda a, number: add(a, world, number, frames), videos, backend
+            folder, root / f"{name}-empty", lambda a, number: add(a, world, number, frames), videos, backend
         )
     finally:
         if arguments.folder is None:
-            shutil.rmtree(kept, ignore_errors=True)
+            shutil.rmtree(root, ignore_errors=True)
     shape = {"videos": videos, "frames_each": frames, "dimension": arguments.dimension, "shake": arguments.shake}
     how = {"backend": backend, "content": arguments.content, "top": TOP, "queries": len(queries), **circumstances()}
     return {**shape, **how, "figures": figures, "curve": curve, "methods": methods}

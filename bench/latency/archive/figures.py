@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
 import subprocess
 import sys
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 import psutil
 
+from bench import clock
+from bench.latency.search_probe import drop_from_memory
 from bench.latency.video_vectors import VideoWorld
 from hybrid.values import Float32Array
 from indexes.archive.writer import Archive
@@ -48,9 +48,8 @@ print(count, opened, time.perf_counter() - started, time.process_time() - busy)
 
 def timed(action: Callable[..., Result], *arguments: Any, **options: Any) -> tuple[Result, float, float]:
     """What a call gives; milliseconds that passed, and that the processor was busy for this process."""
-    started, busy = time.perf_counter(), time.process_time()
-    result = action(*arguments, **options)
-    return result, 1000 * (time.perf_counter() - started), 1000 * (time.process_time() - busy)
+    result, took = clock.timed(action, *arguments, **options)
+    return result, 1000 * took.wall, 1000 * took.cpu
 
 
 def private_mb() -> float:
@@ -62,11 +61,11 @@ def private_mb() -> float:
 def opening(folder: Path) -> dict[str, float]:
     """Opening the archive and knowing all its videos, in a new process each time; with and without the catalogue."""
     catalogue = folder / "cache" / "catalogue"
-    kept = catalogue.read_bytes()
+    catalogued = catalogue.read_bytes()
     runs = [_in_new_process(folder) for _ in range(3)]
     catalogue.unlink()
     without = _in_new_process(folder)[1]
-    catalogue.write_bytes(kept)
+    catalogue.write_bytes(catalogued)
     return {
         "open_s": statistics.median(opened for opened, _, _ in runs),
         "open_and_list_s": statistics.median(listed for _, listed, _ in runs),
@@ -77,8 +76,8 @@ def opening(folder: Path) -> dict[str, float]:
 
 def _in_new_process(folder: Path) -> tuple[float, float, float]:
     run = subprocess.run([sys.executable, "-c", _OPEN, str(folder)], capture_output=True, text=True, check=True)
-    words = run.stdout.split()
-    return float(words[1]), float(words[2]), float(words[3])
+    figures = run.stdout.split()
+    return float(figures[1]), float(figures[2]), float(figures[3])
 
 
 def make_queries(world: VideoWorld, videos: int, frames: int, count: int) -> list[Float32Array]:
@@ -101,8 +100,8 @@ def one_video(archive: Archive, queries: Sequence[Float32Array]) -> dict[str, fl
     manifests = manifests[:: max(1, len(manifests) // OPENED)][:OPENED]
     raw = _RawLance(archive.folder) if archive.backend == "lancedb" else _RawFaiss(archive.folder)
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for place, manifest in enumerate(manifests):
-        query = queries[place % len(queries)]
+    for number, manifest in enumerate(manifests):
+        query = queries[number % len(queries)]
         ours = (("cold", "warm", "kept_open"), archive.close, partial(archive.search, manifest, query, TOP))
         without_us = (
             ("raw_cold", "raw_open", "raw"),
@@ -110,13 +109,13 @@ def one_video(archive: Archive, queries: Sequence[Float32Array]) -> dict[str, fl
             partial(raw, manifest.video_id, manifest.generation, query),
         )
         # A disk has a memory of its own: what comes second finds the file there.
-        for (cold, warm, kept_open), close, search in (ours, without_us) if place % 2 else (without_us, ours):
-            _drop_from_memory((archive.folder / "videos" / manifest.video_id).iterdir())
+        for (cold, warm, open_again), close, search in (ours, without_us) if number % 2 else (without_us, ours):
+            drop_from_memory(archive.folder / "videos" / manifest.video_id)
             close()
             found[cold].append(timed(search)[1:])
             close()
             found[warm].append(timed(search)[1:])
-            found[kept_open].append(timed(search)[1:])
+            found[open_again].append(timed(search)[1:])
     figures = {}
     for name, times in found.items():
         figures[f"one_{name}_ms"] = statistics.median(ms for ms, _ in times)
@@ -160,23 +159,11 @@ class _RawLance:
 
             (path,) = self._folder.glob("frames_*.lance")
             self._table = lancedb.connect(self._folder).open_table(path.stem)
-        wanted = self._table.search(query).distance_type("dot").where(f"video_id = '{video_id}'", prefilter=True)
-        wanted.bypass_vector_index().limit(TOP).select(["row", "_distance"]).to_arrow()
+        query_of_one = self._table.search(query).distance_type("dot").where(f"video_id = '{video_id}'", prefilter=True)
+        query_of_one.bypass_vector_index().limit(TOP).select(["row", "_distance"]).to_arrow()
 
     def close(self) -> None:
         self._table = None
-
-
-def _drop_from_memory(paths: Iterable[Path]) -> None:
-    if not hasattr(os, "posix_fadvise"):
-        return
-    for path in paths:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fdatasync(handle)  # what is not on disk yet cannot be dropped
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(handle)
 
 
 def raw_scan(archive: Archive, queries: Sequence[Float32Array]) -> dict[str, float]:

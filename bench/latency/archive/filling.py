@@ -10,6 +10,7 @@ from unittest import mock
 
 import numpy as np
 
+from bench.clock import Seconds, timed
 from bench.latency.archive.figures import private_mb
 from bench.latency.video_vectors import VideoWorld
 from hybrid.values import Sampling, Timeline
@@ -39,31 +40,27 @@ def fill(folder: Path, size: str, arguments: argparse.Namespace) -> dict[str, fl
         added = videos - len(there)
         compact_archive(archive, approximate_from=2**62)
         shutil.rmtree(archive.folder / "approximate", ignore_errors=True)
-        started, busy = time.perf_counter(), time.process_time()
-        (done,) = update_approximate(archive, from_frames=1)
-        built, built_busy = time.perf_counter() - started, time.process_time() - busy
-        started = time.perf_counter()
-        update_approximate(archive, from_frames=1)
-        nothing = time.perf_counter() - started
+        (done,), built = timed(update_approximate, archive, from_frames=1)
+        _, unchanged = timed(update_approximate, archive, from_frames=1)
     return {
         "fill_s": filled,
         "fill_cpu_s": filled_busy,
         "filled_videos": max(0, added),
-        "build_approximate_s": built,
-        "build_approximate_cpu_s": built_busy,
+        "build_approximate_s": built.wall,
+        "build_approximate_cpu_s": built.cpu,
         "build_approximate_private_mb": private_mb(),
         "covered_frames": done.covered_frames,
-        "update_without_news_ms": 1000 * nothing,
+        "update_without_news_ms": 1000 * unchanged.wall,
     }
 
 
-def add(archive: Archive, world: VideoWorld, number: int, frames: int) -> tuple[float, float]:
+def add(archive: Archive, world: VideoWorld, number: int, frames: int) -> Seconds:
     """Commit one video; the seconds of the commit alone, as they passed and as the processor was busy."""
     vectors = world.video(number, frames)
     ordinals = np.arange(frames, dtype=np.int64)
     timeline = Timeline(ordinals, ordinals.astype(np.float64), ordinals * 30, Sampling(), float(frames))
-    started, busy = time.perf_counter(), time.process_time()
-    archive.commit(
+    _, took = timed(
+        archive.commit,
         f"{number:032x}",
         timeline=timeline,
         vectors=vectors,
@@ -71,4 +68,4 @@ def add(archive: Archive, world: VideoWorld, number: int, frames: int) -> tuple[
         source=Source(path=f"/videos/{number:06d}.mp4", size_bytes=1),
         video=IndexedVideo(kind="file", duration_seconds=float(frames), width=640, height=360, codec="h264"),
     )
-    return time.perf_counter() - started, time.process_time() - busy
+    return took

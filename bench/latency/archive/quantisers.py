@@ -41,7 +41,7 @@ def other_methods(archive: Archive, frames: int, queries: Sequence[Float32Array]
     del exact
     results = [{"method": "fp16, exact", "of": "frames", "candidates": TOP, "recall": 1.0, "scan_cpu_ms": base}]
     every = np.arange(len(vectors))
-    for of, rows, place, counts in (
+    for of, rows, unit_of_row, counts in (
         ("units", means, unit_of, (128, 256, 512, 1024, 2048)),
         ("frames", vectors, every, (512, 1024, 2560, 5120, 10_240)),
     ):
@@ -50,7 +50,7 @@ def other_methods(archive: Archive, frames: int, queries: Sequence[Float32Array]
             if not index.is_trained:
                 index.train(rows[:: max(1, len(rows) // _TRAINING)])
             index.add(rows)
-            results += _measure(name, of, index, place, counts, queries, truth)
+            results += _measure(name, of, index, unit_of_row, counts, queries, truth)
     return results
 
 
@@ -83,7 +83,7 @@ def _measure(
     name: str,
     of: str,
     index: Any,
-    place: Any,
+    unit_of_row: Any,
     counts: Sequence[int],
     queries: Sequence[Float32Array],
     truth: Sequence[Any],
@@ -92,8 +92,8 @@ def _measure(
     for count in counts:
         found = [timed(index.search, query[None], count) for query in queries]
         recall = statistics.mean(
-            float(np.isin(place[wanted], rows[0]).mean())
-            for ((_, rows), _, _), wanted in zip(found, truth, strict=True)
+            float(np.isin(unit_of_row[expected], rows[0]).mean())
+            for ((_, rows), _, _), expected in zip(found, truth, strict=True)
         )
         busy = statistics.median(ms for _, _, ms in found)
         results.append({"method": name, "of": of, "candidates": count, "recall": recall, "scan_cpu_ms": busy})

@@ -66,7 +66,7 @@ def _point(
     truth: Sequence[ArchiveHits],
     exact: tuple[float, float],
 ) -> dict[str, Any]:
-    shares = [share_found(wanted, hits) for (hits, _, _), wanted in zip(results, truth, strict=True)]
+    shares = [share_found(expected, hits) for (hits, _, _), expected in zip(results, truth, strict=True)]
     ms = statistics.median(passed for _, passed, _ in results)
     busy = statistics.median(worked for _, _, worked in results)
     records = [hits.approximate for hits, _, _ in results]

@@ -224,13 +224,13 @@ class Bench:
         ours.forget()
         return ours.run([self._window(n)], self._ask(1))
 
-    def _named(self, count: int, name: str) -> list[FrameFeatures]:
+    def _renamed(self, count: int, name: str) -> list[FrameFeatures]:
         """The same content under another key is another window to the cache, and costs the same."""
         return [replace(self._window(n), key=f"{name} {n}") for n in range(count)]
 
     def _new_windows(self, ours: Ours, count: int) -> list[Reply]:
         ours.forget()
-        return ours.run(self._named(count, "window"), self._ask(count))
+        return ours.run(self._renamed(count, "window"), self._ask(count))
 
     def _parts(self, ours: Ours, tokens: int, floors: Floors) -> None:
         """Reading a window or a question, and a step of decoding with one row and with many, as ours reports them."""
@@ -262,7 +262,7 @@ class Bench:
         """One question about every segment of an hour whose prefixes are kept."""
         count = self.arguments.segments
         ours = self._ours(tokens, batch=count)
-        parts = self._named(count, "segment")
+        parts = self._renamed(count, "segment")
         self.record.measure(
             f"all {count} segments",
             tokens,

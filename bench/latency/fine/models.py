@@ -118,7 +118,7 @@ class FineModel:
         return QwenScorer(checkpoint, spec, options)
 
 
-_WORDS = re.compile(r" [A-Za-z]+|[A-Za-z]{4,}| \n| {13}")
+_TOKENS = re.compile(r" [A-Za-z]+|[A-Za-z]{4,}| \n| {13}")
 
 
 def make_model(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> FineModel:
@@ -134,7 +134,7 @@ def make_model(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> Fin
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     prompt = " ".join([*PromptSpec().around_question(), next(make_questions())])
-    tokenizer.add_tokens(sorted(set(_WORDS.findall(prompt))))
+    tokenizer.add_tokens(sorted(set(_TOKENS.findall(prompt))))
     with torch.device(device):
         model = Qwen2_5_VLForConditionalGeneration._from_config(
             _config(shape, tokenizer), dtype=dtype, attn_implementation="sdpa"

@@ -59,11 +59,11 @@ def _profile(name: str, run: Callable[[], None]) -> dict[str, Any]:
         run()
         if cuda:
             torch.cuda.synchronize()
-    wanted = "CUDA" if cuda else "CPU"
+    device_type = "CUDA" if cuda else "CPU"
     spans = [
         (event.time_range.start, event.time_range.end, event.name)
         for event in profiler.events()
-        if event.device_type.name == wanted
+        if event.device_type.name == device_type
     ]
     totals: dict[str, list[float]] = defaultdict(list)
     for start, end, kernel in spans:

@@ -83,7 +83,7 @@ class Record:
         def all_of_it() -> None:
             self._reset_peak()
             self._timed(run, -1)
-            times = [self._timed(run, place) / questions for place in range(repeats)]
+            times = [self._timed(run, turn) / questions for turn in range(repeats)]
             self.add(way, tokens, times, questions=questions, floor=floor)
 
         self.attempt(f"{way}, {tokens} tokens", all_of_it, optional=optional)
@@ -143,10 +143,10 @@ class Record:
             document = {"benchmark": "fine", **self._about, **self._figures()}
             self._out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
-    def _timed(self, run: Callable[[int], object], place: int) -> float:
+    def _timed(self, run: Callable[[int], object], turn: int) -> float:
         synchronise(self._device)
         started = time.perf_counter()
-        run(place)
+        run(turn)
         synchronise(self._device)
         return time.perf_counter() - started
 

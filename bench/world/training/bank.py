@@ -44,13 +44,13 @@ class Bank:
 
     def state(self) -> dict[str, Any]:
         """For ``torch.save``."""
-        things = [(tuple((t.colour, t.shape) for t in key), places) for key, places in self.by_things.items()]
+        things = [(tuple((t.colour, t.shape) for t in key), numbers) for key, numbers in self.by_things.items()]
         return {"features": self.features.half(), "black": self.black.half(), "things": things}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Bank:
         """The bank of a :meth:`state`."""
-        by_things = {tuple(Thing(*pair) for pair in key): tuple(places) for key, places in state["things"]}
+        by_things = {tuple(Thing(*pair) for pair in key): tuple(numbers) for key, numbers in state["things"]}
         return bank_of(state["features"].float(), state["black"].float(), by_things)
 
 

@@ -6,16 +6,16 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hybrid.errors import HybridError, InputError
 
-__all__ = ["Means", "Run", "TrainingFailedError", "learning_rate", "save_whole", "stop_unless_finite"]
+__all__ = ["Means", "Progress", "Run", "TrainingFailedError", "save_whole", "stop_unless_finite"]
 
 
 class TrainingFailedError(HybridError):
@@ -78,6 +78,76 @@ class Means:
         self._sums.clear()
         self._steps.clear()
         return means
+
+
+class Progress:
+    """The optimizer's steps of a run: resumed, with a learning rate that follows the step, and saved.
+
+    Args:
+        run: the folder with the run's state.
+        state: that the run goes on from (:meth:`Run.resume`); None at its beginning.
+        optimizer: of all weights that change.
+        modules: whose state is saved, by name.
+        parameters: all weights that change.
+        steps: of the whole training.
+        peak: of the learning rate.
+        warm_up: steps until the peak.
+
+    Attributes:
+        first: the step to go on with.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        state: Mapping[str, Any] | None,
+        optimizer: torch.optim.Optimizer,
+        modules: Mapping[str, nn.Module],
+        parameters: Sequence[nn.Parameter],
+        *,
+        steps: int,
+        peak: float,
+        warm_up: int = 200,
+    ) -> None:
+        self._run, self._optimizer, self._modules, self._parameters = run, optimizer, modules, parameters
+        self._steps, self._peak, self._warm_up = steps, peak, warm_up
+        self.first = 0
+        if state is not None:
+            for name, module in modules.items():
+                module.load_state_dict(state[name])
+            optimizer.load_state_dict(state["optimizer"])
+            self.first = int(state["step"])
+
+    def take(self, step: int, loss: Tensor, *, share: Callable[[], None] | None = None) -> None:
+        """Take a step down the gradient of a loss.
+
+        Args:
+            step: from 0.
+            loss: of its batch.
+            share: makes the gradients those of all processes.
+
+        Raises:
+            TrainingFailedError: the loss or its gradient is infinite or not a number.
+        """
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps=self._steps, peak=self._peak, warm_up=self._warm_up)
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if share is not None:
+            share()
+        gradient = nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        stop_unless_finite(step, loss=loss, gradient=gradient, peak=self._peak)
+        self._optimizer.step()
+
+    def due(self, step: int, every: int) -> bool:
+        """Whether something that happens every so many steps, and at the end, happens after this one."""
+        return (step + 1) % every == 0 or step + 1 == self._steps
+
+    def save(self, step: int, **more: Any) -> bool:
+        """Write the state after a step, if it is time to; returns whether it was."""
+        states = {name: module.state_dict() for name, module in self._modules.items()}
+        state = {**states, "optimizer": self._optimizer.state_dict(), "step": step + 1, **more}
+        return self._run.save(state, now=step + 1 == self._steps)
 
 
 class Run:
@@ -143,11 +213,11 @@ class Run:
         if self._replan:
             self.log(step=step, replanned={key: list(values) for key, values in changed.items()})
             return
-        told = ", ".join(f"{key} was {before!r} and is {now!r}" for key, (before, now) in changed.items())
+        differences = ", ".join(f"{key} was {before!r} and is {now!r}" for key, (before, now) in changed.items())
         raise InputError(
             f"{self._state} is the state of a run with another plan, at step {step}: "
-            f"{told if began is not None else 'it does not say which'}; repeat the command that it began with, name "
-            "another folder (--out), or add --replan to go on with the new plan"
+            f"{differences if began is not None else 'it does not say which'}; repeat the command that it began with, "
+            "name another folder (--out), or add --replan to go on with the new plan"
         )
 
     def save(self, state: Mapping[str, Any], *, now: bool = False) -> bool:

@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from bench.command import run_command
 from bench.world.questions import KINDS, WORDINGS, word_question
 from bench.world.things import ALL_THINGS, Thing
-from bench.world.training.checkpointing import Means, Run, learning_rate, stop_unless_finite
+from bench.world.training.checkpointing import Means, Progress, Run
 from bench.world.training.pictures import NAMELESS, PICTURE_SIDE, Pictures, check_pictures, stream_pictures
 from bench.world.training.vision import Heads, label_loss
 from hybrid.runtime import ensure_torchvision
@@ -60,16 +60,16 @@ def name_picture(things: tuple[Thing, ...], rng: np.random.Generator) -> str:
     """A text that fits a picture of these things, drawn at random."""
     if not things:
         return _NOTHING[int(rng.integers(len(_NOTHING)))]
-    named = tuple(thing for thing in things if NAMELESS not in (thing.colour, thing.shape))
-    if len(named) < len(things) and (not named or rng.random() < 0.5):
-        nameless = [thing for thing in things if thing not in named]
+    with_names = tuple(thing for thing in things if NAMELESS not in (thing.colour, thing.shape))
+    if len(with_names) < len(things) and (not with_names or rng.random() < 0.5):
+        nameless = [thing for thing in things if thing not in with_names]
         chosen = nameless[int(rng.integers(len(nameless)))]
         return _PLAIN_NAMELESS[int(rng.integers(len(_PLAIN_NAMELESS)))].format(a=chosen.colour or chosen.shape)
-    if len(named) == 2 and rng.random() < 0.3:
+    if len(with_names) == 2 and rng.random() < 0.3:
         if rng.random() < 0.3:
             return _PLAIN_TWO[int(rng.integers(len(_PLAIN_TWO)))].format(a=things[0], b=things[1])
         return word_question("relation", things, int(rng.integers(len(WORDINGS["relation"]))))
-    thing = named[int(rng.integers(len(named)))]
+    thing = with_names[int(rng.integers(len(with_names)))]
     if rng.random() < 0.3:
         return _PLAIN[int(rng.integers(len(_PLAIN)))].format(a=thing)
     kinds = [kind for kind in KINDS if kind != "relation"]
@@ -85,7 +85,7 @@ def _images(pictures: Pictures, device: torch.device) -> Tensor:
     return normalised
 
 
-def named_first(model: Any, tokenizer: Any, batches: list[Pictures]) -> float:
+def top_name_accuracy(model: Any, tokenizer: Any, batches: list[Pictures]) -> float:
     """How often the most similar of all 48 plain names is that of a thing in the picture."""
     right = total = 0
     device = next(model.parameters()).device
@@ -93,8 +93,8 @@ def named_first(model: Any, tokenizer: Any, batches: list[Pictures]) -> float:
         texts = model.encode_text(tokenizer([f"a {thing}" for thing in ALL_THINGS]).to(device), normalize=True)
         for batch in batches:
             best = (model.encode_image(_images(batch, device), normalize=True) @ texts.T).argmax(-1)
-            for place, things in zip(best.tolist(), batch.things, strict=True):
-                right += ALL_THINGS[place] in things
+            for index, things in zip(best.tolist(), batch.things, strict=True):
+                right += ALL_THINGS[index] in things
                 total += bool(things)
     return right / total
 
@@ -129,44 +129,34 @@ def train(
     optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.98), weight_decay=0.02)
     plan = {"steps": steps, "batch": batch, "peak": peak, "seed": seed}
     run = Run(folder, "clip", plan=plan, replan=replan)
-    first = 0
-    state = run.resume()
-    if state is not None:
-        model.load_state_dict(state["model"])
-        heads.load_state_dict(state["heads"])
-        optimizer.load_state_dict(state["optimizer"])
-        first = int(state["step"])
+    progress = Progress(
+        run, run.resume(), optimizer, {"model": model, "heads": heads}, parameters, steps=steps, peak=peak
+    )
     known, every = check_pictures(seed)
     means = Means()
-    drawn = stream_pictures(seed=seed, size=batch, first=first, last=steps, workers=workers)
-    for step, pictures in enumerate(drawn, start=first):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps=steps, peak=peak, warm_up=200)
+    drawn = stream_pictures(seed=seed, size=batch, first=progress.first, last=steps, workers=workers)
+    for step, pictures in enumerate(drawn, start=progress.first):
         rng = np.random.default_rng([seed, step, 1])
         texts = tokenizer([name_picture(things, rng) for things in pictures.things]).to(device)
         seen = model.encode_image(_images(pictures, device))
-        words = model.encode_text(texts, normalize=True)
-        contrast = loss_of(functional.normalize(seen, dim=-1), words, model.logit_scale.exp())
-        loss = contrast + _HEADS_WEIGHT * label_loss(heads(seen), torch.from_numpy(pictures.labels).to(device))
-        optimizer.zero_grad()
-        loss.backward()
-        stop_unless_finite(step, loss=loss, gradient=nn.utils.clip_grad_norm_(parameters, 1.0), peak=peak)
-        optimizer.step()
+        text_vectors = model.encode_text(texts, normalize=True)
+        contrast = loss_of(functional.normalize(seen, dim=-1), text_vectors, model.logit_scale.exp())
+        labels = torch.from_numpy(pictures.labels).to(device)
+        progress.take(step, contrast + _HEADS_WEIGHT * label_loss(heads(seen), labels))
         with torch.no_grad():
             model.logit_scale.clamp_(0, 4.6)
         means.add(loss=contrast)
-        if (step + 1) % 100 == 0 or step + 1 == steps:
+        if progress.due(step, 100):
             run.log(step=step + 1, **means.take())
-        if (step + 1) % 500 == 0 or step + 1 == steps:
+        if progress.due(step, 500):
             model.eval()
             run.log(
                 step=step + 1,
-                named_first_seen_pairs=round(named_first(model, tokenizer, known), 4),
-                named_first_all_pairs=round(named_first(model, tokenizer, every), 4),
+                named_first_seen_pairs=round(top_name_accuracy(model, tokenizer, known), 4),
+                named_first_all_pairs=round(top_name_accuracy(model, tokenizer, every), 4),
             )
             model.train()
-        done = {"model": model.state_dict(), "heads": heads.state_dict(), "optimizer": optimizer.state_dict()}
-        if run.save({**done, "step": step + 1}, now=step + 1 == steps):
+        if progress.save(step):
             save_checkpoint(model, folder / "clip")
 
 

@@ -24,7 +24,7 @@ from bench.command import run_command
 from bench.world.scenes import WORLD_VERSION
 from bench.world.things import ALL_THINGS, HELD_OUT, SEEN_THINGS
 from bench.world.training.bank import Bank, join_banks, make_bank
-from bench.world.training.checkpointing import Means, Run, learning_rate, save_whole, stop_unless_finite
+from bench.world.training.checkpointing import Means, Progress, Run, save_whole
 from bench.world.training.curriculum import CURRICULUM, BatchPlan, Chapter, draw_batch, stream_batches
 from bench.world.training.gens_model import make_model, make_tokenizer, name_what_is_seen, save_checkpoint
 from bench.world.training.guide import Guide
@@ -96,10 +96,10 @@ def loss_of_batch(model: Any, guide: Guide, packed: Packed, held_out: Sequence[t
         held_out: tokens of the colour and the shape of each pair that is not taught.
     """
     taught = packed.targets != NOT_TAUGHT
-    logits, said = predict(model, packed, taught), packed.ids[taught]
+    logits, tokens = predict(model, packed, taught), packed.ids[taught]
     for colour, shape in held_out:
         # No competitor: else the model would learn that what is orange is never called a circle.
-        logits = logits.masked_fill((said == colour)[:, None] & _one_of(logits, shape), -1e4)
+        logits = logits.masked_fill((tokens == colour)[:, None] & _one_of(logits, shape), -1e4)
     return {"text": functional.cross_entropy(logits, packed.targets[taught]), **guide.losses(packed)}
 
 
@@ -125,7 +125,7 @@ class Plan:
     larger: float
     start: Path | None
     skip: float
-    meeting_place: str
+    init_method: str
     replan: bool = False
 
     @property
@@ -206,7 +206,7 @@ def train(rank: int, plan: Plan) -> None:
         torch.set_num_threads(1)
     torch.set_float32_matmul_precision("high")
     if plan.processes > 1:
-        distributed.init_process_group("gloo", init_method=plan.meeting_place, rank=rank, world_size=plan.processes)
+        distributed.init_process_group("gloo", init_method=plan.init_method, rank=rank, world_size=plan.processes)
     tokenizer = make_tokenizer()
     model, heads = _make_model(plan, tokenizer)
     mean, scale = _even_scale(model, seed=plan.seed)
@@ -224,11 +224,7 @@ def train(rank: int, plan: Plan) -> None:
     guide = Guide(model.to(device), heads.to(device), mean=mean.to(device), scale=scale)
     pupil = _Pupil(model, guide, WindowPacker(tokenizer), device, getattr(torch, plan.precision))
     optimizer = torch.optim.AdamW(_decayed(pupil.learning), lr=plan.peak, betas=(0.9, 0.98))
-    first = 0
     if state is not None:
-        pupil.model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        first = int(state["step"])
         if plan.minutes is not None or not plan.replan:
             plan = replace(plan, steps=int(state["steps"]))
     elif plan.start is not None:
@@ -238,30 +234,25 @@ def train(rank: int, plan: Plan) -> None:
         own = _steps_in(plan.minutes * 60, pupil, bank, plan)
         plan = replace(plan, steps=agree_on_steps(own, processes=plan.processes))
         run.log(steps=plan.steps)
+    progress = Progress(
+        run, state, optimizer, {"model": model}, pupil.learning, steps=plan.steps, peak=plan.peak, warm_up=150
+    )
     batches = BatchPlan(plan.steps, plan.seed, rank, plan.larger, plan.skip)
+    stream = stream_batches(bank, batches, first=progress.first, workers=plan.workers)
     means = Means()
-    for step, packed in enumerate(stream_batches(bank, batches, first=first, workers=plan.workers), start=first):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps=plan.steps, peak=plan.peak, warm_up=150)
+    for step, packed in enumerate(stream, start=progress.first):
         losses = pupil.losses(packed)
         loss = losses["text"] + _GUIDE_WEIGHT * (losses["pointing"] + losses["carrying"] + losses["knowing"])
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        _share_gradients(pupil.learning, plan.processes)
-        norm = nn.utils.clip_grad_norm_(pupil.learning, 1.0)
-        stop_unless_finite(step, loss=loss, gradient=norm, peak=plan.peak)
-        optimizer.step()
+        progress.take(step, loss, share=lambda: _share_gradients(pupil.learning, plan.processes))
         if rank > 0:
             continue
         means.add(**losses)
-        last = step + 1 == plan.steps
         chapter = batches.chapter(step)
-        if (step + 1) % 50 == 0 or last:
+        if progress.due(step, 50):
             run.log(step=step + 1, **means.take(), frames=list(chapter.lesson.frames))
-        if (step + 1) % 250 == 0 or last:
+        if progress.due(step, 250):
             run.log(step=step + 1, exact=_check(pupil, checks, chapter))
-        done = {"model": pupil.model.state_dict(), "optimizer": optimizer.state_dict()}
-        if run.save({**done, "step": step + 1, "steps": plan.steps}, now=last):
+        if progress.save(step, steps=plan.steps):
             _write(pupil.model, tokenizer, plan.folder / "gens")
     if plan.processes > 1:
         distributed.barrier()
@@ -302,8 +293,8 @@ def _steps_in(seconds: float, pupil: _Pupil, bank: Bank, plan: Plan) -> int:
         rng = np.random.default_rng(plan.seed)
         windows = [draw_batch(rng, bank, chapter, larger=plan.larger) for _ in range(6)]
         batches = [pupil.packer.replies(several) for several in windows]
-        for place, packed in enumerate([batches[0], *batches]):
-            if place == 1:
+        for number, packed in enumerate([batches[0], *batches]):
+            if number == 1:
                 started = time.monotonic()
             losses = pupil.losses(packed)
             (losses["text"] + losses["pointing"]).backward()  # type: ignore[no-untyped-call]
@@ -378,9 +369,9 @@ def _bank_parts(plan: Plan) -> tuple[list[_Part], _Part]:
     return parts, _Part(plan.folder / f"checks-{made_of}.pt", 800, False, plan.seed * 10_000 + 1000)
 
 
-def _make_banks(wanted: Sequence[_Part], visual: Any) -> None:
+def _make_banks(parts: Sequence[_Part], visual: Any) -> None:
     """The frames to learn from and those to check with; made once in a run, by several processes."""
-    missing = [part for part in wanted if not part.path.is_file()]
+    missing = [part for part in parts if not part.path.is_file()]
     if missing:
         spawn(_make_part, args=(missing, visual.state_dict()), nprocs=len(missing))  # type: ignore[no-untyped-call]
 
@@ -405,14 +396,14 @@ def _even_scale(model: Any, *, seed: int) -> tuple[Tensor, float]:
         Their mean and their standard deviation before.
     """
     last = model.model.visual.merger.mlp[2]
-    wanted = model.model.language_model.embed_tokens.weight.std()
+    spread = model.model.language_model.embed_tokens.weight.std()
     (sample,) = stream_pictures(seed=seed, size=512, first=0, last=1, nameless=0.0, workers=0)
     with torch.no_grad():
         features = frame_features(model.model.visual, sample.pixels)
         mean = features.mean(0)
         before = (features - mean).std()
-        last.weight.mul_(wanted / before)
-        last.bias.sub_(mean).mul_(wanted / before)
+        last.weight.mul_(spread / before)
+        last.bias.sub_(mean).mul_(spread / before)
     return mean, float(before)
 
 
@@ -446,7 +437,7 @@ def main() -> None:
     given["out"].mkdir(parents=True, exist_ok=True)
     meeting = given["out"].resolve() / "meeting"
     meeting.unlink(missing_ok=True)
-    plan = Plan(folder=given.pop("out"), meeting_place=f"file://{meeting}", **given)
+    plan = Plan(folder=given.pop("out"), init_method=f"file://{meeting}", **given)
     # Here first: an error of another process comes with its traceback.
     open_run(plan, logs=False).resume()
     if plan.processes == 1:

@@ -76,13 +76,13 @@ def make_tokenizer() -> Any:
 
 
 def _known_text() -> list[str]:
-    words = [f" {word} {word}" for word in (*COLOURS, *SHAPES)]
+    names = [f" {word} {word}" for word in (*COLOURS, *SHAPES)]
     wordings = [wording.format(a="red star", b="blue ring") for kind in KINDS for wording in WORDINGS[kind]]
     numbers = [str(number) for number in range(LARGEST_LABEL + 1)]
     replies = ['{"11-12": 5, "16-21": 4, "33": 2}', "{}"]
     prompt = [PROMPT.head, PROMPT.question, PROMPT.tail, "user", "assistant", "Question"]
     captions = [": 12 nothing.", ": 12 red star, blue ring since 11 after red star, blue ring 7-10."]
-    return words + wordings + numbers + replies * 50 + prompt + captions
+    return names + wordings + numbers + replies * 50 + prompt + captions
 
 
 def make_model(tokenizer: Any) -> Any:
@@ -158,11 +158,11 @@ def _look_back(attention: Any) -> None:
     strength = torch.where(frequencies > 0.05, (_SHARPNESS * _HEAD**0.5) ** 0.5, 0.0)
     with torch.no_grad():
         for head, distance in enumerate((1, 2, 3, 4)):
-            place = slice(head * _HEAD, (head + 1) * _HEAD)
+            rows = slice(head * _HEAD, (head + 1) * _HEAD)
             # The two halves of a head turn together, as cosine and sine.
-            attention.k_proj.bias[place] = torch.cat([strength, torch.zeros_like(strength)])
+            attention.k_proj.bias[rows] = torch.cat([strength, torch.zeros_like(strength)])
             turn = -distance * frequencies
-            attention.q_proj.bias[place] = torch.cat([strength * turn.cos(), strength * turn.sin()])
+            attention.q_proj.bias[rows] = torch.cat([strength * turn.cos(), strength * turn.sin()])
 
 
 def copy_labels(first: Any, last: Any) -> None:
@@ -177,10 +177,10 @@ def copy_labels(first: Any, last: Any) -> None:
     part = torch.linalg.qr(torch.randn(first.v_proj.weight.shape[1], _HEAD)).Q.T
     with torch.no_grad():
         for attention, head, strength in ((first, 1, 0.15), (last, 0, 0.4)):
-            place = slice(head * _HEAD, (head + 1) * _HEAD)
-            attention.v_proj.weight[place] = part
-            attention.v_proj.bias[place] = 0.0
-            attention.o_proj.weight[:, place] = part.T * strength
+            rows = slice(head * _HEAD, (head + 1) * _HEAD)
+            attention.v_proj.weight[rows] = part
+            attention.v_proj.bias[rows] = 0.0
+            attention.o_proj.weight[:, rows] = part.T * strength
 
 
 def _look_for_the_like(attention: Any) -> None:
@@ -210,8 +210,8 @@ def name_what_is_seen(model: Any, tokenizer: Any, readers: Sequence[Any]) -> Non
     directions = [_directions(reader) for reader in readers]
     length = table.norm(dim=1).mean()
     with torch.no_grad():
-        for words, (left, right) in ((tuple(COLOURS), directions[::2]), (SHAPES, directions[1::2])):
-            for word, direction in zip(words, left + right, strict=True):
+        for names, (left, right) in ((tuple(COLOURS), directions[::2]), (SHAPES, directions[1::2])):
+            for word, direction in zip(names, left + right, strict=True):
                 (token,) = tokenizer.encode(f" {word}", add_special_tokens=False)
                 table[token] = direction / direction.norm() * length
         for head in (0, 1):
@@ -220,9 +220,9 @@ def name_what_is_seen(model: Any, tokenizer: Any, readers: Sequence[Any]) -> Non
             comparing = torch.zeros(_HEAD, table.shape[1])
             comparing[_HEAD // 2 - len(colours) : _HEAD // 2] = colours * _MATCH_STRENGTH
             comparing[_HEAD - len(shapes) :] = shapes * _MATCH_STRENGTH
-            place = slice(head * _HEAD, (head + 1) * _HEAD)
-            attention.q_proj.weight[place] = comparing
-            attention.k_proj.weight[place] = comparing
+            rows = slice(head * _HEAD, (head + 1) * _HEAD)
+            attention.q_proj.weight[rows] = comparing
+            attention.k_proj.weight[rows] = comparing
 
 
 def _directions(reader: Any) -> Any:

@@ -45,7 +45,7 @@ class Guide:
         layers[-1].self_attn.k_proj.register_forward_hook(partial(self._keep, "key"))
         layers[-1].self_attn.v_proj.register_forward_hook(partial(self._keep, "value"))
         self._out = layers[-1].self_attn.o_proj
-        self._words = model.model.language_model.embed_tokens
+        self._embeddings = model.model.language_model.embed_tokens
         layers[len(layers) // 2 - 1].register_forward_hook(partial(self._keep, "middle"))
 
     def _keep(self, name: str, _module: nn.Module, _given: tuple[Any, ...], made: Any) -> None:
@@ -61,7 +61,7 @@ class Guide:
 
     def _carrying(self, packed: Packed) -> Tensor:
         taken = self._seen["value"][:, packed.frames, : self._size] @ self._out.weight[:, : self._size].T
-        read = functional.normalize(taken, dim=-1) * taken.shape[-1] ** 0.5 @ self._words.weight.T
+        read = functional.normalize(taken, dim=-1) * taken.shape[-1] ** 0.5 @ self._embeddings.weight.T
         return functional.cross_entropy(read.flatten(0, 1), packed.label_tokens.flatten())
 
     def _knowing(self, packed: Packed) -> Tensor:
@@ -70,15 +70,15 @@ class Guide:
         return label_loss(self._heads(held * (self._scale * held.shape[-1] ** 0.5)), packed.about[known])
 
     def _pointing(self, packed: Packed) -> Tensor:
-        rows, places = (packed.points_to >= 0).nonzero(as_tuple=True)
+        rows, tokens = (packed.points_to >= 0).nonzero(as_tuple=True)
         if not len(rows):
             # Replies that name no frame, all of them: the mean of nothing would be no number.
             return self._seen["query"].sum() * 0.0
-        query = self._turn(self._seen["query"][rows, places, : self._size], packed.positions[rows, places])
+        query = self._turn(self._seen["query"][rows, tokens, : self._size], packed.positions[rows, tokens])
         key = self._turn(self._seen["key"][:, packed.frames, : self._size], packed.positions[:, packed.frames])
         logits = torch.einsum("pd,pnd->pn", query, key[rows]) / self._size**0.5
-        hidden = packed.frames[None, :] >= packed.sees[rows, places][:, None]
-        return functional.cross_entropy(logits.masked_fill(hidden, -1e4), packed.points_to[rows, places])
+        hidden = packed.frames[None, :] >= packed.sees[rows, tokens][:, None]
+        return functional.cross_entropy(logits.masked_fill(hidden, -1e4), packed.points_to[rows, tokens])
 
     def _turn(self, states: Tensor, positions: Tensor) -> Tensor:
         """Rotary embedding; the three axes of a frame of one token have the same position."""

@@ -63,10 +63,10 @@ class Packed:
 
     def visible(self) -> Tensor:
         """What each token sees: bool [B, 1, L, L]; padding sees itself, so that no row of the attention is empty."""
-        place = torch.arange(self.part_of.shape[1], device=self.part_of.device)
-        in_window = (self.part_of[:, None, :] == 0) & (place[None, None, :] < self.sees[:, :, None])
+        index = torch.arange(self.part_of.shape[1], device=self.part_of.device)
+        in_window = (self.part_of[:, None, :] == 0) & (index[None, None, :] < self.sees[:, :, None])
         in_part = self.part_of[:, None, :] == self.part_of[:, :, None]
-        return ((in_window | in_part) & (place[None, :] <= place[:, None])).unsqueeze(1)
+        return ((in_window | in_part) & (index[None, :] <= index[:, None])).unsqueeze(1)
 
 
 class WindowPacker:
@@ -112,8 +112,8 @@ class WindowPacker:
 
     def _prefix(self, window: Window) -> list[int]:
         ids = list(self._encode(PROMPT.head))
-        for place in range(len(window.features)):
-            ids += [*self._encode(str(window.first_label + place)), *self._frame]
+        for index in range(len(window.features)):
+            ids += [*self._encode(str(window.first_label + index)), *self._frame]
         return ids
 
     def _packed_row(self, window: Window) -> _Row:
@@ -130,14 +130,14 @@ class WindowPacker:
         about = [label_of((question.things[0], question.things[-1])) for question in window.questions]
         return _Row(prefix, parts, targets, [len(prefix)] * len(parts), about)
 
-    def _caption_row(self, window: Window, places: Sequence[int]) -> _Row:
+    def _caption_row(self, window: Window, frames: Sequence[int]) -> _Row:
         prefix = self._prefix(window)
         ends = np.flatnonzero(np.array(prefix) == self._frame[-1]) + 1
         mark = self._encode(":")
-        captions = [self._encode(window.captions[place]) for place in places]
+        captions = [self._encode(window.captions[index]) for index in frames]
         parts = [[*mark, *caption] for caption in captions]
         targets = [[*[NOT_TAUGHT] * (len(mark) - 1), *caption, NOT_TAUGHT] for caption in captions]
-        return _Row(prefix, parts, targets, [int(ends[place]) for place in places], [])
+        return _Row(prefix, parts, targets, [int(ends[index]) for index in frames], [])
 
     def _collate(self, rows: Sequence[_Row], windows: Sequence[Window]) -> Packed:
         # A multiple of eight: fast attention kernels take masks of no other length.
@@ -157,10 +157,10 @@ class WindowPacker:
             ids[number, :done], positions[number, :done], part_of[number, :done] = row.prefix, np.arange(done), 0
             about[number, frames] = [label_of(things) for things in windows[number].shows]
             for part, (tokens, target, seen) in enumerate(zip(row.parts, row.targets, row.sees, strict=True), start=1):
-                place = slice(done, done + len(tokens))
-                ids[number, place], targets[number, place] = tokens, target
-                positions[number, place] = seen + np.arange(len(tokens))
-                part_of[number, place], question[number, place], sees[number, place] = part, asked, seen
+                index = slice(done, done + len(tokens))
+                ids[number, index], targets[number, index] = tokens, target
+                positions[number, index] = seen + np.arange(len(tokens))
+                part_of[number, index], question[number, index], sees[number, index] = part, asked, seen
                 if row.about:
                     # The last token of the question, and the one behind it.
                     first = done + next(i for i, token in enumerate(target) if token != NOT_TAUGHT)

@@ -164,7 +164,7 @@ def stream_pictures(
 def check_pictures(seed: int) -> tuple[list[Pictures], list[Pictures]]:
     """Pictures of other seeds to check a training with: of pairs that it shows, and of all pairs."""
     seen, every = (
-        list(stream_pictures(seed=seed + place, size=256, first=0, last=8, nameless=0.0, workers=0, things=things))
-        for place, things in ((1, SEEN_THINGS), (2, ALL_THINGS))
+        list(stream_pictures(seed=seed + number, size=256, first=0, last=8, nameless=0.0, workers=0, things=things))
+        for number, things in ((1, SEEN_THINGS), (2, ALL_THINGS))
     )
     return seen, every

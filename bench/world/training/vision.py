@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from bench.command import run_command
 from bench.world.things import HELD_OUT
-from bench.world.training.checkpointing import Means, Run, learning_rate, stop_unless_finite
+from bench.world.training.checkpointing import Means, Progress, Run
 from bench.world.training.gens_model import PATCH_RULE, make_model, make_tokenizer
 from bench.world.training.pictures import (
     NO_COLOUR,
@@ -62,11 +62,11 @@ def label_loss(read: list[Tensor], labels: Tensor) -> Tensor:
     """
     losses = []
     held_out = _HELD_OUT.to(labels.device)
-    for place in (0, 2):
-        colour, shape = labels[:, place], labels[:, place + 1]
+    for side in (0, 2):
+        colour, shape = labels[:, side], labels[:, side + 1]
         no_colour, no_shape = held_out.T[shape.clamp(min=0)], held_out[colour.clamp(min=0)]
         no_colour, no_shape = no_colour & (shape >= 0)[:, None], no_shape & (colour >= 0)[:, None]
-        for logits, label, none in ((read[place], colour, no_colour), (read[place + 1], shape, no_shape)):
+        for logits, label, none in ((read[side], colour, no_colour), (read[side + 1], shape, no_shape)):
             competing = logits.masked_fill(none, -1e4)
             total = functional.cross_entropy(competing, label, ignore_index=NOT_LABELLED, reduction="sum")
             # A batch in which nothing has a name teaches nothing; its mean would be no number.
@@ -106,36 +106,25 @@ def train(folder: Path, *, steps: int, batch: int, peak: float, seed: int, repla
     optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.98), weight_decay=0.02)
     plan = {"steps": steps, "batch": batch, "peak": peak, "seed": seed}
     run = Run(folder, "vision", plan=plan, replan=replan)
-    first = 0
-    state = run.resume()
-    if state is not None:
-        tower.load_state_dict(state["tower"])
-        heads.load_state_dict(state["heads"])
-        optimizer.load_state_dict(state["optimizer"])
-        first = int(state["step"])
+    progress = Progress(
+        run, run.resume(), optimizer, {"tower": tower, "heads": heads}, parameters, steps=steps, peak=peak
+    )
     seen, unseen = check_pictures(seed)
     means = Means()
-    for step, pictures in enumerate(stream_pictures(seed=seed, size=batch, first=first, last=steps), start=first):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps=steps, peak=peak, warm_up=200)
-        labels = torch.from_numpy(pictures.labels)
-        read = heads(frame_features(tower, pictures.pixels))
-        loss = label_loss(read, labels)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        stop_unless_finite(step, loss=loss, gradient=nn.utils.clip_grad_norm_(parameters, 1.0), peak=peak)
-        optimizer.step()
+    drawn = stream_pictures(seed=seed, size=batch, first=progress.first, last=steps)
+    for step, pictures in enumerate(drawn, start=progress.first):
+        loss = label_loss(heads(frame_features(tower, pictures.pixels)), torch.from_numpy(pictures.labels))
+        progress.take(step, loss)
         means.add(loss=loss)
-        if (step + 1) % 100 == 0 or step + 1 == steps:
+        if progress.due(step, 100):
             run.log(step=step + 1, **means.take())
-        if (step + 1) % 500 == 0 or step + 1 == steps:
+        if progress.due(step, 500):
             run.log(
                 step=step + 1,
                 exact_on_seen_pairs=round(exact_share(tower, heads, seen), 4),
                 exact_on_all_pairs=round(exact_share(tower, heads, unseen), 4),
             )
-        done = {"tower": tower.state_dict(), "heads": heads.state_dict(), "optimizer": optimizer.state_dict()}
-        run.save({**done, "step": step + 1}, now=step + 1 == steps)
+        progress.save(step)
 
 
 def main() -> None:

@@ -130,13 +130,13 @@ def draw_window(
 
 
 def _captions(runs: list[_Run], frames: int, label: int) -> list[str]:
-    captions = [f" {label + place} nothing." for place in range(frames)]
+    captions = [f" {label + frame} nothing." for frame in range(frames)]
     before = "nothing"
     for run in runs:
         first, last = run.first + label, run.last + label
         shown = ", ".join(map(str, run.things))
-        for place in range(run.first, run.last + 1):
-            captions[place] = f" {label + place} {shown} since {first} after {before}."
+        for frame in range(run.first, run.last + 1):
+            captions[frame] = f" {label + frame} {shown} since {first} after {before}."
         before = f"{shown} {first}-{last}"
     return captions
 
