@@ -20,10 +20,12 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, redirect_stdout
+from dataclasses import asdict
 from typing import Any, Final
 
-from bench.accuracy.answerers import Answerer, open_answerer
-from bench.accuracy.arguments import (
+from bench.accuracy.answerers.interface import Answerer
+from bench.accuracy.answerers.registry import open_answerer
+from bench.accuracy.run.arguments import (
     answerer_options,
     ask_options,
     check_arguments,
@@ -33,13 +35,13 @@ from bench.accuracy.arguments import (
     parser,
     template_of,
 )
-from bench.accuracy.grid import grid_text, one_grid
-from bench.accuracy.measures import tolerances_for
-from bench.accuracy.methods import Method, parse_method
-from bench.accuracy.plot import save_plot
-from bench.accuracy.record import RunFolder, part_of, read_run
-from bench.accuracy.report import Samples, build_report, report_lines, report_notes
-from bench.accuracy.runner import Plan, Progress, run_samples
+from bench.accuracy.run.grid import grid_text, one_grid
+from bench.accuracy.run.measures import tolerances_for
+from bench.accuracy.run.methods import Method, parse_method
+from bench.accuracy.run.plot import save_plot
+from bench.accuracy.run.record import RunFolder, part_of, read_run
+from bench.accuracy.run.report import Samples, build_report, report_lines, report_notes
+from bench.accuracy.run.runner import Plan, Progress, run_samples
 from bench.command import run_command
 from bench.datasets.question import Question
 from bench.report import circumstances, print_table
@@ -77,11 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     methods = [parse_method(name) for name in dict.fromkeys(given.method)]
-    options = _recorded_options(given)  # refuses what is not legal, before any work
+    options = AskOptions(**ask_options(given))  # refuses what is not legal, before any work
     check_arguments(given)
     template = template_of(given)
     prompt = None if given.prompt is None else read_prompt_file(given.prompt)
-    wanted = _settings(given, prompt)
+    settings_of_engine = _settings(given, prompt)
     questions = chosen_questions(given)
     check_labels(given.by, questions)
     if given.report_only:
@@ -92,10 +94,15 @@ def _run(given: argparse.Namespace) -> int:
         _check_reported(given, samples, methods)
         return _report(given, samples, questions, methods, settings)
     within = tuple(given.within) if given.within else tolerances_for(questions)
-    models = _Models(given, methods, wanted)
+    models = _Models(given, methods, settings_of_engine)
     settings = {
         "dataset": _dataset(given, questions),
-        "options": {**options, "with_options": given.with_options, "within_seconds": within, **_visual(given)},
+        "options": {
+            **_common_options(options),
+            "with_options": given.with_options,
+            "within_seconds": within,
+            **({"visual": True} if given.visual else {}),  # without it, as in runs of earlier versions
+        },
         "sampling": {"rate": given.rate, "policy": given.sampling, "decoder": given.decoder},
         "encoder": dict(models.encoder.identity),
         "device": models.encoder.device,
@@ -132,21 +139,9 @@ def _run(given: argparse.Namespace) -> int:
         return _report(given, folder.samples, questions, methods, settings)
 
 
-def _visual(given: argparse.Namespace) -> dict[str, bool]:
-    """On record where it was asked for: samples with and without a measure do not belong in one run."""
-    return {"visual": True} if given.visual else {}
-
-
-def _recorded_options(given: argparse.Namespace) -> dict[str, Any]:
-    """The options of all methods; texts to look for are none of them, so that runs of before there were any go on.
-
-    A seed is for those methods that draw.
-    """
-    common = ask_options(given)
-    seed = common.pop("seed", None)
-    recorded = {**AskOptions(**common).to_dict(), "seed": seed}
-    del recorded["look_for"]
-    return recorded
+def _common_options(options: AskOptions) -> dict[str, Any]:
+    """The options of all methods; without ``look_for``, which no method has and earlier runs do not record."""
+    return {name: value for name, value in asdict(options).items() if name != "look_for"}
 
 
 def _settings(given: argparse.Namespace, prompt: PromptSpec | None) -> Settings:

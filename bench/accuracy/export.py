@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.accuracy.prompts import write_prompt
-from bench.accuracy.record import part_of, read_run
+from bench.accuracy.answerers.prompts import write_prompt
+from bench.accuracy.run.record import part_of, read_run
 from bench.command import make_parser, run_command
 from bench.datasets.files import read_records
 from bench.datasets.registry import load_questions
@@ -53,11 +53,11 @@ def answers_of(run: Path, method: str, *, allow_degraded: bool = False) -> dict[
     failed = [name for name, sample in own.items() if sample.selection is None]
     if failed:
         raise InputError(f"{len(failed)} questions have no selection, first {failed[0]}; run again with --retry-failed")
-    wanted = part_of(settings, "dataset", run).get("questions")
-    if len(own) != wanted:
+    expected = part_of(settings, "dataset", run).get("questions")
+    if len(own) != expected:
         raise InputError(
-            f"{run} is not finished: it holds {len(own)} of {wanted} samples of {method!r}; repeat the run's command, "
-            "which goes on where it was"
+            f"{run} is not finished: it holds {len(own)} of {expected} samples of {method!r}; "
+            "repeat the run's command, which continues it"
         )
     degraded = [sample for sample in own.values() if sample.degraded]
     if degraded and not allow_degraded:
