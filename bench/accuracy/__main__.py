@@ -20,7 +20,6 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, redirect_stdout
-from dataclasses import asdict
 from typing import Any, Final
 
 from bench.accuracy.answerers import Answerer, open_answerer
@@ -46,16 +45,15 @@ from bench.report import circumstances, print_table
 from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine import Engine
 from hybrid.engine.models import HeldModels
-from hybrid.engine.scoring import wants_model
 from hybrid.engine.settings import Settings
-from hybrid.engine.work import AskOptions
 from hybrid.errors import HybridError, InputError
 from hybrid.exports.json_file import write_text
 from hybrid.gens.prompt import PromptSpec, read_prompt_file
 from hybrid.gens.scorer import FrameScorer
+from hybrid.options.ask import AskOptions
 from hybrid.runtime import settle_process
 from hybrid.scorers.interface import VideoScorer
-from hybrid.scorers.registry import load_video_scorer
+from hybrid.scorers.registry import load_video_scorer, read_scores
 from indexes.open_archive import open_archive
 
 __all__ = ["main"]
@@ -79,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     methods = [parse_method(name) for name in dict.fromkeys(given.method)]
-    options = AskOptions(**ask_options(given))  # refuses what is not legal, before any work
+    options = _recorded_options(given)  # refuses what is not legal, before any work
     check_arguments(given)
     template = template_of(given)
     prompt = None if given.prompt is None else read_prompt_file(given.prompt)
@@ -97,7 +95,7 @@ def _run(given: argparse.Namespace) -> int:
     models = _Models(given, methods, wanted)
     settings = {
         "dataset": _dataset(given, questions),
-        "options": {**_said(options), "with_options": given.with_options, "within_seconds": within, **_visual(given)},
+        "options": {**options, "with_options": given.with_options, "within_seconds": within, **_visual(given)},
         "sampling": {"rate": given.rate, "policy": given.sampling, "decoder": given.decoder},
         "encoder": dict(models.encoder.identity),
         "device": models.encoder.device,
@@ -139,9 +137,16 @@ def _visual(given: argparse.Namespace) -> dict[str, bool]:
     return {"visual": True} if given.visual else {}
 
 
-def _said(options: AskOptions) -> dict[str, Any]:
-    """The options of all methods; texts to look for are none of them, so that runs of before there were any go on."""
-    return {name: value for name, value in asdict(options).items() if name != "look_for"}
+def _recorded_options(given: argparse.Namespace) -> dict[str, Any]:
+    """The options of all methods; texts to look for are none of them, so that runs of before there were any go on.
+
+    A seed is for those methods that draw.
+    """
+    common = ask_options(given)
+    seed = common.pop("seed", None)
+    recorded = {**AskOptions(**common).to_dict(), "seed": seed}
+    del recorded["look_for"]
+    return recorded
 
 
 def _settings(given: argparse.Namespace, prompt: PromptSpec | None) -> Settings:
@@ -200,7 +205,9 @@ class _Models:
         if any(method.needs_gens for method in methods):
             self.scorer = held.scorer()
             self.sampler_identity = {**self.scorer.identity, "constrained": settings.constrained}
-        names = dict.fromkeys(method.scores for method in methods if method.scores and wants_model(method.scores))
+        names = dict.fromkeys(
+            method.scores for method in methods if method.scores and read_scores(method.scores).checkpoint
+        )
         self.video_scorers: dict[str, VideoScorer] = {
             name: load_video_scorer(name, device=given.device, dtype=given.dtype) for name in names
         }

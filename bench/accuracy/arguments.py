@@ -19,9 +19,10 @@ from bench.datasets.registry import LOADERS, load_questions
 from bench.datasets.world import LABELS as WORLD_LABELS
 from bench.datasets.world import load_world
 from bench.metrics.bootstrap import RESAMPLES, check_resamples
-from hybrid.engine.work import AskKeywords, WindowMode
 from hybrid.errors import InputError
 from hybrid.frames.source import DECODERS
+from hybrid.options.ask import WindowMode
+from hybrid.options.keywords import AskKeywords
 from hybrid.presets import DEFAULT_PRESET, PRESETS
 from hybrid.values import DEFAULT_WINDOW, SamplingPolicy
 

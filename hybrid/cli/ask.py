@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from hybrid.answers import Answer
     from hybrid.cli.questions import Question
     from hybrid.engine import Engine, SpanUpdate
-    from hybrid.engine.work import AskKeywords
+    from hybrid.options.ask import AskOptions
     from hybrid.progress import Progress
     from hybrid.values import ByteArray
 
@@ -131,10 +131,9 @@ def ask(
     Exit code 0 also where a stage had to be replaced (the answer says so); --strict makes that 1.
     """
     from hybrid.cli.progress import BarProgress, print_json
-    from hybrid.engine.work import only_said, read_options
     from hybrid.exports.output_file import ANSWERS, SHEET, check_output
+    from hybrid.options.ask import AskOptions
     from hybrid.progress import NullProgress
-    from hybrid.scorers.registry import read_scores
     from hybrid.values import check_questions
     from indexes.format.location import is_remote
 
@@ -150,7 +149,7 @@ def ask(
     if out is not None:
         check_output(out, ANSWERS, name="--out", archive=archive, video=video)
     mode, size = read_window(window, window_frames)
-    options = only_said(
+    options = AskOptions(  # before an archive is made
         frames=frames,
         window=size,
         window_mode=mode,
@@ -166,12 +165,10 @@ def ask(
         scores=scores,
         look_for=look_for,
     )
-    # Before an archive is made.
-    wanted = read_options(**options)
-    if not wanted.fine:
+    if not options.fine:
         why = "--no-fine leaves it out; leave out --no-fine"
         check_without_gens(why, stream=stream)
-        if wanted.scores is None or read_scores(wanted.scores).kind != "gens":  # gens:CHECKPOINT heeds them
+        if options.scores is None or options.scores.kind != "gens":  # gens:CHECKPOINT heeds them
             check_without_gens(why, constrained=constrained, prompt=prompt, loading=loading)
     check_questions([one.text for one in asked])
     check_one_video(video, archive=archive)
@@ -209,9 +206,9 @@ def ask(
             answer = engine.ask_many(
                 video,
                 [asked[0].text],
+                options,
                 on_spans=_tell_spans(asked) if stream else None,
                 progress=NullProgress() if as_json else bar,
-                **options,
             )[0]
         # First what was asked for; a sheet that cannot be saved must not cost the answer.
         if as_json:
@@ -236,7 +233,7 @@ def _ask_many(
     engine: Engine,
     video: str,
     asked: list[Question],
-    options: AskKeywords,
+    options: AskOptions,
     *,
     out: Path | None,
     stream: bool,
@@ -254,7 +251,7 @@ def _ask_many(
         left = asked
         file: AnswerFile | None = None
         if out is not None:
-            configuration = engine.configuration(video, progress=told, **options)
+            configuration = engine.configuration(video, options, progress=told)
             file = stack.enter_context(AnswerFile(out, configuration))
             left = file.left(asked)
 
@@ -269,7 +266,7 @@ def _ask_many(
         listener = _tell_spans(left) if stream else None
         texts = [question.text for question in left]
         try:
-            engine.ask_many(video, texts, on_answer=give, on_spans=listener, progress=told, **options)
+            engine.ask_many(video, texts, options, on_answer=give, on_spans=listener, progress=told)
         except KeyboardInterrupt:
             if out is not None:
                 echo(f"stopped; what was answered is kept in {out}, the same command goes on from there", err=True)

@@ -14,7 +14,7 @@ from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_SEGMENTS, DEFAULT_WIN
 
 if TYPE_CHECKING:
     from hybrid.engine import Engine
-    from hybrid.engine.work import WindowMode
+    from hybrid.options.ask import WindowMode
 
 DEFAULT_ARCHIVE = "hybrid-archive"
 

@@ -5,6 +5,6 @@ from __future__ import annotations
 from hybrid.engine.engine import Engine
 from hybrid.engine.indexing import IndexResult
 from hybrid.engine.streaming import SpanUpdate
-from hybrid.engine.work import AskOptions
+from hybrid.options.ask import AskOptions
 
 __all__ = ["AskOptions", "Engine", "IndexResult", "SpanUpdate"]

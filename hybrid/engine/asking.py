@@ -22,10 +22,12 @@ from hybrid.engine.scoring import run_scorer, scores_together
 from hybrid.engine.selection import Chosen, choose_rows
 from hybrid.engine.spans import gens_spans, spans_of
 from hybrid.engine.streaming import OnSpans
-from hybrid.engine.work import AskOptions, Work
+from hybrid.engine.work import Work
 from hybrid.gens.windows import FineScores, consecutive_windows
+from hybrid.options.ask import AskOptions
 from hybrid.selectors.best_first import best_first
-from hybrid.selectors.wanted import read_selector
+from hybrid.selectors.registry import find_selector
+from hybrid.selectors.wanted import WantedSelector
 from hybrid.values import Float32Array, FloatArray, Hits, IntArray, Timeline, Window, check_questions
 
 __all__ = ["answer_questions"]
@@ -129,9 +131,8 @@ def _select(
     ``nothing``: GenS said that no frame answers; CLIP's spans would say the contrary.
     """
     started = time.perf_counter()
-    wanted = None if work.options.select is None else read_selector(work.options.select)
-    if wanted is not None:
-        chosen = choose_rows(work, wanted, fine, hits, models, named)
+    if work.options.select is not None:
+        chosen = choose_rows(work, work.options.select, fine, hits, models, named)
     elif fine is not None:
         chosen = Chosen(best_first(fine.scores, work.options.frames), "gens")
     else:
@@ -228,7 +229,8 @@ def _select_stage(
     seconds: float,
 ) -> Stage:
     own = "best_first" if fine is not None else "top_k"
-    rule = read_selector(options.select or own).record(seed=options.seed)
+    selector = options.select or WantedSelector(own, find_selector(own), {})
+    rule = selector.record(seed=options.seed)
     notes: tuple[str, ...] = ()
     if fine is not None and not spans:
         notes = (f"no frame scored {options.min_score} or more (best: {int(fine.scores.max())}), so there is no span",)

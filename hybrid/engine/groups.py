@@ -13,7 +13,8 @@ from hybrid.engine.models import HeldModels, Models
 from hybrid.engine.ready import Ready, found_before
 from hybrid.engine.scoring import scores_together
 from hybrid.engine.streaming import OnSpans
-from hybrid.engine.work import AskOptions, Work
+from hybrid.engine.work import Work
+from hybrid.options.ask import AskOptions
 from indexes.archive.writer import Archive
 
 __all__ = ["answer_in_groups"]
@@ -80,7 +81,7 @@ def _models(archive: Archive, held: HeldModels, ready: Ready, options: AskOption
     return Models(
         encoder=encoder,
         scorer=held.scorer,
-        video_scorer=lambda: held.video_scorer(options.scores or ""),
+        video_scorer=lambda: held.video_scorer(options.scores_text or ""),
         sampler_name=held.sampler_name,
     )
 

@@ -16,35 +16,29 @@ import numpy as np
 from hybrid.answers import Stage
 from hybrid.engine.decoding import decoded_ahead
 from hybrid.engine.features import OpenedVideo
-from hybrid.engine.work import AskOptions, Work
+from hybrid.engine.work import Work
 from hybrid.errors import FrameDecodeError, MissingDependencyError, ModelError, VideoError
+from hybrid.options.ask import AskOptions
 from hybrid.scorers.interface import Replying, Trouble, VideoScorer
-from hybrid.scorers.registry import find_scorer, read_scores
-from hybrid.selectors.wanted import read_selector
+from hybrid.scorers.registry import find_scorer
 from hybrid.values import ByteArray, FloatArray, IntArray
 from hybrid.words import counted
 
-__all__ = ["DemandedScores", "run_scorer", "scores_on_demand", "scores_together", "wants_model"]
+__all__ = ["DemandedScores", "run_scorer", "scores_on_demand", "scores_together"]
 
 _INSTEAD = "the selector goes by the scores of the other stages instead"
 
 
-def wants_model(scores: str | None) -> bool:
-    """Whether these scores come from a model of their own, and not from a stage that runs anyway."""
-    return scores is not None and read_scores(scores).checkpoint is not None
-
-
 def scores_together(options: AskOptions) -> bool:
     """Whether a model of their own scores the whole video for all questions in one pass."""
-    return wants_model(options.scores) and not scores_on_demand(options)
+    return options.scores_need_model and not scores_on_demand(options)
 
 
 def scores_on_demand(options: AskOptions) -> bool:
     """Whether the selector asks for the scores of some frames, and the model can score these without the others."""
-    if options.select is None or options.scores is None or not wants_model(options.scores):
+    if options.select is None or options.scores is None or not options.scores_need_model:
         return False
-    asks = "score_frames" in read_selector(options.select).selector.needs
-    return asks and find_scorer(read_scores(options.scores).kind).framewise
+    return "score_frames" in options.select.selector.needs and find_scorer(options.scores.kind).framewise
 
 
 @dataclass(slots=True)
@@ -77,7 +71,7 @@ def run_scorer(works: Sequence[Work], load: Callable[[], VideoScorer]) -> list[F
     """
     head = works[0]
     assert head.options.scores is not None  # the caller looked
-    name, started = head.options.scores, time.perf_counter()
+    name, started = head.options.scores.text, time.perf_counter()
     wanted = head.timeline.distinct_rows()
     reading = _Decoding()
     try:
@@ -151,7 +145,7 @@ class DemandedScores:
     def give_up(self, exc: Exception) -> None:
         """Keep on record that there are no scores, and why."""
         assert self._work.options.scores is not None
-        _given_up(self._work, self._work.options.scores, exc, self._asked, self.seconds)
+        _given_up(self._work, self._work.options.scores.text, exc, self._asked, self.seconds)
 
     def record(self) -> None:
         """Keep on record what was scored.

@@ -15,8 +15,9 @@ import numpy as np
 from hybrid.answers import AnswerFrame, FoundVideo, SearchResult, SkippedVideo, Stage
 from hybrid.engine.search_coarse import find_frames
 from hybrid.engine.search_fine import ask_best_videos
-from hybrid.engine.search_work import Search, SearchModels, SearchOptions
+from hybrid.engine.search_work import Search, SearchModels
 from hybrid.errors import IndexDamagedError, VideoNotIndexedError
+from hybrid.options.search import SearchOptions
 from hybrid.values import Hits, Timeline, check_questions
 from hybrid.words import counted
 from indexes.archive.lookup import choose, find_indexed, replaced_since

@@ -74,19 +74,19 @@ def choose_rows(
             else:
                 demanded.record()
                 selected = np.setdiff1d(rows[chosen], demanded.missing)
-                return Chosen(selected, str(work.options.scores), scoring_seconds=demanded.seconds)
+                return Chosen(selected, str(work.options.scores_text), scoring_seconds=demanded.seconds)
     if named is not None:
         rows = rows[np.isfinite(named[rows])]
     own = _own_scores(work, fine, hits, named)
-    if work.options.scores in own:  # "clip" or "gens": then no other scores are looked at
-        own = {work.options.scores: own[work.options.scores]}
+    if work.options.scores_text in own:  # "clip" or "gens": then no other scores are looked at
+        own = {work.options.scores_text: own[work.options.scores_text]}
     own = {source: scores[rows] for source, scores in own.items()}
     source = _source(work, own, named)
     scores = own.get(source)
     gens = own.get("gens")
     alone = next((kind for kind in ("named", "clip") if kind in own), None)
     needs = wanted.selector.needs
-    prompts = (tuple(work.options.look_for) or object_prompts(work.question)) if "prompts" in needs else ()
+    prompts = (work.options.look_for or object_prompts(work.question)) if "prompts" in needs else ()
     candidates = Candidates(
         seconds=work.timeline.pts_seconds[rows],
         scores=scores,
@@ -123,8 +123,8 @@ def _source(work: Work, own: dict[str, FloatArray], named: FloatArray | None) ->
     """Which of them are the scores: those that were asked for, or GenS's, or CLIP's."""
     if named is not None:
         return "named"
-    if work.options.scores in own:  # "clip" or "gens"
-        return str(work.options.scores)
+    if work.options.scores_text in own:  # "clip" or "gens"
+        return str(work.options.scores_text)
     return "gens" if "gens" in own else "clip"
 
 
@@ -136,4 +136,4 @@ def _went_by(work: Work, selector: Selector, source: str, alone: str | None, gen
         both = [source]
     else:
         both = [name for name in (alone, "gens" if gens else None) if name is not None]
-    return " and ".join(str(work.options.scores) if name == "named" else name for name in both)
+    return " and ".join(str(work.options.scores_text) if name == "named" else name for name in both)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from hybrid.engine.work import AskOptions
 from hybrid.errors import InputError
 from hybrid.frames.source import DECODERS, DecoderName
 from hybrid.gens.aria.placement import read_loading
 from hybrid.gens.prompt import PromptSpec
+from hybrid.options.ask import AskOptions
 from hybrid.presets import DEFAULT_PRESET, check_preset
 from hybrid.runtime import DTYPE_NAMES
 from hybrid.values import DEFAULT_RATE, Sampling, SamplingPolicy
@@ -117,7 +117,7 @@ def configuration_of(
         "dtype": settings.dtype,
         "loading": settings.loading,
         "constrained": settings.constrained,
-        "options": asdict(options),
+        "options": options.to_dict(),
     }
 
 

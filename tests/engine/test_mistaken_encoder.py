@@ -12,8 +12,9 @@ from hybrid.answers import Answer, FoundVideo, Stage
 from hybrid.clip.load import identity_of_name
 from hybrid.engine import Engine
 from hybrid.engine.search_fine import ask_best_videos
-from hybrid.engine.search_work import Search, SearchModels, SearchOptions
+from hybrid.engine.search_work import Search, SearchModels
 from hybrid.errors import IndexMismatchError
+from hybrid.options.search import SearchOptions
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.conftest import Recorded
 

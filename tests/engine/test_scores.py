@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from hybrid.answers import Answer, Stage
 from hybrid.cli.app import app
 from hybrid.engine import Engine
-from hybrid.engine.work import AskKeywords
 from hybrid.errors import InputError, StageFailedError
+from hybrid.options.keywords import AskKeywords
 from hybrid.scorers.gens import GensScorer
 from hybrid.scorers.interface import Loading, VideoScorer
 from hybrid.scorers.registry import load_video_scorer
