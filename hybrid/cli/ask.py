@@ -266,7 +266,7 @@ def _ask_many(
         listener = _tell_spans(left) if stream else None
         texts = [question.text for question in left]
         try:
-            engine.ask_many(video, texts, options, on_answer=give, on_spans=listener, progress=told)
+            engine.ask_many(video, texts, options=options, on_answer=give, on_spans=listener, progress=told)
         except KeyboardInterrupt:
             if out is not None:
                 echo(f"stopped; what was answered is kept in {out}, the same command goes on from there", err=True)
