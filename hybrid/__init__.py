@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from hybrid.answers import Answer, AnswerFrame, SearchResult, Span, Stage
     from hybrid.engine import Engine, IndexResult
     from hybrid.errors import HybridError
+    from hybrid.fine.interface import FrameScorer, WindowScores
+    from hybrid.fine.prompt import PromptSpec
     from hybrid.frames.source import FrameSource, open_source
-    from hybrid.gens.prompt import PromptSpec
-    from hybrid.gens.scorer import FrameScorer, WindowScores
     from hybrid.presets import Preset
     from hybrid.values import Hits, Sampling, Timeline, Window
 
@@ -25,20 +25,20 @@ _HOMES = {
     "Answer": "hybrid.answers",
     "AnswerFrame": "hybrid.answers",
     "Engine": "hybrid.engine",
-    "FrameScorer": "hybrid.gens.scorer",
+    "FrameScorer": "hybrid.fine.interface",
     "FrameSource": "hybrid.frames.source",
     "Hits": "hybrid.values",
     "HybridError": "hybrid.errors",
     "IndexResult": "hybrid.engine",
     "Preset": "hybrid.presets",
-    "PromptSpec": "hybrid.gens.prompt",
+    "PromptSpec": "hybrid.fine.prompt",
     "Sampling": "hybrid.values",
     "SearchResult": "hybrid.answers",
     "Span": "hybrid.answers",
     "Stage": "hybrid.answers",
     "Timeline": "hybrid.values",
     "Window": "hybrid.values",
-    "WindowScores": "hybrid.gens.scorer",
+    "WindowScores": "hybrid.fine.interface",
     "open_source": "hybrid.frames.source",
 }
 

@@ -197,7 +197,7 @@ def _search(folder: Path, backend: Literal["faiss", "lancedb"]) -> str:
 
 
 def _generate(name: str, device: str, dtype: str) -> str:
-    from hybrid.gens.load import load_scorer
+    from hybrid.fine.load import load_scorer
 
     scorer = load_scorer(name, device=device, dtype=dtype)
     frames = [np.full((CLIP_SIZE, CLIP_SIZE, 3), _shade(second), dtype=np.uint8) for second in range(CLIP_SECONDS)]

@@ -15,11 +15,11 @@ _MODULES = (
     "hybrid.cli.run_report",
     "hybrid.clip.load",
     "hybrid.engine.engine",
-    "hybrid.engine.workers",
+    "hybrid.engine.index.workers",
     "hybrid.exports.sheet",
     "hybrid.frames.pyav",
-    "hybrid.gens.load",
-    "hybrid.gens.qwen",
+    "hybrid.fine.load",
+    "hybrid.fine.qwen.scorer",
     "indexes.stores.faiss_store",
 )
 # lancedb itself does not survive a fork; most of its import are these, which start no threads.

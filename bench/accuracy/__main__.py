@@ -48,8 +48,8 @@ from hybrid.engine.models import HeldModels
 from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError, InputError
 from hybrid.exports.json_file import write_text
-from hybrid.gens.prompt import PromptSpec, read_prompt_file
-from hybrid.gens.scorer import FrameScorer
+from hybrid.fine.interface import FrameScorer
+from hybrid.fine.prompt import PromptSpec, read_prompt_file
 from hybrid.options.ask import AskOptions
 from hybrid.runtime import settle_process
 from hybrid.scorers.interface import VideoScorer

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any, Final
 from bench.report import circumstances, print_table, write_result
 from bench.world.exam import Exam, prepare_exam
 from hybrid.errors import HybridError, InputError
+from hybrid.fine.decoding.options import LoopOptions
+from hybrid.fine.load import load_scorer
+from hybrid.fine.prompt import PromptSpec
+from hybrid.fine.qwen.scorer import QwenScorer
+from hybrid.fine.reply import parse_reply
 from hybrid.frames.source import open_source
-from hybrid.gens.load import load_scorer
-from hybrid.gens.loop.options import LoopOptions
-from hybrid.gens.prompt import PromptSpec
-from hybrid.gens.qwen import QwenScorer
-from hybrid.gens.reply import parse_reply
 from hybrid.models.tiny import tiny_sampler
 from hybrid.runtime import settle_process
 from hybrid.values import ByteArray, Sampling

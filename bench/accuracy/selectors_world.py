@@ -39,7 +39,7 @@ from hybrid.clip.encoder import FrameEncoder, load_encoder
 from hybrid.engine import Engine
 from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError, InputError
-from hybrid.gens.load import load_scorer
+from hybrid.fine.load import load_scorer
 from hybrid.models.tiny import tiny_encoder, tiny_sampler
 from hybrid.runtime import settle_process
 from hybrid.selectors.candidates import Candidates

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.accuracy.answerers import AnswererOptions, AnswerFailedError, Reply
 from bench.accuracy.prompts import Picture, as_image, times_of
 from hybrid.errors import ModelLoadError, OutOfMemoryError, first_line
-from hybrid.gens.checkpoint import CheckpointFiles, find_folder
+from hybrid.fine.checkpoint import CheckpointFiles, find_folder
 from hybrid.runtime import choose_device, choose_dtype, dtype_name, ensure_torchvision, out_of_memory_as_error
 
 if TYPE_CHECKING:

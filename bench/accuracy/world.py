@@ -36,9 +36,9 @@ from hybrid.clip.encoder import load_encoder
 from hybrid.engine import Engine
 from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError, InputError
-from hybrid.gens.load import load_scorer
-from hybrid.gens.qwen import QwenScorer
-from hybrid.gens.scorer import FrameScorer
+from hybrid.fine.interface import FrameScorer
+from hybrid.fine.load import load_scorer
+from hybrid.fine.qwen.scorer import QwenScorer
 from hybrid.models.tiny import tiny_encoder, tiny_sampler
 from hybrid.progress import NullProgress
 from hybrid.runtime import settle_process

@@ -35,7 +35,7 @@ SHARD_BYTES = 1_500_000_000
 _CHILD = """
 import json, resource, sys
 from pathlib import Path
-from hybrid.gens.aria.convert import convert_gens
+from hybrid.fine.aria.convert.convert import convert_gens
 
 def peak_mb():
     # Not getrusage: its count goes on from the process that started this one.

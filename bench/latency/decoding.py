@@ -25,7 +25,7 @@ __all__ = ["METHODS", "measure"]
 
 def _ours(policy: str) -> Callable[[str, int], Iterator[int]]:
     def sample(video: str, threads: int) -> Iterator[int]:
-        from hybrid.engine.decoding import decoded_ahead
+        from hybrid.engine.index.decoding import decoded_ahead
         from hybrid.frames.source import open_source
         from hybrid.values import Sampling
 
@@ -104,7 +104,7 @@ def measure(method: str, video: str, *, threads: int, consumer_seconds: float) -
 
 def _import_libraries() -> None:
     """Imports are no part of the measurement."""
-    for name in ("av", "decord", "imageio_ffmpeg", "hybrid.frames.pyav", "hybrid.engine.decoding"):
+    for name in ("av", "decord", "imageio_ffmpeg", "hybrid.frames.pyav", "hybrid.engine.index.decoding"):
         importlib.import_module(name)
 
 

@@ -36,14 +36,14 @@ from bench.latency.fine_profile import profile_ours
 from bench.latency.fine_record import Record
 from bench.latency.fine_ways import Ours, Theirs, make_frames, make_questions
 from bench.report import circumstances
-from hybrid.gens.frame_features import FrameFeatures
-from hybrid.gens.prompt import PromptSpec
+from hybrid.fine.features import FrameFeatures
+from hybrid.fine.prompt import PromptSpec
 from hybrid.values import ByteArray
 
 if TYPE_CHECKING:
     import torch
 
-    from hybrid.gens.writer import Reply
+    from hybrid.fine.qwen.writing import Reply
 
 _PROFILED_TOKENS = 13
 """Three recordings of four steps, behind the token that comes with the question."""

@@ -16,8 +16,8 @@ import torch
 from torch.nn import functional
 
 from bench.report import circumstances, print_table, write_result
-from hybrid.gens.loop.attention import prefix_part
-from hybrid.gens.loop.prefixes import Prefix
+from hybrid.fine.decoding.attention import prefix_part
+from hybrid.fine.decoding.prefix_cache import Prefix
 
 HIDDEN, JOINED, GATES, VOCABULARY = 2048, 2560, 22016, 151936
 HEADS, GROUP, WIDTH, PREFIX = 2, 8, 128, 6034
@@ -105,7 +105,7 @@ def _products(rows: int, note: Callable[..., None]) -> None:
 
 
 def _attention(all_rows: Sequence[int], all_splits: Sequence[int], note: Callable[..., None]) -> None:
-    from hybrid.gens.loop.split_kv import SharedPrefixAttention
+    from hybrid.fine.decoding.shared_prefix_attention import SharedPrefixAttention
 
     for rows in all_rows:
         for different in sorted({1, rows}):
@@ -162,7 +162,7 @@ def _reading(note: Callable[..., None]) -> None:
 
 
 def _small(note: Callable[..., None]) -> None:
-    from hybrid.gens.loop.fused import add_norm, gate, rotate_in_place
+    from hybrid.fine.decoding.fused_kernels import add_norm, gate, rotate_in_place
 
     for tokens in (1, 32, PREFIX):
         hidden, change, weight = draw(tokens, HIDDEN), draw(tokens, HIDDEN), draw(HIDDEN)

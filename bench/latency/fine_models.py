@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid.gens.loop.options import LoopOptions
-from hybrid.gens.pixels import read_patch_rule
-from hybrid.gens.prompt import IMAGE_BLOCK, PromptSpec
-from hybrid.gens.tokens import PromptTokens, VisionTokenIds
+from hybrid.fine.decoding.options import LoopOptions
+from hybrid.fine.prompt import IMAGE_BLOCK, PromptSpec
+from hybrid.fine.qwen.preprocess import read_patch_rule
+from hybrid.fine.tokens import PromptTokens, VisionTokenIds
 from hybrid.models.untrained_gens import make_untrained_gens, visual_token_ids
 
 if TYPE_CHECKING:
     import torch
 
-    from hybrid.gens.qwen import QwenScorer
+    from hybrid.fine.qwen.scorer import QwenScorer
 
 __all__ = ["SHAPES", "FineModel", "Shape", "make_model"]
 
@@ -96,7 +96,7 @@ class FineModel:
 
     def scorer(self, spec: PromptSpec, options: LoopOptions) -> QwenScorer:
         """Our scorer on it, without end tokens: a free reply is as long as its limit."""
-        from hybrid.gens.qwen import QwenCheckpoint, QwenScorer
+        from hybrid.fine.qwen.scorer import QwenCheckpoint, QwenScorer
 
         special = {token.content: number for number, token in self.tokenizer.added_tokens_decoder.items()}
         start, pad, end = (special[text] for text in IMAGE_BLOCK)

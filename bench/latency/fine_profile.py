@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from bench.latency.fine_ways import Ours
-from hybrid.gens.frame_features import FrameFeatures
+from hybrid.fine.features import FrameFeatures
 
 __all__ = ["profile_ours"]
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.latency.fine_models import FineModel
-from hybrid.gens.frame_features import FrameFeatures
-from hybrid.gens.loop.options import LoopOptions
-from hybrid.gens.prompt import PromptSpec
+from hybrid.fine.decoding.options import LoopOptions
+from hybrid.fine.features import FrameFeatures
+from hybrid.fine.prompt import PromptSpec
 from hybrid.values import ByteArray
 
 if TYPE_CHECKING:
-    from hybrid.gens.qwen import QwenScorer
-    from hybrid.gens.writer import Reply
+    from hybrid.fine.qwen.scorer import QwenScorer
+    from hybrid.fine.qwen.writing import Reply
 
 __all__ = ["SIDE", "Ours", "Theirs", "make_frames", "make_questions"]
 

@@ -60,7 +60,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from hybrid.engine import Engine
     from hybrid.engine.models import HeldModels
     from hybrid.engine.settings import Settings
-    from hybrid.gens.scorer import FeatureScorer
+    from hybrid.fine.interface import FeatureScorer
     from indexes.open_archive import open_archive
 
     video = arguments.video or demo_video()
@@ -117,7 +117,7 @@ def _frames(engine: Any, video: Path) -> list[Any]:
 
 
 def _tower(scorer: Any, frames: Sequence[Any]) -> None:
-    from hybrid.engine.feature_rows import Tower
+    from hybrid.engine.ask.feature_rows import Tower
 
     with Tower(scorer) as tower:
         for frame in frames:

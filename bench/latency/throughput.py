@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _measure_settings(videos: Sequence[Path], repeats: int) -> dict[str, Any]:
     from bench.latency.whole_index import ARCHITECTURE, make_checkpoint
     from hybrid.clip.encoder import load_encoder
-    from hybrid.engine import decoding
+    from hybrid.engine.index import decoding
     from hybrid.frames.source import open_source
     from hybrid.presets import encoder_of
     from hybrid.runtime import settle_process
@@ -189,7 +189,7 @@ def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, _Time]:
 
 def _index(engine: Any, videos: Sequence[Path]) -> None:
     """As ``hybrid index`` does it in one process: the videos that come next are told."""
-    from hybrid.engine.decoding import MOST_AHEAD
+    from hybrid.engine.index.decoding import MOST_AHEAD
 
     for place, video in enumerate(videos):
         engine.index(video, following=videos[place + 1 :][:MOST_AHEAD])
@@ -207,7 +207,8 @@ def _paced(
 ) -> dict[str, Any]:
     """The pipeline over stages that take a stated time and no processor."""
     from bench.latency.paced import PacedEncoder, recorded
-    from hybrid.engine import Engine, decoding
+    from hybrid.engine import Engine
+    from hybrid.engine.index import decoding
     from hybrid.engine.settings import Settings
     from indexes.open_archive import open_archive
 
@@ -249,7 +250,7 @@ def _timed(action: Callable[[], Any]) -> tuple[Any, _Time]:
 def _memory(videos: Sequence[Path]) -> dict[str, Any]:
     """Memory of this process after each of many videos."""
     from hybrid.engine import Engine
-    from hybrid.engine.decoding import MOST_AHEAD
+    from hybrid.engine.index.decoding import MOST_AHEAD
 
     held = []
     with tempfile.TemporaryDirectory() as folder, Engine.open(folder, preset="tiny", device="cpu") as engine:

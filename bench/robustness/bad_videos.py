@@ -21,9 +21,9 @@ from typing import Any
 from bench.report import circumstances, print_table, write_result
 from bench.robustness.mutate import mutate_videos
 from bench.robustness.watch import FileWatch, Spent
-from hybrid.engine.run import RunSummary, VideoOutcome
+from hybrid.engine.index.run import RunSummary, VideoOutcome
+from hybrid.engine.index.workers import EngineRecipe, index_in_workers
 from hybrid.engine.settings import Settings
-from hybrid.engine.workers import EngineRecipe, index_in_workers
 from indexes.maintenance.verify import check_up
 from indexes.open_archive import open_archive
 

@@ -39,7 +39,7 @@ from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine import Engine
 from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError
-from hybrid.gens.scorer import FrameScorer
+from hybrid.fine.interface import FrameScorer
 from indexes.format.keys import BackendName
 from indexes.maintenance.build_ann import update_approximate
 from indexes.open_archive import open_archive

@@ -14,8 +14,8 @@ from typing import Any, Final
 from bench.world.pictures import PICTURE_SIDE
 from bench.world.questions import KINDS, WORDINGS
 from bench.world.things import COLOURS, SHAPES
-from hybrid.gens.pixels import PatchRule
-from hybrid.gens.prompt import PROMPT_FILE, PromptSpec
+from hybrid.fine.prompt import PROMPT_FILE, PromptSpec
+from hybrid.fine.qwen.preprocess import PatchRule
 from hybrid.models.untrained_gens import SPECIAL_TOKENS, learn_bpe, visual_token_ids
 from hybrid.runtime import ensure_torchvision
 

@@ -20,8 +20,8 @@ from bench.world.gens_model import PATCH_RULE, make_model, make_tokenizer
 from bench.world.pictures import NO_COLOUR, NO_SHAPE, NOT_LABELLED, Pictures, check_pictures, label_of, stream_pictures
 from bench.world.things import HELD_OUT
 from hybrid.errors import HybridError
-from hybrid.gens.pixels import patchify
-from hybrid.gens.vision import encode_patches
+from hybrid.fine.qwen.preprocess import patchify
+from hybrid.fine.qwen.vision_encoder import encode_patches
 
 __all__ = ["Heads", "exact_share", "frame_features", "label_loss"]
 

@@ -28,7 +28,7 @@ def convert_gens(
     moment, the same command goes on; run again when it is complete, it does nothing.
     """
     from hybrid.cli.progress import print_json_line
-    from hybrid.gens.aria.convert import convert_gens as convert
+    from hybrid.fine.aria.convert.convert import convert_gens as convert
 
     with _Bar(quiet=as_json) as bar:
         done = convert(source, dest, shard_bytes=int(shard_gigabytes * 1e9), tell=bar.tell)

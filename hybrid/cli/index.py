@@ -35,9 +35,9 @@ from hybrid.words import counted
 if TYPE_CHECKING:
     from hybrid.cli.run_report import RunReport
     from hybrid.engine import Engine
-    from hybrid.engine.run import RunSummary
+    from hybrid.engine.index.run import RunSummary
+    from hybrid.engine.index.workers import EngineRecipe
     from hybrid.engine.settings import Settings
-    from hybrid.engine.workers import EngineRecipe
 
 __all__ = ["index"]
 
@@ -94,9 +94,9 @@ def index(
 
     from hybrid.cli.run_report import RunReport, tell_summary
     from hybrid.engine import Engine
+    from hybrid.engine.index.workers import EngineRecipe, choose_workers
     from hybrid.engine.settings import Settings
-    from hybrid.engine.workers import EngineRecipe, choose_workers
-    from hybrid.gens.prompt import read_prompt_file
+    from hybrid.fine.prompt import read_prompt_file
     from hybrid.runtime import choose_device
     from indexes.open_archive import open_archive
 
@@ -154,8 +154,8 @@ def index(
 
 
 def _run(engine: Engine, recipe: EngineRecipe, videos: list[Path], report: RunReport, *, workers: int) -> RunSummary:
-    from hybrid.engine.run import index_here
-    from hybrid.engine.workers import index_in_workers
+    from hybrid.engine.index.run import index_here
+    from hybrid.engine.index.workers import index_in_workers
 
     if workers == 0:
         return index_here(engine, videos, report, features=recipe.features, retry_failed=recipe.retry_failed)
@@ -227,7 +227,7 @@ def _estimate(
     as_json: bool,
 ) -> None:
     from hybrid.cli.run_report import tell_estimate
-    from hybrid.engine.estimate import estimate_run
+    from hybrid.engine.index.estimate import estimate_run
     from hybrid.errors import ArchiveFormatError
     from indexes.format.location import is_remote, local_folder
     from indexes.open_archive import open_archive

@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid.answers import Answer, SearchResult
 from hybrid.clip.encoder import FrameEncoder
+from hybrid.engine.ask.groups import answer_in_groups
+from hybrid.engine.ask.streaming import OnSpans
 from hybrid.engine.checking import encoder_changes, name_changes
-from hybrid.engine.decoding import DecodeAhead
 from hybrid.engine.finding import find_video, manifest_of, read_frames
-from hybrid.engine.groups import answer_in_groups
-from hybrid.engine.indexing import IndexResult, end_failure
+from hybrid.engine.index.decoding import DecodeAhead
+from hybrid.engine.index.indexing import IndexResult, end_failure
+from hybrid.engine.index.updating import update_index
 from hybrid.engine.models import HeldModels
 from hybrid.engine.ready import Ready, ready_video
-from hybrid.engine.search_work import SearchModels
-from hybrid.engine.searching import search_archive
+from hybrid.engine.search.searching import search_archive
+from hybrid.engine.search.work import SearchModels
 from hybrid.engine.settings import Settings, configuration_of
-from hybrid.engine.streaming import OnSpans
-from hybrid.engine.updating import update_index
 from hybrid.errors import InputError
+from hybrid.fine.interface import FrameScorer
+from hybrid.fine.prompt import read_prompt_file
 from hybrid.frames.source import DecoderName
-from hybrid.gens.prompt import read_prompt_file
-from hybrid.gens.scorer import FrameScorer
 from hybrid.options.ask import AskOptions
 from hybrid.options.search import SearchOptions
 from hybrid.presets import DEFAULT_PRESET
@@ -118,7 +118,7 @@ class Engine:
             prompt: file with a PromptSpec.
             batch_size: frames that CLIP encodes at once; by default what suits the device.
             loading: how a large GenS is loaded: ``4bit``, ``offload`` ... (see
-                :func:`hybrid.gens.aria.placement.read_loading`).
+                :func:`hybrid.fine.aria.placement.read_loading`).
             constrained: GenS can only write replies of its own form, which are always valid.
             create: make an archive that is not there.
 
@@ -296,7 +296,7 @@ class Engine:
             keywords: the fields of ``options``, instead of it or to change some of it.
 
         Raises:
-            See :func:`hybrid.engine.searching.search_archive`.
+            See :func:`hybrid.engine.search.searching.search_archive`.
         """
         chosen = SearchOptions.of(options, keywords)
         models = SearchModels(
@@ -315,9 +315,9 @@ class Engine:
             from_frames: from so many frames of one dimension on (:data:`indexes.maintenance.build_ann.FROM_FRAMES`).
 
         Raises:
-            See :func:`hybrid.engine.approximate.refresh_approximate`.
+            See :func:`hybrid.engine.index.ann.refresh_approximate`.
         """
-        from hybrid.engine.approximate import refresh_approximate
+        from hybrid.engine.index.ann import refresh_approximate
 
         changes = partial(encoder_changes, self.settings)
         return refresh_approximate(self.archive, self._models.encoder_for, changes, from_frames=from_frames)

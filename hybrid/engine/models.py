@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from hybrid.clip.encoder import FrameEncoder, load_encoder
 from hybrid.engine.settings import Settings
 from hybrid.errors import ModelLoadError
-from hybrid.gens.scorer import FeatureScorer, FrameScorer
+from hybrid.fine.interface import FeatureScorer, FrameScorer
 from hybrid.presets import encoder_of, sampler_of
 from hybrid.runtime import choose_device, choose_dtype, dtype_name
 from indexes.format.manifest import Manifest
 
 if TYPE_CHECKING:
-    from hybrid.gens.feature_maker import FeatureMaker
-    from hybrid.gens.known_weights import KnownWeights
+    from hybrid.fine.feature_maker import FeatureMaker
+    from hybrid.fine.known_weights import KnownWeights
     from hybrid.scorers.interface import VideoScorer
 
 __all__ = ["HeldModels", "Models", "feature_maker_of"]
@@ -46,7 +46,7 @@ def feature_maker_of(settings: Settings) -> FeatureMaker:
         ModelError: its files cannot be looked at, or are not on this machine.
         InputError: it makes no features that could be stored.
     """
-    from hybrid.gens.feature_maker import find_feature_maker
+    from hybrid.fine.feature_maker import find_feature_maker
 
     return find_feature_maker(
         settings.sampler or sampler_of(settings.preset),
@@ -139,8 +139,8 @@ class HeldModels:
             # text is kept: the error itself would hold on to what was loaded until then.
             raise ModelLoadError(self._scorer_failure)
         if self._scorer is None:
-            from hybrid.gens.load import load_scorer
-            from hybrid.gens.loop.options import LoopOptions
+            from hybrid.fine.decoding.options import LoopOptions
+            from hybrid.fine.load import load_scorer
 
             try:
                 self._scorer = load_scorer(

@@ -10,7 +10,7 @@ from pathlib import Path
 from hybrid.answers import Stage
 from hybrid.engine.checking import check_index
 from hybrid.engine.finding import find_video
-from hybrid.engine.indexing import IndexResult
+from hybrid.engine.index.indexing import IndexResult
 from hybrid.engine.models import HeldModels
 from hybrid.engine.older_frames import older_note
 from hybrid.words import counted

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hybrid.errors import InputError
+from hybrid.fine.aria.placement import read_loading
+from hybrid.fine.prompt import PromptSpec
 from hybrid.frames.source import DECODERS, DecoderName
-from hybrid.gens.aria.placement import read_loading
-from hybrid.gens.prompt import PromptSpec
 from hybrid.options.ask import AskOptions
 from hybrid.presets import DEFAULT_PRESET, check_preset
 from hybrid.runtime import DTYPE_NAMES
@@ -32,7 +32,7 @@ class Settings:
             index in another precision of the same encoder is taken as it is.
         prompt: for GenS; by default the one beside the checkpoint, or GenS's own.
         batch_size: frames that CLIP encodes at once; by default what suits the device.
-        loading: how a large GenS is loaded (see :func:`hybrid.gens.aria.placement.read_loading`).
+        loading: how a large GenS is loaded (see :func:`hybrid.fine.aria.placement.read_loading`).
         constrained: GenS can only write replies of its own form.
     """
 

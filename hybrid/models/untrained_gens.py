@@ -107,7 +107,7 @@ def make_untrained_gens(folder: str | Path, *, seed: int = 0) -> Path:
             transformers and tokenizers, whose file formats are used).
 
     Returns:
-        The folder, to be given to :func:`hybrid.gens.load.load_scorer`.
+        The folder, to be given to :func:`hybrid.fine.load.load_scorer`.
     """
     ensure_torchvision()
     import torch
@@ -123,7 +123,7 @@ def make_untrained_gens(folder: str | Path, *, seed: int = 0) -> Path:
     model.save_pretrained(place)
     tokenizer.save_pretrained(place)
     (place / "preprocessor_config.json").write_text(json.dumps(_PREPROCESSING, indent=2) + "\n", encoding="utf-8")
-    # Read by hybrid.gens.prompt; whatever is not named here is as in the default prompt.
+    # Read by hybrid.fine.prompt; whatever is not named here is as in the default prompt.
     prompt = {"max_new_tokens": MAX_NEW_TOKENS}
     (place / "hybrid_prompt.json").write_text(json.dumps(prompt, indent=2) + "\n", encoding="utf-8")
     parameters = sum(parameter.numel() for parameter in model.parameters())

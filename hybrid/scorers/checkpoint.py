@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid.errors import HybridError, ModelError, ModelLoadError, OutOfMemoryError, first_line
-from hybrid.gens.checkpoint import CheckpointFiles, find_folder, read_json
+from hybrid.fine.checkpoint import CheckpointFiles, find_folder, read_json
 from hybrid.runtime import choose_device, choose_dtype, dtype_name, ensure_torchvision, out_of_memory_as_error
 from hybrid.scorers.interface import Loading
 

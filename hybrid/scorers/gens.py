@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from hybrid.gens.load import load_scorer
-from hybrid.gens.loop.options import LoopOptions
-from hybrid.gens.scorer import FrameScorer
-from hybrid.gens.windows import FineScores, score_windows
+from hybrid.fine.decoding.options import LoopOptions
+from hybrid.fine.interface import FrameScorer
+from hybrid.fine.load import load_scorer
+from hybrid.fine.windows import FineScores, score_windows
 from hybrid.scorers.batches import side_by_side
 from hybrid.scorers.checkpoint import model_errors
 from hybrid.scorers.interface import Loading, ScorerKind, Trouble, check_frame, check_questions
@@ -95,7 +95,7 @@ def load(loading: Loading) -> GensScorer:
     """Load another checkpoint than that of the fine stage.
 
     Raises:
-        ModelLoadError, OutOfMemoryError: see :func:`hybrid.gens.load.load_scorer`.
+        ModelLoadError, OutOfMemoryError: see :func:`hybrid.fine.load.load_scorer`.
     """
     scorer = load_scorer(
         loading.checkpoint,

@@ -16,7 +16,7 @@ from hybrid.values import ByteArray, FloatArray
 from hybrid.values import check_questions as _check_each
 
 if TYPE_CHECKING:
-    from hybrid.gens.prompt import PromptSpec
+    from hybrid.fine.prompt import PromptSpec
 
 __all__ = ["Loading", "Replying", "ScorerKind", "Trouble", "VideoScorer", "check_frame", "check_questions"]
 
@@ -94,7 +94,7 @@ class Loading:
         device: ``auto``, ``cpu``, ``cuda`` ...
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         batch_size: frames that are computed together; by default what suits the device.
-        prompt, loading, constrained: of a scorer that is a GenS (see :func:`hybrid.gens.load.load_scorer`);
+        prompt, loading, constrained: of a scorer that is a GenS (see :func:`hybrid.fine.load.load_scorer`);
             the others have no such thing.
     """
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hybrid.errors import ModelLoadError
-from hybrid.gens.checkpoint import read_json
+from hybrid.fine.checkpoint import read_json
 from hybrid.values import ByteArray, Float32Array
 
 __all__ = ["PixelRule", "read_pixel_rule"]

@@ -23,7 +23,7 @@ from hybrid.errors import InputError
 from hybrid.scorers.interface import Loading, ScorerKind, VideoScorer
 
 if TYPE_CHECKING:
-    from hybrid.gens.prompt import PromptSpec
+    from hybrid.fine.prompt import PromptSpec
 
 __all__ = ["NAMES", "Wanted", "find_scorer", "load_video_scorer", "read_scores", "scorers"]
 
@@ -110,7 +110,7 @@ def load_video_scorer(
         device: ``auto``, ``cpu``, ``cuda`` ...
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         batch_size: frames that are computed together; by default what suits the device.
-        prompt, loading, constrained: of ``gens:CHECKPOINT`` (see :func:`hybrid.gens.load.load_scorer`).
+        prompt, loading, constrained: of ``gens:CHECKPOINT`` (see :func:`hybrid.fine.load.load_scorer`).
 
     Raises:
         InputError: the text, the device or the dtype is not legal, or there is no checkpoint in the text.

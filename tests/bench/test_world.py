@@ -23,8 +23,8 @@ from bench.world.scenes import FRAME_RATES, VISIBLE_LEVEL, WORLD_VERSION, Split,
 from bench.world.things import ALL_THINGS, COLOURS, HELD_OUT, NAMELESS_SHAPES, SEEN_THINGS, SHAPES, Thing
 from bench.world.windows import write_reply
 from hybrid.errors import InputError
+from hybrid.fine.reply import parse_reply
 from hybrid.frames.source import open_source
-from hybrid.gens.reply import parse_reply
 from hybrid.values import ByteArray, Sampling
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

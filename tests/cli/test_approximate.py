@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hybrid.cli.app import app
-from hybrid.engine.approximate import SAMPLE_QUESTIONS
+from hybrid.engine.index.ann import SAMPLE_QUESTIONS
 from indexes.maintenance.build_ann import update_approximate
 from indexes.maintenance.recall import store_queries
 from indexes.open_archive import open_archive

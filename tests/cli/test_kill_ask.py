@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
+from tests.fine.talker import make_talker
 from tests.forked import start_command
-from tests.gens.talker import make_talker
 
 QUESTIONS = 60
 KILLED_AFTER = (1, 4, 2, 7)

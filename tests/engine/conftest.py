@@ -12,11 +12,11 @@ import pytest
 
 from hybrid.clip.encoder import ClipEncoder, load_encoder
 from hybrid.engine import Engine
-from hybrid.gens.frame_features import FrameFeatures
-from hybrid.gens.loop.options import LoopOptions
-from hybrid.gens.qwen import QwenScorer
-from hybrid.gens.reply import parse_reply
-from hybrid.gens.scorer import FrameScorer, OnReply, OnScores, WindowScores
+from hybrid.fine.decoding.options import LoopOptions
+from hybrid.fine.features import FrameFeatures
+from hybrid.fine.interface import FrameScorer, OnReply, OnScores, WindowScores
+from hybrid.fine.qwen.scorer import QwenScorer
+from hybrid.fine.reply import parse_reply
 from hybrid.values import ByteArray
 from tests.demo_clip import write_demo_clip
 
@@ -33,7 +33,7 @@ def tiny_encoder(clip_folder: Path) -> ClipEncoder:
 
 @pytest.fixture(scope="session")
 def tiny_scorer(gens_folder: Path) -> FrameScorer:
-    from hybrid.gens.load import load_scorer
+    from hybrid.fine.load import load_scorer
 
     return load_scorer(gens_folder, device="cpu")
 

@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from hybrid.engine import decoding, workers
+from hybrid.engine.index import decoding, workers
 from hybrid.frames.source import FrameSource, open_source
 
 __all__ = ["work_and_die", "work_and_die_between"]

@@ -13,7 +13,7 @@ import pytest
 from hybrid.answers import SearchResult
 from hybrid.clip.encoder import TextVector
 from hybrid.engine import Engine
-from hybrid.engine.approximate import SAMPLE_QUESTIONS
+from hybrid.engine.index.ann import SAMPLE_QUESTIONS
 from hybrid.engine.settings import Settings
 from hybrid.errors import StageFailedError
 from hybrid.values import ByteArray, Float32Array, Sampling, Timeline

@@ -23,8 +23,8 @@ from hybrid.errors import (
     StageFailedError,
     VideoOpenError,
 )
+from hybrid.fine.interface import FrameScorer
 from hybrid.frames.source import open_source
-from hybrid.gens.scorer import FrameScorer
 from hybrid.values import Sampling
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.conftest import Recorded
@@ -435,7 +435,7 @@ def test_a_failed_load_is_not_tried_again_for_each_question_and_keeps_nothing_al
         errors.append(weakref.ref(error))
         raise error
 
-    monkeypatch.setattr("hybrid.gens.load.load_scorer", load)
+    monkeypatch.setattr("hybrid.fine.load.load_scorer", load)
     engine = open_engine(sampler="nothing")
     for _ in range(3):
         assert "cannot be loaded" in str(stage(engine.ask(demo_clip, "a red circle"), "gens").fallback_reason)
@@ -454,7 +454,7 @@ def test_a_device_that_was_full_is_tried_again(
             raise OutOfMemoryError("the weights do not fit")
         return Recorded('{"1": 5}')
 
-    monkeypatch.setattr("hybrid.gens.load.load_scorer", load)
+    monkeypatch.setattr("hybrid.fine.load.load_scorer", load)
     engine = open_engine(sampler="large")
     assert engine.ask(demo_clip, "a red circle").degraded
     free = True

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from hybrid.clip.encoder import ClipEncoder
-from hybrid.engine import Engine, decoding
+from hybrid.engine import Engine
+from hybrid.engine.index import decoding
 from hybrid.engine.settings import Settings
 from hybrid.errors import FrameDecodeError, VideoOpenError
 from hybrid.frames.source import FrameSource, open_source

@@ -11,12 +11,12 @@ import pytest
 
 from hybrid.answers import Answer, Stage
 from hybrid.engine import Engine
-from hybrid.engine.estimate import estimate_run
+from hybrid.engine.index.estimate import estimate_run
 from hybrid.errors import InputError, ModelLoadError
-from hybrid.gens.feature_maker import find_feature_maker
-from hybrid.gens.load import load_scorer
-from hybrid.gens.loop.options import LoopOptions
-from hybrid.gens.prompt import GENS_QWEN
+from hybrid.fine.decoding.options import LoopOptions
+from hybrid.fine.feature_maker import find_feature_maker
+from hybrid.fine.load import load_scorer
+from hybrid.fine.prompt import GENS_QWEN
 from hybrid.models.untrained_clip import make_untrained_clip
 from hybrid.models.untrained_gens import make_untrained_gens
 from indexes.open_archive import open_archive
@@ -62,7 +62,7 @@ def other_gens(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Grows by one for each time that a question opens a video."""
-    from hybrid.engine import features
+    from hybrid.engine.ask import features
 
     places: list[Path] = []
     real = features.open_source
@@ -168,7 +168,7 @@ def test_they_are_made_by_default_if_a_sampler_was_named(
     def must_not_load(*_: object, **__: object) -> None:
         pytest.fail("a model was loaded to see that there is nothing to do")
 
-    monkeypatch.setattr("hybrid.gens.load.load_scorer", must_not_load)
+    monkeypatch.setattr("hybrid.fine.load.load_scorer", must_not_load)
     assert open_engine(archive=tmp_path / "named").index(video).features == 0
 
 
@@ -187,7 +187,7 @@ def test_another_sampler_makes_its_own_beside_those_that_are_there(
     def must_not_load(*_: object, **__: object) -> None:
         pytest.fail("a model was loaded to see that there is nothing to do")
 
-    monkeypatch.setattr("hybrid.gens.load.load_scorer", must_not_load)
+    monkeypatch.setattr("hybrid.fine.load.load_scorer", must_not_load)
     for sampler in ({}, {"sampler": str(other_gens)}):
         again = open_engine(**sampler).index(video)
         assert (again.features, again.features_note) == (0, None)
@@ -390,7 +390,7 @@ def test_they_survive_another_encoder_and_go_with_another_rate(
 def test_an_archive_that_another_process_holds_costs_no_answer(
     open_engine: OpenEngine, video: Path, scorer: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hybrid.engine.features.LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("hybrid.engine.ask.features.LOCK_SECONDS", 0.05)
     engine = open_engine(scorer=scorer)
     video_id = engine.index(video, features=False).video_id
     with open_archive(engine.archive.folder) as other, other.lock(video_id):
@@ -430,7 +430,7 @@ def test_constrained_replies_are_chosen_by_an_option(
         seen.append(loop)
         return Recorded('{"1": 5}')
 
-    monkeypatch.setattr("hybrid.gens.load.load_scorer", load)
+    monkeypatch.setattr("hybrid.fine.load.load_scorer", load)
     for constrained in (False, True):
         open_engine(constrained=constrained).ask(video, QUESTION)
     assert seen == [None, LoopOptions(constrained=True)]
@@ -439,7 +439,7 @@ def test_constrained_replies_are_chosen_by_an_option(
 def test_the_features_of_a_window_are_the_towers_own(open_engine: OpenEngine, video: Path, scorer: Counted) -> None:
     import torch
 
-    from hybrid.engine.feature_rows import features_of, items_of, spec_of
+    from hybrid.engine.ask.feature_rows import features_of, items_of, spec_of
 
     engine = open_engine(scorer=scorer)
     engine.index(video)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from hybrid.engine import Engine
-from hybrid.engine.run import VideoOutcome, index_here
+from hybrid.engine.index.run import VideoOutcome, index_here
+from hybrid.engine.index.workers import EngineRecipe, index_in_workers
 from hybrid.engine.settings import Settings
-from hybrid.engine.workers import EngineRecipe, index_in_workers
 from hybrid.errors import ArchiveUnwritableError
 from hybrid.progress import NullProgress
 from indexes.format.failures import failures

@@ -66,7 +66,7 @@ def test_the_second_time_there_is_nothing_to_do(
     def must_not_open(*_: object, **__: object) -> None:
         pytest.fail("an unchanged video was opened again")
 
-    monkeypatch.setattr("hybrid.engine.decoding.open_source", must_not_open)
+    monkeypatch.setattr("hybrid.engine.index.decoding.open_source", must_not_open)
     result = open_engine().index(demo_clip)
     assert (result.outcome, result.frames_decoded) == ("unchanged", 0)
 

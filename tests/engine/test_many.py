@@ -16,8 +16,8 @@ from hybrid.answers import Answer, Stage
 from hybrid.engine import Engine, SpanUpdate
 from hybrid.engine.models import HeldModels
 from hybrid.errors import InputError, ModelError, OutOfMemoryError, StageFailedError
-from hybrid.gens.frame_features import FrameFeatures
-from hybrid.gens.scorer import OnReply, OnScores, WindowScores
+from hybrid.fine.features import FrameFeatures
+from hybrid.fine.interface import OnReply, OnScores, WindowScores
 from hybrid.spans import spans_of_scores
 from indexes.archive.writer import Archive
 from tests.engine.conftest import Counted, Recorded, counted_from
@@ -109,7 +109,7 @@ def test_an_answer_is_given_while_others_are_written(
 def test_questions_go_to_gens_in_groups(
     open_engine: OpenEngine, demo_clip: Path, scorer: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hybrid.engine.groups.QUESTIONS_AT_ONCE", 2)
+    monkeypatch.setattr("hybrid.engine.ask.groups.QUESTIONS_AT_ONCE", 2)
     engine = open_engine(scorer=scorer)
     calls: dict[int, int] = {}
     answers = engine.ask_many(
@@ -380,7 +380,7 @@ def test_many_windows_are_read_in_groups_that_memory_holds(
     engine = open_engine(scorer=scorer)
     whole = engine.ask_many(demo_clip, QUESTIONS[:2], coarse=False, window=8)
     assert len(scorer.asked) == 1
-    monkeypatch.setattr("hybrid.engine.fine_features.ROWS_AT_ONCE", 16)
+    monkeypatch.setattr("hybrid.engine.ask.fine_features.ROWS_AT_ONCE", 16)
     groups = engine.ask_many(demo_clip, QUESTIONS[:2], coarse=False, window=8)
     assert [said(answer) for answer in groups] == [said(answer) for answer in whole]
     # 6 windows a question: two and two, each with the rest of the first question's before the second's.

@@ -11,8 +11,8 @@ import pytest
 from hybrid.answers import Answer, FoundVideo, Stage
 from hybrid.clip.load import identity_of_name
 from hybrid.engine import Engine
-from hybrid.engine.search_fine import ask_best_videos
-from hybrid.engine.search_work import Search, SearchModels
+from hybrid.engine.search.fine import ask_best_videos
+from hybrid.engine.search.work import Search, SearchModels
 from hybrid.errors import IndexMismatchError
 from hybrid.options.search import SearchOptions
 from tests.demo_clip import DEMO_SCENES, write_demo_clip

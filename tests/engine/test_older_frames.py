@@ -13,7 +13,7 @@ import pytest
 
 from hybrid.answers import Answer, Stage
 from hybrid.engine import Engine
-from hybrid.engine.estimate import estimate_run
+from hybrid.engine.index.estimate import estimate_run
 from hybrid.errors import StageFailedError, VideoOpenError
 from hybrid.frames.rules import FRAME_RULES, VIDEO_CHANGES, Indexed, why_frames_changed
 from hybrid.values import SamplingPolicy

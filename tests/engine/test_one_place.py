@@ -12,8 +12,8 @@ import pytest
 
 from hybrid.cli.paths import find_videos
 from hybrid.engine import Engine
-from hybrid.engine.estimate import estimate_run
-from hybrid.engine.run import index_here
+from hybrid.engine.index.estimate import estimate_run
+from hybrid.engine.index.run import index_here
 from hybrid.engine.settings import Settings
 from indexes.archive.lookup import choose, find_indexed, replaced_since
 from indexes.archive.writer import Archive

@@ -305,7 +305,7 @@ def test_what_cannot_run_is_replaced_and_said(
 def test_frames_that_cannot_be_decoded_are_not_chosen(
     open_engine: OpenEngine, demo_clip: Path, blip: str, monkeypatch: pytest.MonkeyPatch, select: str
 ) -> None:
-    import hybrid.engine.scoring as scoring
+    import hybrid.engine.ask.scoring as scoring
 
     engine = open_engine()
     whole, scored = scoring._frames, set[int]()

@@ -21,7 +21,7 @@ from hybrid.errors import (
     StageFailedError,
     VideoNotIndexedError,
 )
-from hybrid.gens.scorer import FrameScorer
+from hybrid.fine.interface import FrameScorer
 from hybrid.values import ByteArray, Float32Array, Timeline
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Manifest
@@ -319,7 +319,7 @@ def test_options_that_would_decide_nothing_are_refused(
 def test_a_video_that_is_indexed_while_a_search_begins_is_to_be_asked_for_again(
     clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hybrid.engine import searching
+    from hybrid.engine.search import searching
 
     real = searching.find_indexed
     with Engine(open_archive(tmp_path / "archive"), Settings(device="cpu"), encoder=ColourEncoder()) as engine:

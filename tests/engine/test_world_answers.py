@@ -24,12 +24,12 @@ from bench.world.scenes import World
 from hybrid.answers import Answer, Span
 from hybrid.demo import answers_rightly, best_frames, demo_questions, demo_video
 from hybrid.engine import Engine
-from hybrid.gens.frame_features import FrameFeatures
-from hybrid.gens.load import load_scorer
-from hybrid.gens.prompt import PROMPT_FILE, read_prompt_file
-from hybrid.gens.qwen import QwenScorer
-from hybrid.gens.reply import parse_reply
-from hybrid.gens.scorer import OnReply, OnScores, WindowScores
+from hybrid.fine.features import FrameFeatures
+from hybrid.fine.interface import OnReply, OnScores, WindowScores
+from hybrid.fine.load import load_scorer
+from hybrid.fine.prompt import PROMPT_FILE, read_prompt_file
+from hybrid.fine.qwen.scorer import QwenScorer
+from hybrid.fine.reply import parse_reply
 from hybrid.models.tiny import tiny_sampler
 from hybrid.values import DEFAULT_WINDOW, FloatArray
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hybrid.engine import Engine
-from hybrid.engine.run import index_here
+from hybrid.engine.index.run import index_here
 from hybrid.engine.settings import Settings
 from hybrid.errors import ArchiveUnreachableError
 from indexes.archive.writer import Archive

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save
 
 from hybrid.errors import InputError
-from hybrid.gens.checkpoint import check_file_name
+from hybrid.fine.checkpoint import check_file_name
 from hybrid.storage.tensor_header import read_note, read_tensor_header
 
 

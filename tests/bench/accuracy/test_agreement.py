@@ -9,9 +9,9 @@ import pytest
 from bench.accuracy.agreement import Generate, compare_replies, main, replies_of_ours
 from hybrid.demo import demo_questions, demo_video
 from hybrid.errors import InputError
+from hybrid.fine.load import load_scorer
+from hybrid.fine.qwen.scorer import QwenScorer
 from hybrid.frames.source import open_source
-from hybrid.gens.load import load_scorer
-from hybrid.gens.qwen import QwenScorer
 from hybrid.models.tiny import tiny_sampler
 from hybrid.values import Sampling
 

@@ -1,0 +1,1 @@
+"""Index videos: one, or a folder of any size by several processes."""

@@ -1,0 +1,1 @@
+"""Search a whole archive."""

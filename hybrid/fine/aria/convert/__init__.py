@@ -1,0 +1,1 @@
+"""The original checkpoint of GenS on Aria, turned into transformers' own layout."""

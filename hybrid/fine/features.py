@@ -1,0 +1,108 @@
+"""What the language model sees of a window, apart from the model that made it and the disk it may lie on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from blake3 import blake3
+
+from hybrid.errors import InputError
+from hybrid.fine.prompt import PromptMode
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["FrameFeatures", "content_key", "features_from_rows"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameFeatures:
+    """What the language model sees of a window.
+
+    Attributes:
+        items: per image (or per moment of a video item) its features, [tokens, hidden]. They may lie
+            on any device and in any floating dtype: a scorer moves them when it needs them, and it
+            does not need them while it holds the window's prefix.
+        grids: per entry of ``items``, (rows, columns) of its tokens.
+        frame_count: how many frames went in; in video mode more than there are items.
+        mode: of the prompt they were made for.
+        key: names the content: two windows with the same key hold the same features in the same
+            order, and a scorer computes what they have in common once. See :func:`content_key`.
+        seconds: time by part.
+    """
+
+    items: tuple[Tensor, ...]
+    grids: tuple[tuple[int, int], ...]
+    frame_count: int
+    mode: PromptMode
+    key: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.items or len(self.items) != len(self.grids):
+            raise InputError(
+                f"features have {len(self.items)} items and {len(self.grids)} grids; they need one grid per item, "
+                "and at least one item"
+            )
+        if not self.key:
+            raise InputError("features need a key; content_key() makes one of their values")
+
+
+def content_key(items: Sequence[Tensor], grids: Sequence[tuple[int, int]], *, mode: PromptMode) -> str:
+    """A key that follows from the values themselves: 32 hexadecimal digits.
+
+    Costs a pass over the bytes (5 ms for the 16 MiB of a usual window), and a copy to host memory
+    where they lie on a device. A store that knows its video, its checkpoint and its rows makes a
+    cheaper key of those.
+    """
+    import torch
+
+    digest = blake3(f"{mode}:{list(grids)}".encode())
+    for item in items:
+        digest.update(f"{item.dtype}:{tuple(item.shape)}".encode())
+        values: Any = item.detach().contiguous().cpu().view(torch.uint8).numpy()
+        digest.update(values)
+    return digest.hexdigest(16)
+
+
+def features_from_rows(
+    rows: Tensor,
+    grid: tuple[int, int],
+    *,
+    mode: PromptMode = "image",
+    frame_count: int | None = None,
+    key: str | None = None,
+    seconds: Mapping[str, float] | None = None,
+) -> FrameFeatures:
+    """Features as a store gives them back: equal grids, one row per item.
+
+    Args:
+        rows: [items, tokens, hidden], floating, on any device; in the order of the window. A store
+            of raw bfloat16 hands out ``torch.from_numpy(array_of_uint16).view(torch.bfloat16)``.
+        grid: (rows, columns) of the tokens of an item; their product is ``tokens``.
+        mode: of the prompt they were made for.
+        frame_count: how many frames they stand for; by default one per item.
+        key: see :class:`FrameFeatures`; by default :func:`content_key`. A key from outside has to
+            change with the checkpoint, the preprocessing, the dtype, the video and the rows.
+        seconds: time by part that it took to have them.
+
+    Raises:
+        InputError: the shape does not fit the grid, or there are no rows.
+    """
+    if rows.ndim != 3 or rows.shape[0] == 0 or rows.shape[1] != grid[0] * grid[1] or not rows.is_floating_point():
+        raise InputError(
+            f"rows are {rows.dtype} {list(rows.shape)}; they must be floating, [items, {grid[0] * grid[1]}, hidden], "
+            "with at least one item"
+        )
+    items = tuple(rows.unbind(0))
+    grids = (grid,) * len(items)
+    return FrameFeatures(
+        items=items,
+        grids=grids,
+        frame_count=len(items) if frame_count is None else frame_count,
+        mode=mode,
+        key=content_key([rows], grids, mode=mode) if key is None else key,
+        seconds=dict(seconds or {}),
+    )

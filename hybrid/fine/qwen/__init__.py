@@ -1,0 +1,1 @@
+"""GenS on Qwen2.5-VL."""

@@ -1,0 +1,177 @@
+"""The vision tower of Qwen2.5-VL over frames of one size: one attention call per layer.
+
+transformers' own forward calls attention once per frame and layer. All frames of a batch have the
+same grid here, so a batch is a regular array and attention runs over all of them at once; where
+the grid is larger than one attention window (arXiv 2502.13923, section 2.1.1), windows of equal
+length are gathered. Weights and the small modules are those of transformers; in float32 the features
+are those of ``get_image_features`` and ``get_video_features`` to 1e-5, else within rounding.
+
+A frame's features do not depend on the other frames of its batch, except for rounding, which may
+depend on the size of a batch on a GPU. There, batches are therefore filled up to one fixed size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["VISION_BATCH", "WindowPlan", "encode_patches", "frames_per_batch", "plan_windows"]
+
+VISION_BATCH = 64
+"""Frames per pass of the vision tower, for frames of up to 64 patches (112x112 pixels)."""
+PATCHES_PER_BATCH = 64 * VISION_BATCH
+
+
+def frames_per_batch(patches: int) -> int:
+    """Frames per pass for frames of so many patches: fixed for a grid, so that rounding is too."""
+    return max(1, min(VISION_BATCH, PATCHES_PER_BATCH // patches))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowPlan:
+    """How the patches of one frame fall into attention windows.
+
+    Attributes:
+        order: int64 [S]: the patches, grouped by window.
+        unit_restore: int64 [U]: where each merged token, in order of rows, lies after the merger.
+        groups: per length of window, int64 [windows, length] places in the order above.
+        single: whether one window holds the whole frame, so that nothing has to be moved.
+    """
+
+    order: Tensor
+    unit_restore: Tensor
+    groups: tuple[Tensor, ...]
+    single: bool
+
+
+def plan_windows(rows: int, columns: int, *, merge: int, window: int, device: torch.device) -> WindowPlan:
+    """Lay out the windows of one frame.
+
+    Args:
+        rows: height of the frame in merged tokens.
+        columns: width of the frame in merged tokens.
+        merge: patches per side of a merged token.
+        window: side of an attention window in merged tokens.
+        device: where the plan is used.
+    """
+    units = torch.arange(rows * columns).reshape(rows, columns)
+    windows = [
+        units[top : top + window, left : left + window].reshape(-1)
+        for top in range(0, rows, window)
+        for left in range(0, columns, window)
+    ]
+    unit_order = torch.cat(windows)
+    per_unit = merge * merge
+    order = (unit_order[:, None] * per_unit + torch.arange(per_unit)).reshape(-1)
+    lengths = [len(units_of_window) * per_unit for units_of_window in windows]
+    starts = torch.tensor([0, *lengths[:-1]]).cumsum(0)
+    groups = tuple(
+        torch.stack([start + torch.arange(length) for start, n in zip(starts, lengths, strict=True) if n == length])
+        for length in sorted(set(lengths))
+    )
+    return WindowPlan(
+        order=order.to(device),
+        unit_restore=torch.argsort(unit_order).to(device),
+        groups=tuple(group.to(device) for group in groups),
+        single=len(windows) == 1,
+    )
+
+
+def encode_patches(visual: Any, patches: Tensor, *, rows: int, columns: int, fill_batches: bool) -> Tensor:
+    """Features of frames (or of pairs of frames, in video mode) that all have one grid.
+
+    Args:
+        visual: the vision tower of a transformers Qwen2.5-VL model.
+        patches: float32 [N, S, patch values], as :func:`hybrid.fine.qwen.preprocess.patchify` makes them.
+        rows: height of the grid in merged tokens; S = rows * columns * merge^2.
+        columns: width of the grid in merged tokens.
+        fill_batches: give every batch the same size, so that rounding does not depend on N.
+
+    Returns:
+        [N, rows * columns, features] in the model's dtype.
+    """
+    weight = visual.patch_embed.proj.weight
+    plan = plan_windows(
+        rows,
+        columns,
+        merge=visual.spatial_merge_size,
+        window=visual.window_size // visual.spatial_merge_size // visual.patch_size,
+        device=weight.device,
+    )
+    rotation = _rotation(visual, rows, columns, plan, weight)
+    features = []
+    size = frames_per_batch(patches.shape[1])
+    for start in range(0, len(patches), size):
+        batch = patches[start : start + size]
+        kept = len(batch)
+        if fill_batches and kept < size:
+            batch = torch.cat([batch, batch[-1:].expand(size - kept, -1, -1)])
+        moved = batch.to(device=weight.device, dtype=weight.dtype)
+        features.append(_encode_batch(visual, moved, plan, rotation)[:kept])
+    return torch.cat(features)
+
+
+def _rotation(visual: Any, rows: int, columns: int, plan: WindowPlan, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the 2-D rotary embedding, float32 [S, 1, head_dim], in window order."""
+    merge = visual.spatial_merge_size
+    row, column = torch.meshgrid(torch.arange(rows * merge), torch.arange(columns * merge), indexing="ij")
+    # Patches come merged token by merged token, not line by line.
+    places = torch.stack([row, column], dim=-1).reshape(rows, merge, columns, merge, 2)
+    places = places.permute(0, 2, 1, 3, 4).reshape(-1, 2).to(like.device)
+    cosine, sine = visual.rotary_pos_emb(like, places)
+    return cosine[plan.order].float().unsqueeze(1), sine[plan.order].float().unsqueeze(1)
+
+
+def _encode_batch(visual: Any, patches: Tensor, plan: WindowPlan, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """[N, S, patch values] -> [N, U, features]."""
+    count, length, _ = patches.shape
+    # The embedding is a 3-D convolution whose stride is its kernel: a product with a matrix, which
+    # every device does faster.
+    weight = visual.patch_embed.proj.weight
+    hidden = functional.linear(patches, weight.reshape(len(weight), -1))
+    if not plan.single:
+        hidden = hidden[:, plan.order]
+    for layer, block in enumerate(visual.blocks):
+        whole = plan.single or layer in visual.fullatt_block_indexes
+        groups = () if whole else plan.groups
+        hidden = hidden + _attend(block.attn, block.norm1(hidden), groups, rotation)
+        hidden = hidden + block.mlp(block.norm2(hidden))
+    merged: Tensor = visual.merger(hidden.reshape(count * length, -1)).reshape(count, len(plan.unit_restore), -1)
+    return merged if plan.single else merged[:, plan.unit_restore]
+
+
+def _attend(attention: Any, hidden: Tensor, groups: tuple[Tensor, ...], rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Self-attention within each frame, or within each window where ``groups`` are given."""
+    count, length, width = hidden.shape
+    query, key, value = attention.qkv(hidden).reshape(count, length, 3, attention.num_heads, -1).unbind(2)
+    query, key = _rotate(query, rotation), _rotate(key, rotation)
+    if not groups:
+        mixed = _attention(query, key, value, attention.scaling)
+    else:
+        mixed = torch.empty_like(query)
+        for places in groups:
+            parts = [part[:, places].flatten(0, 1) for part in (query, key, value)]
+            windows = _attention(parts[0], parts[1], parts[2], attention.scaling)
+            mixed[:, places] = windows.reshape(count, *places.shape, *query.shape[2:])
+    result: Tensor = attention.proj(mixed.reshape(count, length, width))
+    return result
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+    """[N, S, heads, head_dim] each -> the same shape."""
+    query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+    return functional.scaled_dot_product_attention(query, key, value, scale=scaling).transpose(1, 2)
+
+
+def _rotate(states: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary embedding in float32, as transformers does it."""
+    cosine, sine = rotation
+    full = states.float()
+    left, right = full.chunk(2, dim=-1)
+    return (full * cosine + torch.cat([-right, left], dim=-1) * sine).to(states.dtype)

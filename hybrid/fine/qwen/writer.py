@@ -1,0 +1,237 @@
+"""Writes replies with the language model of Qwen2.5-VL, in the loop of :mod:`hybrid.fine.decoding`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hybrid.errors import InputError
+from hybrid.fine.decoding.decoder_layers import TextStack
+from hybrid.fine.decoding.grammar import GrammarTables, ReplyGrammar, token_texts
+from hybrid.fine.decoding.options import LoopOptions, prefix_budgets
+from hybrid.fine.decoding.prefix_cache import Prefix, PrefixCache
+from hybrid.fine.decoding.recording import why_not_recorded
+from hybrid.fine.decoding.sampling import Choice, FreeChoice, GrammarChoice
+from hybrid.fine.decoding.scheduler import Request, Runner, read_prefix
+from hybrid.fine.features import FrameFeatures
+from hybrid.fine.prompt import PromptSpec
+from hybrid.fine.qwen.rope import VisualGrid, check_positions, rope_positions
+from hybrid.fine.qwen.writing import OnFinished, OnTokens, Reply
+from hybrid.fine.timing import timed
+from hybrid.fine.tokens import VisualPrefix
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hybrid.fine.qwen.scorer import QwenCheckpoint
+
+__all__ = ["QwenWriter"]
+
+_LOG = logging.getLogger(__name__)
+
+_LAYOUTS_KEPT = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layout:
+    """The prefix of all windows of one shape, but for its features; on the model's device.
+
+    Attributes:
+        ids: int64 [P].
+        feature_places: int64 [all features]: where the features stand among the tokens.
+        positions: int64 [3, P].
+        next_position: of the token that follows.
+        unique_ids: int64: each of the ids once.
+    """
+
+    ids: Tensor
+    feature_places: Tensor
+    positions: Tensor
+    next_position: int
+    unique_ids: Tensor
+
+
+class QwenWriter:
+    """A :class:`hybrid.fine.qwen.writing.Writer`. May serve several threads: no call leaves state in the model.
+
+    Args:
+        checkpoint: what was loaded.
+        spec: the prompt.
+        options: how replies are written, and how much memory may be kept.
+
+    Attributes:
+        grammar: the form of replies; None where they are free.
+        runner: writes them.
+
+    Raises:
+        ModelLoadError: the model computes in a way that is not supported, or its tokenizer cannot
+            write the form that is asked for.
+        InputError: the longest reply is too short for that form, or graphs are asked for where they cannot run.
+    """
+
+    def __init__(self, checkpoint: QwenCheckpoint, spec: PromptSpec, options: LoopOptions) -> None:
+        self._checkpoint = checkpoint
+        self._spec = spec
+        self._options = options
+        head: Tensor = checkpoint.model.lm_head.weight
+        self._device: torch.device = head.device
+        language_model = checkpoint.model.model.language_model
+        graphs = _use_graphs(options.graphs, head, language_model)
+        sections = tuple(language_model.config.rope_parameters.get("mrope_section", (16, 24, 24)))
+        self._stack = TextStack(language_model, sections=sections, fused=graphs)
+        self.grammar = self._make_grammar() if options.constrained else None
+        on_device, on_host = prefix_budgets(options, self._device)
+        cache = PrefixCache(device_bytes=on_device, host_bytes=on_host)
+        self.runner = Runner(self._stack, self._make_choice(head), cache, batch=options.batch, graphs=graphs)
+        # A window's labels take 256 calls of the tokenizer, and are those of every window of its shape.
+        self._layout = lru_cache(maxsize=_LAYOUTS_KEPT)(self._make_layout)
+
+    def _make_grammar(self) -> ReplyGrammar:
+        tokenizer = self._checkpoint.tokenizer
+        special = [number for number, token in tokenizer.added_tokens_decoder.items() if token.special]
+        grammar = ReplyGrammar(token_texts(tokenizer, special_ids=special))
+        tables = grammar.tables(0, 0)
+        if tables.distance[tables.start] > self._spec.max_new_tokens:
+            raise InputError(
+                f"max_new_tokens is {self._spec.max_new_tokens}; a reply in GenS's form takes at least "
+                f"{tables.distance[tables.start]} of this tokenizer's"
+            )
+        return grammar
+
+    def _make_choice(self, head: Tensor) -> Choice:
+        rows, penalty = self._options.batch, self._checkpoint.repetition_penalty
+        if self.grammar is not None:
+            return GrammarChoice(head, self.grammar, rows=rows, penalty=penalty)
+        return FreeChoice(head, rows=rows, end_ids=self._checkpoint.end_ids, penalty=penalty)
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return str(self._device)
+
+    def check(self, question: str) -> None:
+        """See :meth:`hybrid.fine.qwen.writing.Writer.check`."""
+        self._checkpoint.tokens.suffix(question)
+
+    def write(
+        self,
+        features: Sequence[FrameFeatures],
+        questions: Sequence[str],
+        *,
+        on_tokens: OnTokens | None = None,
+        on_finished: OnFinished | None = None,
+    ) -> list[Reply]:
+        """See :meth:`hybrid.fine.qwen.writing.Writer.write`; ``seconds`` are those of the runner, and of the prompt."""
+        seconds: dict[str, float] = {}
+        with timed(seconds, "prompt", torch.device("cpu")):
+            requests = self.requests(features, questions)
+        share = {"prompt": seconds["prompt"] / max(len(requests), 1)}
+
+        def with_prompt(reply: Reply) -> Reply:
+            return replace(reply, seconds={**share, **reply.seconds})
+
+        def finished(place: int, reply: Reply) -> None:
+            if on_finished is not None:
+                on_finished(place, with_prompt(reply))
+
+        return [with_prompt(reply) for reply in self.runner.run(requests, on_tokens=on_tokens, on_finished=finished)]
+
+    def requests(self, features: Sequence[FrameFeatures], questions: Sequence[str]) -> list[Request]:
+        """What the runner is given for pairs of a window and a question.
+
+        Raises:
+            InputError: an empty question, or a prompt of more than the model has positions for.
+        """
+        return [self._request(*pair) for pair in zip(features, questions, strict=True)]
+
+    def prefix_ids(self, features: FrameFeatures) -> list[int]:
+        """The tokens of a window's prompt, up to the end of its last frame."""
+        ids: list[int] = self._layout(features.grids).ids.tolist()
+        return ids
+
+    def _request(self, features: FrameFeatures, question: str) -> Request:
+        layout = self._layout(features.grids)
+        tables: GrammarTables | None = None
+        if self.grammar is not None:
+            first = self._spec.first_index
+            tables = self.grammar.tables(first, first + features.frame_count - 1)
+        suffix = self._checkpoint.tokens.suffix(question)
+        check_positions(
+            layout.next_position + len(suffix),
+            self._spec.max_new_tokens,
+            frames=features.frame_count,
+            limit=self._checkpoint.model.config.text_config.max_position_embeddings,
+        )
+        return Request(
+            key=f"{features.key}:{self._spec.digest}",
+            prefix_tokens=len(layout.ids),
+            make_prefix=partial(self._make_prefix, features, layout),
+            suffix=suffix,
+            limit=self._spec.max_new_tokens,
+            tables=tables,
+            what=f"a window of {features.frame_count} frames",
+        )
+
+    def _make_layout(self, grids: tuple[tuple[int, int], ...]) -> _Layout:
+        """Of a window whose items have these grids."""
+        visual = self._visual_grids(grids)
+        prefix = self._checkpoint.tokens.prefix([grid.tokens for grid in visual])
+        positions, next_position = rope_positions(_runs(prefix, visual))
+        return _Layout(
+            ids=torch.tensor(prefix.ids, device=self._device),
+            feature_places=torch.from_numpy(prefix.feature_places).to(self._device),
+            positions=torch.from_numpy(positions).to(self._device),
+            next_position=next_position,
+            unique_ids=torch.tensor(sorted(set(prefix.ids)), device=self._device),
+        )
+
+    def _make_prefix(self, features: FrameFeatures, layout: _Layout) -> Prefix:
+        # By place, not by token id: only the prompt decides where a frame stands.
+        embeddings = self._stack.embed(layout.ids)
+        embeddings = embeddings.index_copy(0, layout.feature_places, torch.cat(features.items).to(embeddings))
+        return read_prefix(
+            self._stack,
+            embeddings,
+            layout.positions,
+            next_position=layout.next_position,
+            token_ids=layout.unique_ids,
+        )
+
+    def _visual_grids(self, grids: tuple[tuple[int, int], ...]) -> list[VisualGrid]:
+        """The visual items of the prompt: one per image, or one for the whole video."""
+        if self._spec.mode == "image":
+            return [VisualGrid(1, rows, columns) for rows, columns in grids]
+        rows, columns = grids[0]
+        per_second = self._checkpoint.model.config.vision_config.tokens_per_second
+        step = per_second * self._checkpoint.rule.temporal / self._spec.video_fps
+        return [VisualGrid(len(grids), rows, columns, step_positions=step)]
+
+
+def _use_graphs(wanted: bool | None, head: Tensor, language_model: Any) -> bool:
+    """Whether steps are recorded: as it is asked for, or, where nothing is asked for, if they can be."""
+    if wanted is False:
+        return False
+    config = language_model.config
+    group = config.num_attention_heads // config.num_key_value_heads
+    width = config.hidden_size // config.num_attention_heads
+    why_not = why_not_recorded(head.device, group=group, width=width, dtype=head.dtype)
+    if any(parameter.device != head.device for parameter in language_model.parameters()):
+        why_not = "the model lies on several devices"
+    if wanted and why_not:
+        raise InputError(f"graphs cannot be used: {why_not}; leave them off")
+    if why_not and head.device.type == "cuda":
+        _LOG.warning("GenS's replies take about ten times as long as they could on this GPU: %s", why_not)
+    return why_not is None
+
+
+def _runs(prefix: VisualPrefix, grids: list[VisualGrid]) -> list[int | VisualGrid]:
+    """The prefix as runs of text and visual items, in order."""
+    layout: list[int | VisualGrid] = []
+    for run, grid in zip(prefix.text_runs, grids, strict=True):
+        layout += [run, grid]
+    return [*layout, 1]  # the token that ends the last visual item
