@@ -53,7 +53,7 @@ from hybrid.fine.prompt import PromptSpec, read_prompt_file
 from hybrid.options.ask import AskOptions
 from hybrid.runtime import settle_process
 from hybrid.scorers.interface import VideoScorer
-from hybrid.scorers.registry import load_video_scorer, read_scores
+from hybrid.scorers.spec import load_video_scorer, parse_scorer
 from indexes.open_archive import open_archive
 
 __all__ = ["main"]
@@ -206,7 +206,7 @@ class _Models:
             self.scorer = held.scorer()
             self.sampler_identity = {**self.scorer.identity, "constrained": settings.constrained}
         names = dict.fromkeys(
-            method.scores for method in methods if method.scores and read_scores(method.scores).checkpoint
+            method.scores for method in methods if method.scores and parse_scorer(method.scores).checkpoint
         )
         self.video_scorers: dict[str, VideoScorer] = {
             name: load_video_scorer(name, device=given.device, dtype=given.dtype) for name in names

@@ -35,7 +35,7 @@ from hybrid.errors import HybridError, InputError
 from hybrid.models.tiny import tiny_encoder
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.ranking import check_budget, min_max
-from hybrid.selectors.registry import NAMES, find_selector, select
+from hybrid.selectors.registry import SELECTORS, select
 from hybrid.values import FloatArray, IntArray
 
 __all__ = ["CONDITIONS", "METHODS", "Condition", "Scored", "methods_for", "moment_group", "run_methods", "score_cases"]
@@ -109,8 +109,8 @@ def _gens_alone(scored: Scored, frames: int) -> IntArray:
 
 def _methods() -> dict[str, Method]:
     methods: dict[str, Method] = {}
-    for name in NAMES:
-        selector = find_selector(name)
+    for name in SELECTORS.names:
+        selector = SELECTORS.find(name)
         if "prompts" in selector.needs or name == "best_first":
             continue
         if not selector.uses_scores:
@@ -133,7 +133,7 @@ def methods_for(condition: Condition) -> dict[str, Method]:
     """
     if not condition.noise:
         return dict(METHODS)
-    unfair = {name for name in NAMES if "query" in find_selector(name).needs}
+    unfair = {name for name in SELECTORS.names if "query" in SELECTORS.find(name).needs}
     return {name: method for name, method in METHODS.items() if name.split()[0] not in unfair}
 
 

@@ -6,8 +6,8 @@
 * ``aks``, ``bolt`` ... (``hybrid selectors``): that rule over CLIP's similarities; ``hybrid+aks``, ``gens+aks``: over
   GenS's scores, where a frame that GenS did not name has 0;
 * rules have options: ``aks:depth=3,threshold=0.2,faithful``, ``hybrid+bolt:power=2.5`` (see
-  :mod:`hybrid.selectors.wanted`). Each way of writing one is a method of its own;
-* ``RULE@SCORES``: over the scores of another model (``aks@blip-itm:FOLDER``, see :mod:`hybrid.scorers.registry`).
+  :mod:`hybrid.selectors.spec`). Each way of writing one is a method of its own;
+* ``RULE@SCORES``: over the scores of another model (``aks@blip-itm:FOLDER``, see :mod:`hybrid.scorers.spec`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from hybrid.options.ask import AskOptions
 from hybrid.options.field import names_requiring
 from hybrid.options.keywords import AskKeywords
 from hybrid.selectors.candidates import Candidates
-from hybrid.selectors.registry import NAMES
-from hybrid.selectors.wanted import read_selector
+from hybrid.selectors.registry import SELECTORS
+from hybrid.selectors.spec import parse_selector
 
 __all__ = ["Method", "parse_method", "select_frames"]
 
@@ -78,7 +78,7 @@ class Method:
     @property
     def _draws(self) -> bool:
         """Whether a seed that is common to all methods is heeded."""
-        wanted = None if self.rule is None else read_selector(self.rule)
+        wanted = None if self.rule is None else parse_selector(self.rule)
         return wanted is not None and wanted.selector.draws and wanted.seed is None
 
 
@@ -99,9 +99,9 @@ def parse_method(name: str) -> Method:
     elif source not in _SCORED:
         raise InputError(f"the method is {name!r}; before the plus sign {', '.join(_SCORED)} are legal")
     try:
-        needs = set(read_selector(rule).selector.needs)
+        needs = set(parse_selector(rule).selector.needs)
     except InputError as exc:
-        hint = "" if rule.partition(":")[0] in NAMES else f"; or one of {', '.join(_SCORED)}"
+        hint = "" if rule.partition(":")[0] in SELECTORS.names else f"; or one of {', '.join(_SCORED)}"
         raise InputError(f"the method is {name!r}: {exc}{hint}") from exc
     if not plus and not at and needs <= _NEED_NO_MODEL:
         return Method(name, "none", rule)
@@ -131,7 +131,7 @@ def select_frames(engine: Engine, method: Method, video: Path, question: str, co
 def _without_models(engine: Engine, method: Method, video: Path, question: str, common: AskKeywords) -> Answer:
     started = time.perf_counter()
     assert method.rule is not None  # only rules go without a model
-    wanted = read_selector(method.rule)
+    wanted = parse_selector(method.rule)
     budget, seed = AskOptions(frames=common.get("frames")).frames, common.get("seed")
     archive = engine.archive
     manifest = archive.require(archive.identify(video))

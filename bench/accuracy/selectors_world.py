@@ -44,7 +44,7 @@ from hybrid.models.tiny import tiny_encoder, tiny_sampler
 from hybrid.runtime import settle_process
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.ranking import check_budget
-from hybrid.selectors.registry import select, selectors
+from hybrid.selectors.registry import SELECTORS, select
 from hybrid.values import DEFAULT_WINDOW
 from indexes.open_archive import open_archive
 
@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
     parser.add_argument("--result", type=Path, help="file for the figures, besides the last line")
     given = parser.parse_args(argv)
-    ways = ways_of(selectors())
+    ways = ways_of(tuple(SELECTORS))
     _check_against(ways, given.against)
     check_resamples(given.resamples)
     for frames in given.frames:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.report import circumstances, print_table, write_result
-from hybrid.models.untrained_aria import ARIA_SIZES, UntrainedSizes, make_untrained_aria, published_shapes
+from hybrid.testing.untrained_aria import ARIA_SIZES, UntrainedSizes, make_untrained_aria, published_shapes
 
 ITEMSIZE = 2
 SHARD_BYTES = 1_500_000_000

@@ -16,7 +16,7 @@ from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.prompt import IMAGE_BLOCK, PromptSpec
 from hybrid.fine.qwen.preprocess import read_patch_rule
 from hybrid.fine.tokens import PromptTokens, VisionTokenIds
-from hybrid.models.untrained_gens import make_untrained_gens, visual_token_ids
+from hybrid.testing.untrained_gens import make_untrained_gens, visual_token_ids
 
 if TYPE_CHECKING:
     import torch

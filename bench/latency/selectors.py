@@ -30,7 +30,7 @@ import numpy as np
 from bench.report import circumstances, print_table, write_result
 from hybrid.selectors.aks import aks
 from hybrid.selectors.candidates import Candidates
-from hybrid.selectors.registry import NAMES, select
+from hybrid.selectors.registry import SELECTORS, select
 
 TARGET_MS = 50.0
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     candidates = made_candidates(arguments.frames, arguments.dimension)
     budget, repeat = arguments.budget, arguments.repeat
-    selectors = {name: milliseconds(partial(select, name, candidates, budget), repeat) for name in NAMES}
+    selectors = {name: milliseconds(partial(select, name, candidates, budget), repeat) for name in SELECTORS.names}
     print_table(
         ["selector", "ms", f"under {TARGET_MS:g} ms"],
         [[name, f"{ms:.2f}", "yes" if ms < TARGET_MS else "NO"] for name, ms in selectors.items()],

@@ -16,8 +16,8 @@ from bench.world.questions import KINDS, WORDINGS
 from bench.world.things import COLOURS, SHAPES
 from hybrid.fine.prompt import PROMPT_FILE, PromptSpec
 from hybrid.fine.qwen.preprocess import PatchRule
-from hybrid.models.untrained_gens import SPECIAL_TOKENS, learn_bpe, visual_token_ids
 from hybrid.runtime import ensure_torchvision
+from hybrid.testing.untrained_gens import SPECIAL_TOKENS, learn_bpe, visual_token_ids
 
 __all__ = [
     "LARGEST_LABEL",

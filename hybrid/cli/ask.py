@@ -37,9 +37,9 @@ from hybrid.cli.options import (
 from hybrid.cli.paths import check_one_video
 from hybrid.cli.text import echo
 from hybrid.errors import ArchiveFormatError, InputError, VideoOpenError
+from hybrid.formatting import plural
 from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import DEFAULT_FRAMES
-from hybrid.words import counted
 
 if TYPE_CHECKING:
     from hybrid.answers import Answer
@@ -168,7 +168,7 @@ def ask(
     if not options.fine:
         why = "--no-fine leaves it out; leave out --no-fine"
         check_without_gens(why, stream=stream)
-        if options.scores is None or options.scores.kind != "gens":  # gens:CHECKPOINT heeds them
+        if options.scores is None or options.scores.kind.name != "gens":  # gens:CHECKPOINT heeds them
             check_without_gens(why, constrained=constrained, prompt=prompt, loading=loading)
     check_questions([one.text for one in asked])
     check_one_video(video, archive=archive)
@@ -273,7 +273,7 @@ def _ask_many(
             raise
     if out is not None:
         kept = f", {len(asked) - len(left)} there already" if len(left) < len(asked) else ""
-        echo(f"{len(left)} of {counted(len(asked), 'question')} answered now{kept}: {out}", err=as_json)
+        echo(f"{len(left)} of {plural(len(asked), 'question')} answered now{kept}: {out}", err=as_json)
 
 
 def _tell_spans(asked: list[Question]) -> Callable[[SpanUpdate], None]:

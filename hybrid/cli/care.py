@@ -9,7 +9,7 @@ import typer
 from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, JsonOption
 from hybrid.cli.text import echo
 from hybrid.errors import ArchiveLockedError, HybridError, InputError, VideoNotIndexedError
-from hybrid.words import counted
+from hybrid.formatting import plural
 
 if TYPE_CHECKING:
     from indexes.format.failures import Failure
@@ -35,21 +35,21 @@ def stats(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = False)
         return
     echo(f"{found.archive} ({found.backend})")
     counts = ", ".join(f"{count} {name}" for name, count in found.statuses.items() if count)
-    videos, frames = counted(found.videos, "video"), counted(found.frames, "frame")
+    videos, frames = plural(found.videos, "video"), plural(found.frames, "frame")
     echo(f"  {videos}, {found.hours:.2f} h, {frames}{f' ({counts})' if counts else ''}")
     for name, count in found.encoders.items():
-        echo(f"  {counted(count, 'video')} with {name}")
+        echo(f"  {plural(count, 'video')} with {name}")
     each = "" if found.bytes_per_frame is None else f", {found.bytes_per_frame:.0f} bytes a frame"
     parts = ", ".join(f"{kind} {size(count)}" for kind, count in found.bytes.items() if count)
-    echo(f"  {size(sum(found.bytes.values()))} in {counted(found.files, 'file')}{each} ({parts})")
+    echo(f"  {size(sum(found.bytes.values()))} in {plural(found.files, 'file')}{each} ({parts})")
     echo(f"  whole-archive search: {found.search}")
     for recall in found.approximate:
         _tell_recall(recall)
     if found.missing:
-        echo(f"  {counted(found.missing, 'sample')} could not be decoded")
+        echo(f"  {plural(found.missing, 'sample')} could not be decoded")
     if found.gone:
         remedy = "" if is_remote(archive) else " (hybrid remove --gone forgets them)"
-        echo(f"  {counted(found.gone, 'video is not where it was', 'videos are not where they were')}{remedy}")
+        echo(f"  {plural(found.gone, 'video is not where it was', 'videos are not where they were')}{remedy}")
     for line in found.failed:
         echo(f"  failed: {line}")
 
@@ -57,14 +57,14 @@ def stats(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = False)
 def _tell_recall(recall: Recall) -> None:
     """How well the approximate index of one dimension finds."""
     echo(
-        f"    {recall.covered_frames} of {counted(recall.frames, 'frame')} of {recall.dimension} values by "
-        f"{counted(recall.units, 'unit')}, "
+        f"    {recall.covered_frames} of {plural(recall.frames, 'frame')} of {recall.dimension} values by "
+        f"{plural(recall.units, 'unit')}, "
         "the others exactly"
     )
     if recall.recall is not None and recall.exact_ms is not None and recall.approximate_ms is not None:
         echo(
             f"    of the best {recall.top} frames it finds {100 * recall.recall:.1f} % "
-            f"(least {100 * (recall.least_recall or 0.0):.1f} %, {counted(recall.queries, 'sample question')}), "
+            f"(least {100 * (recall.least_recall or 0.0):.1f} %, {plural(recall.queries, 'sample question')}), "
             f"in {recall.approximate_ms:.1f} ms, exactly in {recall.exact_ms:.1f} ms"
         )
     elif not recall.covered_frames:
@@ -101,7 +101,7 @@ def verify(
             elif finding.state != "sound":
                 echo(f"{finding.state}  {finding.video or finding.video_id}: {finding.problem}")
     if not as_json:
-        echo(f"{counted(sound, 'video')} with {counted(frames, 'frame')} sound, {damaged} damaged")
+        echo(f"{plural(sound, 'video')} with {plural(frames, 'frame')} sound, {damaged} damaged")
     if damaged:
         raise typer.Exit(1)
 
@@ -118,10 +118,10 @@ def compact(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = Fals
     if as_json:
         print_json_line(**done.to_dict())
         return
-    echo(f"{size(done.bytes_before)} in {counted(done.files_before, 'file')} before")
-    echo(f"{size(done.bytes_after)} in {counted(done.files_after, 'file')} now")
+    echo(f"{size(done.bytes_before)} in {plural(done.files_before, 'file')} before")
+    echo(f"{size(done.bytes_after)} in {plural(done.files_after, 'file')} now")
     if done.swept:
-        echo(f"leftovers of {counted(done.swept, 'video')} were deleted")
+        echo(f"leftovers of {plural(done.swept, 'video')} were deleted")
     if done.note:
         echo(done.note)
 

@@ -9,7 +9,7 @@ import typer
 
 from hybrid.cli.options import JsonOption
 from hybrid.cli.text import echo, terminal
-from hybrid.words import counted
+from hybrid.formatting import plural
 
 __all__ = ["convert_gens"]
 
@@ -47,7 +47,7 @@ def convert_gens(
         return
     kept = f", {done.files_kept} of them there before" if done.files_kept else ""
     size = f"{done.parameters / 1e9:.2f} billion parameters, {done.weight_bytes / 1e9:.1f} GB"
-    echo(f"{dest}: {size} in {counted(done.files, 'file')}{kept}, {done.seconds:.1f} s")
+    echo(f"{dest}: {size} in {plural(done.files, 'file')}{kept}, {done.seconds:.1f} s")
     echo(f"to run it takes {done.needs}")
     echo(f"hybrid ask VIDEO QUESTION --preset gens-aria --sampler {dest}")
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from hybrid.formatting import plural
 from hybrid.values import IMAGE_SUFFIXES
-from hybrid.words import counted
 
 __all__ = [
     "MOVING_PICTURE_ENDINGS",
@@ -98,12 +98,12 @@ class PassedOver:
                 f"{count} {ending or 'without ending'}" for ending, count in self.endings.most_common(_NAMED)
             )
             more = ", ..." if len(self.endings) > _NAMED else ""
-            files = counted(self.endings.total(), "file of another kind", "files of other kinds")
+            files = plural(self.endings.total(), "file of another kind", "files of other kinds")
             parts.append(f"{files} ({named}{more})")
         parts += [f"{count} x {reason}" for reason, count in self.reasons.most_common()]
         if self.unreadable:
             more = ", ..." if len(self.unreadable) > _NAMED else ""
-            folders = counted(len(self.unreadable), "folder that cannot be read", "folders that cannot be read")
+            folders = plural(len(self.unreadable), "folder that cannot be read", "folders that cannot be read")
             parts.append(f"{folders} ({', '.join(self.unreadable[:_NAMED])}{more})")
         return f"passed over: {'; '.join(parts)}"
 

@@ -30,7 +30,7 @@ from hybrid.cli.options import (
 from hybrid.cli.paths import find_videos
 from hybrid.cli.text import echo
 from hybrid.errors import InputError
-from hybrid.words import counted
+from hybrid.formatting import plural
 
 if TYPE_CHECKING:
     from hybrid.cli.run_report import RunReport
@@ -184,7 +184,7 @@ def _refresh_approximate(engine: Engine, from_frames: int | None, *, as_json: bo
                 echo(f"approximate index: no frames are in it: {update.note}; all are searched exactly")
         elif update.trained or update.segments_added or update.segments_removed:
             echo(
-                f"approximate index: it holds {update.covered_frames} of {counted(update.frames, 'frame')} of "
+                f"approximate index: it holds {update.covered_frames} of {plural(update.frames, 'frame')} of "
                 f"{update.dimension} values, the others are searched exactly"
             )
 

@@ -8,7 +8,7 @@ import typer
 
 from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, JsonOption
 from hybrid.cli.text import echo
-from hybrid.words import counted
+from hybrid.formatting import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,13 +57,10 @@ def _facts(manifest: Manifest, stored: Sequence[FeatureList]) -> str:
     encoder = manifest.config.encoder
     facts = [
         clock(manifest.video.duration_seconds),
-        counted(manifest.frames, "frame"),
+        plural(manifest.frames, "frame"),
         f"{manifest.config.rate:g}/s {manifest.config.policy}",
         "/".join(str(encoder[key]) for key in ("model", "pretrained") if encoder.get(key)),
-        *(
-            f"features of {counted(int(listed.present.sum()), 'frame')} ({size(listed.size_bytes)})"
-            for listed in stored
-        ),
+        *(f"features of {plural(int(listed.present.sum()), 'frame')} ({size(listed.size_bytes)})" for listed in stored),
         manifest.status,
     ]
     return "  ".join(facts)

@@ -19,8 +19,8 @@ from hybrid.cli.folder_scan import (
     videos_below,
 )
 from hybrid.errors import InputError
+from hybrid.formatting import plural
 from hybrid.places import absolute_path
-from hybrid.words import counted
 
 __all__ = ["FoundVideos", "check_one_video", "find_videos"]
 
@@ -94,7 +94,7 @@ def check_one_video(argument: str, *, archive: str) -> None:
         return
     videos = list(itertools.islice(videos_below(place, PassedOver()), _MOST_COUNTED + 1))
     if videos:
-        count = counted(len(videos), "video") if len(videos) <= _MOST_COUNTED else f"more than {_MOST_COUNTED} videos"
+        count = plural(len(videos), "video") if len(videos) <= _MOST_COUNTED else f"more than {_MOST_COUNTED} videos"
         given = shlex.join(["--archive", archive])
         raise InputError(
             f"{argument} is a folder with {count}, and a question is asked about one: name it "

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from hybrid.cli.progress import BarProgress, JsonProgress, print_json_line
 from hybrid.cli.text import clock, echo, printable, size, terminal
-from hybrid.words import counted
+from hybrid.formatting import plural
 
 if TYPE_CHECKING:
     from hybrid.engine import IndexResult
@@ -82,10 +82,10 @@ def _tell_result(outcome: VideoOutcome, result: IndexResult, place: str, *, as_j
     note = f" [{result.note}]" if result.note else ""
     partial = "" if result.status == "done" else f" ({result.status})"
     missing = f", {outcome.missing_seconds:.1f} s are missing" if outcome.missing_seconds else ""
-    frames = counted(result.frames, "frame")
+    frames = plural(result.frames, "frame")
     echo(f"{result.outcome}{partial}  {result.video}: {frames}{took}{missing}{because}{note}{place}")
     if result.features:
-        echo(f"          features of {counted(result.features, 'frame')} are stored for the sampler")
+        echo(f"          features of {plural(result.features, 'frame')} are stored for the sampler")
     if result.features_note:
         echo(f"          {result.features_note}", err=True)
 
@@ -109,12 +109,12 @@ def tell_summary(archive: str, summary: RunSummary, *, as_json: bool) -> None:
     indexed = len(summary.outcomes) - len(failed)
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     echo(
-        f"{indexed} of {counted(summary.videos, 'video')} indexed or up to date in {archive}"
+        f"{indexed} of {plural(summary.videos, 'video')} indexed or up to date in {archive}"
         f"{f' ({told})' if summary.videos > 1 else ''}",
         err=bool(failed),
     )
     if features and summary.videos > 1:
-        echo(f"features of {counted(features, 'frame')} were made for the sampler", err=bool(failed))
+        echo(f"features of {plural(features, 'frame')} were made for the sampler", err=bool(failed))
 
 
 def tell_estimate(estimate: RunEstimate, *, as_json: bool) -> None:
@@ -123,7 +123,7 @@ def tell_estimate(estimate: RunEstimate, *, as_json: bool) -> None:
         print_json_line(event="estimate", **estimate.to_dict())
         return
     left = estimate.videos - estimate.indexed - len(estimate.unopenable)
-    echo(f"{left} of {counted(estimate.videos, 'video')} to be indexed, {estimate.indexed} indexed already")
+    echo(f"{left} of {plural(estimate.videos, 'video')} to be indexed, {estimate.indexed} indexed already")
     if estimate.replaced:
         changes = "; ".join(estimate.changes[:3]) + ("; ..." if len(estimate.changes) > 3 else "")
         echo(f"{estimate.replaced} of them have an index of another configuration, to be replaced: {changes}")
@@ -131,14 +131,14 @@ def tell_estimate(estimate: RunEstimate, *, as_json: bool) -> None:
         echo(f"cannot be opened: {reason}", err=True)
     time = "not known" if estimate.seconds is None else f"about {clock(estimate.seconds)} with one worker"
     echo(
-        f"{estimate.hours:.2f} h, {counted(estimate.frames, 'frame')}, {size(estimate.disk_bytes)} on disk, time {time}"
+        f"{estimate.hours:.2f} h, {plural(estimate.frames, 'frame')}, {size(estimate.disk_bytes)} on disk, time {time}"
     )
     echo(f"by {estimate.basis}")
     if estimate.features_note:
         echo(f"features: {estimate.features_note}", err=True)
     elif estimate.features:
         room = "" if estimate.feature_bytes is None else f", {size(estimate.feature_bytes)} more on disk"
-        echo(f"features of {counted(estimate.features, 'frame')} are to be made for the sampler{room}; time not known")
+        echo(f"features of {plural(estimate.features, 'frame')} are to be made for the sampler{room}; time not known")
 
 
 class _Bars:

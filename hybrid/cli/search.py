@@ -28,8 +28,8 @@ from hybrid.cli.options import (
     open_engine,
     read_window,
 )
+from hybrid.formatting import plural
 from hybrid.values import DEFAULT_FRAMES
-from hybrid.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -130,7 +130,7 @@ def _show(result: SearchResult) -> None:
     console.print(styled((result.question, "bold")))
     for place, found in enumerate(result.videos, start=1):
         _show_video(console, place, found)
-    console.print(f"searched {counted(result.searched_frames, 'frame')} of {counted(result.searched_videos, 'video')}")
+    console.print(f"searched {plural(result.searched_frames, 'frame')} of {plural(result.searched_videos, 'video')}")
     for stage in result.stages:
         if stage.ran or stage.name == "index" or (stage.name == "gens" and stage.candidates_in):
             facts = filter(None, (stage.model, stage.device, f"{stage.seconds:.3f} s"))

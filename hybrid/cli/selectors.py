@@ -23,7 +23,7 @@ def list_selectors(as_json: JsonOption = False) -> None:
     from rich.text import Text
 
     from hybrid.cli.progress import print_json_line
-    from hybrid.selectors.registry import selectors
+    from hybrid.selectors.registry import SELECTORS
 
     table = Table(
         Column("name", no_wrap=True),
@@ -33,7 +33,7 @@ def list_selectors(as_json: JsonOption = False) -> None:
         Column("source", overflow="fold", min_width=8),
         title="selectors",
     )
-    for selector in selectors():
+    for selector in SELECTORS:
         if as_json:
             print_json_line(
                 name=selector.name,
@@ -55,7 +55,7 @@ def list_selectors(as_json: JsonOption = False) -> None:
         table.add_row(selector.name, needs, does, options, selector.source)
     _list_scores(as_json=as_json, above=table)
     if not as_json:
-        echo("A seed decides those that draw: " + ", ".join(s.name for s in selectors() if s.draws) + ".")
+        echo("A seed decides those that draw: " + ", ".join(s.name for s in SELECTORS if s.draws) + ".")
         echo("faithful: what the authors' code does, quirks included. Options: NAME:OPTION=VALUE,faithful")
 
 
@@ -65,7 +65,7 @@ def _list_scores(*, as_json: bool, above: Table) -> None:
 
     from hybrid.cli.progress import print_json_line
     from hybrid.cli.text import terminal
-    from hybrid.scorers.registry import scorers
+    from hybrid.scorers.registry import SCORERS
 
     table = Table(
         Column("scores", no_wrap=True),
@@ -74,7 +74,7 @@ def _list_scores(*, as_json: bool, above: Table) -> None:
         Column("source", overflow="fold"),
         title="scores",
     )
-    for kind in scorers():
+    for kind in SCORERS:
         if as_json:
             print_json_line(
                 scores=kind.name,

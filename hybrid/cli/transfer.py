@@ -10,7 +10,7 @@ import typer
 from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, Backend, JsonOption, NewArchiveOption
 from hybrid.cli.text import echo
 from hybrid.errors import HybridError, InputError
-from hybrid.words import counted
+from hybrid.formatting import plural
 
 __all__ = ["convert", "export_video", "import_videos"]
 
@@ -36,7 +36,7 @@ def export_video(
     if as_json:
         print_json_line(event="exported", video=manifest.source.path, video_id=manifest.video_id, bytes=count)
     else:
-        echo(f"exported {manifest.source.path}: {counted(manifest.frames, 'frame')}, {size(count)} in {file}")
+        echo(f"exported {manifest.source.path}: {plural(manifest.frames, 'frame')}, {size(count)} in {file}")
 
 
 def import_videos(
@@ -75,7 +75,7 @@ def import_videos(
             if as_json:
                 print_json_line(event=outcome, file=str(file), video_id=manifest.video_id, frames=manifest.frames)
             else:
-                echo(f"{outcome} {manifest.source.path}: {counted(manifest.frames, 'frame')}")
+                echo(f"{outcome} {manifest.source.path}: {plural(manifest.frames, 'frame')}")
     if failed:
         raise typer.Exit(1)
 
@@ -126,6 +126,6 @@ def convert(
     if as_json:
         print_json_line(event="summary", archive=target, copied=copied, unchanged=there, failed=len(failed))
     else:
-        echo(f"{counted(copied, 'index', 'indexes')} copied to {target}, {there} there already, {len(failed)} failed")
+        echo(f"{plural(copied, 'index', 'indexes')} copied to {target}, {there} there already, {len(failed)} failed")
     if failed:
         raise typer.Exit(1)

@@ -176,7 +176,7 @@ class HeldModels:
         return self._feature_maker.made(identity, weights)
 
     def video_scorer(self, scores: str) -> VideoScorer:
-        """The scorer of that name (see :mod:`hybrid.scorers.registry`): a given one, else the last one is kept.
+        """The scorer of that name (see :mod:`hybrid.scorers.spec`): a given one, else the last one is kept.
 
         Raises:
             InputError: there is no such scorer, or one of its options has no legal value.
@@ -185,7 +185,7 @@ class HeldModels:
         if scores in self._given_scorers:
             return self._given_scorers[scores]
         if self._video_scorer is None or self._video_scorer[0] != scores:
-            from hybrid.scorers.registry import load_video_scorer
+            from hybrid.scorers.spec import load_video_scorer
 
             self._video_scorer = None  # two large models need not be held at once
             loaded = load_video_scorer(

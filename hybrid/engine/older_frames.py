@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hybrid.engine.checking import what_fits
 from hybrid.errors import VideoOpenError
+from hybrid.formatting import plural
 from hybrid.frames.rules import FRAME_RULES, Indexed, why_frames_changed
-from hybrid.words import counted
 from indexes.format.manifest import Manifest
 
 __all__ = ["check_frames", "older_note", "why_other_frames"]
@@ -43,7 +43,7 @@ def older_note(manifests: Iterable[Manifest]) -> tuple[str, ...]:
     older = sum(manifest.frame_rules < FRAME_RULES for manifest in manifests)
     if not older:
         return ()
-    number = counted(older, "index was", "indexes were")
+    number = plural(older, "index was", "indexes were")
     return (f"{number} made by older rules for reading frames; hybrid index looks whether that matters for the video",)
 
 

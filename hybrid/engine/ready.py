@@ -13,7 +13,7 @@ from hybrid.engine.finding import find_video
 from hybrid.engine.index.indexing import IndexResult
 from hybrid.engine.models import HeldModels
 from hybrid.engine.older_frames import older_note
-from hybrid.words import counted
+from hybrid.formatting import plural
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Manifest
 
@@ -67,7 +67,7 @@ def _index_stage(
     archive: Archive, models: HeldModels, manifest: Manifest, result: IndexResult | None, seconds: float
 ) -> Stage:
     encoder = manifest.config.encoder
-    notes = [f"indexed now: {counted(manifest.frames, 'frame')} in {seconds:.1f} s"] if result is not None else []
+    notes = [f"indexed now: {plural(manifest.frames, 'frame')} in {seconds:.1f} s"] if result is not None else []
     return Stage(
         name="index",
         ran=result is not None,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from hybrid.answers import Answer, AnswerFrame
 from hybrid.errors import SaveError
+from hybrid.formatting import plural
 from hybrid.values import ByteArray
-from hybrid.words import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -101,7 +101,7 @@ def _thumbnail(image: ByteArray) -> PILImage:
 def _subtitle(answer: Answer) -> str:
     models = ", ".join(f"{stage.name}: {stage.model}" for stage in answer.stages if stage.ran and stage.model)
     return (
-        f"{Path(answer.video).name}  {answer.duration_seconds:.1f} s   {counted(len(answer.spans), 'span')}   {models}"
+        f"{Path(answer.video).name}  {answer.duration_seconds:.1f} s   {plural(len(answer.spans), 'span')}   {models}"
     )
 
 

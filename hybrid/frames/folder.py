@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hybrid.errors import FrameDecodeError, VideoOpenError
+from hybrid.formatting import plural
 from hybrid.frames.images import BatchBuilder, Sample
 from hybrid.frames.plan import SLACK_SECONDS
 from hybrid.frames.source import (
@@ -26,7 +27,6 @@ from hybrid.frames.source import (
 )
 from hybrid.image_file import read_header, read_image
 from hybrid.values import IMAGE_SUFFIXES, ByteArray, FrameBatch, MissingFrame, Sampling
-from hybrid.words import counted
 
 __all__ = ["FolderSource"]
 
@@ -98,7 +98,7 @@ class FolderSource(FrameSource):
         gaps = checked_gaps(self.info.path, missing, found=decoded)
         note = None
         if self._several:
-            note = f"{counted(self._several, 'image holds', 'images hold')} several pictures; the first one is taken"
+            note = f"{plural(self._several, 'image holds', 'images hold')} several pictures; the first one is taken"
         self._report = ReadReport(duration_seconds=self._end, frames_decoded=decoded, missing=gaps, note=note)
 
     def _grid(self, ordinals: list[int] | None) -> list[tuple[int, int]]:

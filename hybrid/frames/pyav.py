@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from hybrid.errors import FrameDecodeError, VideoOpenError
+from hybrid.formatting import plural
 from hybrid.frames.decode import Shown, Tally, decode_job, frames_of
 from hybrid.frames.display import orientation_of, skew_degrees
 from hybrid.frames.images import BatchBuilder, RgbConverter, Sample
@@ -54,7 +55,6 @@ from hybrid.frames.source import (
 )
 from hybrid.picture_size import MAX_PIXELS
 from hybrid.values import FrameBatch, MissingFrame, Sampling
-from hybrid.words import counted
 
 __all__ = ["PyAVSource"]
 
@@ -225,15 +225,13 @@ class PyAVSource(FrameSource):
             notes.append(f"decoded again in full after damage or a lost frame: {tally.redone} of its stretches")
         if tally.concealed:
             notes.append(
-                f"{counted(tally.concealed, 'damaged frame was', 'damaged frames were')} patched up by the decoder"
+                f"{plural(tally.concealed, 'damaged frame was', 'damaged frames were')} patched up by the decoder"
             )
         if tally.backward:
-            notes.append(
-                f"{counted(tally.backward, 'frame is', 'frames are')} left out because the time stamps go back"
-            )
+            notes.append(f"{plural(tally.backward, 'frame is', 'frames are')} left out because the time stamps go back")
         if tally.reordered:
             notes.append(
-                f"{counted(tally.reordered, 'frame keeps', 'frames keep')} the decoder's order where times go back"
+                f"{plural(tally.reordered, 'frame keeps', 'frames keep')} the decoder's order where times go back"
             )
         return ReadReport(
             duration_seconds=self._movie.end_seconds,

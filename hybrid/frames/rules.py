@@ -27,6 +27,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from hybrid.errors import FrameDecodeError
+from hybrid.formatting import plural
 from hybrid.frames.bitstream import KeyPackets
 from hybrid.frames.container import open_stream, packets_of
 from hybrid.frames.crop import container_crop
@@ -35,7 +36,6 @@ from hybrid.frames.folder import numbered_images
 from hybrid.frames.scan import Movie, scan
 from hybrid.image_file import ImageHeader, read_header
 from hybrid.values import SamplingPolicy
-from hybrid.words import counted
 
 __all__ = [
     "FRAME_RULES",
@@ -258,5 +258,5 @@ def _why_of_folder(folder: Path, since: int) -> str | None:
     for change in IMAGE_CHANGES:
         concerned = sum(map(change.seen, headers)) if change.version > since else 0
         if concerned:
-            return f"{counted(concerned, 'of its images has', 'of its images have')} {change.reason}"
+            return f"{plural(concerned, 'of its images has', 'of its images have')} {change.reason}"
     return None

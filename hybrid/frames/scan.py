@@ -17,6 +17,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from hybrid.errors import VideoOpenError
+from hybrid.formatting import plural
 from hybrid.frames.bitstream import NONREF_SAFE, KeyPackets
 from hybrid.frames.container import VideoPacket, open_stream, packets_of
 from hybrid.frames.crop import Crop, container_crop
@@ -25,7 +26,6 @@ from hybrid.frames.plan import NO_PTS, Clock, Packets, why_unsafe
 from hybrid.frames.timestamps import OUTLIER_SECONDS, Jumps, clock_jumps, outliers, put_behind, usual_step
 from hybrid.frames.unread import find_unread
 from hybrid.values import IntArray
-from hybrid.words import counted
 
 __all__ = ["Movie", "scan"]
 
@@ -291,14 +291,14 @@ def _straighten(
         times = put_behind(times, shown & ~wild, starts)
         at = times[: starts[0]][(known & ~wild)[: starts[0]]]
         where = f"at {float(clock.seconds(int(at.max()))):.2f} s" if len(at) else "at the start"
-        often = f" and {counted(len(starts) - 1, 'time')} more" if len(starts) > 1 else ""
+        often = f" and {plural(len(starts) - 1, 'time')} more" if len(starts) > 1 else ""
         notes.append(f"the clock jumps back {where}{often}; what follows is put behind it")
     # Whatever still lies before the beginning can be no sample, be it much or little.
     early = known & (clock.seconds(np.where(times != NO_PTS, times, 0)) < -OUTLIER_SECONDS)
     if not early[known].all():
         wild |= early
     if wild.any():
-        notes.append(f"{counted(int(wild.sum()), 'packet')} with a time stamp outside of the video left out")
+        notes.append(f"{plural(int(wild.sum()), 'packet')} with a time stamp outside of the video left out")
     return _Timeline(times, wild, stated, starts, notes)
 
 
@@ -404,5 +404,5 @@ def _why_cut(
         if stated is not None and lasts is not None and lasts >= stated - CUT_SECONDS:
             return None
     states = f"the container states {stated:.2f} s, " if short else ""
-    lacks = f"; the file lacks its last {counted(lacking, 'byte')}" if lacking else ""
+    lacks = f"; the file lacks its last {plural(lacking, 'byte')}" if lacking else ""
     return f"cut: {states}its video packets end at {end:.2f} s{lacks}"

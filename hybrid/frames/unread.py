@@ -22,9 +22,9 @@ from av.stream import Discard
 from av.video.stream import VideoStream
 
 from hybrid.errors import VideoOpenError
+from hybrid.formatting import plural
 from hybrid.frames.container import open_container, real_videos
 from hybrid.values import IntArray
-from hybrid.words import counted
 
 __all__ = ["Unread", "find_unread"]
 
@@ -100,7 +100,7 @@ def find_unread(
     others = [other for other in _others(container, stream) if other.width]  # none: announced, but without data
     if others:
         listed = ", ".join(f"{other.width}x{other.height}" for other in others)
-        number = counted(len(others), "more video stream runs", "more video streams run")
+        number = plural(len(others), "more video stream runs", "more video streams run")
         notes.append(f"{number} beside this one and {'is' if len(others) == 1 else 'are'} not read ({listed})")
     return Unread(tuple(notes), False)
 

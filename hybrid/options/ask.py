@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from hybrid.errors import InputError
 from hybrid.options.field import Choice, Options, Range, Requirement, documented, option
-from hybrid.scorers.registry import Wanted, read_scores
+from hybrid.scorers.spec import ScorerSpec, parse_scorer
 from hybrid.selectors.ranking import check_budget
-from hybrid.selectors.wanted import WantedSelector, read_selector
+from hybrid.selectors.spec import SelectorSpec, parse_selector
 from hybrid.spans import DEFAULT_MIN_SCORE
 from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW
 
@@ -54,12 +54,12 @@ def _read_window(text: str, given: Mapping[str, object]) -> dict[str, object]:
     return {"window_mode": "scattered", "window": size}
 
 
-def _read_selector(value: str | WantedSelector) -> WantedSelector:
-    return read_selector(value) if isinstance(value, str) else value
+def _read_selector(value: str | SelectorSpec) -> SelectorSpec:
+    return parse_selector(value) if isinstance(value, str) else value
 
 
-def _read_scores(value: str | Wanted) -> Wanted:
-    return read_scores(value) if isinstance(value, str) else value
+def _read_scores(value: str | ScorerSpec) -> ScorerSpec:
+    return parse_scorer(value) if isinstance(value, str) else value
 
 
 def _read_texts(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
@@ -138,24 +138,24 @@ class AskOptions(Options):
         default_text="one sampling interval",
         legal=Range(0, text="0 or more seconds"),
     )
-    select: WantedSelector | None = option(
+    select: SelectorSpec | None = option(
         None,
         "Selector that chooses the frames: aks, aks:depth=3,faithful; see: hybrid selectors.",
         flag="--select",
         panel="selection",
         default_text="the best scores",
         parse=_read_selector,
-        accepts="str | WantedSelector",
+        accepts="str | SelectorSpec",
         text_type=str,
     )
-    scores: Wanted | None = option(
+    scores: ScorerSpec | None = option(
         None,
         "What the selector goes by: clip, gens, or a model that sees every frame: blip-itm:CHECKPOINT ...",
         flag="--scores",
         panel="selection",
         default_text="GenS's, or without GenS the similarities",
         parse=_read_scores,
-        accepts="str | Wanted",
+        accepts="str | ScorerSpec",
         text_type=str,
     )
     look_for: tuple[str, ...] = option(
@@ -203,14 +203,14 @@ class AskOptions(Options):
                 "their own; take --select tifre, or leave out --look-for"
             )
 
-    def _check_scores(self, scores: Wanted) -> None:
+    def _check_scores(self, scores: ScorerSpec) -> None:
         text = repr(scores.text)
         if self.select is None:
             raise InputError(f"scores are {text}, which are for a selector; name one with --select (hybrid selectors)")
         if not self.select.selector.uses_scores:
             raise InputError(f"scores are {text}, but the selector {self.select.text!r} does not look at scores")
-        if scores.checkpoint is None and not (self.fine if scores.kind == "gens" else self.coarse):
-            stage, flag = ("fine", "--no-fine") if scores.kind == "gens" else ("coarse", "--no-coarse")
+        if scores.checkpoint is None and not (self.fine if scores.kind.name == "gens" else self.coarse):
+            stage, flag = ("fine", "--no-fine") if scores.kind.name == "gens" else ("coarse", "--no-coarse")
             raise InputError(f"scores are {text}, which the {stage} stage makes; leave out {flag}")
 
     def _check_seed(self) -> None:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hybrid.options.ask import AskOptions, WindowMode
-    from hybrid.scorers.registry import Wanted
-    from hybrid.selectors.wanted import WantedSelector
+    from hybrid.scorers.spec import ScorerSpec
+    from hybrid.selectors.spec import SelectorSpec
 
 __all__ = ["AskKeywords", "SearchKeywords"]
 
@@ -33,8 +33,8 @@ class AskKeywords(TypedDict, total=False):
     strict: bool | None
     min_score: int | None
     gap_seconds: float | None
-    select: str | WantedSelector | None
-    scores: str | Wanted | None
+    select: str | SelectorSpec | None
+    scores: str | ScorerSpec | None
     look_for: str | Sequence[str] | None
     seed: int | None
 

@@ -1,12 +1,13 @@
 """GenS: its score of 1 to 5 for the frames that it names, 0 for the others.
 
-``gens`` alone is what the fine stage says of the frames that it reads. ``gens:CHECKPOINT`` reads the whole video in
-consecutive windows, with another checkpoint.
+``gens`` alone is the score of the fine stage, for the frames that it reads. ``gens:CHECKPOINT`` is another checkpoint,
+which reads the whole video in consecutive windows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -14,11 +15,11 @@ from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.interface import FrameScorer
 from hybrid.fine.load import load_scorer
 from hybrid.fine.windows import FineScores, score_windows
+from hybrid.formatting import plural
 from hybrid.scorers.batches import side_by_side
 from hybrid.scorers.checkpoint import model_errors
-from hybrid.scorers.interface import Loading, ScorerKind, Trouble, check_frame, check_questions
+from hybrid.scorers.interface import Loading, ScorerKind, Trouble, checked
 from hybrid.values import DEFAULT_WINDOW, ByteArray, FloatArray, Window
-from hybrid.words import counted
 
 __all__ = ["SCORER", "GensScorer", "load"]
 
@@ -27,7 +28,7 @@ class GensScorer:
     """A :class:`~hybrid.scorers.interface.VideoScorer` on GenS."""
 
     def __init__(self, scorer: FrameScorer, *, name: str = "gens", window: int = DEFAULT_WINDOW) -> None:
-        """With a checkpoint that is loaded; ``window`` frames are read at once."""
+        """``scorer`` is loaded already; ``window`` frames are read at once."""
         self.name = name
         self._scorer = scorer
         self._window = window
@@ -35,12 +36,12 @@ class GensScorer:
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """That of the checkpoint."""
+        """The identity of the checkpoint."""
         return self._scorer.identity
 
     @property
     def device(self) -> str:
-        """Where it runs."""
+        """The device of the model."""
         return self._scorer.device
 
     @property
@@ -49,20 +50,11 @@ class GensScorer:
         return tuple(_trouble(own, self.device) for own in zip(*self._read_windows, strict=True))
 
     def score(self, frames: Iterable[ByteArray], questions: Sequence[str]) -> FloatArray:
-        """Scores 0 to 5; ``troubles`` says of which questions the replies could not be used."""
-        check_questions(questions)
+        """Scores 0 to 5; ``troubles`` tells which questions have replies that could not be used."""
+        prepared = map(self._scorer.prepare, checked(frames, questions))
         self._read_windows = []
-        return side_by_side((self._read(window, questions) for window in self._windows(frames)), len(questions))
-
-    def _windows(self, frames: Iterable[ByteArray]) -> Iterator[list[ByteArray]]:
-        window: list[ByteArray] = []
-        for frame in frames:
-            window.append(self._scorer.prepare(check_frame(frame)))
-            if len(window) == self._window:
-                yield window
-                window = []
-        if window:
-            yield window
+        windows: Iterator[list[ByteArray]] = iter(lambda: list(islice(prepared, self._window)), [])
+        return side_by_side((self._read(window, questions) for window in windows), len(questions))
 
     def _read(self, frames: Sequence[ByteArray], questions: Sequence[str]) -> FloatArray:
         window = Window(rows=np.arange(len(frames)))
@@ -75,19 +67,19 @@ class GensScorer:
 
 
 def _trouble(windows: Sequence[FineScores], device: str) -> Trouble | None:
-    """What did not go as it should with the windows of one question."""
+    """The problem with the windows of one question, if there is one."""
     replies = [reply for fine in windows for reply in fine.replies]
     reasons: list[str] = []
     cut_to = [fine.cut_to for fine in windows if fine.cut_to is not None]
     if cut_to:
-        reasons.append(f"out of memory on {device}; windows were cut to {counted(min(cut_to), 'frame')}")
+        reasons.append(f"out of memory on {device}; windows were cut to {plural(min(cut_to), 'frame')}")
     usable = any(fine.scores.any() for fine in windows)
-    # A reply that is whole and names no frame says that there is nothing to see in its window.
+    # A complete reply without a frame means that its window shows nothing relevant.
     mute = sum(1 for reply in replies if reply.status == "empty" and reply.notes)
     if mute and usable:
-        reasons.append(f"{mute} of {counted(len(replies), 'window')} gave no usable reply")
+        reasons.append(f"{mute} of {plural(len(replies), 'window')} gave no usable reply")
     if not usable:
-        reasons.append(f"none of the replies to {counted(len(replies), 'window')} holds scores")
+        reasons.append(f"none of the replies to {plural(len(replies), 'window')} holds scores")
     return Trouble("; ".join(reasons), usable) if reasons else None
 
 
@@ -114,6 +106,5 @@ SCORER = ScorerKind(
     summary="relevance 1 to 5 of the frames that GenS names, else 0",
     needs="the fine stage; with gens:CHECKPOINT, another checkpoint, which then reads the whole video",
     source="GenS (arXiv 2503.09146)",
-    options={},
     in_engine=True,
 )

@@ -20,12 +20,12 @@ from typing import BinaryIO
 import numpy as np
 
 from hybrid.errors import ArchiveError, HybridError, IndexDamagedError, IndexMismatchError, InputError
+from hybrid.formatting import plural
 from hybrid.storage.atomic import make_folder, remove_file, sync_folder, write_atomically
 from hybrid.storage.foreign_json import JsonLimits
 from hybrid.storage.package import PackageError, open_package
 from hybrid.storage.write_errors import write_errors
 from hybrid.values import Float32Array
-from hybrid.words import counted
 from indexes.archive.reader import ArchiveReader
 from indexes.archive.writer import Archive, check_parts
 from indexes.format.feature_list import frames_key, read_list
@@ -129,7 +129,7 @@ def _check_sizes(sizes: Mapping[str, int], manifest: Manifest, path: Path) -> No
     most = least + _HEADER_BYTES + _REASON_BYTES * manifest.missing
     if not least <= sizes[_TIMELINE] <= most:
         raise IndexDamagedError(
-            f"{path}: {_TIMELINE} has {sizes[_TIMELINE]} bytes; of {counted(manifest.frames, 'frame')} it has "
+            f"{path}: {_TIMELINE} has {sizes[_TIMELINE]} bytes; of {plural(manifest.frames, 'frame')} it has "
             f"{least} to {most}"
         )
 
@@ -177,7 +177,7 @@ def import_index(archive: Archive, export: Export, *, replace: bool = False) -> 
 def _another(archive: Archive, current: Manifest) -> str:
     return (
         f"archive {archive.place} holds another index of {current.source.path} "
-        f"({counted(current.frames, 'frame')}, {current.created_at}); to put this one in its place, add --replace"
+        f"({plural(current.frames, 'frame')}, {current.created_at}); to put this one in its place, add --replace"
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from hybrid.clip.encoder import ClipEncoder, load_encoder
 from hybrid.clip.load import canonical_name
 from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError
-from hybrid.models.untrained_clip import make_untrained_clip
+from hybrid.testing.untrained_clip import make_untrained_clip
 from hybrid.values import ByteArray
 
 

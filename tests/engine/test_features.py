@@ -17,8 +17,8 @@ from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.feature_maker import find_feature_maker
 from hybrid.fine.load import load_scorer
 from hybrid.fine.prompt import GENS_QWEN
-from hybrid.models.untrained_clip import make_untrained_clip
-from hybrid.models.untrained_gens import make_untrained_gens
+from hybrid.testing.untrained_clip import make_untrained_clip
+from hybrid.testing.untrained_gens import make_untrained_gens
 from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.conftest import Counted, Recorded, counted_from

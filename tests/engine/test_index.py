@@ -24,7 +24,7 @@ from hybrid.errors import (
     VideoOpenError,
 )
 from hybrid.frames.source import open_source
-from hybrid.models.untrained_clip import make_untrained_clip
+from hybrid.testing.untrained_clip import make_untrained_clip
 from hybrid.values import Sampling
 
 OpenEngine = Callable[..., Engine]

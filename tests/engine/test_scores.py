@@ -21,7 +21,7 @@ from hybrid.errors import InputError, StageFailedError
 from hybrid.options.keywords import AskKeywords
 from hybrid.scorers.gens import GensScorer
 from hybrid.scorers.interface import Loading, VideoScorer
-from hybrid.scorers.registry import load_video_scorer
+from hybrid.scorers.spec import load_video_scorer
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.focus import focus
 from hybrid.selectors.registry import select
@@ -340,7 +340,7 @@ def test_frames_that_cannot_be_decoded_are_not_chosen(
         ({"scores": "gens", "select": "aks", "fine": False}, "leave out --no-fine"),
         ({"scores": "clip", "select": "aks", "coarse": False}, "leave out --no-coarse"),
         ({"scores": "blip-itm", "select": "aks"}, "needs a checkpoint"),
-        ({"scores": "sharpness", "select": "aks"}, "there are no scores 'sharpness'"),
+        ({"scores": "sharpness", "select": "aks"}, "there is no scorer 'sharpness'"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(

@@ -15,13 +15,13 @@ import pytest
 from av.video.stream import VideoStream
 
 from hybrid.errors import VideoOpenError
+from hybrid.formatting import plural
 from hybrid.frames import scan as scan_module
 from hybrid.frames.bitstream import KeyPackets
 from hybrid.frames.plan import NO_PTS, Clock
 from hybrid.frames.pyav import PyAVSource
 from hybrid.frames.scan import scan
 from hybrid.values import Sampling, SamplingPolicy
-from hybrid.words import counted
 from tests.frames.full_decode import assert_same, full_decode, read_all
 from tests.make_videos import (
     FPS,
@@ -102,7 +102,7 @@ def test_what_lies_before_the_beginning_is_left_out(early: int) -> None:
     times[:early] -= 100_000
     found = scan_module._straighten(times, np.ones(100, bool), Clock(MS, Fraction(0)), 4.0, None)
     assert np.flatnonzero(found.wild).tolist() == list(range(early))
-    assert found.notes == [f"{counted(early, 'packet')} with a time stamp outside of the video left out"]
+    assert found.notes == [f"{plural(early, 'packet')} with a time stamp outside of the video left out"]
     assert found.stated == 4.0
     # What an edit list cuts off is no loss.
     kept = np.arange(100) >= early

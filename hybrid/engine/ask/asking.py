@@ -26,8 +26,8 @@ from hybrid.engine.work import Work
 from hybrid.fine.windows import FineScores, consecutive_windows
 from hybrid.options.ask import AskOptions
 from hybrid.selectors.best_first import best_first
-from hybrid.selectors.registry import find_selector
-from hybrid.selectors.wanted import WantedSelector
+from hybrid.selectors.registry import SELECTORS
+from hybrid.selectors.spec import SelectorSpec
 from hybrid.values import Float32Array, FloatArray, Hits, IntArray, Timeline, Window, check_questions
 
 __all__ = ["answer_questions"]
@@ -229,7 +229,7 @@ def _select_stage(
     seconds: float,
 ) -> Stage:
     own = "best_first" if fine is not None else "top_k"
-    selector = options.select or WantedSelector(own, find_selector(own), {})
+    selector = options.select or SelectorSpec(own, SELECTORS.find(own))
     rule = selector.record(seed=options.seed)
     notes: tuple[str, ...] = ()
     if fine is not None and not spans:

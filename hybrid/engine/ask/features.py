@@ -18,10 +18,10 @@ from hybrid.engine.older_frames import check_frames
 from hybrid.engine.settings import file_decoder
 from hybrid.errors import ArchiveError, FrameDecodeError, IndexDamagedError, VideoOpenError
 from hybrid.fine.interface import FeatureScorer
+from hybrid.formatting import plural
 from hybrid.frames.source import FrameSource, open_source
 from hybrid.progress import Progress
 from hybrid.values import IntArray, Timeline
-from hybrid.words import counted
 from indexes.archive.writer import Archive
 from indexes.format.feature_list import FeatureItem, FeatureSpec
 from indexes.format.manifest import Manifest
@@ -163,14 +163,14 @@ class FeatureReader:
         found.stored.update(found.items)
         damaged = {row for row in rows[stored.present[rows]].tolist() if row not in found.items}
         if damaged:
-            found.notes.append(f"the stored features of {counted(len(damaged), 'frame')} are damaged and are made anew")
+            found.notes.append(f"the stored features of {plural(len(damaged), 'frame')} are damaged and are made anew")
         return damaged
 
     def _from_video(self, absent: IntArray, tower: Tower, found: Rows) -> dict[int, FeatureItem]:
         if self._video.gone is not None and self._keep:
             raise VideoOpenError(
                 f"{self._video.gone}, and there are no stored features of {len(absent)} of "
-                f"{counted(len(absent) + len(found.stored), 'frame')}"
+                f"{plural(len(absent) + len(found.stored), 'frame')}"
             )
         source = self._video.source()
         fresh: dict[int, FeatureItem] = {}

@@ -13,8 +13,8 @@ from hybrid.engine.ask.window_frames import Reading
 from hybrid.engine.work import Work
 from hybrid.fine.interface import FrameScorer
 from hybrid.fine.windows import FineScores
+from hybrid.formatting import plural
 from hybrid.values import Window
-from hybrid.words import counted
 
 __all__ = ["Loaded", "given_up", "no_frames", "record_frames", "record_scores"]
 
@@ -52,12 +52,12 @@ def record_frames(work: Work, reading: Reading, *, details: Mapping[str, Any] | 
     """What reading the frames took. It did not run if all of them came from the feature store."""
     reason = None
     if reading.missing:
-        reason = f"{counted(len(reading.missing), 'frame')} of the index cannot be decoded from {work.path} now"
+        reason = f"{plural(len(reading.missing), 'frame')} of the index cannot be decoded from {work.path} now"
     all_stored = 0 < reading.frames == reading.from_store and reason is None
     notes = list(reading.notes)
     if all_stored:
         notes.insert(
-            0, f"features of {counted(reading.frames, 'frame')} came from the feature store; nothing was decoded"
+            0, f"features of {plural(reading.frames, 'frame')} came from the feature store; nothing was decoded"
         )
     work.record(
         Stage(
@@ -98,10 +98,10 @@ def record_scores(
     scored = int(np.count_nonzero(fine.scores))
     reasons: list[str] = []
     if fine.cut_to is not None:
-        reasons.append(f"out of memory on {model.device}; windows were cut to {counted(fine.cut_to, 'frame')}")
+        reasons.append(f"out of memory on {model.device}; windows were cut to {plural(fine.cut_to, 'frame')}")
     mute = [place for place, reply in enumerate(fine.replies, start=1) if reply.status == "empty" and reply.notes]
     if mute and scored:
-        reasons.append(f"{len(mute)} of {counted(len(fine.replies), 'window')} gave no usable reply: {mute[:20]}")
+        reasons.append(f"{len(mute)} of {plural(len(fine.replies), 'window')} gave no usable reply: {mute[:20]}")
     notes = tuple(
         f"window {place}: {note}" if len(fine.replies) > 1 else note
         for place, reply in enumerate(fine.replies, start=1)

@@ -18,11 +18,10 @@ from hybrid.engine.ask.features import OpenedVideo
 from hybrid.engine.index.decoding import decoded_ahead
 from hybrid.engine.work import Work
 from hybrid.errors import FrameDecodeError, MissingDependencyError, ModelError, VideoError
+from hybrid.formatting import plural
 from hybrid.options.ask import AskOptions
 from hybrid.scorers.interface import Replying, Trouble, VideoScorer
-from hybrid.scorers.registry import find_scorer
 from hybrid.values import ByteArray, FloatArray, IntArray
-from hybrid.words import counted
 
 __all__ = ["DemandedScores", "run_scorer", "scores_on_demand", "scores_together"]
 
@@ -38,7 +37,7 @@ def scores_on_demand(options: AskOptions) -> bool:
     """Whether the selector asks for the scores of some frames, and the model can score these without the others."""
     if options.select is None or options.scores is None or not options.scores_need_model:
         return False
-    return "score_frames" in options.select.selector.needs and find_scorer(options.scores.kind).framewise
+    return "score_frames" in options.select.selector.needs and options.scores.kind.framewise
 
 
 @dataclass(slots=True)
@@ -205,7 +204,7 @@ def _record(
 ) -> None:
     missing = wanted - len(reading.rows)
     usable = trouble is None or trouble.usable
-    reasons = [f"{counted(missing, 'frame')} of the index cannot be decoded from {work.path} now"] if missing else []
+    reasons = [f"{plural(missing, 'frame')} of the index cannot be decoded from {work.path} now"] if missing else []
     if trouble is not None:
         reasons.append(trouble.reason if usable else f"{trouble.reason}; {_INSTEAD}")
     work.record(

@@ -13,8 +13,8 @@ from hybrid.errors import MissingDependencyError, ModelError, VideoError
 from hybrid.fine.windows import FineScores
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.selector import Selector
+from hybrid.selectors.spec import SelectorSpec
 from hybrid.selectors.tifre import object_prompts
-from hybrid.selectors.wanted import WantedSelector
 from hybrid.values import FloatArray, Hits, IntArray
 
 __all__ = ["Chosen", "choose_rows"]
@@ -39,7 +39,7 @@ class Chosen:
 
 def choose_rows(
     work: Work,
-    wanted: WantedSelector,
+    wanted: SelectorSpec,
     fine: FineScores | None,
     hits: Hits | None,
     models: Models,

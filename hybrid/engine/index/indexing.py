@@ -16,13 +16,13 @@ from hybrid.engine.ask.gens_errors import gens_errors
 from hybrid.engine.index.decoding import DecodeAhead, Decoding
 from hybrid.engine.settings import file_decoder
 from hybrid.errors import FrameDecodeError, ModelError, VideoError, VideoOpenError
+from hybrid.formatting import plural
 from hybrid.frames.rules import FRAME_RULES
 from hybrid.frames.source import ReadReport
 from hybrid.places import absolute_path
 from hybrid.progress import Progress
 from hybrid.storage.write_errors import write_errors
 from hybrid.values import ByteArray, Float32Array, FrameBatch, Sampling, Timeline, VideoInfo
-from hybrid.words import counted
 from indexes.archive.feature_file import FeatureSpool
 from indexes.archive.writer import Archive
 from indexes.format.failures import forget_failure
@@ -318,7 +318,7 @@ def place_of(path: Path) -> Source:
 def _note(report: ReadReport) -> str | None:
     parts = [report.note] if report.note else []
     if report.packets_damaged:
-        parts.append(counted(report.packets_damaged, "damaged packet"))
+        parts.append(plural(report.packets_damaged, "damaged packet"))
     if report.missing:
-        parts.append(f"{counted(len(report.missing), 'sample is', 'samples are')} missing")
+        parts.append(f"{plural(len(report.missing), 'sample is', 'samples are')} missing")
     return "; ".join(parts) or None

@@ -17,9 +17,9 @@ from hybrid.engine.search.coarse import find_frames
 from hybrid.engine.search.fine import ask_best_videos
 from hybrid.engine.search.work import Search, SearchModels
 from hybrid.errors import IndexDamagedError, VideoNotIndexedError
+from hybrid.formatting import plural
 from hybrid.options.search import SearchOptions
 from hybrid.values import Hits, Timeline, check_questions
-from hybrid.words import counted
 from indexes.archive.lookup import choose, find_indexed, replaced_since
 from indexes.archive.source_location import Whereabouts, find_place
 from indexes.archive.writer import Archive
@@ -109,7 +109,7 @@ def _none_fits(place: str, videos: int, options: SearchOptions) -> str:
     asked = [f"lies under {' or '.join(map(shlex.quote, options.under))}"] if options.under else []
     asked += [f"was indexed since {options.since:%Y-%m-%d %H:%M %z}"] if options.since is not None else []
     return (
-        f"of {counted(videos, 'video')} in archive {place} none {' and '.join(asked)}; to see where they lie: "
+        f"of {plural(videos, 'video')} in archive {place} none {' and '.join(asked)}; to see where they lie: "
         f"hybrid list --archive {place}"
     )
 

@@ -17,7 +17,7 @@ from bench.accuracy.record import read_run
 from bench.accuracy.runner import _check_scored
 from hybrid.answers import Answer, Stage
 from hybrid.errors import OutOfMemoryError, StageFailedError
-from hybrid.scorers import registry
+from hybrid.scorers import spec as scorer_spec
 from hybrid.values import ByteArray, FloatArray
 from tests.bench.accuracy.conftest import Run
 from tests.scorers.checkpoints import make_blip
@@ -57,7 +57,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Brightness]:
         return made.setdefault(name, Brightness(name))
 
     monkeypatch.setattr(runner, "load_video_scorer", load)
-    monkeypatch.setattr(registry, "load_video_scorer", None)  # nothing is loaded within the run
+    monkeypatch.setattr(scorer_spec, "load_video_scorer", None)  # nothing is loaded within the run
     return made
 
 

@@ -17,7 +17,7 @@ from bench.datasets.world import load_world, moments_label
 from bench.world.scenes import make_world
 from hybrid.engine import Engine
 from hybrid.errors import InputError
-from hybrid.selectors.registry import find_selector, selectors
+from hybrid.selectors.registry import SELECTORS
 
 SECONDS, FRAMES = 20.0, 4
 
@@ -42,7 +42,7 @@ def measures(place: Path) -> dict[tuple[str, str], Any]:
 def test_the_choices_are_those_of_the_engine_and_are_kept(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few = [find_selector(name) for name in ("uniform", "top_k", "best_first", "aks", "coverage")]
+    few = [SELECTORS.find(name) for name in ("uniform", "top_k", "best_first", "aks", "coverage")]
     monkeypatch.setattr(selectors_world, "selectors", lambda: few)
     document = run(place)
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == document
@@ -104,7 +104,7 @@ AKS: dict[str, Any] = {"fine": False, "select": "aks"}
 
 
 def test_every_selector_that_goes_by_scores_is_run_with_both() -> None:
-    ways = ways_of(selectors())
+    ways = ways_of(tuple(SELECTORS))
     assert {Way("clip", "aks"), Way("gens", "aks"), Way("", "uniform"), Way("", "mdp3")} <= set(ways)
     assert {way.source for way in ways if way.selector == "coverage"} == {"clip", "gens"}
     assert "tifre" not in {way.selector for way in ways}  # needs texts made from the question

@@ -26,7 +26,7 @@ from hybrid.fine.aria.placement import (
     place_weights,
     read_loading,
 )
-from hybrid.models.untrained_aria import ARIA_SIZES, TINY_SIZES, make_untrained_aria, published_shapes
+from hybrid.testing.untrained_aria import ARIA_SIZES, TINY_SIZES, make_untrained_aria, published_shapes
 
 GB = 10**9
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -16,7 +16,7 @@ from hybrid.errors import InputError, ModelError, OutOfMemoryError
 from hybrid.fine.aria.convert.convert import convert_gens
 from hybrid.fine.features import features_from_rows
 from hybrid.fine.interface import FeatureScorer, FrameScorer, ScoreUpdate, WindowScores
-from hybrid.models.untrained_aria import TINY_SIZES, make_untrained_aria
+from hybrid.testing.untrained_aria import TINY_SIZES, make_untrained_aria
 from hybrid.values import ByteArray
 
 MakeFrames = Callable[..., list[ByteArray]]

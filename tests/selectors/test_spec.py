@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
 from hybrid.errors import InputError
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.focus import focus
-from hybrid.selectors.registry import NAMES, select, selectors
-from hybrid.selectors.wanted import read_selector
+from hybrid.selectors.registry import select
+from hybrid.selectors.spec import parse_selector
 from tests.selectors.test_golden import GOLDEN, INPUTS, SECONDS
 from tests.selectors.test_registry import candidates_of
 
@@ -26,28 +24,18 @@ from tests.selectors.test_registry import candidates_of
     ],
 )
 def test_the_golden_numbers_by_text(text: str, key: str) -> None:
-    chosen = read_selector(text).choose(Candidates(seconds=SECONDS, scores=INPUTS["perm"]), 8)
+    chosen = parse_selector(text).choose(Candidates(seconds=SECONDS, scores=INPUTS["perm"]), 8)
     assert chosen.tolist() == GOLDEN[key]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_option_of_every_selector_can_be_said(name: str) -> None:
-    selector = next(each for each in selectors() if each.name == name)
-    text = f"{name}:{','.join(selector.option_texts)}" if selector.option_texts else name
-    wanted = read_selector(text)
-    assert wanted.options == dict(selector.options)
-    assert wanted.faithful == selector.has_quirks
-    assert json.loads(json.dumps(wanted.record()))["selector"] == name
-
-
 def test_the_record_holds_what_was_not_said_too() -> None:
-    assert read_selector("aks:depth=3").record(seed=5) == {
+    assert parse_selector("aks:depth=3").record(seed=5) == {
         "selector": "aks",
         "options": {"depth": 3, "threshold": 0.8, "least_std": -100.0},
         "faithful": False,
     }
-    assert read_selector("q_frame").record(seed=5)["seed"] == 5
-    assert read_selector("q_frame:seed=0").record(seed=5)["seed"] == 0
+    assert parse_selector("q_frame").record(seed=5)["seed"] == 5
+    assert parse_selector("q_frame:seed=0").record(seed=5)["seed"] == 0
 
 
 def test_a_method_keeps_its_own_seed_unless_one_is_said() -> None:
@@ -58,9 +46,9 @@ def test_a_method_keeps_its_own_seed_unless_one_is_said() -> None:
     )
     assert by_own != by_other
     assert select("focus", candidates, 16).tolist() == by_own
-    assert read_selector("focus").record()["seed"] == 42
-    assert read_selector("focus:seed=7").choose(candidates, 16, seed=42).tolist() == by_other
-    assert read_selector("focus").choose(candidates, 16, seed=7).tolist() == by_other
+    assert parse_selector("focus").record()["seed"] == 42
+    assert parse_selector("focus:seed=7").choose(candidates, 16, seed=42).tolist() == by_other
+    assert parse_selector("focus").choose(candidates, 16, seed=7).tolist() == by_other
 
 
 @pytest.mark.parametrize(
@@ -80,7 +68,7 @@ def test_a_method_keeps_its_own_seed_unless_one_is_said() -> None:
         ("tass:gap_seconds=inf", "gap_seconds is 'inf'; it must be a number"),
         ("focus:gap_seconds=far", "gap_seconds is 'far'; it must be a number or none"),
         ("aks:faithful=perhaps", "faithful is 'perhaps'; it must be true or false"),
-        ("aks:depth=3,depth=4", "says depth twice"),
+        ("aks:depth=3,depth=4", "sets depth twice"),
         ("aks:depth=-1", "depth is -1; it must be 0 or more"),
         ("bolt:power=-2", "power is -2.0; it must be above 0, or -1"),
         ("dig:prominence=-1", "prominence is -1.0; it must be 0 or more"),
@@ -93,4 +81,4 @@ def test_a_method_keeps_its_own_seed_unless_one_is_said() -> None:
 )
 def test_what_is_not_legal_is_said_with_what_is(text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        read_selector(text)
+        parse_selector(text)

@@ -9,17 +9,18 @@ import pytest
 
 from hybrid.errors import InputError
 from hybrid.scorers.interface import VideoScorer
-from hybrid.scorers.registry import NAMES
+from hybrid.scorers.registry import SCORERS
 from hybrid.values import ByteArray
 
 ScorerOf = Callable[..., VideoScorer]
 ASKED = ["When is the red circle visible?", "What comes right after the blue square?"]
 ALONE = ("clip", "blip-itm", "yes")
 """They look at each frame by itself; the others see its neighbours."""
-BATCHED = tuple(name for name in NAMES if name != "gens")  # it reads windows, whose size is a setting of its own
+# gens reads windows, whose size is a setting of its own.
+BATCHED = tuple(name for name in SCORERS.names if name != "gens")
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=SCORERS.names)
 def scorer(request: pytest.FixtureRequest, scorer_of: ScorerOf) -> VideoScorer:
     made: VideoScorer = scorer_of(request.param)
     return made
@@ -73,7 +74,7 @@ def test_a_frame_keeps_its_score_wherever_it_stands(scorer_of: ScorerOf, frames:
     assert len(np.unique(scores[0].round(6))) == len(frames)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SCORERS.names)
 def test_frames_of_any_form_and_of_several_sizes(scorer_of: ScorerOf, frames: list[ByteArray], name: str) -> None:
     high = [np.ascontiguousarray(frame.transpose(1, 0, 2)) for frame in frames[:2]]
     mixed = [frames[0], *high, frames[1], frames[2][::2, ::2]]
@@ -84,7 +85,7 @@ def test_frames_of_any_form_and_of_several_sizes(scorer_of: ScorerOf, frames: li
         assert scores[:, [0, 3]] == pytest.approx(scorer_of(name).score(frames[:2], ASKED), abs=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "gens"])
+@pytest.mark.parametrize("name", [name for name in SCORERS.names if name != "gens"])
 def test_the_question_counts_where_it_is_read(scorer_of: ScorerOf, frames: list[ByteArray], name: str) -> None:
     first, second = scorer_of(name).score(frames, ASKED)
     assert (name == "peek") == bool((first == second).all())
@@ -100,7 +101,7 @@ def test_what_cannot_be_scored_is_refused(scorer: VideoScorer, frames: list[Byte
             scorer.score([frames[0], wrong], ASKED)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SCORERS.names)
 def test_it_says_what_it_is(scorer_of: ScorerOf, spec_of: Callable[[str], str], name: str) -> None:
     scorer = scorer_of(name)
     assert scorer.name == spec_of(name)
