@@ -39,7 +39,7 @@ import psutil
 from bench.report import circumstances, print_table, write_result
 from hybrid.presets import encoder_of
 from indexes.format.keys import BACKENDS
-from indexes.maintenance.verify import check_up
+from indexes.maintenance.verify import verify_archive
 from indexes.open_archive import open_archive
 
 _TELL_EVERY = 10
@@ -243,7 +243,7 @@ def _look_at(archive: Path) -> _Look:
         sets = Counter(key.video_id for key in opened.store.keys())  # noqa: SIM118 (a store is no dictionary)
         return _Look(
             {m.video_id: (m.vectors_hash, m.timeline_hash) for m in opened.manifests()},
-            damaged=sum(1 for finding in check_up(opened) if finding.state == "damaged"),
+            damaged=sum(1 for finding in verify_archive(opened) if finding.state == "damaged"),
             doubled=sum(1 for video_id, count in sets.items() if count > 1 and video_id not in marked),
         )
 

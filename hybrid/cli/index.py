@@ -131,7 +131,7 @@ def index(
         return
     on_gpu = choose_device(device).type != "cpu"
     engine = Engine(open_archive(archive, backend=backend.value if backend else None), settings)
-    recipe = EngineRecipe(archive=engine.archive.place, settings=settings, features=features, retry_failed=retry_failed)
+    recipe = EngineRecipe(archive=engine.archive.uri, settings=settings, features=features, retry_failed=retry_failed)
     count = choose_workers(len(videos), on_gpu=on_gpu) if workers is None else workers
     with engine, RunReport(workers=count, videos=len(videos), as_json=as_json) as report:
         summary = _run(engine, recipe, videos, report, workers=count)
@@ -174,7 +174,7 @@ def _refresh_approximate(engine: Engine, from_frames: int | None, *, as_json: bo
         echo(f"the approximate index was not brought up to date: {exc}", err=True)
         return
     if from_frames is not None and not updates and not as_json:
-        why = "an archive in an object store has none" if is_remote(engine.archive.place) else "it has fewer frames"
+        why = "an archive in an object store has none" if is_remote(engine.archive.uri) else "it has fewer frames"
         echo(f"approximate index: nothing was made, {why}; all is searched exactly")
     for update in updates:
         if as_json:

@@ -10,10 +10,10 @@ from hybrid.engine.older_frames import check_frames
 from hybrid.engine.settings import file_decoder
 from hybrid.errors import IndexDamagedError, VideoOpenError
 from hybrid.frames.source import open_source
-from hybrid.places import absolute_path
+from hybrid.storage.file_identity import absolute_path
 from hybrid.values import ByteArray
 from indexes.archive.lookup import require_indexed
-from indexes.archive.source_location import find_place
+from indexes.archive.source_location import locate_video
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Manifest
 
@@ -27,12 +27,12 @@ class Found:
     Attributes:
         manifest: of its index; None if there is none that can be read.
         path: where it lies, or lay.
-        gone: why it cannot be read any more, if it cannot.
+        missing_reason: why it cannot be read any more, if it cannot.
     """
 
     manifest: Manifest | None
     path: Path
-    gone: str | None
+    missing_reason: str | None
 
 
 def identify(archive: Archive, path: Path) -> str:
@@ -67,10 +67,10 @@ def find_video(archive: Archive, path: Path) -> Found:
         return Found(stored_manifest(archive, identify(archive, path)), path, None)
     named = absolute_path(path)
     for manifest in archive.manifests():
-        if str(path) == manifest.video_id or named in manifest.source.places:
-            found = find_place(archive, manifest, read=True)
-            return Found(manifest, Path(found.place), found.gone)
-    raise VideoOpenError(f"{path}: there is no such file or folder, and {archive.place} does not know it")
+        if str(path) == manifest.video_id or named in manifest.source.locations:
+            found = locate_video(archive, manifest, read=True)
+            return Found(manifest, Path(found.path), found.missing_reason)
+    raise VideoOpenError(f"{path}: there is no such file or folder, and {archive.uri} does not know it")
 
 
 def manifest_of(archive: Archive, found: Found) -> Manifest:
@@ -99,10 +99,10 @@ def read_frames(archive: Archive, path: Path, ordinals: Sequence[int]) -> Iterat
         VideoError: it cannot be opened or decoded, or its frames are others than those of the index.
     """
     found = find_video(archive, path)
-    if found.gone is not None:
-        raise VideoOpenError(found.gone)
+    if found.missing_reason is not None:
+        raise VideoOpenError(found.missing_reason)
     manifest = manifest_of(archive, found)
-    check_frames(manifest, found.path, place=archive.place)
+    check_frames(manifest, found.path, place=archive.uri)
     sampling = archive.timeline(manifest).sampling
     with open_source(found.path, sampling, decoder=file_decoder(manifest.config)) as source:
         for batch in source.read(ordinals=ordinals):

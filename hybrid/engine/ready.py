@@ -27,13 +27,13 @@ class Ready:
     Attributes:
         manifest: of its index.
         path: where it lies, or lay.
-        gone: why it cannot be read any more, if it cannot.
+        missing_reason: why it cannot be read any more, if it cannot.
         stage: the record of its index.
     """
 
     manifest: Manifest
     path: Path
-    gone: str | None
+    missing_reason: str | None
     stage: Stage
 
 
@@ -50,9 +50,9 @@ def ready_video(archive: Archive, models: HeldModels, video: Path, index: Callab
     if manifest is None:
         result = index(found.path)
         manifest = archive.require(result.video_id)
-    check_index(archive.place, models.settings, manifest, found.path)
+    check_index(archive.uri, models.settings, manifest, found.path)
     stage = _index_stage(archive, models, manifest, result, time.perf_counter() - started)
-    return Ready(manifest, found.path, found.gone, stage)
+    return Ready(manifest, found.path, found.missing_reason, stage)
 
 
 def found_before(stage: Stage) -> Stage:

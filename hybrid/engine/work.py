@@ -25,7 +25,7 @@ class Work:
     path: Path
     question: str
     options: AskOptions
-    gone: str | None
+    missing_reason: str | None
     stages: list[Stage] = field(default_factory=list)
 
     def record(self, stage: Stage) -> None:

@@ -15,9 +15,8 @@ import blake3
 
 from hybrid.errors import ArchiveError
 from hybrid.fine.checkpoint import CheckpointFiles
-from hybrid.places import absolute_path
 from hybrid.storage.atomic import write_atomically
-from hybrid.storage.file_stamp import RECENT_SECONDS, file_state, touched_since
+from hybrid.storage.file_identity import RECENT_SECONDS, absolute_path, file_state, touched_since
 from hybrid.storage.foreign_json import read_json
 from hybrid.storage.locks import Locks
 from indexes.format.layout import Layout

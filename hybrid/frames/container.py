@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from hybrid.errors import NoVideoStreamError, VideoOpenError
 from hybrid.frames.formats import FORMATS, kind_of_head
 from hybrid.picture_size import MAX_PIXELS, check_picture_size
-from hybrid.places import absolute_path
+from hybrid.storage.file_identity import absolute_path
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"
 

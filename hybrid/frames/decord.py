@@ -41,7 +41,7 @@ from hybrid.frames.source import (
     video_info,
     why_none,
 )
-from hybrid.places import absolute_path
+from hybrid.storage.file_identity import absolute_path
 from hybrid.values import FloatArray, FrameBatch, IntArray, MissingFrame, Sampling
 
 __all__ = ["DecordSource"]

@@ -1,4 +1,4 @@
-"""How hard a search by the approximate index tries."""
+"""How much a search by the approximate index compares exactly."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from hybrid.errors import InputError
 
-__all__ = ["Effort"]
+__all__ = ["SearchParams"]
 
 
 @dataclass(frozen=True, slots=True)
-class Effort:
+class SearchParams:
     """How much is compared exactly.
 
     Attributes:
@@ -31,7 +31,7 @@ class Effort:
     def __post_init__(self) -> None:
         counts = (self.units_per_frame, self.most_units_per_frame)
         if self.units < 1 or self.most_units < 1 or min(counts) < 0 or self.deviations < 0:
-            raise InputError(f"effort is {self}; units must be at least 1, the others at least 0")
+            raise InputError(f"search parameters are {self}; units must be at least 1, the others at least 0")
 
     def batch(self, top: int) -> int:
         """How many units are compared at a time."""

@@ -13,9 +13,8 @@ from pathlib import Path
 import blake3
 
 from hybrid.errors import VideoOpenError
-from hybrid.places import absolute_path
 from hybrid.storage.atomic import remove_file, write_atomically
-from hybrid.storage.file_stamp import RECENT_SECONDS, file_state, touched_since
+from hybrid.storage.file_identity import RECENT_SECONDS, absolute_path, file_state, touched_since
 from hybrid.storage.foreign_json import read_json
 from hybrid.values import IMAGE_SUFFIXES
 

@@ -25,7 +25,7 @@ from hybrid.values import ByteArray, IntArray
 from indexes.format.feature_list import FeatureItem, FeatureList, FeatureSpec, Place, item_digest, read_list
 from indexes.format.layout import feature_list_name, feature_values_name
 
-__all__ = ["FeatureSpool", "StoredFeatures", "append_features", "open_features", "stamp_of"]
+__all__ = ["StagedFeatures", "StoredFeatures", "append_features", "open_features", "stamp_of"]
 
 Stamp = tuple[tuple[int, int, int], tuple[int, int, int]]
 
@@ -199,14 +199,14 @@ def _write(file: BinaryIO, spec: FeatureSpec, item: FeatureItem) -> Place:
     return place
 
 
-class FeatureSpool:
+class StagedFeatures:
     """Features of a video while it is indexed: on disk as they come, without an index to belong to yet.
 
-    They become part of the archive by ``Archive.commit(..., features=spool)``, or not at all.
+    They become part of the archive by ``Archive.commit(..., features=staged)``, or not at all.
     """
 
     def __init__(self, folder: Path, spec: FeatureSpec) -> None:
-        """Not for callers: see :meth:`indexes.archive.writer.Archive.feature_spool`."""
+        """Not for callers: see :meth:`indexes.archive.writer.Archive.stage_features`."""
         self.spec = spec
         self._folder = folder
         self._places: list[Place] = []

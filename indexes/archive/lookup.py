@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from hybrid.errors import InputError, VideoError, VideoNotIndexedError
-from hybrid.places import absolute_path
+from hybrid.storage.file_identity import absolute_path
 from indexes.archive.reader import ArchiveReader
 from indexes.format.layout import Layout
 from indexes.format.manifest import Manifest
@@ -34,15 +34,14 @@ def find_indexed(archive: ArchiveReader, video: str) -> Manifest:
         try:
             video_id = archive.identify(path)
         except VideoError as exc:
-            raise VideoNotIndexedError(f"archive {archive.place} does not know {video}: {exc}") from exc
+            raise VideoNotIndexedError(f"archive {archive.uri} does not know {video}: {exc}") from exc
         return require_indexed(archive, path, video_id)
     place = absolute_path(path)
     for manifest in archive.manifests():
-        if video == manifest.video_id or place in manifest.source.places:
+        if video == manifest.video_id or place in manifest.source.locations:
             return manifest
     raise VideoNotIndexedError(
-        f"archive {archive.place} holds no video {video}; "
-        f"list what it holds with: hybrid list --archive {archive.place}"
+        f"archive {archive.uri} holds no video {video}; list what it holds with: hybrid list --archive {archive.uri}"
     )
 
 
@@ -55,8 +54,8 @@ def require_indexed(archive: ArchiveReader, path: Path, video_id: str) -> Manife
     """
     manifest = archive.manifest(video_id)
     if manifest is None:
-        command = shlex.join(["hybrid", "index", str(path), "--archive", archive.place])
-        raise VideoNotIndexedError(f"archive {archive.place} holds no index of {path}; to make one: {command}")
+        command = shlex.join(["hybrid", "index", str(path), "--archive", archive.uri])
+        raise VideoNotIndexedError(f"archive {archive.uri} holds no index of {path}; to make one: {command}")
     return manifest
 
 
@@ -90,10 +89,10 @@ def choose(
             continue
         if folders:
             source = manifest.source
-            below = [place for place in source.places if any(lies_under(place, folder) for folder in folders)]
+            below = [place for place in source.locations if any(lies_under(place, folder) for folder in folders)]
             if not below:
                 continue
-            if len(below) < len(source.places):
+            if len(below) < len(source.locations):
                 manifest = manifest.model_copy(update={"source": source.only_at(below)})
         chosen.append(manifest)
     return chosen
@@ -142,7 +141,7 @@ def replaced_since(archive: ArchiveReader, manifests: Sequence[Manifest]) -> set
     Only places that several indexes name are looked at, and a file that is unchanged since it was
     last looked at is not read. A video that lies at a further place, too, is not outdated.
     """
-    claims = Counter(place for manifest in manifests for place in manifest.source.places)
+    claims = Counter(place for manifest in manifests for place in manifest.source.locations)
     lying: dict[str, str | None] = {}
     for place, count in claims.items():
         if count > 1:
@@ -153,5 +152,5 @@ def replaced_since(archive: ArchiveReader, manifests: Sequence[Manifest]) -> set
     return {
         manifest.video_id
         for manifest in manifests
-        if all(lying.get(place) not in (None, manifest.video_id) for place in manifest.source.places)
+        if all(lying.get(place) not in (None, manifest.video_id) for place in manifest.source.locations)
     }

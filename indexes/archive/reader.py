@@ -45,14 +45,14 @@ class ArchiveReader:
     to hold on to one generation over several calls while another process may replace the index.
 
     Attributes:
-        place: what opens the archive, as text: its folder, or the URI of a remote one.
+        uri: what opens the archive, as text: its folder, or the URI of a remote one.
         folder: where its files lie; of a remote one, where this machine keeps copies of them.
         backend: ``faiss`` or ``lancedb``.
     """
 
-    def __init__(self, folder: Path, backend: BackendName, *, place: str | None = None) -> None:
+    def __init__(self, folder: Path, backend: BackendName, *, uri: str | None = None) -> None:
         """Not for callers: :meth:`indexes.archive.writer.Archive.open` checks the folder."""
-        self.place = str(folder) if place is None else place
+        self.uri = str(folder) if uri is None else uri
         self.folder = folder
         self.backend = backend
         self._layout = Layout(folder)
@@ -148,15 +148,14 @@ class ArchiveReader:
         manifest = self.manifest(video_id)
         if manifest is None:
             raise VideoNotIndexedError(
-                f"archive {self.place} holds no index of video {video_id}; "
-                f"run: hybrid index VIDEO --archive {self.place}"
+                f"archive {self.uri} holds no index of video {video_id}; run: hybrid index VIDEO --archive {self.uri}"
             )
         if config is not None and manifest.fingerprint != config.fingerprint:
             changed = "; ".join(differences(manifest.config, config)) or "only the format version"
             raise IndexMismatchError(
                 f"the index of {manifest.source.path} was made with another configuration ({changed}); "
                 f"ask with the one it was made with, or run: hybrid index {manifest.source.path} "
-                f"--archive {self.place}"
+                f"--archive {self.uri}"
             )
         return manifest
 
@@ -355,7 +354,7 @@ class ArchiveReader:
                     raise
                 if held or current is None:
                     raise VideoNotIndexedError(
-                        f"the index of video {manifest.video_id} in archive {self.place} was replaced or removed "
+                        f"the index of video {manifest.video_id} in archive {self.uri} was replaced or removed "
                         "by another process while it was read; ask again"
                     ) from exc
 
@@ -387,7 +386,7 @@ class ArchiveReader:
     def _how_to_mend(self, video_id: str) -> str:
         remedy = (
             f"to mend it, delete the folder {self._layout.video(video_id)} and run: "
-            f"hybrid index VIDEO --archive {self.place}"
+            f"hybrid index VIDEO --archive {self.uri}"
         )
         if self.backend == "lancedb":
             remedy += " (if LanceDB still fails then, delete frames_*.lance there and index all videos again)"

@@ -14,23 +14,23 @@ from indexes.archive.reader import ArchiveReader
 from indexes.format.layout import Layout
 from indexes.format.manifest import Manifest
 
-__all__ = ["Whereabouts", "check_folders", "find_place", "has_other_size", "is_there"]
+__all__ = ["VideoLocation", "check_folders", "has_other_size", "locate_video", "path_exists"]
 
 
 @dataclass(frozen=True, slots=True)
-class Whereabouts:
+class VideoLocation:
     """Where a video lies.
 
     Attributes:
-        place: where; if it is gone, where it was when it was last given to ``index``.
-        gone: why it is not there any more; None if it is.
+        path: where; if it is missing, where it was when it was last given to ``index``.
+        missing_reason: why it is not there any more; None if it is.
     """
 
-    place: str
-    gone: str | None
+    path: str
+    missing_reason: str | None
 
 
-def find_place(archive: ArchiveReader, manifest: Manifest, *, read: bool) -> Whereabouts:
+def locate_video(archive: ArchiveReader, manifest: Manifest, *, read: bool) -> VideoLocation:
     """The first of a video's places where it still lies.
 
     Args:
@@ -40,15 +40,15 @@ def find_place(archive: ArchiveReader, manifest: Manifest, *, read: bool) -> Whe
             Otherwise a file of the same size is taken for the video, unless it is known to be another.
     """
     reasons = []
-    for place in manifest.source.places:
+    for place in manifest.source.locations:
         reason = _why_not(archive, manifest, place, read=read)
         if reason is None:
-            return Whereabouts(place, None)
+            return VideoLocation(place, None)
         reasons.append(reason)
-    return Whereabouts(manifest.source.place, reasons[0])
+    return VideoLocation(manifest.source.location, reasons[0])
 
 
-def is_there(place: str) -> bool:
+def path_exists(place: str) -> bool:
     """Whether anything lies at a place. What cannot be looked at (a right that is missing) is not known to be gone."""
     try:
         os.stat(place)
@@ -81,10 +81,10 @@ def check_folders(videos: Iterable[Sequence[str]]) -> None:
 
 def _lost(place: str) -> str | None:
     """The topmost folder of a path that is missing, or its folder if nothing lies there; None if neither."""
-    if is_there(place):
+    if path_exists(place):
         return None
     folder = Path(place).parent
-    missing = [each for each in (folder, *folder.parents) if not is_there(str(each))]
+    missing = [each for each in (folder, *folder.parents) if not path_exists(str(each))]
     if missing:
         return str(missing[-1])
     try:
@@ -96,7 +96,7 @@ def _lost(place: str) -> str | None:
 
 def _why_not(archive: ArchiveReader, manifest: Manifest, place: str, *, read: bool) -> str | None:
     """Why a video does not lie at a place; None if it does."""
-    if not is_there(place):
+    if not path_exists(place):
         return f"{place} does not exist any more"
     if read:
         try:

@@ -24,9 +24,9 @@ from hybrid.storage.locks import Locks
 from hybrid.storage.write_errors import write_errors
 from hybrid.values import Float32Array, Timeline
 from hybrid.version import __version__
-from indexes.archive.feature_file import FeatureSpool, append_features
+from indexes.archive.feature_file import StagedFeatures, append_features
 from indexes.archive.reader import ArchiveReader
-from indexes.archive.source_location import is_there
+from indexes.archive.source_location import path_exists
 from indexes.format.catalogue import CatalogueWriter
 from indexes.format.feature_list import FeatureItem, FeatureList, FeatureSpec, frames_key, read_list
 from indexes.format.header import open_header
@@ -54,9 +54,9 @@ class Archive(ArchiveReader):
     This class holds what writes; what reads is in :class:`~indexes.archive.reader.ArchiveReader`.
     """
 
-    def __init__(self, folder: Path, backend: BackendName, *, place: str | None = None) -> None:
+    def __init__(self, folder: Path, backend: BackendName, *, uri: str | None = None) -> None:
         """Not for callers: :meth:`open` checks the folder."""
-        super().__init__(folder, backend, place=place)
+        super().__init__(folder, backend, uri=uri)
         self._locks = Locks(self._layout.locks)
         self._catalogue_writer = CatalogueWriter(self._layout, self._locks)
         self._swept = False
@@ -115,7 +115,7 @@ class Archive(ArchiveReader):
         seconds: Mapping[str, float] | None = None,
         frame_rules: int = 1,
         other_frames: bool = False,
-        features: FeatureSpool | None = None,
+        features: StagedFeatures | None = None,
     ) -> Manifest:
         """Make this the index of a video, in place of any other. It is on disk when this returns.
 
@@ -204,7 +204,7 @@ class Archive(ArchiveReader):
             self.put_file(self._layout.manifest(manifest.video_id), manifest.to_bytes())
 
     @contextmanager
-    def feature_spool(self, video_id: str, spec: FeatureSpec) -> Iterator[FeatureSpool]:
+    def stage_features(self, video_id: str, spec: FeatureSpec) -> Iterator[StagedFeatures]:
         """A place for features of a video that is being indexed; :meth:`commit` takes them over.
 
         What is not committed when this ends, or when the process is killed, is deleted.
@@ -214,12 +214,12 @@ class Archive(ArchiveReader):
             ArchiveError: the archive cannot be written.
         """
         with self.lock(video_id):
-            spool = FeatureSpool(self._layout.video(video_id), spec)
+            staged = StagedFeatures(self._layout.video(video_id), spec)
             self._mark(video_id)
             try:
-                yield spool
+                yield staged
             finally:
-                spool.discard()
+                staged.discard()
                 with self._written(video_id):
                     self._clean(video_id)
 
@@ -345,7 +345,7 @@ class Archive(ArchiveReader):
         sweep, not by the size of the archive, but for a look at the names in the cache of content
         ids. Videos that another process is writing are left alone.
         """
-        with write_errors(f"archive {self.place} cannot be written"):
+        with write_errors(f"archive {self.uri} cannot be written"):
             sync_folder(self._layout.folder)  # they may have made folders there that are not on disk yet
         # What another process begins there just now may go, too: then it remembers one thing less.
         remove_temporaries(self._layout.known_paths)
@@ -369,7 +369,7 @@ class Archive(ArchiveReader):
     def _take(self, video_id: str, timeout: float) -> Iterator[None]:
         check_video_id(video_id)
         nested = self._locks.held(video_id)  # then what is there may be this thread's own, and unfinished
-        with self._locks.take(video_id, what=f"video {video_id} in archive {self.place}", timeout=timeout):
+        with self._locks.take(video_id, what=f"video {video_id} in archive {self.uri}", timeout=timeout):
             if not nested and (self._layout.pending / video_id).exists():
                 with self._written(video_id):
                     self._clean(video_id)
@@ -388,7 +388,7 @@ class Archive(ArchiveReader):
     @contextmanager
     def _written(self, video_id: str) -> Iterator[None]:
         """Say of which archive and video it is that something could not be written."""
-        with write_errors(f"archive {self.place}: video {video_id} could not be written"):
+        with write_errors(f"archive {self.uri}: video {video_id} could not be written"):
             yield
 
     @contextmanager
@@ -398,7 +398,7 @@ class Archive(ArchiveReader):
             yield
         except IndexDamagedError as exc:
             raise ArchiveUnwritableError(
-                f"archive {self.place} takes no vectors, because those that it holds cannot be read: {exc}; "
+                f"archive {self.uri} takes no vectors, because those that it holds cannot be read: {exc}; "
                 f"{self._how_to_mend(video_id)}"
             ) from exc
 
@@ -423,11 +423,11 @@ class Archive(ArchiveReader):
     def _joined(self, manifest: Manifest, source: Source) -> Source:
         """The places of a video, with the one where it was found now; further ones that are gone are left out."""
         stored = manifest.source
-        first, rest = source, stored.places[1:]
-        if source.place != stored.place and self._lies_at(stored.place, manifest.video_id):
-            first, rest = stored, (*stored.places[1:], source.place)
-        also = tuple(place for place in dict.fromkeys(rest) if place != first.place and is_there(place))
-        return Source(path=first.place, size_bytes=first.size_bytes, also=also)
+        first, rest = source, stored.locations[1:]
+        if source.location != stored.location and self._lies_at(stored.location, manifest.video_id):
+            first, rest = stored, (*stored.locations[1:], source.location)
+        also = tuple(place for place in dict.fromkeys(rest) if place != first.location and path_exists(place))
+        return Source(path=first.location, size_bytes=first.size_bytes, also=also)
 
     def _lies_at(self, place: str, video_id: str) -> bool:
         try:
@@ -437,7 +437,7 @@ class Archive(ArchiveReader):
 
     def _mark(self, video_id: str) -> None:
         marker = self._layout.pending / video_id
-        with write_errors(f"archive {self.place} cannot be written"):
+        with write_errors(f"archive {self.uri} cannot be written"):
             make_empty_file(marker)
 
     def _listed(self, path: Path, *, rows: int, frames: str) -> FeatureList | None:

@@ -13,7 +13,7 @@ import blake3
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from hybrid.errors import IndexDamagedError
-from hybrid.places import absolute_path
+from hybrid.storage.file_identity import absolute_path
 from hybrid.storage.foreign_json import ForeignJsonError, parse_json
 from hybrid.values import LARGEST_RATE, LARGEST_SIDE, LONGEST_SECONDS, MOST_FRAMES, SamplingPolicy, Timeline
 from indexes.format.keys import VIDEO_ID, Committed, VectorKey
@@ -117,13 +117,13 @@ class Source(_Value):
     also: tuple[_Path, ...] = Field(default=(), max_length=MOST_PATHS)
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The path by the one name that its place has; earlier versions wrote paths with ``..`` in them, too."""
         return _one_name(self.path)
 
     @property
-    def places(self) -> tuple[str, ...]:
-        """All paths, each once, by the one name of its place; :attr:`place` first."""
+    def locations(self) -> tuple[str, ...]:
+        """All paths, each once, by the one name of its place; :attr:`location` first."""
         return tuple(dict.fromkeys(map(_one_name, (self.path, *self.also))))
 
     def only_at(self, places: Sequence[str]) -> Source:

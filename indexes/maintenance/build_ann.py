@@ -94,7 +94,7 @@ def update_approximate(
         ArchiveLockedError: another process does this, and still did after ``timeout``.
         ArchiveError: the archive cannot be written.
     """
-    if is_remote(archive.place):
+    if is_remote(archive.uri):
         return []
     least = FROM_FRAMES if from_frames is None else from_frames
     size = SEGMENT_FRAMES if segment_frames is None else segment_frames

@@ -16,7 +16,7 @@ import numpy as np
 
 from hybrid.values import Float32Array
 from indexes.ann.files import ApproximateFiles, dimensions_of, name_of
-from indexes.ann.search_params import Effort
+from indexes.ann.search_params import SearchParams
 from indexes.archive.reader import ArchiveReader
 from indexes.format.manifest import Manifest
 from indexes.search.archive_search import ArchiveHits, search_archive_vectors
@@ -134,7 +134,7 @@ def _measure(
         with contextlib.suppress(TypeError):
             return Recall(**known)
     mine = [manifest for manifest in manifests if encoder_key(manifest.config.encoder) == encoder]
-    found = [compare(archive, mine, query, bare.top, Effort()) for query in queries]
+    found = [compare(archive, mine, query, bare.top, SearchParams()) for query in queries]
     result = Recall(
         **{
             **bare.to_dict(),
@@ -151,13 +151,13 @@ def _measure(
 
 
 def compare(
-    archive: ArchiveReader, manifests: Sequence[Manifest], query: Float32Array, top: int, effort: Effort
+    archive: ArchiveReader, manifests: Sequence[Manifest], query: Float32Array, top: int, params: SearchParams
 ) -> tuple[float, float, float]:
     """Recall of one query, and the seconds of the exact and of the approximate search."""
     started = time.perf_counter()
     exact = search_archive_vectors(archive, manifests, query, top)
     between = time.perf_counter()
-    near = search_archive_vectors(archive, manifests, query, top, effort=effort)
+    near = search_archive_vectors(archive, manifests, query, top, params=params)
     ended = time.perf_counter()
     return share_found(exact, near), between - started, ended - between
 

@@ -15,7 +15,7 @@ from hybrid.storage.foreign_json import read_json
 from hybrid.storage.locks import Locks
 from hybrid.storage.write_errors import write_errors
 from indexes.archive.reader import ArchiveReader
-from indexes.archive.source_location import has_other_size, is_there
+from indexes.archive.source_location import has_other_size, path_exists
 from indexes.archive.writer import Archive
 from indexes.format.catalogue import CatalogueWriter
 from indexes.format.failures import failures
@@ -23,7 +23,7 @@ from indexes.format.layout import Layout
 from indexes.format.manifest import Manifest
 from indexes.maintenance.recall import Recall, measure_recall
 
-__all__ = ["ArchiveStats", "Compaction", "compact_archive", "gone_videos", "take_stock"]
+__all__ = ["ArchiveStats", "Compaction", "archive_stats", "compact_archive", "missing_videos"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Compaction:
         return asdict(self)
 
 
-def take_stock(archive: ArchiveReader, *, recall: bool = True) -> ArchiveStats:
+def archive_stats(archive: ArchiveReader, *, recall: bool = True) -> ArchiveStats:
     """Count what an archive holds and what it takes on disk.
 
     Args:
@@ -114,7 +114,7 @@ def take_stock(archive: ArchiveReader, *, recall: bool = True) -> ArchiveStats:
     own = sum(sizes[kind] for kind in ("vectors", "timelines", "manifests", "approximate"))
     measured = measure_recall(archive, manifests) if recall else []
     return ArchiveStats(
-        archive=archive.place,
+        archive=archive.uri,
         backend=archive.backend,
         videos=len(manifests),
         hours=sum(manifest.video.duration_seconds for manifest in manifests) / 3600,
@@ -122,7 +122,7 @@ def take_stock(archive: ArchiveReader, *, recall: bool = True) -> ArchiveStats:
         missing=sum(manifest.missing for manifest in manifests),
         statuses={name: statuses[name] for name in ("done", "partial", "failed", "damaged")},
         encoders=dict(Counter(_describe(manifest) for manifest in manifests).most_common()),
-        gone=len(gone_videos(archive, manifests)),
+        gone=len(missing_videos(archive, manifests)),
         bytes=dict(sizes),
         files=files,
         bytes_per_frame=own / frames if frames else None,
@@ -132,15 +132,17 @@ def take_stock(archive: ArchiveReader, *, recall: bool = True) -> ArchiveStats:
     )
 
 
-def gone_videos(archive: ArchiveReader, manifests: list[Manifest]) -> list[tuple[Manifest, str]]:
+def missing_videos(archive: ArchiveReader, manifests: list[Manifest]) -> list[tuple[Manifest, str]]:
     """Indexed videos that are not where they were when they were last given to ``index``, and why.
 
     A file is only read where its size is another than the video's.
     """
-    claims = Counter(place for manifest in manifests for place in manifest.source.places)
+    claims = Counter(place for manifest in manifests for place in manifest.source.locations)
     found = []
     for manifest in manifests:
-        reasons = [_why_gone(archive, manifest, place, claimed=claims[place] > 1) for place in manifest.source.places]
+        reasons = [
+            _why_gone(archive, manifest, place, claimed=claims[place] > 1) for place in manifest.source.locations
+        ]
         if reasons[0] is not None and None not in reasons:
             found.append((manifest, reasons[0]))
     return found
@@ -148,7 +150,7 @@ def gone_videos(archive: ArchiveReader, manifests: list[Manifest]) -> list[tuple
 
 def _why_gone(archive: ArchiveReader, manifest: Manifest, place: str, *, claimed: bool) -> str | None:
     """Why a video is not at one of its places; None if it is, or that cannot be said."""
-    if not is_there(place):
+    if not path_exists(place):
         return "it is not there any more"
     if claimed or has_other_size(place, manifest):
         with contextlib.suppress(VideoError):
@@ -175,7 +177,7 @@ def compact_archive(archive: Archive, *, approximate_from: int | None = None) ->
     swept = _sweep(archive, layout)
     archive.store.compact()
     _renew_approximate(archive, approximate_from)
-    with write_errors(f"archive {archive.place} cannot be written"):
+    with write_errors(f"archive {archive.uri} cannot be written"):
         _forget_gone_paths(layout)
         CatalogueWriter(layout, Locks(layout.locks)).rewrite()
     after, files_after = _sizes(archive)

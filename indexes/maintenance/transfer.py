@@ -176,7 +176,7 @@ def import_index(archive: Archive, export: Export, *, replace: bool = False) -> 
 
 def _another(archive: Archive, current: Manifest) -> str:
     return (
-        f"archive {archive.place} holds another index of {current.source.path} "
+        f"archive {archive.uri} holds another index of {current.source.path} "
         f"({plural(current.frames, 'frame')}, {current.created_at}); to put this one in its place, add --replace"
     )
 
@@ -205,7 +205,7 @@ def copy_index(source: ArchiveReader, target: Archive, manifest: Manifest, *, re
         if current is not None and not replace:
             raise IndexMismatchError(_another(target, current))
         source.verify(manifest.video_id)
-        _adopt(target, manifest, source.timeline_file(manifest), source.read(manifest), where=source.place)
+        _adopt(target, manifest, source.timeline_file(manifest), source.read(manifest), where=source.uri)
         fresh = True
     return _copy_features(source, target, manifest) or fresh
 
@@ -241,7 +241,7 @@ def _copy_features(source: ArchiveReader, target: Archive, manifest: Manifest) -
     if not wanted:
         return False
     copied = False
-    with write_errors(f"archive {target.place}: features cannot be written"), target.lock(manifest.video_id):
+    with write_errors(f"archive {target.uri}: features cannot be written"), target.lock(manifest.video_id):
         for listing, data, values in wanted:
             if _copy_atomically(values, place / values.name):
                 write_atomically(listing, data)

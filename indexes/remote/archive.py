@@ -34,7 +34,7 @@ from indexes.format.location import check_uri, working_folder
 from indexes.format.manifest import Manifest
 from indexes.format.timeline_file import timeline_hash
 from indexes.remote.leases import Lease, Leases
-from indexes.remote.local_mirror import WorkingCopy
+from indexes.remote.local_mirror import LocalMirror
 from indexes.remote.object_store import Objects
 from indexes.stores.interface import VectorStore
 
@@ -129,9 +129,9 @@ class RemoteArchive(Archive):
 
     def __init__(self, uri: str, objects: Objects, folder: Path) -> None:
         """Not for callers: see :func:`open_remote`."""
-        super().__init__(folder, "lancedb", place=uri)
+        super().__init__(folder, "lancedb", uri=uri)
         self._objects = objects
-        self._copy = WorkingCopy(objects, self._layout, self._locks)
+        self._copy = LocalMirror(objects, self._layout, self._locks)
         self._held: dict[str, Lease] = {}
         self._unfinished: set[str] = set()
 
@@ -140,7 +140,7 @@ class RemoteArchive(Archive):
         """The vectors, in the object store."""
         from indexes.remote.lance_store import RemoteLanceStore
 
-        return RemoteLanceStore(self.place, self.folder, patience=self._objects.patience)
+        return RemoteLanceStore(self.uri, self.folder, patience=self._objects.patience)
 
     @cached_property
     def _leases(self) -> Leases:
@@ -192,7 +192,7 @@ class RemoteArchive(Archive):
 
     @contextmanager
     def _take(self, video_id: str, timeout: float) -> Iterator[None]:
-        what = f"video {check_video_id(video_id)} in archive {self.place}"
+        what = f"video {check_video_id(video_id)} in archive {self.uri}"
         nested = self._locks.held(video_id)
         with self._locks.take(video_id, what=what, timeout=timeout):
             if nested:
@@ -243,7 +243,7 @@ class RemoteArchive(Archive):
     def _lease_of(self, video_id: str) -> Lease:
         lease = self._held.get(video_id)
         if lease is None:
-            raise ArchiveLockedError(f"video {video_id} in archive {self.place} is not locked by this process")
+            raise ArchiveLockedError(f"video {video_id} in archive {self.uri} is not locked by this process")
         return lease
 
     def _timeline_bytes(self, manifest: Manifest) -> bytes:
@@ -255,13 +255,13 @@ class RemoteArchive(Archive):
         name = self._copy.name_of(path)
         found = self._objects.get(name)
         if found is None:
-            raise IndexDamagedError(f"{self.place}/{name}: the timeline of the video is gone")
+            raise IndexDamagedError(f"{self.uri}/{name}: the timeline of the video is gone")
         with contextlib.suppress(ArchiveError):  # without a copy it is only asked for again
             self._copy.keep(name, found.data)
         return found.data
 
     def _how_to_mend(self, video_id: str) -> str:
         return (
-            f"to mend it, run: hybrid remove {video_id} --archive {self.place}, "
-            f"and then: hybrid index VIDEO --archive {self.place}"
+            f"to mend it, run: hybrid remove {video_id} --archive {self.uri}, "
+            f"and then: hybrid index VIDEO --archive {self.uri}"
         )

@@ -28,7 +28,7 @@ from indexes.format.keys import VIDEO_ID
 from indexes.format.layout import Layout
 from indexes.remote.object_store import ObjectInfo, Objects
 
-__all__ = ["WorkingCopy"]
+__all__ = ["LocalMirror"]
 
 _COPIED = re.compile(r"videos/[0-9a-f]{1,64}/manifest\.json|failed/(path-)?[0-9a-f]{1,64}\.json")
 _OF_VIDEO = re.compile(r"videos/([0-9a-f]{1,64})/[^/]+")
@@ -39,7 +39,7 @@ _OWNER_SECONDS = 60.0
 _Stamp = tuple[int, int, int]
 
 
-class WorkingCopy:
+class LocalMirror:
     """Brings the folder up to date. Several processes may do that at once."""
 
     def __init__(self, objects: Objects, layout: Layout, locks: Locks) -> None:

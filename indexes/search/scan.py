@@ -72,7 +72,7 @@ def _search_again(
     except VideoNotIndexedError:  # removed or replaced once more
         del by_id[video_id]
     except HybridError as exc:
-        failed[video_id] = f"{exc}; look closer with: hybrid verify --archive {archive.place}"
+        failed[video_id] = f"{exc}; look closer with: hybrid verify --archive {archive.uri}"
 
 
 def has_same_encoder(one: Manifest, other: Manifest) -> bool:

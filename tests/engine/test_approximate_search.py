@@ -20,7 +20,7 @@ from hybrid.values import ByteArray, Float32Array, Sampling, Timeline
 from indexes.ann.files import ApproximateFiles
 from indexes.archive.writer import Archive
 from indexes.format.manifest import IndexConfig, IndexedVideo, Source
-from indexes.maintenance.stats import take_stock
+from indexes.maintenance.stats import archive_stats
 from indexes.open_archive import open_archive
 
 DIMENSION = 12
@@ -125,7 +125,7 @@ def test_damage_is_a_fallback_and_strict_makes_it_an_error(engine: Engine) -> No
 
 
 def test_the_recall_is_measured_with_questions(engine: Engine) -> None:
-    (recall,) = take_stock(engine.archive).approximate
+    (recall,) = archive_stats(engine.archive).approximate
     assert recall.queries == len(SAMPLE_QUESTIONS)
     assert recall.recall is not None
     assert recall.recall > 0.9

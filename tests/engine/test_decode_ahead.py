@@ -177,7 +177,7 @@ def test_a_changed_rate_is_followed(engine: Engine, encoder: WaitingEncoder, ope
     encoder.wait_for = None
     # Another process indexes it meanwhile, at two samples a second.
     given: Any = encoder
-    with Engine(open_archive(engine.archive.place), Settings(device="cpu", rate=2.0), encoder=given) as other:
+    with Engine(open_archive(engine.archive.uri), Settings(device="cpu", rate=2.0), encoder=given) as other:
         video_id = other.index(clips[1]).video_id
     engine._models.settings = replace(engine.settings, policy="keyframes")
     result = engine.index(clips[1])

@@ -73,7 +73,7 @@ def test_asking_an_index_of_other_frames_does_not_read_the_video(open_engine: Op
     reason = stage(answer, "frames").fallback_reason or ""
     assert "made by older rules" in reason
     assert "display matrix, which mirrors" in reason
-    assert f"hybrid index {mirrored} --archive {engine.archive.place}" in reason
+    assert f"hybrid index {mirrored} --archive {engine.archive.uri}" in reason
     assert not stage(answer, "gens").ran
     assert len(answer.frames) == 4  # of the coarse stage, which reads the index alone
     with pytest.raises(StageFailedError, match="older rules"):

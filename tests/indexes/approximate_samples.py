@@ -7,15 +7,15 @@ import numpy.typing as npt
 from archive_samples import some_index, unit_vectors, video_id
 
 from hybrid.values import Sampling, Timeline
-from indexes.ann.search_params import Effort
+from indexes.ann.search_params import SearchParams
 from indexes.archive.writer import Archive
 from indexes.maintenance.build_ann import ApproximateUpdate, update_approximate
 from indexes.search.archive_search import ArchiveHits, search_archive_vectors
 
 DIMENSION = 16
 SEGMENT_FRAMES = 150
-LITTLE = Effort(units=8, most_units=16, deviations=2.0)
-MUCH = Effort(units=8, most_units=40, deviations=1000.0)
+LITTLE = SearchParams(units=8, most_units=16, deviations=2.0)
+MUCH = SearchParams(units=8, most_units=40, deviations=1000.0)
 
 
 def video_vectors(count: int, seed: int, *, hold: int = 1) -> npt.NDArray[np.float32]:
@@ -56,12 +56,12 @@ def query_of(seed: int) -> npt.NDArray[np.float32]:
     return unit_vectors(1, DIMENSION, 10_000 + seed)[0]
 
 
-def both(archive: Archive, seed: int, top: int, effort: Effort = MUCH) -> tuple[ArchiveHits, ArchiveHits]:
+def both(archive: Archive, seed: int, top: int, params: SearchParams = MUCH) -> tuple[ArchiveHits, ArchiveHits]:
     """What the exact and the approximate search find."""
     manifests = list(archive.manifests())
     return (
         search_archive_vectors(archive, manifests, query_of(seed), top),
-        search_archive_vectors(archive, manifests, query_of(seed), top, effort=effort),
+        search_archive_vectors(archive, manifests, query_of(seed), top, params=params),
     )
 
 

@@ -85,10 +85,10 @@ def change(place: Path, what: str) -> None:
     with Archive.open(place) as archive:
         if what == "drop":
             archive.drop_features(ONE)
-        elif what == "spool":
-            with archive.feature_spool(ONE, some_spec()) as spool:
-                spool.add([some_item(row) for row in range(40)])
-                archive.commit(ONE, **some_index(1), features=spool)
+        elif what == "staged":
+            with archive.stage_features(ONE, some_spec()) as staged:
+                staged.add([some_item(row) for row in range(40)])
+                archive.commit(ONE, **some_index(1), features=staged)
         else:
             archive.add_features(archive.require(ONE), some_spec(), some_items(MORE))
 

@@ -38,14 +38,14 @@ from indexes.ann import code_scan
 from indexes.ann.code_scan import MOST_ON_GPU, Scan
 from indexes.ann.files import ApproximateFiles
 from indexes.ann.product_quantizer import build_scan, decode, encode, pad_query, train_codebook
-from indexes.ann.search_params import Effort
+from indexes.ann.search_params import SearchParams
 from indexes.ann.segmentation import MOST_FRAMES, cut_units
 from indexes.archive.writer import Archive
 from indexes.format.keys import BACKENDS, BackendName, RunProofs
 from indexes.maintenance.build_ann import update_approximate
 from indexes.maintenance.recall import share_found, store_queries
-from indexes.maintenance.stats import take_stock
-from indexes.maintenance.verify import check_up
+from indexes.maintenance.stats import archive_stats
+from indexes.maintenance.verify import verify_archive
 from indexes.open_archive import open_archive
 from indexes.search.archive_search import STALE_FRAMES, search_archive_vectors
 from indexes.stores.vectors import round_vectors, run_checksums
@@ -108,12 +108,12 @@ def everything(archive: Archive, seed: int) -> list[tuple[float, str, int]]:
     return sorted(frames, key=lambda frame: (-frame[0], frame[1], frame[2]))
 
 
-def check_returned(archive: Archive, seed: int, top: int, effort: Effort) -> float:
+def check_returned(archive: Archive, seed: int, top: int, params: SearchParams) -> float:
     """What an approximate search returns is exact; the share of the best that is among it."""
     manifests = list(archive.manifests())
-    near = search_archive_vectors(archive, manifests, query_of(seed), top, effort=effort)
+    near = search_archive_vectors(archive, manifests, query_of(seed), top, params=params)
     assert near.approximate is not None
-    assert near.approximate.used == (near.approximate.units > effort.limit(top))
+    assert near.approximate.used == (near.approximate.units > params.limit(top))
     truth = everything(archive, seed)
     place = {(video, row): number for number, (_, video, row) in enumerate(truth)}
     found = frames_of(near)
@@ -149,7 +149,7 @@ def test_both_backends_give_the_same_frames(shared: dict[BackendName, Archive]) 
 def test_videos_that_are_not_covered_yet_are_found(filled_anyhow: Archive) -> None:
     add_video(filled_anyhow, 900)
     manifests, query = list(filled_anyhow.manifests()), filled_anyhow.read(video_id(900))[7]
-    found = search_archive_vectors(filled_anyhow, manifests, query, 3, effort=MUCH)
+    found = search_archive_vectors(filled_anyhow, manifests, query, 3, params=MUCH)
     assert found.approximate is not None
     assert found.approximate.used
     assert found.approximate.exact_frames >= 40
@@ -179,7 +179,7 @@ def test_removed_and_changed_videos_do_not_come_back(filled_anyhow: Archive) -> 
     assert first[0] not in near.hits
     assert near.searched == exact.searched
     query = filled_anyhow.read(second)[11]
-    found = search_archive_vectors(filled_anyhow, list(filled_anyhow.manifests()), query, 3, effort=MUCH)
+    found = search_archive_vectors(filled_anyhow, list(filled_anyhow.manifests()), query, 3, params=MUCH)
     assert frames_of(found)[0][1:] == (second, 11)
 
 
@@ -195,12 +195,12 @@ def test_segments_of_mostly_removed_videos_go(filled: Archive) -> None:
 
 def test_only_the_videos_that_are_given_are_searched(filled: Archive) -> None:
     some = [manifest for manifest in filled.manifests() if int(manifest.video_id, 16) % 2 == 0]
-    found = search_archive_vectors(filled, some, query_of(1), 30, effort=LITTLE)
+    found = search_archive_vectors(filled, some, query_of(1), 30, params=LITTLE)
     assert found.approximate is not None
     exact = search_archive_vectors(filled, some, query_of(1), 30)
     assert found.searched == exact.searched == {manifest.video_id for manifest in some}
     assert set(found.hits) <= found.searched
-    few = search_archive_vectors(filled, some[:2], query_of(1), 30, effort=MUCH)
+    few = search_archive_vectors(filled, some[:2], query_of(1), 30, params=MUCH)
     assert few.approximate is not None
     assert not few.approximate.used
     assert few.approximate.note == "so few frames are searched exactly"
@@ -219,14 +219,14 @@ def test_damage_makes_nothing_wrong_and_is_mended(filled: Archive, victim: str, 
         flipped = bytearray(data)
         flipped[len(data) // 2] ^= 1
         path.write_bytes({"flip": bytes(flipped), "cut": data[: len(data) // 2], "empty": b""}[harm])
-    exact, near = both(filled, 2, 30, Effort(units=1000, most_units=1))
+    exact, near = both(filled, 2, 30, SearchParams(units=1000, most_units=1))
     assert frames_of(near) == frames_of(exact)
     harmless = (victim, harm) in (("index.json", "gone"), ("segment-", "gone"))
     # A flipped bit of the pointer may be one that changes nothing, or names a codebook that is not there.
     if not harmless and (victim, harm) != ("index.json", "flip"):
         assert near.approximate is not None
         assert "hybrid compact" in (near.approximate.problem or "")
-        damaged = [finding.problem or "" for finding in check_up(filled) if finding.state == "damaged"]
+        damaged = [finding.problem or "" for finding in verify_archive(filled) if finding.state == "damaged"]
         assert len(damaged) == 1
         assert "hybrid compact" in damaged[0]
     update(filled)
@@ -332,20 +332,20 @@ def test_small_archives_get_none(fresh: Archive) -> None:
 
 
 def test_stats_report_the_recall(filled: Archive) -> None:
-    bare = take_stock(filled).approximate
+    bare = archive_stats(filled).approximate
     assert [(found.dimension, found.queries, found.recall) for found in bare] == [(DIMENSION, 0, None)]
     store_queries(filled, filled.require(video_id(0)), np.stack([query_of(seed) for seed in range(3)]))
-    stock = take_stock(filled)
+    stock = archive_stats(filled)
     assert stock.search == "approximate"
     (found,) = stock.approximate
     assert found.queries == 3
     assert found.recall is not None
     assert found.frames == VIDEOS * FRAMES >= found.covered_frames > 0
     assert found.units > 0
-    assert take_stock(filled).approximate == (found,)  # measured once, times included
+    assert archive_stats(filled).approximate == (found,)  # measured once, times included
     assert stock.bytes["approximate"] > 0
     add_video(filled, 901)
-    assert take_stock(filled).approximate != (found,)
+    assert archive_stats(filled).approximate != (found,)
 
 
 def test_without_a_usable_gpu_the_processor_scans_and_says_why(
@@ -525,14 +525,14 @@ def test_a_gpu_answers_what_it_can_find_enough_for(
 ) -> None:
     monkeypatch.setattr(code_scan, "MOST_ON_GPU", most)
     manifests, query = list(filled.manifests()), query_of(3)
-    effort = Effort(units=2, most_units=20, units_per_frame=0, most_units_per_frame=0, deviations=deviations)
-    found = search_archive_vectors(filled, manifests, query, 5, effort=effort)
+    params = SearchParams(units=2, most_units=20, units_per_frame=0, most_units_per_frame=0, deviations=deviations)
+    found = search_archive_vectors(filled, manifests, query, 5, params=params)
     assert found.approximate is not None
     assert found.approximate.device.startswith(device)
     assert gpu.built == 1
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0, raising=False)
     with Archive.open(filled.folder) as again:
-        alone = search_archive_vectors(again, manifests, query, 5, effort=effort)
+        alone = search_archive_vectors(again, manifests, query, 5, params=params)
     assert alone.approximate is not None
     assert alone.approximate.device == "cpu"
     assert {video: hits.rows.tolist() for video, hits in found.hits.items()} == {

@@ -121,9 +121,9 @@ def test_features_and_failures_are_flushed_with_their_folders(flushes: Flushes, 
     item = feature_item((1, 1), np.zeros(4, dtype=np.uint8))
     with Archive.open(flushes.root, backend=backend) as archive:
         index = some_index(1)
-        with archive.feature_spool(video_id(1), spec) as spool:
-            spool.add([item] * len(index["timeline"].distinct_rows()))
-            manifest = archive.commit(video_id(1), **index, features=spool)
+        with archive.stage_features(video_id(1), spec) as staged:
+            staged.add([item] * len(index["timeline"].distinct_rows()))
+            manifest = archive.commit(video_id(1), **index, features=staged)
         assert flushes.missing() == []
         other = FeatureSpec({"model": "n"}, "float32", 1)
         assert archive.add_features(manifest, other, {0: item}) == 1
@@ -138,7 +138,7 @@ def test_features_and_failures_are_flushed_with_their_folders(flushes: Flushes, 
 def test_a_mark_of_unfinished_work_outlives_a_power_failure(flushes: Flushes, backend: BackendName) -> None:
     """Or else nobody would know that there is something to clean up."""
     with Archive.open(flushes.root, backend=backend) as archive:
-        with archive.feature_spool(video_id(1), FeatureSpec({"model": "m"}, "float32", 1)):
+        with archive.stage_features(video_id(1), FeatureSpec({"model": "m"}, "float32", 1)):
             assert (flushes.root / "pending" / video_id(1)).exists()
             assert "new/pending" not in flushes.missing()
             assert "new" not in flushes.missing()

@@ -323,21 +323,21 @@ def test_one_writer_at_a_time(archive: Archive, indexed: Manifest) -> None:
             archive.add_features(indexed, some_spec(), some_items([0]))
 
 
-def test_a_spool_becomes_part_of_the_index_it_was_made_with(archive: Archive) -> None:
+def test_a_staged_file_becomes_part_of_the_index_it_was_made_with(archive: Archive) -> None:
     index = some_index(4)
-    with archive.lock(ONE), archive.feature_spool(ONE, some_spec()) as spool:
+    with archive.lock(ONE), archive.stage_features(ONE, some_spec()) as staged:
         for start in range(0, 40, 16):
-            spool.add([some_item(row) for row in range(start, min(40, start + 16))])
-        manifest = archive.commit(ONE, **index, features=spool)
+            staged.add([some_item(row) for row in range(start, min(40, start + 16))])
+        manifest = archive.commit(ONE, **index, features=staged)
     assert_items(archive, manifest, some_items(list(range(40))))
     assert len(feature_files(archive)) == 2
     assert list((archive.folder / "pending").iterdir()) == []
 
 
-def test_a_spool_that_is_not_committed_leaves_nothing(archive: Archive, indexed: Manifest) -> None:
+def test_a_staged_file_that_is_not_committed_leaves_nothing(archive: Archive, indexed: Manifest) -> None:
     def give_up() -> None:
-        with archive.feature_spool(ONE, some_spec()) as spool:
-            spool.add([some_item(0)])
+        with archive.stage_features(ONE, some_spec()) as staged:
+            staged.add([some_item(0)])
             assert [path.name for path in (archive.folder / "videos" / ONE).glob(".features*")]
             raise RuntimeError("the decoder gave up")
 
@@ -345,24 +345,24 @@ def test_a_spool_that_is_not_committed_leaves_nothing(archive: Archive, indexed:
         give_up()
     assert list((archive.folder / "videos" / ONE).glob(".*")) == []
     assert archive.verify(ONE) == indexed
-    with archive.feature_spool(video_id(2), some_spec()) as spool:
-        spool.add([some_item(0)])
+    with archive.stage_features(video_id(2), some_spec()) as staged:
+        staged.add([some_item(0)])
     assert not (archive.folder / "videos" / video_id(2)).exists()
 
 
-def test_a_spool_of_too_few_frames_is_refused(archive: Archive) -> None:
-    with archive.feature_spool(ONE, some_spec()) as spool:
-        spool.add([some_item(0)])
+def test_a_staged_file_of_too_few_frames_is_refused(archive: Archive) -> None:
+    with archive.stage_features(ONE, some_spec()) as staged:
+        staged.add([some_item(0)])
         with pytest.raises(InputError, match="features of 1 frames for 40"):
-            archive.commit(ONE, **some_index(1), features=spool)
+            archive.commit(ONE, **some_index(1), features=staged)
     assert archive.manifest(ONE) is None
 
 
-def test_a_new_spool_replaces_what_was_stored(archive: Archive, indexed: Manifest) -> None:
+def test_a_new_staged_file_replaces_what_was_stored(archive: Archive, indexed: Manifest) -> None:
     archive.add_features(indexed, some_spec(), some_items([0, 1], seed=7))
-    with archive.feature_spool(ONE, some_spec()) as spool:
-        spool.add([some_item(row) for row in range(40)])
-        manifest = archive.commit(ONE, **some_index(1), features=spool)
+    with archive.stage_features(ONE, some_spec()) as staged:
+        staged.add([some_item(row) for row in range(40)])
+        manifest = archive.commit(ONE, **some_index(1), features=staged)
     assert_items(archive, manifest, some_items(list(range(40))))
     assert len(feature_files(archive)) == 2
 

@@ -31,7 +31,7 @@ KILLS = 8
     [
         ("first", [], MORE, 8),
         ("add", FIRST, sorted(FIRST + MORE), 6),
-        ("spool", FIRST, list(range(40)), 12),
+        ("staged", FIRST, list(range(40)), 12),
         ("drop", FIRST, [], 5),
     ],
 )

@@ -144,13 +144,13 @@ def test_every_way_to_write_says_that_the_disk_is_full(tmp_path: Path, backend: 
             "source": lambda: archive.note_source(ONE, Source(path="/elsewhere", size_bytes=1)),
         }
 
-        def spool_many() -> None:
+        def stage_many() -> None:
             # The caller turns the errors of adding into ours, who knows what else may fail there.
-            with archive.feature_spool(ONE, spec) as spool, write_errors("features"):
+            with archive.stage_features(ONE, spec) as staged, write_errors("features"):
                 for _ in range(1000):
-                    spool.add([item])
+                    staged.add([item])
 
-        for what, write in {**writes, "spool": spool_many}.items():
+        for what, write in {**writes, "staged": stage_many}.items():
             error = error_of(write)
             assert type(error) is ArchiveUnwritableError, what
             assert "No space left" in str(error)

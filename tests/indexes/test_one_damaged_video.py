@@ -20,7 +20,7 @@ from indexes.archive.writer import Archive
 from indexes.format.keys import BACKENDS, BackendName
 from indexes.format.manifest import Manifest, generation_of
 from indexes.format.timeline_file import NOTE, timeline_hash
-from indexes.search.timed_hits import find_dated_hits
+from indexes.search.timed_hits import find_timed_hits
 
 HURT, SOUND = video_id(1), video_id(2)
 
@@ -151,7 +151,7 @@ def _check_verbs(archive: Path, tmp_path: Path) -> None:
         assert SOUND in {manifest.video_id for manifest in manifests}
         assert {manifest.video_id for manifest in manifests} | set(damaged) == {HURT, SOUND}
         fitting = [manifest for manifest in manifests if manifest.dimension == 16]
-        found = find_dated_hits(opened, fitting, unit_vectors(1, 16, 3)[0], 80)
+        found = find_timed_hits(opened, fitting, unit_vectors(1, 16, 3)[0], 80)
         assert SOUND in found.timelines
         for manifest in manifests:
             try:

@@ -13,9 +13,9 @@ from writer_process import come_and_go
 from hybrid.errors import IndexDamagedError, VideoNotIndexedError
 from indexes.archive.writer import Archive
 from indexes.format.keys import BACKENDS, BackendName
-from indexes.maintenance.stats import take_stock
-from indexes.maintenance.verify import check_up
-from indexes.search.timed_hits import find_dated_hits
+from indexes.maintenance.stats import archive_stats
+from indexes.maintenance.verify import verify_archive
+from indexes.search.timed_hits import find_timed_hits
 
 VIDEOS = 6
 SECONDS = 3.0
@@ -43,7 +43,7 @@ def test_what_is_removed_while_others_read_is_not_damaged(tmp_path: Path, backen
                 rounds += 1
                 query = unit_vectors(1, 16, rounds)[0]
                 manifests = list(archive.manifests(on_damage=fail))
-                found = find_dated_hits(archive, manifests, query, 20)
+                found = find_timed_hits(archive, manifests, query, 20)
                 # On a slow machine a video may be replaced twice while one search runs.
                 assert all("was replaced or removed by" in reason for reason in found.found.failed.values())
                 searched += len(found.found.searched)
@@ -54,8 +54,8 @@ def test_what_is_removed_while_others_read_is_not_damaged(tmp_path: Path, backen
                     except VideoNotIndexedError:
                         continue
                 if rounds % 5 == 0:
-                    assert [one.problem for one in check_up(archive) if one.state == "damaged"] == []
-                    assert take_stock(archive, recall=False).videos <= VIDEOS
+                    assert [one.problem for one in verify_archive(archive) if one.state == "damaged"] == []
+                    assert archive_stats(archive, recall=False).videos <= VIDEOS
     finally:
         stop.set()
         writer.join(60)

@@ -323,5 +323,5 @@ def test_features_that_cannot_be_written_are_said_of_the_target(
     with Archive.open(tmp_path / "to") as target:
         target.commit(ONE, **some_index(1))
         (target.folder / "videos" / ONE / values).mkdir()
-        with pytest.raises(ArchiveError, match=f"^archive {target.place}: features cannot be written: Is a directory"):
+        with pytest.raises(ArchiveError, match=f"^archive {target.uri}: features cannot be written: Is a directory"):
             copy_index(source, target, manifest)

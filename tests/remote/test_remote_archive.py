@@ -24,14 +24,14 @@ from indexes.format.failures import Attempt, Failure, failures, forget_failure, 
 from indexes.format.header import Header
 from indexes.format.layout import Layout
 from indexes.format.manifest import Source
-from indexes.maintenance.stats import compact_archive, take_stock
+from indexes.maintenance.stats import archive_stats, compact_archive
 from indexes.maintenance.transfer import copy_index, export_index, import_index, read_export
-from indexes.maintenance.verify import check_up
+from indexes.maintenance.verify import verify_archive
 from indexes.open_archive import open_archive
 from indexes.remote import archive as remote
 from indexes.remote.archive import RemoteArchive
 from indexes.remote.leases import Leases
-from indexes.remote.local_mirror import WorkingCopy
+from indexes.remote.local_mirror import LocalMirror
 from indexes.remote.object_store import ObjectInfo, Objects
 from indexes.search.archive_search import search_archive_vectors
 from tests.indexes.archive_samples import some_config, some_index, unit_vectors, video_id
@@ -47,7 +47,7 @@ def assert_same(found: Timeline, wanted: Timeline) -> None:
 
 def test_the_same_objects_as_the_files_of_a_folder(uri: str, tmp_path: Path) -> None:
     with open_archive(uri) as remote, open_archive(tmp_path / "local", backend="lancedb") as local:
-        assert (remote.place, remote.backend) == (uri, "lancedb")
+        assert (remote.uri, remote.backend) == (uri, "lancedb")
         for number in (1, 2):
             index = some_index(number)
             assert remote.commit(video_id(number), **index).key == local.commit(video_id(number), **index).key
@@ -63,7 +63,7 @@ def test_the_same_objects_as_the_files_of_a_folder(uri: str, tmp_path: Path) -> 
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(found.data)
     with open_archive(tmp_path / "copy", create=False) as copy:
-        assert [finding.state for finding in check_up(copy)] == ["sound", "sound"]
+        assert [finding.state for finding in verify_archive(copy)] == ["sound", "sound"]
         query = unit_vectors(1, 16, 5)[0]
         assert copy.search(ONE, query, 5).rows.tolist() == local.search(ONE, query, 5).rows.tolist()
 
@@ -92,7 +92,7 @@ def test_another_machine_reads_and_changes_it(uri: str, machine: Machine) -> Non
         assert here.manifest(ONE) is None
         with pytest.raises(VideoNotIndexedError):
             here.timeline(ONE)
-        assert [finding.video_id for finding in check_up(there)] == [TWO]
+        assert [finding.video_id for finding in verify_archive(there)] == [TWO]
     here.close()
     assert not [name for name in Objects(uri).list() if ONE in name or name.startswith("pending/")]
     with open_archive(uri) as again:
@@ -110,7 +110,7 @@ def test_a_machine_forgets_what_others_removed(uri: str, machine: Machine) -> No
     assert (folder / "videos" / ONE).is_dir()
     with open_archive(uri) as here:
         assert list(here.manifests()) == []
-        assert list(check_up(here)) == []
+        assert list(verify_archive(here)) == []
     assert not (folder / "videos" / ONE).exists()
 
 
@@ -155,7 +155,7 @@ def test_damage_is_found(uri: str, machine: Machine) -> None:
             archive.verify(ONE)
         machine("two")
         with open_archive(uri) as there:
-            states = {finding.video_id: finding.state for finding in check_up(there)}
+            states = {finding.video_id: finding.state for finding in verify_archive(there)}
             assert states == dict.fromkeys((ONE, TWO, THREE), "damaged")
             with pytest.raises(IndexDamagedError):
                 there.timeline(ONE)
@@ -190,7 +190,7 @@ def test_failures_are_everyones(uri: str, machine: Machine) -> None:
     machine("two")
     with open_archive(uri) as there:
         assert known_failure(there.folder, ONE, "/bad.mp4") == record
-        assert take_stock(there).failed == ("/bad.mp4: no video",)
+        assert archive_stats(there).failed == ("/bad.mp4: no video",)
         forget_failure(there.folder, ONE, "/bad.mp4", drop=there.drop_file)
     machine("one")
     with open_archive(uri) as here:
@@ -201,13 +201,13 @@ def test_stock_and_compaction(uri: str) -> None:
     with open_archive(uri) as archive:
         for number in (1, 2):
             archive.commit(video_id(number), **some_index(number))
-        stock = take_stock(archive)
+        stock = archive_stats(archive)
         assert (stock.archive, stock.videos, stock.frames) == (uri, 2, 80)
         assert sum(stock.bytes.values()) == sum(info.size_bytes for info in Objects(uri).list().values())
         assert stock.bytes["vectors"] > 80 * 16 * 2
         assert stock.bytes["cache"] == 0
         compact_archive(archive)
-        assert [finding.state for finding in check_up(archive)] == ["sound", "sound"]
+        assert [finding.state for finding in verify_archive(archive)] == ["sound", "sound"]
 
 
 def test_in_and_out(uri: str, tmp_path: Path) -> None:
@@ -322,7 +322,9 @@ def test_two_machines_write_at_once(uri: str, machine: Machine) -> None:
             done.result()
     ids = [video_id(number) for number in numbers]
     for archive in archives:
-        assert [(finding.video_id, finding.state) for finding in check_up(archive)] == [(id_, "sound") for id_ in ids]
+        assert [(finding.video_id, finding.state) for finding in verify_archive(archive)] == [
+            (id_, "sound") for id_ in ids
+        ]
         assert [key.video_id for key in archive.store.keys()] == ids  # noqa: SIM118 (a store is no dictionary)
         archive.close()
     assert not [name for name in Objects(uri).list() if name.startswith("pending/")]
@@ -363,9 +365,9 @@ def test_a_copy_that_a_late_process_makes_costs_no_index(uri: str, monkeypatch: 
     """It asked the store before the commit, and changes this machine's copy while the writer cleans up behind it."""
     with open_archive(uri) as archive:
         before = archive.commit(ONE, **some_index(1)).to_bytes() if late == "older" else None
-        path, fetch = archive._layout.manifest(ONE), WorkingCopy.fetch
+        path, fetch = archive._layout.manifest(ONE), LocalMirror.fetch
 
-        def overtaken(self: WorkingCopy, name: str) -> bytes | None:
+        def overtaken(self: LocalMirror, name: str) -> bytes | None:
             found = fetch(self, name)
             if before is None:
                 path.unlink(missing_ok=True)
@@ -374,7 +376,7 @@ def test_a_copy_that_a_late_process_makes_costs_no_index(uri: str, monkeypatch: 
             return found
 
         with monkeypatch.context() as patch:
-            patch.setattr(WorkingCopy, "fetch", overtaken)
+            patch.setattr(LocalMirror, "fetch", overtaken)
             committed = archive.commit(ONE, **some_index(2))
         assert archive.verify(ONE) == committed
         assert list(archive.manifests()) == [committed]

@@ -39,12 +39,14 @@ class OpenedVideo:
     Args:
         path: where it lies.
         timeline, manifest: of its index.
-        gone: why it cannot be read, if it cannot.
+        missing_reason: why it cannot be read, if it cannot.
         place: of the archive, for the command that makes an index anew.
     """
 
-    def __init__(self, path: Path, timeline: Timeline, manifest: Manifest, *, gone: str | None, place: str) -> None:
-        self.gone = gone
+    def __init__(
+        self, path: Path, timeline: Timeline, manifest: Manifest, *, missing_reason: str | None, place: str
+    ) -> None:
+        self.missing_reason = missing_reason
         self._place = place
         self.seconds = 0.0
         self._path, self._timeline, self._manifest = path, timeline, manifest
@@ -58,8 +60,8 @@ class OpenedVideo:
             VideoError: it is gone, cannot be opened, or its frames are others than those of the index.
         """
         if self._source is None:
-            if self.gone is not None:
-                raise VideoOpenError(self.gone)
+            if self.missing_reason is not None:
+                raise VideoOpenError(self.missing_reason)
             started = time.perf_counter()
             check_frames(self._manifest, self._path, place=self._place)
             opened = open_source(self._path, self._timeline.sampling, decoder=file_decoder(self._manifest.config))
@@ -167,9 +169,9 @@ class FeatureReader:
         return damaged
 
     def _from_video(self, absent: IntArray, tower: Tower, found: Rows) -> dict[int, FeatureItem]:
-        if self._video.gone is not None and self._keep:
+        if self._video.missing_reason is not None and self._keep:
             raise VideoOpenError(
-                f"{self._video.gone}, and there are no stored features of {len(absent)} of "
+                f"{self._video.missing_reason}, and there are no stored features of {len(absent)} of "
                 f"{plural(len(absent) + len(found.stored), 'frame')}"
             )
         source = self._video.source()
@@ -249,7 +251,7 @@ def fill_features(
     """
     timeline = archive.timeline(manifest)
     wanted = timeline.distinct_rows()
-    with OpenedVideo(path, timeline, manifest, gone=None, place=archive.place) as video, Tower(scorer) as tower:
+    with OpenedVideo(path, timeline, manifest, missing_reason=None, place=archive.uri) as video, Tower(scorer) as tower:
         missing, damaged = _missing(archive, manifest, tower.spec, wanted)
         if not len(missing):
             return 0

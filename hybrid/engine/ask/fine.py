@@ -50,7 +50,9 @@ def run_fine(
         What ``on_fine`` or ``on_spans`` raised, as it is.
     """
     head = works[0]
-    with OpenedVideo(head.path, head.timeline, head.manifest, gone=head.gone, place=head.archive.place) as video:
+    with OpenedVideo(
+        head.path, head.timeline, head.manifest, missing_reason=head.missing_reason, place=head.archive.uri
+    ) as video:
         loaded = _load(works, windows, video, scorer, sampler_name)
         if loaded is not None and isinstance(loaded.scorer, FeatureScorer) and why_not_kept(loaded.scorer) is None:
             score_by_features(works, windows, loaded, loaded.scorer, video, on_fine=on_fine, on_spans=on_spans)

@@ -55,7 +55,7 @@ def answer_in_groups(
     at_once = QUESTIONS_AT_ONCE if options.fine or scores_together(options) else 1
     for start in range(0, len(questions), at_once):
         works = [
-            Work(archive, ready.manifest, timeline, ready.path, question, options, ready.gone)
+            Work(archive, ready.manifest, timeline, ready.path, question, options, ready.missing_reason)
             for question in questions[start : start + at_once]
         ]
         for place, work in enumerate(works, start=start):
@@ -73,9 +73,9 @@ def _models(archive: Archive, held: HeldModels, ready: Ready, options: AskOption
     """What answers questions to this video; its encoder is refused if it is another than the caller's."""
 
     def encoder() -> FrameEncoder:
-        check_encoder_name(archive.place, held.settings, held.encoder_name, ready.manifest, ready.path)
+        check_encoder_name(archive.uri, held.settings, held.encoder_name, ready.manifest, ready.path)
         loaded = held.encoder_for(ready.manifest)
-        check_index(archive.place, held.settings, ready.manifest, ready.path, identity=loaded.identity)
+        check_index(archive.uri, held.settings, ready.manifest, ready.path, identity=loaded.identity)
         return loaded
 
     return Models(

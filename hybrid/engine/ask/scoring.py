@@ -74,7 +74,9 @@ def run_scorer(works: Sequence[Work], load: Callable[[], VideoScorer]) -> list[F
     wanted = head.timeline.distinct_rows()
     reading = _Decoding()
     try:
-        with OpenedVideo(head.path, head.timeline, head.manifest, gone=head.gone, place=head.archive.place) as video:
+        with OpenedVideo(
+            head.path, head.timeline, head.manifest, missing_reason=head.missing_reason, place=head.archive.uri
+        ) as video:
             video.source()  # a video that cannot be read need not wait for a model
             loading = time.perf_counter()
             scorer = load()
@@ -118,7 +120,9 @@ class DemandedScores:
 
     def __init__(self, work: Work, load: Callable[[], VideoScorer], rows: IntArray) -> None:
         self._work, self._load, self._rows = work, load, rows
-        self._video = OpenedVideo(work.path, work.timeline, work.manifest, gone=work.gone, place=work.archive.place)
+        self._video = OpenedVideo(
+            work.path, work.timeline, work.manifest, missing_reason=work.missing_reason, place=work.archive.uri
+        )
         self._scorer: VideoScorer | None = None
         self._reading = _Decoding()
         self._asked = self._frames_decoded = 0

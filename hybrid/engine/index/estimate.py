@@ -28,8 +28,8 @@ from hybrid.errors import (
 from hybrid.fine.checkpoint import CheckpointNotHereError
 from hybrid.fine.known_weights import KnownWeights
 from hybrid.frames.probe import probe_seconds
-from hybrid.places import absolute_path
 from hybrid.presets import encoder_of
+from hybrid.storage.file_identity import absolute_path
 from hybrid.values import IntArray
 from indexes.archive.content_id import remembered
 from indexes.archive.reader import ArchiveReader
@@ -102,7 +102,7 @@ def estimate_run(
     settings.check()
     manifests = [] if archive is None else list(archive.manifests())
     by_id = {manifest.video_id: manifest for manifest in manifests}
-    places = {place: manifest for manifest in manifests for place in manifest.source.places}
+    places = {place: manifest for manifest in manifests for place in manifest.source.locations}
     indexed, replaced, hours, frames = 0, 0, 0.0, 0
     unopenable: list[str] = []
     changes: dict[str, None] = {}

@@ -28,8 +28,8 @@ from hybrid.errors import (
     VideoOpenError,
     first_line,
 )
-from hybrid.places import absolute_path
 from hybrid.progress import Progress
+from hybrid.storage.file_identity import absolute_path
 from indexes.format.failures import Attempt, Failure, known_failure, remember_failure
 
 if TYPE_CHECKING:

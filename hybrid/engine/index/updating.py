@@ -84,8 +84,8 @@ def update_index(
             tap = None
             if scorer is not None:
                 tower = stack.enter_context(Tower(scorer))
-                spool = stack.enter_context(archive.feature_spool(video_id, tower.spec))
-                tap = FeatureTap(tower, spool, must=features is True)
+                staged = stack.enter_context(archive.stage_features(video_id, tower.spec))
+                tap = FeatureTap(tower, staged, must=features is True)
             result = index_video(
                 archive,
                 video_id,

@@ -25,11 +25,11 @@ def stats(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = False)
     from hybrid.cli.progress import print_json_line
     from hybrid.cli.text import size
     from indexes.format.location import is_remote
-    from indexes.maintenance.stats import take_stock
+    from indexes.maintenance.stats import archive_stats
     from indexes.open_archive import open_archive
 
     with open_archive(archive, create=False) as opened:
-        found = take_stock(opened)
+        found = archive_stats(opened)
     if as_json:
         print_json_line(**found.to_dict())
         return
@@ -86,13 +86,13 @@ def verify(
     """Compare every stored byte with the hashes in the manifests. Exit code 1 if something is damaged."""
     from hybrid.cli.progress import print_json_line
     from indexes.archive.lookup import find_id
-    from indexes.maintenance.verify import check_up
+    from indexes.maintenance.verify import verify_archive
     from indexes.open_archive import open_archive
 
     sound = damaged = frames = 0
     with open_archive(archive, create=False) as opened:
         chosen = [find_id(opened, video) for video in videos] if videos else None
-        for finding in check_up(opened, chosen):
+        for finding in verify_archive(opened, chosen):
             sound += finding.state == "sound"
             damaged += finding.state == "damaged"
             frames += finding.frames
@@ -145,12 +145,12 @@ def remove(
     """Forget videos: their indexes, the features of their frames, and records of failed attempts."""
     from pathlib import Path
 
-    from hybrid.places import absolute_path
+    from hybrid.storage.file_identity import absolute_path
     from indexes.archive.lookup import find_id
-    from indexes.archive.source_location import check_folders, is_there
+    from indexes.archive.source_location import check_folders, path_exists
     from indexes.format.failures import failures, forget_failure
     from indexes.format.location import is_remote
-    from indexes.maintenance.stats import gone_videos
+    from indexes.maintenance.stats import missing_videos
     from indexes.open_archive import open_archive
 
     if not videos and not gone:
@@ -183,8 +183,8 @@ def remove(
                     echo(f"failed   {exc}", err=True)
                     continue
                 named.append(record)
-        lost = gone_videos(opened, list(opened.manifests())) if gone else []
-        unread = [record for record in recorded.values() if gone and not is_there(record.path)]
+        lost = missing_videos(opened, list(opened.manifests())) if gone else []
+        unread = [record for record in recorded.values() if gone and not path_exists(record.path)]
         chosen.update({manifest.video_id: (manifest.source.path, reason) for manifest, reason in lost})
         if dry_run:
             for video_id, (name, reason) in chosen.items():
@@ -192,7 +192,7 @@ def remove(
             for record in unread:
                 _tell_removed("would_remove", record.path, record.video_id, _FAILED_AND_GONE, as_json=as_json)
         if not even_if_folders_are_missing:
-            check_folders([*(manifest.source.places for manifest, _ in lost), *([record.path] for record in unread)])
+            check_folders([*(manifest.source.locations for manifest, _ in lost), *([record.path] for record in unread)])
         if not dry_run:
             for record in (*records, *unread):
                 forget_failure(opened.folder, record.video_id, record.path, drop=opened.drop_file)

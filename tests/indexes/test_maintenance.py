@@ -19,8 +19,8 @@ from indexes.archive.writer import Archive
 from indexes.format.failures import Attempt, Failure, failures, forget_failure, known_failure, remember_failure
 from indexes.format.keys import VectorKey
 from indexes.format.manifest import Manifest, Source
-from indexes.maintenance.stats import compact_archive, gone_videos, take_stock
-from indexes.maintenance.verify import check_up
+from indexes.maintenance.stats import archive_stats, compact_archive, missing_videos
+from indexes.maintenance.verify import verify_archive
 from indexes.stores.faiss_store import FaissStore
 from indexes.stores.interface import VectorStore
 
@@ -37,14 +37,14 @@ def filled(archive: Archive) -> Archive:
 def states(archive: Archive) -> dict[str, str]:
     """The first that is found of each video; what it left over may be found besides."""
     found: dict[str, str] = {}
-    for finding in check_up(archive):
+    for finding in verify_archive(archive):
         found.setdefault(finding.video_id, finding.state)
     return found
 
 
 def test_stock_is_taken_of_everything(filled: Archive) -> None:
     remember_failure(filled.folder, failure("/videos/bad.mp4", video_id(9)))
-    found = take_stock(filled)
+    found = archive_stats(filled)
     assert (found.videos, found.frames, found.backend) == (3, 120, filled.backend)
     assert found.hours == pytest.approx(sum(manifest.video.duration_seconds for manifest in filled.manifests()) / 3600)
     assert found.statuses == {"done": 0, "partial": 3, "failed": 1, "damaged": 0}
@@ -61,12 +61,12 @@ def test_stock_is_taken_of_everything(filled: Archive) -> None:
 
 
 def test_stock_of_an_empty_archive(archive: Archive) -> None:
-    found = take_stock(archive)
+    found = archive_stats(archive)
     assert (found.videos, found.frames, found.bytes_per_frame) == (0, 0, None)
 
 
 def test_a_sound_archive_is_sound(filled: Archive) -> None:
-    findings = list(check_up(filled))
+    findings = list(verify_archive(filled))
     assert [finding.state for finding in findings] == ["sound"] * 3
     assert sum(finding.frames for finding in findings) == 120
 
@@ -187,7 +187,7 @@ def test_what_a_writer_does_while_it_is_looked_at_is_not_damage(
         return found
 
     monkeypatch.setattr(Archive, "manifest", meanwhile)
-    (finding,) = check_up(filled, [looked_at])
+    (finding,) = verify_archive(filled, [looked_at])
     assert finding.state == ("sound" if what == "commit" else "unfinished")
 
 
@@ -205,13 +205,13 @@ def test_a_writer_that_begins_while_a_video_is_looked_at_is_not_damage(
             nonlocal looks
             looks += self is filled
             if self is filled and looks == 2:
-                spool = until_then.enter_context(writer.feature_spool(looked_at, some_spec()))
-                spool.add(some_items([0]).values())
+                staged = until_then.enter_context(writer.stage_features(looked_at, some_spec()))
+                staged.add(some_items([0]).values())
                 assert (filled.folder / "videos" / looked_at).exists()
             return look(self, name)
 
         monkeypatch.setattr(Archive, "manifest", meanwhile)
-        (finding,) = check_up(filled, [looked_at])
+        (finding,) = verify_archive(filled, [looked_at])
     assert looks >= 2
     assert (finding.state, finding.problem) == ("unfinished", "it is being written, or its writer was killed")
 
@@ -237,13 +237,15 @@ def test_what_a_writer_finishes_while_vectors_are_listed_is_no_stranger(
         return iter(found)
 
     monkeypatch.setattr(kind, "keys", meanwhile)
-    assert [finding.state for finding in check_up(filled)] == ["sound"] * 3
+    assert [finding.state for finding in verify_archive(filled)] == ["sound"] * 3
 
 
 def test_vectors_that_belong_to_no_index_are_said(filled: Archive) -> None:
     filled.store.write(VectorKey(video_id(7), "0b"), some_index(7)["vectors"])
     filled.store.write(VectorKey(ONE, "0b"), some_index(7)["vectors"])
-    problems = {finding.video_id: finding.problem for finding in check_up(filled) if finding.state == "unfinished"}
+    problems = {
+        finding.video_id: finding.problem for finding in verify_archive(filled) if finding.state == "unfinished"
+    }
     assert problems[ONE] == "vectors of generation 0b belong to no index; hybrid compact deletes them"
     if filled.backend == "lancedb":  # FAISS's lie in a folder without a manifest, as is said then
         assert problems[video_id(7)] == problems[ONE]
@@ -286,7 +288,7 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_looked_at(
     manifest = filled.require(ONE)
     filled.add_features(manifest, some_spec(), some_items([0]))
     monkeypatch.setattr(os, "listdir", forbidden)
-    findings = list(check_up(filled))
+    findings = list(verify_archive(filled))
     assert [(finding.video_id, finding.state) for finding in findings] == [
         (video_id(0), "sound"),
         (ONE, "damaged"),
@@ -306,12 +308,12 @@ def test_features_of_frames_that_the_index_no_longer_has_are_not_damage(filled: 
     filled.commit(one, **some_index(7))
     for path, data in left.items():
         path.write_bytes(data)
-    (finding,) = check_up(filled, [one])
+    (finding,) = verify_archive(filled, [one])
     assert (finding.state, finding.features) == ("sound", 0)
 
 
 def test_only_some_videos_are_looked_at(filled: Archive) -> None:
-    assert [finding.video_id for finding in check_up(filled, [ONE])] == [ONE]
+    assert [finding.video_id for finding in verify_archive(filled, [ONE])] == [ONE]
 
 
 def test_compacting_deletes_what_no_manifest_speaks_for_and_nothing_else(filled: Archive) -> None:
@@ -335,7 +337,7 @@ def test_videos_that_moved_away_or_were_replaced_are_known(filled: Archive, tmp_
         source = Source(path=str(path), size_bytes=path.stat().st_size)
         filled.commit(filled.identify(path), **{**index, "source": source})
     replaced.write_bytes(b"something else")
-    found = {manifest.source.path: why for manifest, why in gone_videos(filled, list(filled.manifests()))}
+    found = {manifest.source.path: why for manifest, why in missing_videos(filled, list(filled.manifests()))}
     assert str(here) not in found
     assert found[str(replaced)] == "another video lies there now"
     assert found["/videos/größe 電影.mp4"] == "it is not there any more"

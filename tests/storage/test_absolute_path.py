@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid.places import absolute_path
+from hybrid.storage.file_identity import absolute_path
 
 
 def test_dots_and_the_working_folder_make_no_second_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
