@@ -19,8 +19,8 @@ from hybrid.cli.folder_scan import (
     videos_below,
 )
 from hybrid.errors import InputError
-from hybrid.storage.file_identity import absolute_path
 from hybrid.formatting import plural
+from hybrid.storage.file_identity import absolute_path
 
 __all__ = ["FoundVideos", "check_one_video", "find_videos"]
 
