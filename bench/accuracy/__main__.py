@@ -45,12 +45,12 @@ from bench.report import circumstances, print_table
 from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine import Engine
 from hybrid.engine.models import HeldModels
-from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError, InputError
 from hybrid.exports.json_file import write_text
 from hybrid.fine.interface import FrameScorer
 from hybrid.fine.prompt import PromptSpec, read_prompt_file
 from hybrid.options.ask import AskOptions
+from hybrid.options.engine import EngineOptions
 from hybrid.runtime import settle_process
 from hybrid.scorers.interface import VideoScorer
 from hybrid.scorers.spec import load_video_scorer, parse_scorer
@@ -149,14 +149,14 @@ def _recorded_options(given: argparse.Namespace) -> dict[str, Any]:
     return recorded
 
 
-def _settings(given: argparse.Namespace, prompt: PromptSpec | None) -> Settings:
+def _settings(given: argparse.Namespace, prompt: PromptSpec | None) -> EngineOptions:
     """What the engine works with; checked."""
-    settings = Settings(
+    settings = EngineOptions(
         preset=given.preset,
         encoder=given.encoder,
         sampler=given.sampler,
         rate=given.rate,
-        policy=given.sampling,
+        sampling=given.sampling,
         decoder=given.decoder,
         device=given.device,
         dtype=given.dtype,
@@ -193,7 +193,7 @@ class _Models:
     be run by a command of their own with the same ``--out``.
     """
 
-    def __init__(self, given: argparse.Namespace, methods: Sequence[Method], settings: Settings) -> None:
+    def __init__(self, given: argparse.Namespace, methods: Sequence[Method], settings: EngineOptions) -> None:
         self.settings = settings
         self.answerer: Answerer | None = None
         if given.answer is not None:

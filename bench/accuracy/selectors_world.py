@@ -37,10 +37,10 @@ from bench.report import circumstances, write_result
 from hybrid.answers import Answer, AnswerFrame
 from hybrid.clip.encoder import FrameEncoder, load_encoder
 from hybrid.engine import Engine
-from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError, InputError
 from hybrid.fine.load import load_scorer
 from hybrid.models.tiny import tiny_encoder, tiny_sampler
+from hybrid.options.engine import EngineOptions
 from hybrid.runtime import settle_process
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.ranking import check_budget
@@ -166,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = stack.enter_context(RunFolder(given.out, settings, circumstances()))
         kept = stack.enter_context(LineFile(given.out / "scores.jsonl"))
         engine = stack.enter_context(
-            Engine(open_archive(given.archive), Settings(preset="tiny"), encoder=encoder, scorer=scorer)
+            Engine(open_archive(given.archive), EngineOptions(preset="tiny"), encoder=encoder, scorer=scorer)
         )
         _run(given, questions, _Opened(folder, kept, engine, encoder), ways)
     report = {

@@ -150,8 +150,8 @@ def _measure(encoder: Any, videos: Sequence[Path], repeats: int) -> dict[str, An
 def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, _Time]:
     """Every stage alone and the pipeline, each over all videos."""
     from hybrid.engine import Engine
-    from hybrid.engine.settings import Settings
     from hybrid.frames.source import open_source
+    from hybrid.options.engine import EngineOptions
     from hybrid.values import Sampling
     from indexes.open_archive import open_archive
 
@@ -165,7 +165,7 @@ def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, _Time]:
     frames, decoding = _timed(decode)
     vectors, embedding = _timed(lambda: [np.concatenate(list(encoder.encode_frames(each))) for each in frames])
     with tempfile.TemporaryDirectory() as folder, open_archive(Path(folder) / "archive") as archive:
-        engine = Engine(archive, Settings(preset="tiny", device="cpu"), encoder=encoder)
+        engine = Engine(archive, EngineOptions(preset="tiny", device="cpu"), encoder=encoder)
         _, pipeline = _timed(lambda: _index(engine, videos))
         manifests = {manifest.source.path: manifest for manifest in archive.manifests()}
         timelines = [archive.timeline(manifests[str(video.absolute())]) for video in videos]
@@ -209,7 +209,7 @@ def _paced(
     from bench.latency.paced import PacedEncoder, recorded
     from hybrid.engine import Engine
     from hybrid.engine.index import decoding
-    from hybrid.engine.settings import Settings
+    from hybrid.options.engine import EngineOptions
     from indexes.open_archive import open_archive
 
     sources = recorded(videos, decode_seconds)
@@ -218,7 +218,7 @@ def _paced(
 
     def index(folder: str, share: Sequence[Path]) -> None:
         with open_archive(folder) as archive:
-            engine = Engine(archive, Settings(preset="tiny", device="cpu"), encoder=encoder)
+            engine = Engine(archive, EngineOptions(preset="tiny", device="cpu"), encoder=encoder)
             _index(engine, share)
 
     replayed = mock.patch.object(decoding, "open_source", lambda path, *_, **__: sources[Path(path)])

@@ -33,10 +33,10 @@ def drop(
     from hybrid.cli.progress import print_json_line
     from hybrid.cli.text import size
     from hybrid.engine import Engine
-    from hybrid.engine.settings import Settings
+    from hybrid.options.engine import EngineOptions
     from indexes.open_archive import open_archive
 
-    with Engine(open_archive(archive, create=False), Settings()) as engine:
+    with Engine(open_archive(archive, create=False), EngineOptions()) as engine:
         for video in videos:
             freed = engine.drop_features(video)
             if as_json:

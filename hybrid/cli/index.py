@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from hybrid.engine import Engine
     from hybrid.engine.index.run import RunSummary
     from hybrid.engine.index.workers import EngineRecipe
-    from hybrid.engine.settings import Settings
+    from hybrid.options.engine import EngineOptions
 
 __all__ = ["index"]
 
@@ -95,8 +95,8 @@ def index(
     from hybrid.cli.run_report import RunReport, tell_summary
     from hybrid.engine import Engine
     from hybrid.engine.index.workers import EngineRecipe, choose_workers
-    from hybrid.engine.settings import Settings
     from hybrid.fine.prompt import read_prompt_file
+    from hybrid.options.engine import EngineOptions
     from hybrid.runtime import choose_device
     from indexes.open_archive import open_archive
 
@@ -111,19 +111,18 @@ def index(
     elif features is None and sampler is None:
         why = "index loads it only where it makes features; add --features or --sampler"
         check_without_gens(why, prompt=prompt, loading=loading)
-    settings = Settings(
+    settings = EngineOptions(
         preset=preset,
         encoder=encoder,
         sampler=sampler,
         rate=rate,
-        policy=sampling.value if sampling else None,
+        sampling=sampling.value if sampling else None,
         decoder=decoder.value if decoder else None,
         device=device,
         dtype=dtype,
         batch_size=batch_size,
         loading=loading,
     )
-    settings.check()  # before anything is looked at or made
     videos = _named_videos(paths, as_json=as_json) if paths else _failed_videos(archive, forget_gone=not dry_run)
     settings = replace(settings, prompt=None if prompt is None else read_prompt_file(prompt))
     if dry_run:
@@ -220,7 +219,7 @@ def _failed_videos(archive: str, *, forget_gone: bool) -> list[Path]:
 def _estimate(
     archive: str,
     videos: list[Path],
-    settings: Settings,
+    settings: EngineOptions,
     *,
     features: bool | None,
     backend: Backend | None,

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from hybrid.clip.encoder import FrameEncoder
 from hybrid.clip.load import identity_of_name
-from hybrid.engine.settings import Settings, wanted_config
+from hybrid.engine.settings import wanted_config
 from hybrid.errors import IndexMismatchError
+from hybrid.options.engine import EngineOptions
 from hybrid.presets import PRESETS, encoder_of
 from indexes.format.manifest import IndexConfig, Manifest, Scalar, differences
 
@@ -17,7 +18,7 @@ __all__ = ["check_encoder_name", "check_index", "encoder_changes", "name_changes
 
 
 def check_index(
-    place: str, settings: Settings, manifest: Manifest, path: Path, *, identity: Mapping[str, Scalar] | None = None
+    place: str, settings: EngineOptions, manifest: Manifest, path: Path, *, identity: Mapping[str, Scalar] | None = None
 ) -> None:
     """Refuse an index that was made otherwise than the caller said.
 
@@ -42,7 +43,7 @@ def check_index(
         )
 
 
-def check_encoder_name(place: str, settings: Settings, name: str | None, manifest: Manifest, path: Path) -> None:
+def check_encoder_name(place: str, settings: EngineOptions, name: str | None, manifest: Manifest, path: Path) -> None:
     """Refuse an index whose encoder has another name than the one that is about to be loaded.
 
     Loading can take minutes, and fail for a reason that has nothing to do with the mistake.
@@ -90,13 +91,13 @@ def what_fits(manifest: Manifest) -> str:
     return f"--encoder local-dir:FOLDER or hf-hub:NAME that ends in {model}"
 
 
-def encoder_changes(settings: Settings, encoder: FrameEncoder, manifest: Manifest) -> list[str]:
+def encoder_changes(settings: EngineOptions, encoder: FrameEncoder, manifest: Manifest) -> list[str]:
     """What sets the encoder of a video's index apart from this one, one line each; none if it is the same."""
     wanted = wanted_config(settings, encoder.identity, kind=manifest.video.kind, stored=manifest)
     return [line for line in differences(manifest.config, wanted) if line.startswith("encoder.")]
 
 
-def _command(place: str, settings: Settings, wanted: IndexConfig, path: Path) -> list[str]:
+def _command(place: str, settings: EngineOptions, wanted: IndexConfig, path: Path) -> list[str]:
     """What makes the index anew as the caller wants it."""
     command = ["hybrid", "index", str(path), "--archive", place]
     command += ["--preset", settings.preset, "--rate", f"{wanted.rate:g}", "--sampling", wanted.policy]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hybrid.clip.encoder import FrameEncoder, load_encoder
-from hybrid.engine.settings import Settings
 from hybrid.errors import ModelLoadError
 from hybrid.fine.interface import FeatureScorer, FrameScorer
+from hybrid.options.engine import EngineOptions
 from hybrid.presets import encoder_of, sampler_of
 from hybrid.runtime import choose_device, choose_dtype, dtype_name
 from indexes.format.manifest import Manifest
@@ -39,7 +39,7 @@ class Models:
     sampler_name: str
 
 
-def feature_maker_of(settings: Settings) -> FeatureMaker:
+def feature_maker_of(settings: EngineOptions) -> FeatureMaker:
     """What shows which stored features are those of the sampler that settings name. Nothing is downloaded.
 
     Raises:
@@ -67,7 +67,7 @@ class HeldModels:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: EngineOptions,
         *,
         encoder: FrameEncoder | None = None,
         scorer: FrameScorer | None = None,

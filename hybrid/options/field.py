@@ -50,14 +50,14 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The legal texts."""
+    """The legal texts: a tuple, or a function that gives those of a registry at the time of the call."""
 
-    values: tuple[str, ...]
+    source: tuple[str, ...] | Callable[[], tuple[str, ...]]
 
     @property
-    def text(self) -> str:
-        """The values as a message lists them."""
-        return ", ".join(map(repr, self.values))
+    def values(self) -> tuple[str, ...]:
+        """The legal texts."""
+        return self.source if isinstance(self.source, tuple) else self.source()
 
     def check(self, name: str, value: Any) -> None:
         """Refuse any other value.
@@ -68,7 +68,7 @@ class Choice:
         if value not in self.values:
             near = difflib.get_close_matches(str(value), self.values, n=1)
             guess = f" (did you mean {near[0]!r}?)" if near else ""
-            raise InputError(f"{name} is {value!r}; legal are {self.text}{guess}")
+            raise InputError(f"{name} is {value!r}{guess}; legal are {', '.join(map(repr, self.values))}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from hybrid.fine.prompt import PromptSpec
     from hybrid.options.ask import AskOptions, WindowMode
     from hybrid.scorers.spec import ScorerSpec
     from hybrid.selectors.spec import SelectorSpec
+    from hybrid.values import SamplingPolicy
 
-__all__ = ["AskKeywords", "SearchKeywords"]
+__all__ = ["AskKeywords", "EngineKeywords", "IndexKeywords", "RunKeywords", "SearchKeywords"]
 
 
 class AskKeywords(TypedDict, total=False):
@@ -37,6 +39,40 @@ class AskKeywords(TypedDict, total=False):
     scores: str | ScorerSpec | None
     look_for: str | Sequence[str] | None
     seed: int | None
+
+
+class EngineKeywords(TypedDict, total=False):
+    """The options of :class:`EngineOptions`."""
+
+    preset: str | None
+    encoder: str | None
+    sampler: str | None
+    prompt: str | Path | PromptSpec | None
+    loading: str | None
+    constrained: bool | None
+    rate: float | None
+    sampling: SamplingPolicy | None
+    decoder: str | None
+    device: str | None
+    dtype: str | None
+    batch_size: int | None
+
+
+class IndexKeywords(TypedDict, total=False):
+    """The options of :class:`IndexOptions`."""
+
+    features: bool | None
+    lock_seconds: float | None
+
+
+class RunKeywords(TypedDict, total=False):
+    """The options of :class:`RunOptions`."""
+
+    features: bool | None
+    lock_seconds: float | None
+    workers: int | None
+    retry_failed: bool | None
+    approximate_from: int | None
 
 
 class SearchKeywords(TypedDict, total=False):

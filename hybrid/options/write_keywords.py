@@ -8,19 +8,22 @@ with the fields.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
 from hybrid.options.ask import AskOptions
+from hybrid.options.engine import EngineOptions
 from hybrid.options.field import Options, options_of
+from hybrid.options.index import IndexOptions, RunOptions
 from hybrid.options.search import SearchOptions
 
 __all__ = ["CLASSES", "FILE", "keywords_source"]
 
-CLASSES: tuple[type[Options], ...] = (AskOptions, SearchOptions)
+CLASSES: tuple[type[Options], ...] = (AskOptions, EngineOptions, IndexOptions, RunOptions, SearchOptions)
 FILE = Path(__file__).with_name("keywords.py")
 
 _HEAD = '''"""The options of each verb as keywords of a Python call; None: not set.
@@ -67,12 +70,12 @@ def keywords_source(classes: Sequence[type[Options]] = CLASSES) -> str:
 
 
 def _module_of(word: str, kind: type[Options]) -> str:
-    """Where a type lies that the module of an options class names."""
-    if word in _SHARED:
-        return _SHARED[word]
-    named = getattr(import_module(kind.__module__), word, None)
-    home = getattr(named, "__module__", kind.__module__)
-    return kind.__module__ if home == "typing" else home
+    """Where a type comes from that the module of an options class names."""
+    source = Path(inspect.getfile(kind)).read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module and word in [alias.name for alias in node.names]:
+            return node.module
+    return _SHARED.get(word, kind.__module__)
 
 
 if __name__ == "__main__":

@@ -35,8 +35,8 @@ from hybrid.engine.index.run import (
     index_one,
     note_failure,
 )
-from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError, InputError, ModelError
+from hybrid.options.engine import EngineOptions
 
 __all__ = ["EngineRecipe", "choose_workers", "index_in_workers"]
 
@@ -77,7 +77,7 @@ class EngineRecipe:
     """
 
     archive: str
-    settings: Settings
+    settings: EngineOptions
     features: bool | None = None
     retry_failed: bool = False
 
