@@ -46,7 +46,7 @@ from hybrid.clip.encoder import FrameEncoder
 from hybrid.engine import Engine
 from hybrid.engine.models import HeldModels
 from hybrid.errors import HybridError, InputError
-from hybrid.exports.json_file import write_text
+from hybrid.export.text_file import write_text
 from hybrid.fine.interface import FrameScorer
 from hybrid.fine.prompt import PromptSpec, read_prompt_file
 from hybrid.options.ask import AskOptions

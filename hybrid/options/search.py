@@ -24,7 +24,11 @@ def _texts(values: Iterable[object]) -> tuple[str, ...]:
     return tuple(map(str, values))
 
 
-def _read_since(value: datetime) -> datetime:
+def _read_since(value: datetime | str) -> datetime:
+    if isinstance(value, str):
+        from indexes.archive.lookup import read_date
+
+        return read_date(value)
     if value.tzinfo is None:
         raise InputError(f"since is {value}; it must have a time zone")
     return value
@@ -60,6 +64,7 @@ class SearchOptions(Options):
         "Only videos indexed since then: 2026-03-01, 2026-03-01T14:30.",
         flag="--since",
         parse=_read_since,
+        accepts="datetime | str",
         text_type=str,
     )
     top: int = option(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid.cli.paths import find_videos
+from hybrid.cli.input.paths import find_videos
 from hybrid.engine import Engine
 from hybrid.engine.index.estimate import estimate_run
 from hybrid.engine.index.run import index_here

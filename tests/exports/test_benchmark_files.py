@@ -14,8 +14,8 @@ from bench.accuracy.prompts import write_prompt
 from bench.datasets.registry import load_questions
 from hybrid.answers import Answer, AnswerFrame
 from hybrid.errors import InputError, SaveError
-from hybrid.exports.aks_frames import save_aks_frames
-from hybrid.exports.gens_rag import rag_line, save_rag_file
+from hybrid.export.benchmarks.aks_frames import save_aks_frames
+from hybrid.export.benchmarks.gens_rag import rag_line, save_rag_file
 
 SEVEN = {"rag_images", "rag_sim", "fps", "video_path", "id", "video_id", "question"}
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from hybrid.answers import Answer, AnswerFrame
 from hybrid.errors import InputError
-from hybrid.exports.lmms_eval import (
+from hybrid.export.benchmarks.lmms_eval import (
     Selection,
     read_selection,
     save_selection,
@@ -176,9 +176,9 @@ def models(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setitem(sys.modules, "lmms_eval.models", known)
     monkeypatch.setitem(sys.modules, "lmms_eval.api", types.ModuleType("lmms_eval.api"))
-    monkeypatch.delitem(sys.modules, "hybrid.exports.lmms_eval_model", raising=False)
-    yield importlib.import_module("hybrid.exports.lmms_eval_model")
-    sys.modules.pop("hybrid.exports.lmms_eval_model", None)
+    monkeypatch.delitem(sys.modules, "hybrid.export.benchmarks.lmms_eval_model", raising=False)
+    yield importlib.import_module("hybrid.export.benchmarks.lmms_eval_model")
+    sys.modules.pop("hybrid.export.benchmarks.lmms_eval_model", None)
 
 
 DOCUMENT = {"question": QUESTIONS["a"], "video": "/elsewhere/kitchen.mp4"}
