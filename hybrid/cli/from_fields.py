@@ -18,7 +18,7 @@ import typer
 
 from hybrid.options.field import Choice, Option, Options, options_of
 
-__all__ = ["FromRegistry", "Given", "Only", "command"]
+__all__ = ["FromRegistry", "Given", "Only", "Without", "command"]
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool}
@@ -32,6 +32,13 @@ class Only:
 
     def __init__(self, *names: str) -> None:
         object.__setattr__(self, "names", names)
+
+
+@dataclass(frozen=True, slots=True)
+class Without:
+    """In ``Annotated[EngineOptions, Without(...)]``: a field that the verb has no option for."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +132,14 @@ def command(run: Callable[..., None]) -> Callable[..., None]:
 def _group(hint: Any) -> tuple[Callable[..., Any], list[Flag]] | None:
     """What a parameter's type is made from, and its options; None if it is one parameter of typer's own."""
     only: tuple[str, ...] | None = None
+    left_out: set[str] = set()
     if get_origin(hint) is Annotated:
         hint, *facts = get_args(hint)
         registry = next((fact for fact in facts if isinstance(fact, FromRegistry)), None)
         if registry is not None:
             return dict, registry.options()
         only = next((fact.names for fact in facts if isinstance(fact, Only)), None)
+        left_out = {fact.name for fact in facts if isinstance(fact, Without)}
     kind, make = hint, hint
     if get_origin(hint) is Given:
         (kind,) = get_args(hint)
@@ -141,7 +150,9 @@ def _group(hint: Any) -> tuple[Callable[..., Any], list[Flag]] | None:
     if not issubclass(kind, Options):
         return kind, _plain_flags(kind)
     declared = options_of(kind)
-    return make, [_flag(*declared[name]) for name in only or declared if declared[name][1].flag]
+    return make, [
+        _flag(*declared[name]) for name in only or declared if declared[name][1].flag and name not in left_out
+    ]
 
 
 def _given(kind: type[OptionsT]) -> Callable[..., Given[OptionsT]]:

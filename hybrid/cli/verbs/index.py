@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hybrid.cli.display.text import echo, print_json_line
-from hybrid.cli.from_fields import Given
+from hybrid.cli.from_fields import Given, Without
 from hybrid.cli.input.paths import find_videos
 from hybrid.cli.options import DEFAULT_ARCHIVE, Backend, BackendOption, JsonOption, NewArchiveOption, refuse_for_gens
 from hybrid.cli.registry import Verb
@@ -29,7 +29,7 @@ EXIT_INTERRUPTED = 130
 
 def index(
     options: RunOptions,
-    engine: Given[EngineOptions],
+    engine: Annotated[Given[EngineOptions], Without("constrained")],
     paths: Annotated[list[str] | None, typer.Argument(help="Videos, folders (searched), or quoted patterns.")] = None,
     archive: NewArchiveOption = DEFAULT_ARCHIVE,
     backend: BackendOption = None,
