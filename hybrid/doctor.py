@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -68,6 +69,7 @@ def examine(
         InputError: there is no such preset.
     """
     from hybrid.presets import check_preset, encoder_of, sampler_of
+    from indexes.stores.registry import PACKAGES, STORES
 
     check_preset(preset)
     yield _timed("packages", _packages, remedy="pip install . (in the project's folder)")
@@ -78,8 +80,9 @@ def examine(
         yield _decord(video)
         hub = "on a machine without a model hub: --encoder local-dir:FOLDER, or --preset tiny"
         yield _timed("embed", lambda: _embed(encoder or encoder_of(preset), device, dtype), remedy=hub)
-        yield _timed("index (faiss)", lambda: _search(Path(folder) / "f", "faiss"), remedy="pip install faiss-cpu")
-        yield _timed("index (lancedb)", lambda: _search(Path(folder) / "l", "lancedb"), remedy="pip install lancedb")
+        for backend in STORES.names:
+            search = partial(_search, Path(folder) / backend, backend)
+            yield _timed(f"index ({backend})", search, remedy=f"pip install {PACKAGES.get(backend, backend)}")
         hub = "on a machine without a model hub: --sampler FOLDER, or --preset tiny; without GenS: --no-fine"
         yield _timed("generate", lambda: _generate(sampler or sampler_of(preset), device, dtype), remedy=hub)
 
@@ -178,8 +181,8 @@ def _embed(name: str, device: str, dtype: str) -> str:
     return f"{encoder.name} on {encoder.device}, {vectors.shape[1]} values a frame, {encoder.identity['precision']}"
 
 
-def _search(folder: Path, backend: Literal["faiss", "lancedb"]) -> str:
-    from indexes.format.keys import VectorKey
+def _search(folder: Path, backend: str) -> str:
+    from indexes.format.layout import VectorKey
     from indexes.stores.registry import open_store
 
     vectors = np.eye(8, 16, dtype=np.float32)

@@ -45,8 +45,8 @@ from bench.plot import Curve, draw_curves
 from bench.report import circumstances, print_table
 from hybrid.storage.foreign_json import read_json
 from hybrid.values import Sampling, Timeline
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
-from indexes.format.keys import BackendName
 from indexes.format.manifest import IndexConfig, IndexedVideo, Source
 from indexes.maintenance.build_ann import update_approximate
 from indexes.maintenance.stats import compact_archive
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def measure(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything about one archive."""
     videos, frames = (int(number) for number in size.split("x"))
-    backend: BackendName = arguments.backend
+    backend: str = arguments.backend
     world = VideoWorld(arguments.dimension, shake=arguments.shake, content=arguments.content)
     kept = arguments.folder or Path(tempfile.mkdtemp())
     name = f"{backend}-{size}-{arguments.dimension}-{arguments.shake:g}"
@@ -158,11 +158,13 @@ def add(archive: Archive, world: VideoWorld, number: int, frames: int) -> tuple[
     started, busy = time.perf_counter(), time.process_time()
     archive.commit(
         f"{number:032x}",
-        timeline=timeline,
-        vectors=vectors,
-        config=IndexConfig(encoder={"model": "made-up"}, rate=1.0, policy="exact", decoder="pyav"),
-        source=Source(path=f"/videos/{number:06d}.mp4", size_bytes=1),
-        video=IndexedVideo(kind="file", duration_seconds=float(frames), width=640, height=360, codec="h264"),
+        NewIndex(
+            timeline=timeline,
+            vectors=vectors,
+            config=IndexConfig(encoder={"model": "made-up"}, rate=1.0, policy="exact", decoder="pyav"),
+            source=Source(path=f"/videos/{number:06d}.mp4", size_bytes=1),
+            video=IndexedVideo(kind="file", duration_seconds=float(frames), width=640, height=360, codec="h264"),
+        ),
     )
     return time.perf_counter() - started, time.process_time() - busy
 

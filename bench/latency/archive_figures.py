@@ -20,7 +20,6 @@ import psutil
 from bench.latency.video_vectors import VideoWorld
 from hybrid.values import Float32Array
 from indexes.archive.writer import Archive
-from indexes.format.keys import BackendName
 from indexes.maintenance.stats import archive_stats
 from indexes.open_archive import open_archive
 
@@ -215,7 +214,7 @@ def sizes_on_disk(archive: Archive) -> dict[str, float]:
 
 
 def adding(
-    full: Path, empty: Path, add: Callable[[Archive, int], tuple[float, float]], videos: int, backend: BackendName
+    full: Path, empty: Path, add: Callable[[Archive, int], tuple[float, float]], videos: int, backend: str
 ) -> dict[str, float]:
     """Adding a video to the full archive and to an empty one, in turn; the full one is left as it was."""
     shutil.rmtree(empty, ignore_errors=True)

@@ -36,6 +36,7 @@ from bench.latency.videos import repeat
 from bench.memory import resident_mb
 from bench.report import circumstances, print_table, write_result
 from bench.robustness.small_videos import write_small_videos
+from indexes.archive.new_index import NewIndex
 
 STAGES = ("decode", "embed", "write")
 TARGET = 1.15
@@ -176,11 +177,13 @@ def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, _Time]:
                     manifest = manifests[str(video.absolute())]
                     other.commit(
                         manifest.video_id,
-                        timeline=timeline,
-                        vectors=block,
-                        config=manifest.config,
-                        source=manifest.source,
-                        video=manifest.video,
+                        NewIndex(
+                            timeline=timeline,
+                            vectors=block,
+                            config=manifest.config,
+                            source=manifest.source,
+                            video=manifest.video,
+                        ),
                     )
 
             _, writing = _timed(write)

@@ -38,9 +38,9 @@ import psutil
 
 from bench.report import circumstances, print_table, write_result
 from hybrid.presets import encoder_of
-from indexes.format.keys import BACKENDS
 from indexes.maintenance.verify import verify_archive
 from indexes.open_archive import open_archive
+from indexes.stores.registry import STORES
 
 _TELL_EVERY = 10
 _ORPHAN_SECONDS = 30.0
@@ -52,14 +52,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("videos", type=Path)
     parser.add_argument("--kills", type=int, default=200, help="for each backend")
-    parser.add_argument("--backend", choices=BACKENDS, action="append", help="may come twice; both if none")
+    parser.add_argument("--backend", choices=STORES.names, action="append", help="may come twice; both if none")
     parser.add_argument("--workers", type=int, default=0, help="processes that index in each run; 0: only one in all")
     parser.add_argument("--encoder", help="by default the bundled small one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     results: dict[str, dict[str, Any]] = {}
-    for backend in arguments.backend or BACKENDS:
+    for backend in arguments.backend or STORES.names:
         with tempfile.TemporaryDirectory() as name:
             results[backend] = _Trial(Path(name), backend, arguments).run()
         print_table(["what", backend], [[key, value] for key, value in results[backend].items()])

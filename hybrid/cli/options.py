@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from hybrid.errors import InputError
 from hybrid.options.field import Options, options_of
+from indexes.stores.registry import STORES
 
 __all__ = [
+    "BACKENDS",
     "DEFAULT_ARCHIVE",
     "ArchiveOption",
-    "Backend",
     "BackendOption",
     "JsonOption",
     "NewArchiveOption",
@@ -22,13 +22,7 @@ __all__ = [
 ]
 
 DEFAULT_ARCHIVE = "hybrid-archive"
-
-
-class Backend(str, Enum):
-    """Index backends."""
-
-    faiss = "faiss"
-    lancedb = "lancedb"
+BACKENDS = f"<{'|'.join(STORES.names)}>"
 
 
 _ARCHIVE_HELP = "Folder with the indexes, or s3://BUCKET/PREFIX"
@@ -40,7 +34,8 @@ NewArchiveOption: TypeAlias = Annotated[
     str, typer.Option("--archive", envvar="HYBRID_ARCHIVE", help=f"{_ARCHIVE_HELP}; made if it is not there.")
 ]
 BackendOption: TypeAlias = Annotated[
-    Backend | None, typer.Option("--backend", help="Of a new archive.  [default: faiss]", show_default=False)
+    str | None,
+    typer.Option("--backend", metavar=BACKENDS, help=f"Of a new archive.  [default: {STORES.names[0]}]"),
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

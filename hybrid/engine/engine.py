@@ -37,7 +37,6 @@ from hybrid.options.search import SearchOptions
 from hybrid.progress import NullProgress, Progress
 from hybrid.values import ByteArray, check_questions
 from indexes.archive.writer import Archive
-from indexes.format.keys import BackendName
 from indexes.open_archive import open_archive
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ class Engine:
         archive: str | Path,
         options: EngineOptions | None = None,
         *,
-        backend: BackendName | None = None,
+        backend: str | None = None,
         create: bool = True,
         **keywords: Unpack[EngineKeywords],
     ) -> Engine:

@@ -10,9 +10,8 @@ from hybrid.engine.older_frames import check_frames
 from hybrid.engine.settings import file_decoder
 from hybrid.errors import IndexDamagedError, VideoOpenError
 from hybrid.frames.source import open_source
-from hybrid.storage.file_identity import absolute_path
 from hybrid.values import ByteArray
-from indexes.archive.lookup import require_indexed
+from indexes.archive.lookup import find_by_name, require_indexed
 from indexes.archive.source_location import locate_video
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Manifest
@@ -65,12 +64,11 @@ def find_video(archive: Archive, path: Path) -> Found:
     """
     if path.exists():
         return Found(stored_manifest(archive, identify(archive, path)), path, None)
-    named = absolute_path(path)
-    for manifest in archive.manifests():
-        if str(path) == manifest.video_id or named in manifest.source.locations:
-            found = locate_video(archive, manifest, read=True)
-            return Found(manifest, Path(found.path), found.missing_reason)
-    raise VideoOpenError(f"{path}: there is no such file or folder, and {archive.uri} does not know it")
+    manifest = find_by_name(archive, path)
+    if manifest is None:
+        raise VideoOpenError(f"{path}: there is no such file or folder, and {archive.uri} does not know it")
+    found = locate_video(archive, manifest, read=True)
+    return Found(manifest, Path(found.path), found.missing_reason)
 
 
 def manifest_of(archive: Archive, found: Found) -> Manifest:

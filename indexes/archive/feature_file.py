@@ -20,12 +20,29 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.errors import IndexDamagedError, InputError
-from hybrid.storage.atomic import make_folder, sync_folder, write_atomically
+from hybrid.storage.atomic import make_folder, remove_file, sync_folder, write_atomically
 from hybrid.values import ByteArray, IntArray
-from indexes.format.feature_list import FeatureItem, FeatureList, FeatureSpec, Place, item_digest, read_list
-from indexes.format.layout import feature_list_name, feature_values_name
+from indexes.format.feature_list import (
+    FeatureItem,
+    FeatureList,
+    FeatureSpec,
+    Place,
+    frames_key,
+    item_digest,
+    read_list,
+)
+from indexes.format.layout import Layout, feature_list_name, feature_values_name
+from indexes.format.manifest import Manifest
 
-__all__ = ["StagedFeatures", "StoredFeatures", "append_features", "open_features", "stamp_of"]
+__all__ = [
+    "StagedFeatures",
+    "StoredFeatures",
+    "append_features",
+    "open_features",
+    "read_sound_list",
+    "remove_features",
+    "stamp_of",
+]
 
 Stamp = tuple[tuple[int, int, int], tuple[int, int, int]]
 
@@ -156,6 +173,43 @@ def _check(listed: FeatureList, path: Path, *, rows: int, frames: str) -> None:
     named = path.name == feature_list_name(listed.frames_key, listed.spec.key)
     if not named or listed.frames_key != frames or len(listed) != rows:
         raise IndexDamagedError(f"{path}: this list is of other features than its name says")
+
+
+def read_sound_list(path: Path, *, rows: int, frames: str) -> FeatureList | None:
+    """The list at a path, if it can be read and is of these frames; a damaged one is as good as none."""
+    try:
+        listed = read_list(path.read_bytes(), where=str(path))
+    except (OSError, IndexDamagedError):
+        return None
+    return listed if len(listed) == rows and listed.frames_key == frames else None
+
+
+def remove_features(layout: Layout, video_id: str, *, except_of: Manifest | None = None) -> int:
+    """Delete the features of a video; how many bytes they took.
+
+    Args:
+        layout: of the archive.
+        video_id: of the video.
+        except_of: the features of this index's frames stay, as far as their lists are sound.
+
+    Raises:
+        OSError, IndexDamagedError: the folder of the video cannot be read or written.
+    """
+    removed, named = [], set()
+    for path in layout.feature_lists(video_id):
+        listed = None
+        if except_of is not None:
+            listed = read_sound_list(path, rows=except_of.frames, frames=frames_key(except_of))
+        if listed is None:
+            removed.append(path)
+        else:
+            named.add(listed.values_name)
+    # The lists first: values without a list are nobody's.
+    removed += [path for path in layout.feature_values(video_id) if path.name not in named]
+    freed = sum(path.stat().st_size for path in removed)
+    for path in removed:
+        remove_file(path)
+    return freed
 
 
 def append_features(path: Path, known: FeatureList, items: Mapping[int, FeatureItem]) -> FeatureList:

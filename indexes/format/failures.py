@@ -22,8 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hybrid.storage.atomic import remove_file, write_atomically
 from hybrid.storage.foreign_json import read_json
 from hybrid.version import __version__
-from indexes.format.keys import check_video_id
-from indexes.format.layout import Layout
+from indexes.format.layout import Layout, check_video_id
 
 __all__ = ["Attempt", "Failure", "failures", "forget_failure", "known_failure", "remember_failure"]
 

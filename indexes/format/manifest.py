@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import blake3
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -16,10 +16,11 @@ from hybrid.errors import IndexDamagedError
 from hybrid.storage.file_identity import absolute_path
 from hybrid.storage.foreign_json import ForeignJsonError, parse_json
 from hybrid.values import LARGEST_RATE, LARGEST_SIDE, LONGEST_SECONDS, MOST_FRAMES, SamplingPolicy, Timeline
-from indexes.format.keys import VIDEO_ID, Committed, VectorKey
+from indexes.format.layout import VIDEO_ID, VectorKey
 
 __all__ = [
     "FORMAT_VERSION",
+    "Committed",
     "IndexConfig",
     "IndexStatus",
     "IndexedVideo",
@@ -143,6 +144,18 @@ class IndexedVideo(_Value):
     width: _Side
     height: _Side
     codec: _Label
+
+
+class Committed(NamedTuple):
+    """What is known of committed vectors, so that others that are read in their stead are recognised.
+
+    Attributes:
+        vectors_hash: what writing them returned, or :func:`indexes.stores.vectors.checksum_vectors` of the same.
+        rows: how many there are.
+    """
+
+    vectors_hash: str
+    rows: int
 
 
 class Manifest(_Value):

@@ -26,8 +26,9 @@ from hybrid.storage.foreign_json import JsonLimits
 from hybrid.storage.package import PackageError, open_package
 from hybrid.storage.write_errors import write_errors
 from hybrid.values import Float32Array
+from indexes.archive.new_index import check_parts
 from indexes.archive.reader import ArchiveReader
-from indexes.archive.writer import Archive, check_parts
+from indexes.archive.writer import Archive
 from indexes.format.feature_list import frames_key, read_list
 from indexes.format.layout import Layout
 from indexes.format.manifest import Manifest, parse_manifest

@@ -10,8 +10,7 @@ from typing import Any, Literal
 from hybrid.errors import ArchiveError, IndexDamagedError, InputError, VideoNotIndexedError
 from indexes.ann.files import dimensions_of
 from indexes.archive.reader import ArchiveReader
-from indexes.format.keys import VectorKey, check_video_id
-from indexes.format.layout import Layout
+from indexes.format.layout import Layout, VectorKey, check_video_id
 
 __all__ = ["Finding", "verify_archive"]
 

@@ -23,13 +23,11 @@ from hybrid.errors import (
     ArchiveLockedError,
     ArchiveUnreachableError,
     IndexDamagedError,
-    InputError,
 )
 from hybrid.storage.atomic import remove_file, write_atomically
+from indexes.archive.header import Header, new_header, parse_header
 from indexes.archive.writer import Archive
-from indexes.format.header import Header, new_header, parse_header
-from indexes.format.keys import BackendName, check_backend, check_video_id
-from indexes.format.layout import Layout
+from indexes.format.layout import Layout, check_video_id
 from indexes.format.location import check_uri, working_folder
 from indexes.format.manifest import Manifest
 from indexes.format.timeline_file import timeline_hash
@@ -37,6 +35,7 @@ from indexes.remote.leases import Lease, Leases
 from indexes.remote.local_mirror import LocalMirror
 from indexes.remote.object_store import Objects
 from indexes.stores.interface import VectorStore
+from indexes.stores.registry import REMOTE_STORES, check_backend, open_store
 
 __all__ = ["RemoteArchive", "open_remote"]
 
@@ -44,7 +43,7 @@ _NOTED_AT_ONCE = 64
 """From so many fetched manifests on, the local catalogue is written anew."""
 
 
-def open_remote(place: str | Path, *, backend: BackendName | None, create: bool) -> RemoteArchive:
+def open_remote(place: str | Path, *, backend: str | None, create: bool) -> RemoteArchive:
     """Open a remote archive, or make one below an empty prefix. See :meth:`indexes.archive.writer.Archive.open`.
 
     Raises:
@@ -56,19 +55,16 @@ def open_remote(place: str | Path, *, backend: BackendName | None, create: bool)
         ArchiveError: it ignores conditional writes; this machine's working folder cannot be written.
     """
     uri = check_uri(place)
-    if backend is not None:
-        check_backend(backend)
-        if backend != "lancedb":
-            raise InputError(f"backend is {backend!r}, and the archive {uri} is remote; legal there is 'lancedb'")
+    backend = check_backend(backend or REMOTE_STORES.names[0], remote=True)
     objects = Objects(uri)
     layout = Layout(working_folder(uri))
-    header = _first_contact(objects, layout) or _create(objects, layout, create=create)
-    if header.backend != "lancedb":
+    header = _first_contact(objects, layout) or _create(objects, layout, backend, create=create)
+    if header.backend not in REMOTE_STORES.names:
         raise ArchiveFormatError(
             f"{uri}: this archive's backend is {header.backend!r}, which cannot be used in an object store; copy it "
             "into a folder, or run there: hybrid convert FOLDER --backend lancedb"
         )
-    archive = RemoteArchive(uri, objects, layout.folder)
+    archive = RemoteArchive(uri, objects, layout.folder, header.backend)
     archive.refresh()
     return archive
 
@@ -94,7 +90,7 @@ def _fetch_header(objects: Objects, layout: Layout) -> Header | None:
     return parse_header(found.data, where=f"{objects.uri}/archive.json")
 
 
-def _create(objects: Objects, layout: Layout, *, create: bool) -> Header:
+def _create(objects: Objects, layout: Layout, backend: str, *, create: bool) -> Header:
     if not create:
         raise ArchiveFormatError(
             f"{objects.uri}: there is no archive here; make one with: hybrid index VIDEO --archive {objects.uri} "
@@ -115,7 +111,7 @@ def _create(objects: Objects, layout: Layout, *, create: bool) -> Header:
             "writers cannot be kept apart; use another store, or an archive in a folder"
         )
     # Another process may make it at the same time; then its header is the one that counts.
-    objects.create("archive.json", new_header("lancedb").to_bytes())
+    objects.create("archive.json", new_header(backend).to_bytes())
     header = _fetch_header(objects, layout)
     if header is None:
         raise ArchiveError(f"{objects.uri}: the archive was deleted while it was made")
@@ -127,9 +123,9 @@ class RemoteArchive(Archive):
 
     Features of GenS stay in the folder of the machine that made them."""
 
-    def __init__(self, uri: str, objects: Objects, folder: Path) -> None:
+    def __init__(self, uri: str, objects: Objects, folder: Path, backend: str) -> None:
         """Not for callers: see :func:`open_remote`."""
-        super().__init__(folder, "lancedb", uri=uri)
+        super().__init__(folder, backend, uri=uri)
         self._objects = objects
         self._copy = LocalMirror(objects, self._layout, self._locks)
         self._held: dict[str, Lease] = {}
@@ -138,9 +134,7 @@ class RemoteArchive(Archive):
     @cached_property
     def store(self) -> VectorStore:
         """The vectors, in the object store."""
-        from indexes.remote.lance_store import RemoteLanceStore
-
-        return RemoteLanceStore(self.uri, self.folder, patience=self._objects.patience)
+        return open_store(self.folder, self.backend, uri=self.uri, patience=self._objects.patience)
 
     @cached_property
     def _leases(self) -> Leases:

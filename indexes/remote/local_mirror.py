@@ -24,8 +24,7 @@ from hybrid.storage.atomic import insist, make_folder, write_atomically
 from hybrid.storage.foreign_json import STORED, read_json
 from hybrid.storage.locks import Locks
 from hybrid.storage.write_errors import write_error
-from indexes.format.keys import VIDEO_ID
-from indexes.format.layout import Layout
+from indexes.format.layout import VIDEO_ID, Layout
 from indexes.remote.object_store import ObjectInfo, Objects
 
 __all__ = ["LocalMirror"]

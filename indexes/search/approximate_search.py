@@ -19,8 +19,8 @@ from indexes.ann.files import name_of
 from indexes.ann.index import ApproximateIndex, NearUnits, Selection
 from indexes.ann.search_params import SearchParams
 from indexes.archive.reader import ArchiveReader
-from indexes.format.keys import RunProofs
 from indexes.format.manifest import Manifest
+from indexes.stores.vectors import RunProofs
 
 __all__ = ["NearFrames", "find_near_frames"]
 

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 from hybrid.errors import IndexDamagedError
 from hybrid.values import Float32Array, Hits, IntArray
-from indexes.format.keys import Committed, RunProofs, VectorKey
-from indexes.stores.vectors import similarities
+from indexes.format.layout import VectorKey
+from indexes.format.manifest import Committed
+from indexes.stores.vectors import RunProofs, similarities
 
-__all__ = ["Found", "Scored", "VectorStore"]
+__all__ = ["DEFAULT_CACHE_BYTES", "Found", "Scored", "VectorStore"]
+
+DEFAULT_CACHE_BYTES = 256 * 2**20
+"""How many bytes of vectors stay in memory for the next question: 20 hours of 512-d at 1 fps are 74 MB."""
 
 
 class Found(NamedTuple):
@@ -42,7 +47,25 @@ class VectorStore(ABC):
     float32 query: the same rows up to ties, where "tie" means similarities closer than 1e-6, and
     equal similarities in order of rows (the earlier frame first). Rows with identical vectors have
     identical similarities.
+
+    A store keeps its files in the archive's folder: in the videos' folders under names that begin with
+    ``vectors-``, or in folders of its own whose names begin with ``frames_`` or ``vectors_``.
     """
+
+    name: ClassVar[str]
+    """The name of the backend, under which the registry lists the class."""
+
+    damage_remedy: ClassVar[str] = ""
+    """What mends damaged vectors where it is not enough to index the video again; a clause for a message."""
+
+    @abstractmethod
+    def __init__(self, folder: Path, **options: Any) -> None:
+        """Open the store of an archive; nothing is written before the first :meth:`write`.
+
+        Args:
+            folder: the archive's folder.
+            options: of the store's own; each has a default.
+        """
 
     @abstractmethod
     def write(self, key: VectorKey, vectors: Float32Array) -> str:
@@ -137,8 +160,11 @@ class VectorStore(ABC):
             yield Scored(key, similarities(vectors[wanted], query), None)
 
     @abstractmethod
-    def compact(self) -> None:
+    def compact(self) -> str | None:
         """Give back the room of what is replaced and removed. Readers may go on; other writers wait.
+
+        Returns:
+            Why the vectors may take more room than before for a while; None if they cannot.
 
         Raises:
             ArchiveError: the disk cannot be written.

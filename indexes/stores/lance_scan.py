@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from hybrid.errors import IndexDamagedError
 from hybrid.values import Float32Array, IntArray
-from indexes.format.keys import Committed, VectorKey, key_of
+from indexes.format.layout import VectorKey, key_of
+from indexes.format.manifest import Committed
 from indexes.stores.interface import Found
 from indexes.stores.vectors import Float16Array, VectorsDigest, rank, similarities
 

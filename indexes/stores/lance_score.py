@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from hybrid.values import Float32Array, IntArray
-from indexes.format.keys import RunProofs, VectorKey, keys_of
-from indexes.stores.vectors import Float16Array, are_proven, similarities
+from indexes.format.layout import VectorKey, keys_of
+from indexes.stores.vectors import Float16Array, RunProofs, are_proven, similarities
 
 __all__ = ["FirstRows", "score_rows"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 import blake3
 import numpy as np
@@ -11,11 +11,11 @@ import numpy.typing as npt
 import xxhash
 
 from hybrid.errors import IndexDamagedError, InputError
-from hybrid.values import Float32Array, Hits
-from indexes.format.keys import RunProofs
+from hybrid.values import Float32Array, Hits, IntArray
 
 __all__ = [
     "Float16Array",
+    "RunProofs",
     "VectorsDigest",
     "are_proven",
     "check_hash",
@@ -32,6 +32,18 @@ __all__ = [
 Float16Array = npt.NDArray[np.float16]
 
 _CHECKSUM = "xxh3:"
+
+
+class RunProofs(NamedTuple):
+    """What some runs of rows are known by, so that they can be compared without reading the rest of the vectors.
+
+    Attributes:
+        lengths: int64 [R], rows of each run, one run behind the other.
+        checksums: uint64 [R], :func:`indexes.stores.vectors.run_checksums` of each.
+    """
+
+    lengths: IntArray
+    checksums: npt.NDArray[np.uint64]
 
 
 def round_vectors(vectors: Float32Array) -> Float16Array:

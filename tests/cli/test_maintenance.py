@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from hybrid.cli.app import app
 from hybrid.errors import ArchiveFormatError, HybridError, InputError, VideoNotIndexedError
 from hybrid.frames.rules import FRAME_RULES
+from indexes.archive.new_index import NewIndex
 from indexes.format.manifest import Source
 from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
@@ -42,7 +43,7 @@ def archive(tmp_path: Path, videos: list[Path]) -> Path:
     with open_archive(folder, backend="faiss") as opened:
         for number, place in enumerate(videos):
             source = Source(path=str(place), size_bytes=place.stat().st_size)
-            opened.commit(opened.identify(place), **{**some_index(number), "source": source})
+            opened.commit(opened.identify(place), NewIndex(**{**some_index(number), "source": source}))
     return folder
 
 
@@ -105,7 +106,7 @@ def test_remove_can_be_tried_first(archive: Path, videos: list[Path]) -> None:
         assert {line["event"] for line in shown} == {"would_remove"}
         assert str(videos[1]) in [line["video"] for line in shown]
     told = run("remove", "--gone", "--dry-run", "--archive", archive)
-    assert f"would remove {videos[1]}: it is not there any more" in " ".join(told.stdout.split())
+    assert f"would remove {videos[1]}: {videos[1]} does not exist any more" in " ".join(told.stdout.split())
     assert len(lines(run("list", "--archive", archive, "--json"))) == VIDEOS
 
 
@@ -120,7 +121,7 @@ def test_videos_of_a_disk_that_is_not_mounted_are_kept(
         for number, place in enumerate(places):
             place.write_text(place.name)
             source = Source(path=str(place), size_bytes=place.stat().st_size)
-            opened.commit(opened.identify(place), **{**some_index(7 + number), "source": source})
+            opened.commit(opened.identify(place), NewIndex(**{**some_index(7 + number), "source": source}))
     away = disk.rename(tmp_path / "away")
     if mount_point_stays:
         disk.mkdir()
@@ -258,7 +259,7 @@ def test_convert_leaves_newer_indexes_alone_unless_asked(archive: Path, videos: 
     with open_archive(target) as opened:
         video = opened.identify(videos[0])
         source = Source(path=str(videos[0]), size_bytes=videos[0].stat().st_size)
-        newer = opened.commit(video, **{**some_index(9), "source": source})
+        newer = opened.commit(video, NewIndex(**{**some_index(9), "source": source}))
     again = run("convert", target, "--archive", archive)
     assert again.exit_code == 1
     assert "--replace" in again.output
@@ -315,7 +316,7 @@ def test_dry_run_knows_indexes_of_another_configuration(archive: Path, videos: l
         config = index["config"].model_copy(update={"encoder": encoder})
         source = Source(path=str(clip), size_bytes=clip.stat().st_size)
         made = {**index, "config": config, "source": source, "frame_rules": FRAME_RULES}
-        opened.commit(opened.identify(clip), **made)
+        opened.commit(opened.identify(clip), NewIndex(**made))
 
     def estimate(*options: str) -> tuple[object, object, object, object]:
         (line,) = lines(run("index", clip, "--archive", archive, "--dry-run", "--json", *options))

@@ -18,6 +18,7 @@ from hybrid.errors import StageFailedError
 from hybrid.options.engine import EngineOptions
 from hybrid.values import ByteArray, Float32Array, Sampling, Timeline
 from indexes.ann.files import ApproximateFiles
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.format.manifest import IndexConfig, IndexedVideo, Source
 from indexes.maintenance.stats import archive_stats
@@ -47,11 +48,13 @@ def commit(archive: Archive, number: int) -> None:
     times = np.arange(FRAMES)
     archive.commit(
         f"{number:032x}",
-        timeline=Timeline(times, times.astype(np.float64), times, Sampling(), float(FRAMES)),
-        vectors=drawn / np.linalg.norm(drawn, axis=1, keepdims=True),
-        config=IndexConfig(encoder=dict(NoEncoder.identity), rate=1.0, policy="exact", decoder="pyav"),
-        source=Source(path=f"/no/such/{number}.mp4", size_bytes=1),
-        video=IndexedVideo(kind="file", duration_seconds=float(FRAMES), width=32, height=18, codec="h264"),
+        NewIndex(
+            timeline=Timeline(times, times.astype(np.float64), times, Sampling(), float(FRAMES)),
+            vectors=drawn / np.linalg.norm(drawn, axis=1, keepdims=True),
+            config=IndexConfig(encoder=dict(NoEncoder.identity), rate=1.0, policy="exact", decoder="pyav"),
+            source=Source(path=f"/no/such/{number}.mp4", size_bytes=1),
+            video=IndexedVideo(kind="file", duration_seconds=float(FRAMES), width=32, height=18, codec="h264"),
+        ),
     )
 
 

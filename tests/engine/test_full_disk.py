@@ -13,8 +13,8 @@ from hybrid.errors import ArchiveUnwritableError
 from hybrid.options.engine import EngineOptions
 from hybrid.progress import NullProgress
 from indexes.format.failures import failures
-from indexes.format.keys import BACKENDS
 from indexes.open_archive import open_archive
+from indexes.stores.registry import STORES
 from tests.demo_clip import write_many_clips
 from tests.full_disk import fill, small_disk
 
@@ -49,7 +49,7 @@ class Stages(NullProgress):
 
 @pytest.mark.parametrize("free_bytes", [0, 8192])
 @pytest.mark.parametrize("features", [False, True])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", STORES.names)
 def test_a_full_disk_ends_the_run(
     tmp_path: Path,
     clips: list[Path],
@@ -76,7 +76,7 @@ def test_a_full_disk_ends_the_run(
         assert index_here(engine, clips, Stages(), features=features).counts()["done"] == VIDEOS - 1
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", STORES.names)
 def test_features_that_no_longer_fit_end_the_run_too(
     tmp_path: Path, clips: list[Path], clip_folder: Path, gens_folder: Path, backend: str
 ) -> None:

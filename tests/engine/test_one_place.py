@@ -15,10 +15,10 @@ from hybrid.engine import Engine
 from hybrid.engine.index.estimate import estimate_run
 from hybrid.engine.index.run import index_here
 from hybrid.options.engine import EngineOptions
-from indexes.archive.lookup import choose, find_indexed, replaced_since
+from indexes.archive.lookup import choose, find_indexed
+from indexes.archive.source_location import missing_videos, replaced_videos
 from indexes.archive.writer import Archive
 from indexes.format.failures import failures
-from indexes.maintenance.stats import missing_videos
 from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.test_run import Listener
@@ -83,7 +83,7 @@ def test_what_was_replaced_under_another_name_of_its_place_is_known(engine: Engi
     write_demo_clip(clip, [replace(DEMO_SCENES[1], seconds=2)])
     new = engine.index(clip).video_id
     assert old != new
-    assert replaced_since(engine.archive, list(engine.archive.manifests())) == {old}
+    assert replaced_videos(engine.archive, list(engine.archive.manifests())) == {old}
 
 
 def test_a_failure_is_recorded_by_the_one_name(engine: Engine, clip: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_copy_keeps_a_video_whose_first_place_was_taken(engine: Engine, clip: 
     new = engine.index(clip).video_id
     manifests = {manifest.video_id: manifest for manifest in engine.archive.manifests()}
     assert len(manifests) == 2
-    assert replaced_since(engine.archive, list(manifests.values())) == set()
+    assert replaced_videos(engine.archive, list(manifests.values())) == set()
     copied = next(video for video in manifests if video != new)
     assert engine.configuration(copied)["video_id"] == copied
     engine.index(copy)

@@ -23,6 +23,7 @@ from hybrid.errors import (
 from hybrid.fine.interface import FrameScorer
 from hybrid.options.engine import EngineOptions
 from hybrid.values import ByteArray, Float32Array, Timeline
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Manifest
 from indexes.open_archive import open_archive
@@ -195,11 +196,13 @@ def test_videos_of_another_encoder_are_named(open_engine: OpenEngine, archive: P
     other = {**manifest.config.encoder, "model": "another"}
     engine.archive.commit(
         manifest.video_id,
-        timeline=engine.archive.timeline(manifest),
-        vectors=engine.archive.read(manifest),
-        config=manifest.config.model_copy(update={"encoder": other}),
-        source=manifest.source,
-        video=manifest.video,
+        NewIndex(
+            timeline=engine.archive.timeline(manifest),
+            vectors=engine.archive.read(manifest),
+            config=manifest.config.model_copy(update={"encoder": other}),
+            source=manifest.source,
+            video=manifest.video,
+        ),
     )
     result = engine.search("a?", top=1000)
     assert [skipped.video for skipped in result.skipped] == [str(clips[0])]
@@ -248,11 +251,13 @@ def test_a_video_that_a_writer_changes_while_the_search_runs(
                 )
                 other.commit(
                     manifest.video_id,
-                    timeline=shorter,
-                    vectors=vectors[:1],
-                    config=manifest.config,
-                    source=manifest.source,
-                    video=manifest.video,
+                    NewIndex(
+                        timeline=shorter,
+                        vectors=vectors[:1],
+                        config=manifest.config,
+                        source=manifest.source,
+                        video=manifest.video,
+                    ),
                 )
         return look(self, video)
 

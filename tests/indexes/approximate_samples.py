@@ -8,6 +8,7 @@ from archive_samples import some_index, unit_vectors, video_id
 
 from hybrid.values import Sampling, Timeline
 from indexes.ann.search_params import SearchParams
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.maintenance.build_ann import ApproximateUpdate, update_approximate
 from indexes.search.archive_search import ArchiveHits, search_archive_vectors
@@ -36,7 +37,7 @@ def add_video(archive: Archive, number: int, *, count: int = 40, hold: int = 1, 
     index["vectors"] = video_vectors(count, number if seed is None else seed, hold=hold)
     times = np.arange(count) // hold
     index["timeline"] = Timeline(np.arange(count), times.astype(np.float64), times, Sampling(), float(count))
-    archive.commit(video_id(number), **index)
+    archive.commit(video_id(number), NewIndex(**index))
 
 
 def fill(archive: Archive, videos: int, *, hold: int = 1) -> None:

@@ -40,27 +40,28 @@ from indexes.ann.files import ApproximateFiles
 from indexes.ann.product_quantizer import build_scan, decode, encode, pad_query, train_codebook
 from indexes.ann.search_params import SearchParams
 from indexes.ann.segmentation import MOST_FRAMES, cut_units
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
-from indexes.format.keys import BACKENDS, BackendName, RunProofs
 from indexes.maintenance.build_ann import update_approximate
 from indexes.maintenance.recall import share_found, store_queries
 from indexes.maintenance.stats import archive_stats
 from indexes.maintenance.verify import verify_archive
 from indexes.open_archive import open_archive
 from indexes.search.archive_search import STALE_FRAMES, search_archive_vectors
-from indexes.stores.vectors import round_vectors, run_checksums
+from indexes.stores.registry import STORES
+from indexes.stores.vectors import RunProofs, round_vectors, run_checksums
 
 VIDEOS = 24
 FRAMES = 40
 
 
 @pytest.fixture(scope="module")
-def masters(tmp_path_factory: pytest.TempPathFactory) -> dict[BackendName, Path]:
+def masters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One filled archive of each backend, to be copied."""
-    places: dict[BackendName, Path] = {}
+    places: dict[str, Path] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)  # what is written here need not outlive the tests
-        for name in BACKENDS:
+        for name in STORES.names:
             places[name] = tmp_path_factory.mktemp("masters") / name
             with Archive.open(places[name], backend=name) as archive:
                 fill(archive, VIDEOS)
@@ -69,7 +70,7 @@ def masters(tmp_path_factory: pytest.TempPathFactory) -> dict[BackendName, Path]
 
 
 @pytest.fixture(scope="module")
-def shared(masters: dict[BackendName, Path]) -> Iterator[dict[BackendName, Archive]]:
+def shared(masters: dict[str, Path]) -> Iterator[dict[str, Archive]]:
     """The filled archives, opened; only for tests that do not write."""
     opened = {name: Archive.open(place, create=False) for name, place in masters.items()}
     yield opened
@@ -78,14 +79,14 @@ def shared(masters: dict[BackendName, Path]) -> Iterator[dict[BackendName, Archi
 
 
 @pytest.fixture
-def filled(masters: dict[BackendName, Path], tmp_path: Path) -> Iterator[Archive]:
+def filled(masters: dict[str, Path], tmp_path: Path) -> Iterator[Archive]:
     """A filled archive of FAISS files that a test may change."""
     with Archive.open(shutil.copytree(masters["faiss"], tmp_path / "copy"), create=False) as archive:
         yield archive
 
 
 @pytest.fixture
-def filled_anyhow(masters: dict[BackendName, Path], backend: BackendName, tmp_path: Path) -> Iterator[Archive]:
+def filled_anyhow(masters: dict[str, Path], backend: str, tmp_path: Path) -> Iterator[Archive]:
     """A filled archive of each backend that a test may change."""
     with Archive.open(shutil.copytree(masters[backend], tmp_path / "copy"), create=False) as archive:
         yield archive
@@ -129,19 +130,19 @@ def check_returned(archive: Archive, seed: int, top: int, params: SearchParams) 
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), top=st.integers(1, 12), little=st.booleans())
-def test_what_is_returned_is_exact(shared: dict[BackendName, Archive], seed: int, top: int, little: bool) -> None:
+def test_what_is_returned_is_exact(shared: dict[str, Archive], seed: int, top: int, little: bool) -> None:
     check_returned(shared["faiss"], seed, top, LITTLE if little else MUCH)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-def test_nearly_all_of_the_best_are_found(shared: dict[BackendName, Archive], name: BackendName) -> None:
+@pytest.mark.parametrize("name", STORES.names)
+def test_nearly_all_of_the_best_are_found(shared: dict[str, Archive], name: str) -> None:
     seeds = range(30) if name == "faiss" else range(4)
     assert np.mean([check_returned(shared[name], seed, 5, MUCH) for seed in seeds]) > 0.9
 
 
-def test_both_backends_give_the_same_frames(shared: dict[BackendName, Archive]) -> None:
+def test_both_backends_give_the_same_frames(shared: dict[str, Archive]) -> None:
     for seed in range(3):
-        found = [frames_of(both(shared[name], seed, 4)[1]) for name in BACKENDS]
+        found = [frames_of(both(shared[name], seed, 4)[1]) for name in STORES.names]
         assert [frame[1:] for frame in found[0]] == [frame[1:] for frame in found[1]]
         np.testing.assert_allclose([f[0] for f in found[0]], [f[0] for f in found[1]], rtol=0, atol=1e-6)
 
@@ -237,7 +238,7 @@ def test_damage_makes_nothing_wrong_and_is_mended(filled: Archive, victim: str, 
     assert share_found(exact, near) > 0.9
 
 
-def test_damaged_vectors_are_named_not_believed(masters: dict[BackendName, Path], tmp_path: Path) -> None:
+def test_damaged_vectors_are_named_not_believed(masters: dict[str, Path], tmp_path: Path) -> None:
     folder = shutil.copytree(masters["faiss"], tmp_path / "copy")
     with Archive.open(folder, create=False) as archive:
         _, near = both(archive, 3, 5)
@@ -399,7 +400,9 @@ def test_videos_without_any_change_are_found_exactly(fresh: Archive) -> None:
     for number in range(80):
         vectors = np.repeat(still, 40, axis=0)
         vectors[::2] = -still  # so that no two neighbours are of one unit
-        fresh.commit(video_id(number), **{**some_index(number, count=40, dimension=DIMENSION), "vectors": vectors})
+        fresh.commit(
+            video_id(number), NewIndex(**{**some_index(number, count=40, dimension=DIMENSION), "vectors": vectors})
+        )
     add_video(fresh, 900)
     update(fresh)
     exact, near = both(fresh, 1, 30)
@@ -408,8 +411,8 @@ def test_videos_without_any_change_are_found_exactly(fresh: Archive) -> None:
     assert frames_of(near) == frames_of(exact)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-def test_scores_are_those_of_a_search_to_the_last_bit(shared: dict[BackendName, Archive], name: BackendName) -> None:
+@pytest.mark.parametrize("name", STORES.names)
+def test_scores_are_those_of_a_search_to_the_last_bit(shared: dict[str, Archive], name: str) -> None:
     archive = shared[name]
     committed = {manifest.key: manifest.committed for manifest in list(archive.manifests())[:9]}
     dice = np.random.default_rng(1)
@@ -560,10 +563,8 @@ def test_a_gpu_that_fails_in_a_search_is_done_without(
     assert gpu.built == 1
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-def test_a_flip_in_a_compared_row_is_noticed_without_reading_the_rest(
-    shared: dict[BackendName, Archive], name: BackendName
-) -> None:
+@pytest.mark.parametrize("name", STORES.names)
+def test_a_flip_in_a_compared_row_is_noticed_without_reading_the_rest(shared: dict[str, Archive], name: str) -> None:
     archive = shared[name]
     manifests = list(archive.manifests())[:5]
     committed = {manifest.key: manifest.committed for manifest in manifests}
@@ -587,7 +588,7 @@ def test_a_flip_in_a_compared_row_is_noticed_without_reading_the_rest(
         np.testing.assert_array_equal(found[key].similarities, similarities)
 
 
-def test_segments_of_early_versions_have_no_checksums(masters: dict[BackendName, Path], tmp_path: Path) -> None:
+def test_segments_of_early_versions_have_no_checksums(masters: dict[str, Path], tmp_path: Path) -> None:
     folder = shutil.copytree(masters["faiss"], tmp_path / "copy")
     with open_archive(folder, create=False) as archive:
         exact, near = both(archive, 3, 5)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError, InputError
 from indexes.archive import feature_file as features_file
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.format.feature_list import FeatureItem, FeatureList, FeatureSpec, Place, read_list
 from indexes.format.manifest import Manifest
@@ -26,7 +27,7 @@ V1 = Path(__file__).resolve().parent.parent / "data" / "archives" / "v1"
 @pytest.fixture
 def indexed(archive: Archive) -> Manifest:
     """The manifest of a video of 40 frames, in the test's archive."""
-    return archive.commit(ONE, **some_index(1))
+    return archive.commit(ONE, NewIndex(**some_index(1)))
 
 
 def stored_rows(archive: Archive, manifest: Manifest, spec: FeatureSpec | None = None) -> list[int]:
@@ -133,7 +134,7 @@ def test_features_survive_another_encoder_and_go_with_the_frames(
     again: dict[str, Any] = {**some_index(2 if frames_change else 1), "config": some_config("ViT-L-14/test")}
     if not frames_change:
         again["vectors"] = some_index(3)["vectors"]
-    new = archive.commit(ONE, **again)
+    new = archive.commit(ONE, NewIndex(**again))
     assert new.generation != indexed.generation
     assert stored_rows(archive, new) == ([] if frames_change else [1, 2])
     assert len(feature_files(archive)) == (0 if frames_change else 2)
@@ -142,13 +143,13 @@ def test_features_survive_another_encoder_and_go_with_the_frames(
 def test_another_decoder_may_give_other_pixels_at_the_same_times(archive: Archive, indexed: Manifest) -> None:
     archive.add_features(indexed, some_spec(), some_items([1]))
     config = some_config().model_copy(update={"decoder": "decord"})
-    new = archive.commit(ONE, **{**some_index(1), "config": config})
+    new = archive.commit(ONE, NewIndex(**{**some_index(1), "config": config}))
     assert new.timeline_hash == indexed.timeline_hash
     assert archive.features(new, some_spec()) is None
 
 
 def test_features_of_an_index_that_was_replaced_meanwhile_are_not_taken(archive: Archive, indexed: Manifest) -> None:
-    archive.commit(ONE, **some_index(2))
+    archive.commit(ONE, NewIndex(**some_index(2)))
     assert archive.add_features(indexed, some_spec(), some_items([1])) == 0
     archive.remove(ONE)
     assert archive.add_features(indexed, some_spec(), some_items([1])) == 0
@@ -328,7 +329,7 @@ def test_a_staged_file_becomes_part_of_the_index_it_was_made_with(archive: Archi
     with archive.lock(ONE), archive.stage_features(ONE, some_spec()) as staged:
         for start in range(0, 40, 16):
             staged.add([some_item(row) for row in range(start, min(40, start + 16))])
-        manifest = archive.commit(ONE, **index, features=staged)
+        manifest = archive.commit(ONE, NewIndex(**index), features=staged)
     assert_items(archive, manifest, some_items(list(range(40))))
     assert len(feature_files(archive)) == 2
     assert list((archive.folder / "pending").iterdir()) == []
@@ -354,7 +355,7 @@ def test_a_staged_file_of_too_few_frames_is_refused(archive: Archive) -> None:
     with archive.stage_features(ONE, some_spec()) as staged:
         staged.add([some_item(0)])
         with pytest.raises(InputError, match="features of 1 frames for 40"):
-            archive.commit(ONE, **some_index(1), features=staged)
+            archive.commit(ONE, NewIndex(**some_index(1)), features=staged)
     assert archive.manifest(ONE) is None
 
 
@@ -362,7 +363,7 @@ def test_a_new_staged_file_replaces_what_was_stored(archive: Archive, indexed: M
     archive.add_features(indexed, some_spec(), some_items([0, 1], seed=7))
     with archive.stage_features(ONE, some_spec()) as staged:
         staged.add([some_item(row) for row in range(40)])
-        manifest = archive.commit(ONE, **some_index(1), features=staged)
+        manifest = archive.commit(ONE, NewIndex(**some_index(1)), features=staged)
     assert_items(archive, manifest, some_items(list(range(40))))
     assert len(feature_files(archive)) == 2
 

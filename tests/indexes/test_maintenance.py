@@ -15,11 +15,13 @@ from archive_samples import some_index, video_id
 from feature_samples import some_items, some_spec
 
 from hybrid.errors import ArchiveError
+from indexes.archive.new_index import NewIndex
+from indexes.archive.source_location import missing_videos
 from indexes.archive.writer import Archive
 from indexes.format.failures import Attempt, Failure, failures, forget_failure, known_failure, remember_failure
-from indexes.format.keys import VectorKey
+from indexes.format.layout import VectorKey
 from indexes.format.manifest import Manifest, Source
-from indexes.maintenance.stats import archive_stats, compact_archive, missing_videos
+from indexes.maintenance.stats import archive_stats, compact_archive
 from indexes.maintenance.verify import verify_archive
 from indexes.stores.faiss_store import FaissStore
 from indexes.stores.interface import VectorStore
@@ -30,7 +32,7 @@ ONE = video_id(1)
 @pytest.fixture
 def filled(archive: Archive) -> Archive:
     for number in range(3):
-        archive.commit(video_id(number), **some_index(number))
+        archive.commit(video_id(number), NewIndex(**some_index(number)))
     return archive
 
 
@@ -181,7 +183,7 @@ def test_what_a_writer_does_while_it_is_looked_at_is_not_damage(
         if name == looked_at:
             monkeypatch.setattr(Archive, "manifest", look)
             with Archive.open(filled.folder) as writer:
-                writer.commit(looked_at, **some_index(9))
+                writer.commit(looked_at, NewIndex(**some_index(9)))
                 if what == "remove":
                     writer.remove(looked_at)
         return found
@@ -228,10 +230,10 @@ def test_what_a_writer_finishes_while_vectors_are_listed_is_no_stranger(
     def meanwhile(self: VectorStore, video: str | None = None) -> Iterator[VectorKey]:
         monkeypatch.setattr(kind, "keys", listed)
         with Archive.open(filled.folder) as writer:
-            writer.commit(written, **some_index(7))
+            writer.commit(written, NewIndex(**some_index(7)))
             found = list(listed(self, video))
             if what == "committed and replaced":
-                writer.commit(written, **some_index(8))
+                writer.commit(written, NewIndex(**some_index(8)))
             elif what == "committed and removed":
                 writer.remove(written)
         return iter(found)
@@ -305,7 +307,7 @@ def test_features_of_frames_that_the_index_no_longer_has_are_not_damage(filled: 
     one = video_id(1)
     filled.add_features(filled.require(one), some_spec(), some_items([0, 1]))
     left = {path: path.read_bytes() for path in (filled.folder / "videos" / one).glob("features-*")}
-    filled.commit(one, **some_index(7))
+    filled.commit(one, NewIndex(**some_index(7)))
     for path, data in left.items():
         path.write_bytes(data)
     (finding,) = verify_archive(filled, [one])
@@ -335,12 +337,12 @@ def test_videos_that_moved_away_or_were_replaced_are_known(filled: Archive, tmp_
     index = some_index(5)
     for path in (here, replaced):
         source = Source(path=str(path), size_bytes=path.stat().st_size)
-        filled.commit(filled.identify(path), **{**index, "source": source})
+        filled.commit(filled.identify(path), NewIndex(**{**index, "source": source}))
     replaced.write_bytes(b"something else")
     found = {manifest.source.path: why for manifest, why in missing_videos(filled, list(filled.manifests()))}
     assert str(here) not in found
-    assert found[str(replaced)] == "another video lies there now"
-    assert found["/videos/größe 電影.mp4"] == "it is not there any more"
+    assert found[str(replaced)] == f"another video lies at {replaced} now"
+    assert found["/videos/größe 電影.mp4"] == "/videos/größe 電影.mp4 does not exist any more"
 
 
 def failure(path: str, video: str | None, *, attempts: int = 1) -> Failure:

@@ -11,11 +11,12 @@ from archive_samples import some_index, unit_vectors, video_id
 from writer_process import come_and_go
 
 from hybrid.errors import IndexDamagedError, VideoNotIndexedError
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
-from indexes.format.keys import BACKENDS, BackendName
 from indexes.maintenance.stats import archive_stats
 from indexes.maintenance.verify import verify_archive
 from indexes.search.timed_hits import find_timed_hits
+from indexes.stores.registry import STORES
 
 VIDEOS = 6
 SECONDS = 3.0
@@ -25,12 +26,12 @@ def fail(name: str, error: IndexDamagedError) -> None:
     pytest.fail(f"{name} is not damaged: {error}")
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_what_is_removed_while_others_read_is_not_damaged(tmp_path: Path, backend: BackendName) -> None:
+@pytest.mark.parametrize("backend", STORES.names)
+def test_what_is_removed_while_others_read_is_not_damaged(tmp_path: Path, backend: str) -> None:
     """Search, one video, list, statistics and verify beside a process that removes and indexes."""
     with Archive.open(tmp_path / "archive", backend=backend) as archive:
         for number in range(VIDEOS):
-            archive.commit(video_id(number), **some_index(number))
+            archive.commit(video_id(number), NewIndex(**some_index(number)))
     context = get_context("spawn")  # LanceDB must not be used across a fork
     stop = context.Event()
     writer = context.Process(target=come_and_go, args=(stop, str(tmp_path / "archive"), VIDEOS))

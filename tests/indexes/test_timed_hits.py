@@ -11,6 +11,7 @@ from archive_samples import some_config, some_index, unit_vectors, video_id
 
 from hybrid.values import Timeline
 from indexes.ann.search_params import SearchParams
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Manifest
 from indexes.search.timed_hits import TimedHits, find_timed_hits
@@ -23,7 +24,7 @@ Write = Callable[[Archive], object]
 @pytest.fixture
 def filled(archive: Archive) -> Archive:
     for number in range(3):
-        archive.commit(video_id(number), **some_index(number))
+        archive.commit(video_id(number), NewIndex(**some_index(number)))
     return archive
 
 
@@ -44,7 +45,7 @@ def written_before_its_times_are_read(monkeypatch: pytest.MonkeyPatch, archive: 
 
 
 def commit(seed: int, **changes: Any) -> Write:
-    return lambda archive: archive.commit(ONE, **{**some_index(seed, count=5), **changes})
+    return lambda archive: archive.commit(ONE, NewIndex(**{**some_index(seed, count=5), **changes}))
 
 
 def search(archive: Archive, manifests: list[Manifest], top: int) -> TimedHits:
@@ -107,7 +108,7 @@ def test_a_video_whose_times_are_damaged_is_named(filled: Archive) -> None:
 def test_hits_of_a_new_index_have_its_manifest(filled: Archive) -> None:
     """The scan itself finds that the video was indexed anew."""
     manifests = list(filled.manifests())
-    filled.commit(ONE, **some_index(77, count=5))
+    filled.commit(ONE, NewIndex(**some_index(77, count=5)))
     timed = search(filled, manifests, 1000)
     assert timed.found.manifests[ONE].frames == 5
     assert_whole(filled, timed)

@@ -127,7 +127,7 @@ def use_it(uri: str, videos: Path, clip_folder: Path) -> None:
 
 def test_what_the_command_line_refuses(uri: str, many_clips: Path, clip_folder: Path) -> None:
     result = CliRunner().invoke(app, ["index", str(many_clips), "--archive", uri, "--backend", "faiss"])
-    assert "legal there is 'lancedb'" in str(result.exception)
+    assert "there is no remote backend 'faiss'; legal are lancedb" in str(result.exception)
     result = CliRunner().invoke(app, ["list", "--archive", "gs://bucket/videos"])
     assert "legal are a folder, or s3://BUCKET/PREFIX" in str(result.exception)
     result = CliRunner().invoke(app, ["remove", "--gone", "--archive", uri])

@@ -13,7 +13,7 @@ import typer
 from hybrid.cli.display.text import echo, print_json, print_json_line
 from hybrid.cli.from_fields import FromRegistry, Given
 from hybrid.cli.input.paths import check_one_video
-from hybrid.cli.options import DEFAULT_ARCHIVE, Backend, BackendOption, JsonOption, NewArchiveOption, refuse_for_gens
+from hybrid.cli.options import DEFAULT_ARCHIVE, BackendOption, JsonOption, NewArchiveOption, refuse_for_gens
 from hybrid.cli.registry import Verb
 from hybrid.errors import ArchiveFormatError, InputError, VideoOpenError
 from hybrid.export.registry import export_flags
@@ -130,14 +130,14 @@ def _check_without_gens(options: AskOptions, engine: Given[EngineOptions], *, st
         refuse_for_gens(why, EngineOptions, engine.values, but=("sampler",))
 
 
-def _open(archive: str, video: str, options: EngineOptions, backend: Backend | None) -> Engine:
+def _open(archive: str, video: str, options: EngineOptions, backend: str | None) -> Engine:
     """The engine; its archive is made if there is none and the video is there."""
     from hybrid.engine import Engine
     from indexes.format.location import is_remote
 
     exists = Path(video).exists()
     try:
-        return Engine.open(archive, options, backend=backend.value if backend else None, create=exists)
+        return Engine.open(archive, options, backend=backend, create=exists)
     except ArchiveFormatError:
         if exists or is_remote(archive) or Path(archive).exists():
             raise

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from hybrid.cli.display.text import echo, print_json_line, report
-from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, Backend, JsonOption
+from hybrid.cli.options import BACKENDS, DEFAULT_ARCHIVE, ArchiveOption, JsonOption
 from hybrid.cli.registry import Verb
 from hybrid.errors import HybridError, InputError
 from hybrid.formatting import plural
+from indexes.stores.registry import STORES
 
 __all__ = ["VERB"]
 
@@ -19,8 +20,8 @@ def convert(
     target: Annotated[str, typer.Argument(help="Folder of the new archive, or s3://BUCKET/PREFIX.")],
     archive: ArchiveOption = DEFAULT_ARCHIVE,
     backend: Annotated[
-        Backend | None,
-        typer.Option("--backend", help="Of the new archive.  [default: the other one]", show_default=False),
+        str | None,
+        typer.Option("--backend", metavar=BACKENDS, help="Of the new archive.  [default: another than the old one's]"),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Also where the target holds another index.")] = False,
     as_json: JsonOption = False,
@@ -35,8 +36,8 @@ def convert(
     copied = existing = 0
     failed: list[str] = []
     with open_archive(archive, create=False) as source:
-        chosen = backend or (Backend.lancedb if source.backend == "faiss" else Backend.faiss)
-        with open_archive(target, backend=chosen.value) as result:
+        chosen = backend or next(name for name in STORES.names if name != source.backend)
+        with open_archive(target, backend=chosen) as result:
             for manifest in source.manifests(on_damage=lambda _, error: failed.append(str(error))):
                 try:
                     fresh = copy_index(source, result, manifest, replace=replace)

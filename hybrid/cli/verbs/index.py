@@ -10,7 +10,7 @@ import typer
 from hybrid.cli.display.text import echo, print_json_line
 from hybrid.cli.from_fields import Given, Without
 from hybrid.cli.input.paths import find_videos
-from hybrid.cli.options import DEFAULT_ARCHIVE, Backend, BackendOption, JsonOption, NewArchiveOption, refuse_for_gens
+from hybrid.cli.options import DEFAULT_ARCHIVE, BackendOption, JsonOption, NewArchiveOption, refuse_for_gens
 from hybrid.cli.registry import Verb
 from hybrid.errors import InputError
 from hybrid.formatting import plural
@@ -68,7 +68,7 @@ def index_videos(
     settings: EngineOptions,
     options: RunOptions,
     *,
-    backend: Backend | None = None,
+    backend: str | None = None,
     as_json: bool = False,
 ) -> None:
     """Index videos, and print how it goes; see :func:`index`."""
@@ -79,7 +79,7 @@ def index_videos(
     from indexes.open_archive import open_archive
 
     on_gpu = choose_device(settings.device).type != "cpu"
-    engine = Engine(open_archive(archive, backend=backend.value if backend else None), settings)
+    engine = Engine(open_archive(archive, backend=backend), settings)
     workers = choose_workers(len(videos), on_gpu=on_gpu) if options.workers is None else options.workers
     with engine, RunReport(workers=workers, videos=len(videos), as_json=as_json) as report:
         summary = _run(engine, options, videos, report, workers=workers)
@@ -169,7 +169,7 @@ def _estimate(
     videos: list[Path],
     settings: EngineOptions,
     options: RunOptions,
-    backend: Backend | None,
+    backend: str | None,
     *,
     as_json: bool,
 ) -> None:
@@ -180,7 +180,7 @@ def _estimate(
     from indexes.open_archive import open_archive
 
     try:
-        with open_archive(archive, backend=backend.value if backend else None, create=False) as opened:
+        with open_archive(archive, backend=backend, create=False) as opened:
             estimate = estimate_run(opened, videos, settings, features=options.features)
     except ArchiveFormatError:
         if not is_remote(archive) and local_folder(archive).is_dir() and any(local_folder(archive).iterdir()):

@@ -122,9 +122,8 @@ class _Plan:
 
     def add_missing(self, archive: Archive) -> None:
         """All videos that are not where they were."""
-        from indexes.archive.source_location import path_exists
+        from indexes.archive.source_location import missing_videos, path_exists
         from indexes.format.failures import failures
-        from indexes.maintenance.stats import missing_videos
 
         for manifest, reason in missing_videos(archive, list(archive.manifests())):
             self.indexed[manifest.video_id] = (manifest.source.path, reason)

@@ -24,6 +24,7 @@ from hybrid.storage.file_identity import absolute_path
 from hybrid.storage.write_errors import write_errors
 from hybrid.values import ByteArray, Float32Array, FrameBatch, Sampling, Timeline, VideoInfo
 from indexes.archive.feature_file import StagedFeatures
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.format.failures import forget_failure
 from indexes.format.feature_list import FeatureItem
@@ -208,21 +209,23 @@ def index_video(
     }
     manifest = archive.commit(
         video_id,
-        timeline=timeline,
-        vectors=vectors,
-        config=config,
-        source=place_of(path),
-        video=IndexedVideo(
-            kind=info.kind,
-            duration_seconds=report.duration_seconds,
-            width=columns.size[0] or info.width,
-            height=columns.size[1] or info.height,
-            codec=info.codec,
+        NewIndex(
+            timeline=timeline,
+            vectors=vectors,
+            config=config,
+            source=place_of(path),
+            video=IndexedVideo(
+                kind=info.kind,
+                duration_seconds=report.duration_seconds,
+                width=columns.size[0] or info.width,
+                height=columns.size[1] or info.height,
+                codec=info.codec,
+            ),
+            status="partial" if report.cut or report.missing else "done",
+            note=_note(report),
+            seconds=seconds,
+            frame_rules=FRAME_RULES,
         ),
-        status="partial" if report.cut or report.missing else "done",
-        note=_note(report),
-        seconds=seconds,
-        frame_rules=FRAME_RULES,
         other_frames=other_frames,
         features=staged,
     )

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hybrid.errors import ArchiveError, ArchiveFormatError
+from hybrid.errors import ArchiveError, ArchiveFormatError, InputError
 from hybrid.storage.atomic import is_temporary, remove_temporaries, write_atomically
 from hybrid.storage.foreign_json import ForeignJsonError, parse_json
 from hybrid.storage.locks import Locks
 from hybrid.storage.write_errors import write_errors
 from hybrid.version import __version__
-from indexes.format.keys import BackendName, check_backend
 from indexes.format.layout import Layout
 from indexes.format.manifest import FORMAT_VERSION
+from indexes.stores.registry import STORES, check_backend
 
-__all__ = ["DEFAULT_BACKEND", "Header", "new_header", "open_header", "parse_header", "read_header"]
-
-DEFAULT_BACKEND: BackendName = "faiss"
+__all__ = ["Header", "new_header", "open_header", "parse_header", "read_header"]
 
 _CREATION_TIMEOUT_SECONDS = 60.0
 
@@ -27,7 +25,7 @@ class Header(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     format_version: int
-    backend: BackendName
+    backend: str
     created_by: str
 
     def to_bytes(self) -> bytes:
@@ -35,12 +33,12 @@ class Header(BaseModel):
         return (self.model_dump_json(indent=2) + "\n").encode()
 
 
-def new_header(backend: BackendName) -> Header:
+def new_header(backend: str) -> Header:
     """The header of an archive that this version makes."""
     return Header(format_version=FORMAT_VERSION, backend=backend, created_by=f"hybrid {__version__}")
 
 
-def open_header(layout: Layout, *, backend: BackendName | None, create: bool) -> Header:
+def open_header(layout: Layout, *, backend: str | None, create: bool) -> Header:
     """Read an archive's header; make the archive if there is none and ``create`` is set.
 
     Raises:
@@ -53,7 +51,7 @@ def open_header(layout: Layout, *, backend: BackendName | None, create: bool) ->
         check_backend(backend)
     header = read_header(layout)
     if header is None:
-        header = _create(layout, backend or DEFAULT_BACKEND, create=create)
+        header = _create(layout, backend or STORES.names[0], create=create)
     if backend is not None and header.backend != backend:
         raise ArchiveFormatError(
             f"{layout.folder}: this archive's backend is {header.backend!r}, not {backend!r}; "
@@ -95,9 +93,13 @@ def parse_header(data: bytes, *, where: str) -> Header:
         raise ArchiveFormatError(f"{exc}; this is not the header of an archive") from exc
     _check_version(where, document)
     try:
-        return Header.model_validate(document)
+        header = Header.model_validate(document)
+        check_backend(header.backend)
     except ValidationError as exc:
         raise ArchiveFormatError(f"{where}: not the header of an archive: {exc.errors()[0]['msg']}") from exc
+    except InputError as exc:
+        raise ArchiveFormatError(f"{where}: {exc}; register it, or run: pip install --upgrade hybrid") from exc
+    return header
 
 
 def _check_version(where: str, document: object) -> None:
@@ -114,7 +116,7 @@ def _check_version(where: str, document: object) -> None:
         )
 
 
-def _create(layout: Layout, backend: BackendName, *, create: bool) -> Header:
+def _create(layout: Layout, backend: str, *, create: bool) -> Header:
     if not create:
         raise ArchiveFormatError(
             f"{layout.folder}: there is no archive here; make one with: hybrid index VIDEO --archive {layout.folder}"
