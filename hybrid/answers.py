@@ -14,16 +14,7 @@ from hybrid.errors import InputError
 from hybrid.storage.json_record import JsonRecord
 from hybrid.values import Timeline, check_fields
 
-__all__ = [
-    "Answer",
-    "AnswerFrame",
-    "FoundVideo",
-    "Scorer",
-    "SearchResult",
-    "SkippedVideo",
-    "Span",
-    "Stage",
-]
+__all__ = ["Answer", "AnswerFrame", "FoundVideo", "Scorer", "SearchResult", "SkippedVideo", "Span", "Stage"]
 
 Scorer = Literal["gens", "clip"]
 

@@ -34,8 +34,7 @@ NewArchiveOption: TypeAlias = Annotated[
     str, typer.Option("--archive", envvar="HYBRID_ARCHIVE", help=f"{_ARCHIVE_HELP}; made if it is not there.")
 ]
 BackendOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--backend", metavar=BACKENDS, help=f"Of a new archive.  [default: {STORES.names[0]}]"),
+    str | None, typer.Option("--backend", metavar=BACKENDS, help=f"Of a new archive.  [default: {STORES.names[0]}]")
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

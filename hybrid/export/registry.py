@@ -10,11 +10,7 @@ __all__ = ["EXPORTERS", "export_flags"]
 EXPORTERS: Registry[AnswerExporter] = Registry(
     "exporter",
     "EXPORTER",
-    {
-        "images": "hybrid.export.images",
-        "sheet": "hybrid.export.sheet",
-        "json": "hybrid.export.answer_json",
-    },
+    {"images": "hybrid.export.images", "sheet": "hybrid.export.sheet", "json": "hybrid.export.answer_json"},
 )
 """A new form is a file that ends in ``EXPORTER = ItsClass()``, and a line here."""
 

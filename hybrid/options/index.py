@@ -50,10 +50,7 @@ class RunOptions(IndexOptions):
         legal=Range(0, text="0 (this process) or more"),
     )
     retry_failed: bool = option(
-        False,
-        "Try videos again that failed before; without paths, only those.",
-        flag="--retry-failed",
-        panel="run",
+        False, "Try videos again that failed before; without paths, only those.", flag="--retry-failed", panel="run"
     )
     approximate_from: int | None = option(
         None,

@@ -80,7 +80,7 @@ class SearchKeywords(TypedDict, total=False):
 
     videos: Sequence[str | Path] | None
     under: Sequence[str | Path] | None
-    since: datetime | None
+    since: datetime | str | None
     top: int | None
     fine: int | None
     exact: bool | None
