@@ -18,10 +18,18 @@ if TYPE_CHECKING:
     from hybrid.fine.interface import FrameScorer, WindowScores
     from hybrid.fine.prompt import PromptSpec
     from hybrid.frames.source import FrameSource, open_source
+    from hybrid.options.ask import AskOptions
+    from hybrid.options.engine import EngineOptions
+    from hybrid.options.index import IndexOptions
+    from hybrid.options.search import SearchOptions
     from hybrid.presets import Preset
     from hybrid.values import Hits, Sampling, Timeline, Window
 
 _HOMES = {
+    "SearchOptions": "hybrid.options.search",
+    "IndexOptions": "hybrid.options.index",
+    "EngineOptions": "hybrid.options.engine",
+    "AskOptions": "hybrid.options.ask",
     "Answer": "hybrid.answers",
     "AnswerFrame": "hybrid.answers",
     "Engine": "hybrid.engine",
@@ -45,15 +53,19 @@ _HOMES = {
 __all__ = [
     "Answer",
     "AnswerFrame",
+    "AskOptions",
     "Engine",
+    "EngineOptions",
     "FrameScorer",
     "FrameSource",
     "Hits",
     "HybridError",
+    "IndexOptions",
     "IndexResult",
     "Preset",
     "PromptSpec",
     "Sampling",
+    "SearchOptions",
     "SearchResult",
     "Span",
     "Stage",

@@ -5,7 +5,7 @@ Written by ``python -m hybrid.options.write_keywords`` from the fields of the op
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,19 +13,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hybrid.fine.prompt import PromptSpec
-    from hybrid.options.ask import AskOptions, WindowMode
+    from hybrid.options.field import Options
     from hybrid.scorers.spec import ScorerSpec
     from hybrid.selectors.spec import SelectorSpec
-    from hybrid.values import SamplingPolicy
 
 __all__ = ["AskKeywords", "EngineKeywords", "IndexKeywords", "RunKeywords", "SearchKeywords"]
 
 
 class AskKeywords(TypedDict, total=False):
-    """The options of :class:`AskOptions`."""
+    """Of :class:`AskOptions`."""
 
     frames: int | None
-    window_mode: WindowMode | None
+    window_mode: Literal["scattered", "context", "segments"] | None
     window: int | None
     segments: int | None
     context_seconds: float | None
@@ -42,7 +41,7 @@ class AskKeywords(TypedDict, total=False):
 
 
 class EngineKeywords(TypedDict, total=False):
-    """The options of :class:`EngineOptions`."""
+    """Of :class:`EngineOptions`."""
 
     preset: str | None
     encoder: str | None
@@ -51,7 +50,7 @@ class EngineKeywords(TypedDict, total=False):
     loading: str | None
     constrained: bool | None
     rate: float | None
-    sampling: SamplingPolicy | None
+    sampling: Literal["exact", "keyframes"] | None
     decoder: str | None
     device: str | None
     dtype: str | None
@@ -59,14 +58,14 @@ class EngineKeywords(TypedDict, total=False):
 
 
 class IndexKeywords(TypedDict, total=False):
-    """The options of :class:`IndexOptions`."""
+    """Of :class:`IndexOptions`."""
 
     features: bool | None
     lock_seconds: float | None
 
 
 class RunKeywords(TypedDict, total=False):
-    """The options of :class:`RunOptions`."""
+    """Of :class:`RunOptions`."""
 
     features: bool | None
     lock_seconds: float | None
@@ -76,7 +75,7 @@ class RunKeywords(TypedDict, total=False):
 
 
 class SearchKeywords(TypedDict, total=False):
-    """The options of :class:`SearchOptions`."""
+    """Of :class:`SearchOptions`."""
 
     videos: Sequence[str | Path] | None
     under: Sequence[str | Path] | None
@@ -86,4 +85,4 @@ class SearchKeywords(TypedDict, total=False):
     exact: bool | None
     strict: bool | None
     threads: int | None
-    ask: AskOptions | AskKeywords | None
+    ask: Options | AskKeywords | None

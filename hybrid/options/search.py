@@ -86,7 +86,7 @@ class SearchOptions(Options):
         "With fine: the options of the questions to the best videos, without fine and strict.",
         default_text="those of ask",
         parse=_read_ask,
-        accepts="AskOptions | AskKeywords",
+        accepts="Options | AskKeywords",
     )
 
     if TYPE_CHECKING:
