@@ -73,9 +73,9 @@ Method = Callable[[Scored, int], IntArray]
 def score_cases(cases: Sequence[Case], condition: Condition) -> list[Scored]:
     """The scores of a condition; the same each time."""
     scored = []
-    for place, case in enumerate(cases):
+    for index, case in enumerate(cases):
         error = -1 if condition.error is None else round(100 * condition.error)
-        rng = np.random.default_rng([place, round(100 * condition.noise), error + 1])
+        rng = np.random.default_rng([index, round(100 * condition.noise), error + 1])
         similarities = noisy_similarities(case, condition.noise, rng) if condition.noise else case.similarities
         gens = None
         if condition.error is not None:
@@ -167,11 +167,11 @@ def run_methods(scored: Sequence[Scored], methods: Mapping[str, Method], frames:
 def _groups(cases: Sequence[Case]) -> dict[str, list[int]]:
     """Places of the questions by number of moments, of all, and by kind and length of the video."""
     groups: dict[str, list[int]] = defaultdict(list)
-    for place, case in enumerate(cases):
-        groups[f"{moment_group(case)} moments" if len(case.moments) > 1 else "1 moment"].append(place)
-        groups["all"].append(place)
-        groups[f"kind {case.kind}"].append(place)
-        groups[f"{case.length_seconds / 60:g} min"].append(place)
+    for index, case in enumerate(cases):
+        groups[f"{moment_group(case)} moments" if len(case.moments) > 1 else "1 moment"].append(index)
+        groups["all"].append(index)
+        groups[f"kind {case.kind}"].append(index)
+        groups[f"{case.length_seconds / 60:g} min"].append(index)
     return dict(sorted(groups.items()))
 
 
@@ -252,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_counts(given, "per_kind", "videos")
     budgets = [check_budget(frames) for frames in given.budget or (8, 16, 32)]
     encoder = load_encoder(given.encoder or tiny_encoder(), device="auto")
-    lengths = [replace(LENGTHS[place], videos=count) for place, count in enumerate(given.videos or ())] or LENGTHS
+    lengths = [replace(LENGTHS[index], videos=count) for index, count in enumerate(given.videos or ())] or LENGTHS
     make = partial(make_cases, per_kind=given.per_kind, first_seed=given.first_seed)
     cases = [case for length in lengths for case in make(given.split, length, encoder, given.folder)]
     results: dict[str, Any] = {}

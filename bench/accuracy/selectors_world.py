@@ -24,10 +24,10 @@ from typing import Final
 
 import numpy as np
 
-from bench.accuracy.arguments import digest
-from bench.accuracy.measures import measure_selection
-from bench.accuracy.record import Failure, LineFile, RunFolder, Sample
-from bench.accuracy.report import build_report
+from bench.accuracy.run.arguments import digest
+from bench.accuracy.run.measures import measure_selection
+from bench.accuracy.run.record import Failure, LineFile, RunFolder, Sample
+from bench.accuracy.run.report import build_report
 from bench.accuracy.selector_tables import Way, print_tables, slim, ways_of
 from bench.accuracy.world_scores import OpenedVideo, Scores, candidates_of, open_video, score_questions
 from bench.command import make_parser, run_command
@@ -39,10 +39,10 @@ from hybrid.answers import Answer, AnswerFrame
 from hybrid.clip.interface import FrameEncoder
 from hybrid.clip.registry import load_encoder
 from hybrid.engine import Engine
-from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError, InputError
 from hybrid.fine.load import load_scorer
 from hybrid.models.tiny import tiny_encoder, tiny_sampler
+from hybrid.options.engine import EngineOptions
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.ranking import check_budget
 from hybrid.selectors.registry import SELECTORS, select
@@ -62,7 +62,7 @@ class _Opened:
     """What a run works with."""
 
     folder: RunFolder
-    kept: LineFile
+    scores_file: LineFile
     engine: Engine
     encoder: FrameEncoder
 
@@ -101,7 +101,7 @@ def _sample(
 
 def _run(given: argparse.Namespace, questions: Sequence[Question], opened: _Opened, ways: Sequence[Way]) -> None:
     folder, engine, encoder = opened.folder, opened.engine, opened.encoder
-    known = {line["id"]: Scores.from_dict(line) for line in opened.kept.lines}
+    known = {line["id"]: Scores.from_dict(line) for line in opened.scores_file.lines}
     names = [way.name(frames) for frames in given.frames for way in ways]
     videos = needed_videos(questions)
     for number, name in enumerate(videos, 1):
@@ -112,7 +112,7 @@ def _run(given: argparse.Namespace, questions: Sequence[Question], opened: _Open
         unknown = [question for question in asked if question.id not in known]
         if unknown:
             fresh = list(score_questions(engine, encoder, video, unknown, window=given.window))
-            opened.kept.add(*(scores.to_dict() for scores in fresh))
+            opened.scores_file.add(*(scores.to_dict() for scores in fresh))
             known |= {scores.id: scores for scores in fresh}
         for question in asked:
             query = encoder.encode_text(question.question).vector
@@ -165,11 +165,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     with ExitStack() as stack:
         folder = stack.enter_context(RunFolder(given.out, settings, circumstances()))
-        kept = stack.enter_context(LineFile(given.out / "scores.jsonl"))
+        scores_file = stack.enter_context(LineFile(given.out / "scores.jsonl"))
         engine = stack.enter_context(
-            Engine(open_archive(given.archive), Settings(preset="tiny"), encoder=encoder, fine_model=scorer)
+            Engine(open_archive(given.archive), EngineOptions(preset="tiny"), encoder=encoder, fine_model=scorer)
         )
-        _run(given, questions, _Opened(folder, kept, engine, encoder), ways)
+        _run(given, questions, _Opened(folder, scores_file, engine, encoder), ways)
     report = {
         frames: build_report(
             folder.samples,

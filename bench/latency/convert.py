@@ -59,12 +59,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, help="where there is room for twice that; the system's if not said")
     arguments = parser.parse_args(argv)
     sizes = sizes_for(arguments.gigabytes * 1e9)
-    with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="convert-") as place:
-        source = Path(place) / "source"
+    with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="convert-") as root:
+        source = Path(root) / "source"
         make_untrained_aria(source, sizes=sizes, dtype="bfloat16", shard_bytes=SHARD_BYTES)
-        converted = convert(source, Path(place) / "native")
-        shutil.rmtree(Path(place) / "native")
-        converted["copy_seconds"] = copy(source, Path(place) / "copy")
+        converted = convert(source, Path(root) / "native")
+        shutil.rmtree(Path(root) / "native")
+        converted["copy_seconds"] = copy(source, Path(root) / "copy")
     size = converted["weight_bytes"]
     converted["mb_per_second"] = size / 1e6 / converted["seconds"]
     converted["copy_mb_per_second"] = size / 1e6 / converted["copy_seconds"]

@@ -127,7 +127,10 @@ def _search(old: Path, pairs: int, size: str, folder: Path) -> list[dict[str, An
 _FILL = """
 import argparse, sys
 from pathlib import Path
-from bench.latency.archive import fill
+try:
+    from bench.latency.archive.filling import fill
+except ModuleNotFoundError:  # an earlier version
+    from bench.latency.archive import fill
 fill(Path(sys.argv[1]), sys.argv[2], argparse.Namespace(backend=sys.argv[3], dimension=int(sys.argv[4]), shake=0.04))
 """
 

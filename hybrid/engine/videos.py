@@ -14,9 +14,8 @@ from hybrid.engine.settings import stored_decoder
 from hybrid.errors import IndexDamagedError, VideoOpenError
 from hybrid.frames.interface import FrameSource
 from hybrid.frames.registry import open_source
-from hybrid.storage.file_identity import absolute_path
 from hybrid.values import ByteArray, Timeline
-from indexes.archive.lookup import require_indexed
+from indexes.archive.lookup import find_by_name, require_indexed
 from indexes.archive.source_location import locate_video
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Manifest
@@ -77,12 +76,11 @@ def find_video(archive: Archive, path: Path) -> FoundVideo:
     """
     if path.exists():
         return FoundVideo(stored_manifest(archive, identify(archive, path)), path, None)
-    named = absolute_path(path)
-    for manifest in archive.manifests():
-        if str(path) == manifest.video_id or named in manifest.source.locations:
-            found = locate_video(archive, manifest, read=True)
-            return FoundVideo(manifest, Path(found.path), found.missing_reason)
-    raise VideoOpenError(f"{path}: there is no such file or folder, and {archive.uri} does not know it")
+    manifest = find_by_name(archive, path)
+    if manifest is None:
+        raise VideoOpenError(f"{path}: there is no such file or folder, and {archive.uri} does not know it")
+    found = locate_video(archive, manifest, read=True)
+    return FoundVideo(manifest, Path(found.path), found.missing_reason)
 
 
 def manifest_of(archive: Archive, found: FoundVideo) -> Manifest:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["SCORER", "BlipItmScorer", "load", "plain_question"]
 
 LONGEST_TOKENS = 35
-LONGEST_WORDS = 50
+LONGEST_TEXT = 50
 FIRST = ("enc", "cls")
 
 
@@ -95,7 +95,7 @@ def plain_question(question: str) -> str:
     'when does it start? roughly'
     """
     text = re.sub(r"\s{2,}", " ", re.sub(r'[.!"()*#:;~]', " ", question.lower())).strip()
-    return " ".join(text.split(" ")[:LONGEST_WORDS])
+    return " ".join(text.split(" ")[:LONGEST_TEXT])
 
 
 def load(loading: Loading) -> BlipItmScorer:

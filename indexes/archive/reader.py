@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from hybrid.errors import IndexDamagedError, IndexMismatchError, InputError, VideoNotIndexedError
+from hybrid.lru import LruCache
 from hybrid.values import Float32Array, Hits, Timeline
 from indexes.archive.content_id import identify
 from indexes.archive.feature_file import StoredFeatures, open_features, read_sound_list, stamp_of
@@ -55,7 +56,7 @@ class ArchiveReader:
         self.folder = folder
         self.backend = backend
         self._layout = Layout(folder)
-        self._features: dict[Path, StoredFeatures] = {}
+        self._features: LruCache[Path, StoredFeatures] = LruCache(_MOST_OPEN_FEATURES, on_drop=StoredFeatures.close)
         self._read_here: dict[str, tuple[str, str]] = {}
         self._catalogue = CatalogueReader(self._layout)
         self._approximate: dict[int, ApproximateIndex] = {}
@@ -266,17 +267,14 @@ class ArchiveReader:
         """
         frames = frames_key(manifest)
         path = self._layout.features(manifest.video_id, frames, spec.key)
-        known = self._features.pop(path, None)
+        known = self._features.get(path)
         if known is not None:
             if known.stamp == stamp_of(path, known.path):
-                self._features[path] = known  # the one used last comes last
                 return known
-            known.close()
+            self._features.remove(path)
         found = open_features(path, rows=manifest.frames, frames=frames)
         if found is not None:
-            while len(self._features) >= _MOST_OPEN_FEATURES:
-                self._features.pop(next(iter(self._features))).close()
-            self._features[path] = found
+            self._features.put(path, found)
         return found
 
     def feature_lists(self, manifest: Manifest) -> list[FeatureList]:
@@ -330,7 +328,7 @@ class ArchiveReader:
         return index if index.refresh() else None
 
     def stored_files(self) -> Iterator[tuple[str, int]]:
-        """Every file of the archive: its path below the archive's place, with ``/``, and its bytes."""
+        """Every file of the archive: its path below the archive's folder or URI, with ``/``, and its bytes."""
         for root, _, names in os.walk(self.folder):
             for name in names:
                 path = Path(root, name)
@@ -340,8 +338,7 @@ class ArchiveReader:
     def close(self) -> None:
         """Let go of files and memory. May be called twice."""
         self._approximate.clear()
-        while self._features:
-            self._features.popitem()[1].close()
+        self._features.clear()
         if "store" in self.__dict__:
             self.store.close()
 

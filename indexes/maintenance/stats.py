@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError, VideoError
-from hybrid.storage.atomic import make_folder
+from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError
+from hybrid.storage.atomic import make_folder, write_errors
 from hybrid.storage.foreign_json import read_json
 from hybrid.storage.locks import Locks
-from hybrid.storage.write_errors import write_errors
 from indexes.archive.reader import ArchiveReader
-from indexes.archive.source_location import has_other_size, path_exists
+from indexes.archive.source_location import missing_videos
 from indexes.archive.writer import Archive
 from indexes.format.catalogue import CatalogueWriter
 from indexes.format.failures import failures
@@ -23,7 +22,7 @@ from indexes.format.layout import Layout
 from indexes.format.manifest import Manifest
 from indexes.maintenance.recall import Recall, measure_recall
 
-__all__ = ["ArchiveStats", "Compaction", "archive_stats", "compact_archive", "missing_videos"]
+__all__ = ["ArchiveStats", "Compaction", "archive_stats", "compact_archive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,33 +131,6 @@ def archive_stats(archive: ArchiveReader, *, recall: bool = True) -> ArchiveStat
     )
 
 
-def missing_videos(archive: ArchiveReader, manifests: list[Manifest]) -> list[tuple[Manifest, str]]:
-    """Indexed videos that are not where they were when they were last given to ``index``, and why.
-
-    A file is only read where its size is another than the video's.
-    """
-    claims = Counter(place for manifest in manifests for place in manifest.source.locations)
-    found = []
-    for manifest in manifests:
-        reasons = [
-            _why_gone(archive, manifest, place, claimed=claims[place] > 1) for place in manifest.source.locations
-        ]
-        if reasons[0] is not None and None not in reasons:
-            found.append((manifest, reasons[0]))
-    return found
-
-
-def _why_gone(archive: ArchiveReader, manifest: Manifest, place: str, *, claimed: bool) -> str | None:
-    """Why a video is not at one of its places; None if it is, or that cannot be said."""
-    if not path_exists(place):
-        return "it is not there any more"
-    if claimed or has_other_size(place, manifest):
-        with contextlib.suppress(VideoError):
-            if archive.identify(place) != manifest.video_id:
-                return "another video lies there now"
-    return None
-
-
 def compact_archive(archive: Archive, *, approximate_from: int | None = None) -> Compaction:
     """Give back the room of what was replaced, removed or left over; bring catalogue and approximate index up to date.
 
@@ -178,7 +150,7 @@ def compact_archive(archive: Archive, *, approximate_from: int | None = None) ->
     note = archive.store.compact()
     _renew_approximate(archive, approximate_from)
     with write_errors(f"archive {archive.uri} cannot be written"):
-        _forget_gone_paths(layout)
+        _forget_missing_paths(layout)
         CatalogueWriter(layout, Locks(layout.locks)).rewrite()
     after, files_after = _sizes(archive)
     grown = after["vectors"] > before["vectors"]
@@ -216,7 +188,7 @@ def _counts(archive: Archive, video_id: str, generation: str) -> bool:
     return manifest is not None and manifest.generation == generation
 
 
-def _forget_gone_paths(layout: Layout) -> None:
+def _forget_missing_paths(layout: Layout) -> None:
     """Content ids are remembered by path; those of paths that are gone are of no use."""
     with contextlib.suppress(FileNotFoundError):
         for entry in layout.known_paths.iterdir():

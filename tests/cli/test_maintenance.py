@@ -106,7 +106,7 @@ def test_remove_can_be_tried_first(archive: Path, videos: list[Path]) -> None:
         assert {line["event"] for line in shown} == {"would_remove"}
         assert str(videos[1]) in [line["video"] for line in shown]
     told = run("remove", "--gone", "--dry-run", "--archive", archive)
-    assert f"would remove {videos[1]}: it is not there any more" in " ".join(told.stdout.split())
+    assert f"would remove {videos[1]}: {videos[1]} does not exist any more" in " ".join(told.stdout.split())
     assert len(lines(run("list", "--archive", archive, "--json"))) == VIDEOS
 
 

@@ -8,12 +8,19 @@ from typing import Any
 
 import pytest
 
+from hybrid.cli.registry import VERBS
 from hybrid.errors import InputError
+from hybrid.export.registry import EXPORTERS
 from hybrid.registry import Registry
 from hybrid.scorers.registry import SCORERS
 from hybrid.selectors.registry import SELECTORS
 
-REGISTRIES: dict[str, Registry[Any]] = {"selectors": SELECTORS, "scorers": SCORERS}
+REGISTRIES: dict[str, Registry[Any]] = {
+    "hybrid.selectors.registry:SELECTORS": SELECTORS,
+    "hybrid.scorers.registry:SCORERS": SCORERS,
+    "hybrid.cli.registry:VERBS": VERBS,
+    "hybrid.export.registry:EXPORTERS": EXPORTERS,
+}
 
 
 @pytest.fixture(params=REGISTRIES)
@@ -49,10 +56,11 @@ def test_a_name_is_given_once(registry: Registry[Any]) -> None:
         registry.register(registry.names[0], "somewhere.else")
 
 
-@pytest.mark.parametrize("room", REGISTRIES)
-def test_names_are_listed_without_importing_an_entry(room: str) -> None:
+@pytest.mark.parametrize("name", REGISTRIES)
+def test_names_are_listed_without_importing_an_entry(name: str) -> None:
+    module, _, attribute = name.partition(":")
     program = (
-        f"import sys; from hybrid.{room}.registry import {room.upper()} as registry; "
+        f"import sys; from {module} import {attribute} as registry; "
         "assert registry.names; sys.exit(','.join(set(registry._modules.values()) & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -287,7 +287,7 @@ def test_options_that_are_not_legal_are_refused(
         ({"fine": False, "features": False}, r"features is False \(--no-features\), which is for GenS"),
         ({"seed": 3}, "seed is 3, which is for selectors that draw"),
         ({"seed": 3, "select": "aks"}, "the selector 'aks' does not draw"),
-        ({"seed": 3, "select": "focus:seed=4"}, "'focus:seed=4' says its own"),
+        ({"seed": 3, "select": "focus:seed=4"}, "'focus:seed=4' has its own"),
     ],
 )
 def test_options_that_would_decide_nothing_are_refused_before_any_work(

@@ -17,10 +17,10 @@ import pytest
 from bench.accuracy.demo_video import count_right
 from bench.accuracy.world import score_f1
 from bench.metrics.moment_recall import moment_recall
-from bench.world.gens_model import PROMPT
 from bench.world.make_demo import demo_world
 from bench.world.questions import ANCHOR_SCORE, ANSWER_SCORE, Question, choose_questions
 from bench.world.scenes import World
+from bench.world.training.gens_model import PROMPT
 from hybrid.answers import Answer, Span
 from hybrid.demo import answers_rightly, best_frames, demo_questions, demo_video
 from hybrid.engine import Engine

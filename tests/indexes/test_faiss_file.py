@@ -32,9 +32,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     original = faiss_file._read_index
 
-    def counting(path: Path) -> object:
-        seen.append(path.parent.name)
-        return original(path)
+    def counting(path: str | Path, *, mapped: bool = False) -> object:
+        seen.append(Path(path).parent.name)
+        return original(path, mapped=mapped)
 
     monkeypatch.setattr(faiss_file, "_read_index", counting)
     return seen

@@ -16,11 +16,12 @@ from feature_samples import some_items, some_spec
 
 from hybrid.errors import ArchiveError
 from indexes.archive.new_index import NewIndex
+from indexes.archive.source_location import missing_videos
 from indexes.archive.writer import Archive
 from indexes.format.failures import Attempt, Failure, failures, forget_failure, known_failure, remember_failure
 from indexes.format.layout import VectorKey
 from indexes.format.manifest import Manifest, Source
-from indexes.maintenance.stats import archive_stats, compact_archive, missing_videos
+from indexes.maintenance.stats import archive_stats, compact_archive
 from indexes.maintenance.verify import verify_archive
 from indexes.stores.faiss_store import FaissStore
 from indexes.stores.interface import VectorStore
@@ -340,8 +341,8 @@ def test_videos_that_moved_away_or_were_replaced_are_known(filled: Archive, tmp_
     replaced.write_bytes(b"something else")
     found = {manifest.source.path: why for manifest, why in missing_videos(filled, list(filled.manifests()))}
     assert str(here) not in found
-    assert found[str(replaced)] == "another video lies there now"
-    assert found["/videos/größe 電影.mp4"] == "it is not there any more"
+    assert found[str(replaced)] == f"another video lies at {replaced} now"
+    assert found["/videos/größe 電影.mp4"] == "/videos/größe 電影.mp4 does not exist any more"
 
 
 def failure(path: str, video: str | None, *, attempts: int = 1) -> Failure:

@@ -20,8 +20,8 @@ from hybrid.frames.interface import ReadReport
 from hybrid.frames.rules import FRAME_RULES
 from hybrid.progress import Progress
 from hybrid.runtime import model_errors
+from hybrid.storage.atomic import write_errors
 from hybrid.storage.file_identity import absolute_path
-from hybrid.storage.write_errors import write_errors
 from hybrid.values import ByteArray, Float32Array, FrameBatch, Sampling, Timeline, VideoInfo
 from indexes.archive.feature_file import StagedFeatures
 from indexes.archive.new_index import NewIndex

@@ -20,8 +20,8 @@ from hybrid.errors import IndexDamagedError, VideoNotIndexedError
 from hybrid.formatting import plural
 from hybrid.options.search import SearchOptions
 from hybrid.values import Hits, Timeline, check_questions
-from indexes.archive.lookup import choose, find_indexed, replaced_since
-from indexes.archive.source_location import VideoLocation, locate_video
+from indexes.archive.lookup import choose, find_indexed
+from indexes.archive.source_location import VideoLocation, locate_video, replaced_videos
 from indexes.archive.writer import Archive
 from indexes.format.location import is_remote
 from indexes.format.manifest import Manifest
@@ -85,7 +85,7 @@ def _chosen(search: Search) -> list[Manifest]:
         raise VideoNotIndexedError(
             f"archive {archive.uri} holds no video; index some with: hybrid index VIDEO --archive {archive.uri}"
         )
-    outdated = set() if options.videos else replaced_since(archive, meant)
+    outdated = set() if options.videos else replaced_videos(archive, meant)
     for manifest in meant:
         if manifest.video_id in outdated:
             search.skip(manifest, f"another video lies at {manifest.source.path} now")

@@ -11,7 +11,7 @@ import pytest
 
 from bench.accuracy import coverage, selectors_world, world
 from bench.accuracy.export import answers_of
-from bench.accuracy.record import read_run
+from bench.accuracy.run.record import read_run
 from bench.accuracy.selector_tables import Way, ways_of
 from bench.datasets.world import load_world, moments_label
 from bench.world.scenes import make_world
