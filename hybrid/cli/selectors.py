@@ -1,4 +1,4 @@
-"""``hybrid selectors``: the rules that choose frames, the scores that they can go by, and what each of them needs."""
+"""``hybrid selectors``: the rules that choose frames, the scores that they can use, and what each of them needs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["list_selectors"]
 
 
 def list_selectors(as_json: JsonOption = False) -> None:
-    """List the selectors (--select) and the scores (--scores) with what they need and their options.
+    """List the selectors (--select) and the scores (--scores) with their needs and options.
 
-    Options follow the name: --select aks:depth=3,threshold=0.2,faithful. A needed thing in brackets is used if it is
-    there. --json prints one line for each selector ("name") and for each kind of scores ("scores").
+    Options follow the name: --select aks:depth=3,threshold=0.2,faithful. Needs in parentheses are optional.
+    --json prints one line for each selector ("name") and for each kind of scores ("scores").
     """
     from rich.table import Column, Table
     from rich.text import Text
@@ -55,8 +55,8 @@ def list_selectors(as_json: JsonOption = False) -> None:
         table.add_row(selector.name, needs, does, options, selector.source)
     _list_scores(as_json=as_json, above=table)
     if not as_json:
-        echo("A seed decides those that draw: " + ", ".join(s.name for s in SELECTORS if s.draws) + ".")
-        echo("faithful: what the authors' code does, quirks included. Options: NAME:OPTION=VALUE,faithful")
+        echo("These draw at random and take seed=N: " + ", ".join(s.name for s in SELECTORS if s.draws) + ".")
+        echo("faithful: reproduce the authors' code, quirks included. Options: NAME:OPTION=VALUE,faithful")
 
 
 def _list_scores(*, as_json: bool, above: Table) -> None:

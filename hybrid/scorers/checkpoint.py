@@ -28,7 +28,7 @@ _USE = "--scores KIND:FOLDER"
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ModelScorer:
-    """What every scorer with a model of its own has.
+    """The common part of scorers that load a model.
 
     Attributes:
         name: ``KIND:CHECKPOINT``, with options, as the caller wrote it.
@@ -167,7 +167,7 @@ def load_errors(what: str) -> Iterator[None]:
 
 @contextmanager
 def model_errors(what: str) -> Iterator[None]:
-    """Turn what a model library raises while it computes into a ModelError that says what was done.
+    """Turn what a model library raises while it computes into a ModelError that names the step.
 
     Raises:
         OutOfMemoryError: the device's memory did not suffice.
