@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from hybrid.answers import Answer, AnswerFrame, SearchResult, Span, Stage
     from hybrid.engine import Engine, IndexResult
     from hybrid.errors import HybridError
-    from hybrid.fine.interface import FrameScorer, WindowScores
+    from hybrid.fine.interface import FineModel, WindowScores
     from hybrid.fine.prompt import PromptSpec
-    from hybrid.frames.source import FrameSource, open_source
+    from hybrid.frames.interface import FrameSource
+    from hybrid.frames.registry import open_source
     from hybrid.presets import Preset
     from hybrid.values import Hits, Sampling, Timeline, Window
 
@@ -25,8 +26,8 @@ _HOMES = {
     "Answer": "hybrid.answers",
     "AnswerFrame": "hybrid.answers",
     "Engine": "hybrid.engine",
-    "FrameScorer": "hybrid.fine.interface",
-    "FrameSource": "hybrid.frames.source",
+    "FineModel": "hybrid.fine.interface",
+    "FrameSource": "hybrid.frames.interface",
     "Hits": "hybrid.values",
     "HybridError": "hybrid.errors",
     "IndexResult": "hybrid.engine",
@@ -39,14 +40,14 @@ _HOMES = {
     "Timeline": "hybrid.values",
     "Window": "hybrid.values",
     "WindowScores": "hybrid.fine.interface",
-    "open_source": "hybrid.frames.source",
+    "open_source": "hybrid.frames.registry",
 }
 
 __all__ = [
     "Answer",
     "AnswerFrame",
     "Engine",
-    "FrameScorer",
+    "FineModel",
     "FrameSource",
     "Hits",
     "HybridError",

@@ -11,13 +11,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from hybrid.errors import HybridError
+from hybrid.errors import HybridError, MissingDependencyError
+from hybrid.frames.registry import DECODERS, DEFAULT_DECODER, open_source
 from hybrid.values import ByteArray, Sampling
 
 __all__ = ["Check", "examine"]
@@ -68,28 +70,35 @@ def examine(
         InputError: there is no such preset.
     """
     from hybrid.presets import check_preset, encoder_of, sampler_of
+    from indexes.stores.registry import PACKAGES, STORES
 
     check_preset(preset)
     yield _timed("packages", _packages, remedy="pip install . (in the project's folder)")
     yield _timed("device", lambda: _device(device), remedy="--device cpu, or install a CUDA build of torch")
     with tempfile.TemporaryDirectory(prefix="hybrid-doctor-") as folder:
         video = Path(folder) / "clip.mp4"
-        yield _timed("decode (pyav)", lambda: _decode(video, "pyav"), remedy="pip install --force-reinstall av")
-        yield _decord(video)
+        for decoder in DECODERS.names:
+            remedy = f"use --decoder {DEFAULT_DECODER}, the default"
+            if decoder == DEFAULT_DECODER:
+                remedy = "pip install --force-reinstall av"
+            decode = partial(_decode, video, decoder)
+            yield _timed(f"decode ({decoder})", decode, remedy=remedy, optional=decoder != DEFAULT_DECODER)
         hub = "on a machine without a model hub: --encoder local-dir:FOLDER, or --preset tiny"
         yield _timed("embed", lambda: _embed(encoder or encoder_of(preset), device, dtype), remedy=hub)
-        yield _timed("index (faiss)", lambda: _search(Path(folder) / "f", "faiss"), remedy="pip install faiss-cpu")
-        yield _timed("index (lancedb)", lambda: _search(Path(folder) / "l", "lancedb"), remedy="pip install lancedb")
+        for backend in STORES.names:
+            search = partial(_search, Path(folder) / backend, backend)
+            yield _timed(f"index ({backend})", search, remedy=f"pip install {PACKAGES.get(backend, backend)}")
         hub = "on a machine without a model hub: --sampler FOLDER, or --preset tiny; without GenS: --no-fine"
         yield _timed("generate", lambda: _generate(sampler or sampler_of(preset), device, dtype), remedy=hub)
 
 
-def _timed(name: str, action: Callable[[], str], *, remedy: str) -> Check:
+def _timed(name: str, action: Callable[[], str], *, remedy: str, optional: bool = False) -> Check:
     started = time.perf_counter()
     try:
         found = action()
     except HybridError as exc:
-        return Check(name, "broken", str(exc), time.perf_counter() - started, remedy)
+        state: State = "missing" if optional and isinstance(exc, MissingDependencyError) else "broken"
+        return Check(name, state, str(exc), time.perf_counter() - started, remedy)
     except Exception as exc:  # whatever it is, the doctor's work is to report it
         return Check(name, "broken", f"{type(exc).__name__}: {exc}", time.perf_counter() - started, remedy)
     return Check(name, "ok", found, time.perf_counter() - started)
@@ -124,9 +133,7 @@ def _device(device: str) -> str:
     return f"{chosen}: {name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
 
 
-def _decode(video: Path, decoder: Literal["pyav", "decord"]) -> str:
-    from hybrid.frames.source import open_source
-
+def _decode(video: Path, decoder: str) -> str:
     if not video.exists():
         _write_clip(video)
     with open_source(video, Sampling(), decoder=decoder) as source:
@@ -138,14 +145,6 @@ def _decode(video: Path, decoder: Literal["pyav", "decord"]) -> str:
     if any(abs(shade - _shade(second)) > 12 for second, shade in enumerate(shades)):
         raise HybridError(f"the frames' brightness is {shades}; these are other frames than those that were written")
     return f"{len(times)} frames of a clip that was written just now, at the right times"
-
-
-def _decord(video: Path) -> Check:
-    try:
-        metadata.version("decord")
-    except metadata.PackageNotFoundError:
-        return Check("decode (decord)", "missing", "not installed; optional", 0.0, "pip install decord")
-    return _timed("decode (decord)", lambda: _decode(video, "decord"), remedy="use --decoder pyav, the default")
 
 
 def _shade(second: int) -> int:
@@ -166,7 +165,7 @@ def _write_clip(place: Path) -> None:
 
 
 def _embed(name: str, device: str, dtype: str) -> str:
-    from hybrid.clip.encoder import load_encoder
+    from hybrid.clip.registry import load_encoder
 
     encoder = load_encoder(name, device=device, dtype=dtype)
     frames = [np.full((CLIP_SIZE, CLIP_SIZE, 3), _shade(second), dtype=np.uint8) for second in range(CLIP_SECONDS)]
@@ -178,8 +177,8 @@ def _embed(name: str, device: str, dtype: str) -> str:
     return f"{encoder.name} on {encoder.device}, {vectors.shape[1]} values a frame, {encoder.identity['precision']}"
 
 
-def _search(folder: Path, backend: Literal["faiss", "lancedb"]) -> str:
-    from indexes.format.keys import VectorKey
+def _search(folder: Path, backend: str) -> str:
+    from indexes.format.layout import VectorKey
     from indexes.stores.registry import open_store
 
     vectors = np.eye(8, 16, dtype=np.float32)
@@ -197,9 +196,10 @@ def _search(folder: Path, backend: Literal["faiss", "lancedb"]) -> str:
 
 
 def _generate(name: str, device: str, dtype: str) -> str:
+    from hybrid.fine.interface import read_window
     from hybrid.fine.load import load_scorer
 
     scorer = load_scorer(name, device=device, dtype=dtype)
     frames = [np.full((CLIP_SIZE, CLIP_SIZE, 3), _shade(second), dtype=np.uint8) for second in range(CLIP_SECONDS)]
-    scores = scorer.score(frames, "When does the wall get brighter?")
+    scores = read_window(scorer, frames, "When does the wall get brighter?")
     return f"{scorer.name} on {scorer.device}: {scores.prompt_tokens} tokens in, {scores.new_tokens} out"

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from indexes.archive.writer import Archive
-from indexes.format.keys import BackendName
 from indexes.format.location import is_remote
 
 __all__ = ["open_archive"]
 
 
-def open_archive(location: str | Path, *, backend: BackendName | None = None, create: bool = True) -> Archive:
+def open_archive(location: str | Path, *, backend: str | None = None, create: bool = True) -> Archive:
     """Open an archive, or make one in a new or empty folder, or below an empty prefix.
 
     Args:

@@ -45,18 +45,17 @@ from bench.accuracy.run.runner import Plan, Progress, run_samples
 from bench.command import run_command
 from bench.datasets.question import Question
 from bench.report import circumstances, print_table
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.engine import Engine
-from hybrid.engine.ask.scoring import wants_model
-from hybrid.engine.models import HeldModels
+from hybrid.engine.models import ModelPool
 from hybrid.engine.settings import Settings
-from hybrid.engine.work import AskOptions
 from hybrid.errors import HybridError, InputError
 from hybrid.exports.json_file import write_text
-from hybrid.fine.interface import FrameScorer
+from hybrid.fine.interface import FineModel
 from hybrid.fine.prompt import PromptSpec, read_prompt_file
+from hybrid.options.ask import AskOptions
 from hybrid.scorers.interface import VideoScorer
-from hybrid.scorers.spec import load_video_scorer
+from hybrid.scorers.spec import load_video_scorer, parse_scorer
 from indexes.open_archive import open_archive
 
 __all__ = ["main"]
@@ -132,7 +131,7 @@ def _run(given: argparse.Namespace) -> int:
                 archive,
                 models.settings,
                 encoder=models.encoder,
-                scorer=models.scorer,
+                fine_model=models.scorer,
                 video_scorers=models.video_scorers,
             )
         )
@@ -194,14 +193,16 @@ class _Models:
         self.answerer: Answerer | None = None
         if given.answer is not None:
             self.answerer = open_answerer(given.answer, answerer_options(given))
-        held = HeldModels(settings)
+        held = ModelPool(settings)
         self.encoder: FrameEncoder = held.encoder_for(None)
-        self.scorer: FrameScorer | None = None
+        self.scorer: FineModel | None = None
         self.sampler_identity: Mapping[str, Any] | None = None
         if any(method.needs_gens for method in methods):
-            self.scorer = held.scorer()
+            self.scorer = held.fine_model()
             self.sampler_identity = {**self.scorer.identity, "constrained": settings.constrained}
-        names = dict.fromkeys(method.scores for method in methods if method.scores and wants_model(method.scores))
+        names = dict.fromkeys(
+            method.scores for method in methods if method.scores and parse_scorer(method.scores).checkpoint
+        )
         self.video_scorers: dict[str, VideoScorer] = {
             name: load_video_scorer(name, device=given.device, dtype=given.dtype) for name in names
         }

@@ -25,7 +25,8 @@ from hybrid.fine.load import load_scorer
 from hybrid.fine.prompt import PromptSpec
 from hybrid.fine.qwen.scorer import QwenScorer
 from hybrid.fine.reply import parse_reply
-from hybrid.frames.source import open_source
+from hybrid.fine.writer import replies_of
+from hybrid.frames.registry import open_source
 from hybrid.models.tiny import tiny_sampler
 from hybrid.values import ByteArray, Sampling
 
@@ -117,8 +118,8 @@ class Generate:
 def replies_of_ours(scorer: QwenScorer, frames: Sequence[ByteArray], questions: Sequence[str]) -> Replies:
     """What we write: all questions together, about features that are computed once."""
     features = scorer.encode_frames(frames)
-    requests = scorer.writer.requests([features] * len(questions), list(questions))
-    return [reply.ids for reply in scorer.writer.runner.run(requests)]
+    requests = scorer.writer.prompts([features] * len(questions), list(questions))
+    return [reply.ids for reply in replies_of(scorer.writer.scheduler.run(requests))]
 
 
 def compare_replies(ones: Replies, others: Replies, theirs: Generate, *, frames: int) -> dict[str, Any]:

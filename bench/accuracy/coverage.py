@@ -29,7 +29,7 @@ from bench.accuracy.coverage_cases import Case, Length, make_cases, noisy_simila
 from bench.command import check_counts, make_parser, run_command
 from bench.metrics.bootstrap import bootstrap_difference, bootstrap_mean
 from bench.report import print_table, write_result
-from hybrid.clip.encoder import load_encoder
+from hybrid.clip.registry import load_encoder
 from hybrid.models.tiny import tiny_encoder
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.ranking import check_budget, min_max

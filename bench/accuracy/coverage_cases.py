@@ -16,7 +16,7 @@ import numpy as np
 from bench.world.draw import draw_scene
 from bench.world.questions import ANSWER_SCORE, Kind, choose_questions
 from bench.world.scenes import WORLD_VERSION, Split, World, make_world
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.values import ByteArray, Float32Array, FloatArray, IntArray
 
 __all__ = ["WINDOW", "Case", "Length", "make_cases", "noisy_similarities", "simulated_gens"]

@@ -36,7 +36,8 @@ from bench.datasets.world import SPLITS, load_world
 from bench.metrics.bootstrap import RESAMPLES, check_resamples
 from bench.report import circumstances, write_result
 from hybrid.answers import Answer, AnswerFrame
-from hybrid.clip.encoder import FrameEncoder, load_encoder
+from hybrid.clip.interface import FrameEncoder
+from hybrid.clip.registry import load_encoder
 from hybrid.engine import Engine
 from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError, InputError
@@ -166,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = stack.enter_context(RunFolder(given.out, settings, circumstances()))
         scores_file = stack.enter_context(LineFile(given.out / "scores.jsonl"))
         engine = stack.enter_context(
-            Engine(open_archive(given.archive), Settings(preset="tiny"), encoder=encoder, scorer=scorer)
+            Engine(open_archive(given.archive), Settings(preset="tiny"), encoder=encoder, fine_model=scorer)
         )
         _run(given, questions, _Opened(folder, scores_file, engine, encoder), ways)
     report = {

@@ -32,11 +32,11 @@ from bench.world.questions import ANCHOR_SCORE, ANSWER_SCORE, KINDS, Question, c
 from bench.world.scenes import World
 from bench.world.things import ALL_THINGS
 from hybrid.answers import Answer
-from hybrid.clip.encoder import load_encoder
+from hybrid.clip.registry import load_encoder
 from hybrid.engine import Engine
 from hybrid.engine.settings import Settings
 from hybrid.errors import InputError
-from hybrid.fine.interface import FrameScorer
+from hybrid.fine.interface import FineModel, read_window
 from hybrid.fine.load import load_scorer
 from hybrid.fine.qwen.scorer import QwenScorer
 from hybrid.models.tiny import tiny_encoder, tiny_sampler
@@ -101,7 +101,7 @@ def score_f1(given: IntArray, truth: IntArray, *, least: int) -> float:
     return frame_f1(found, expected).f1 if len(expected) else float(not len(found))
 
 
-def compare_methods(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], *, frames: int) -> dict[str, Any]:
+def compare_methods(engine: Engine, scorer: FineModel, exams: Sequence[Exam], *, frames: int) -> dict[str, Any]:
     """Evidence recall of every method on the same questions, and how they differ."""
     records = {name: _Record() for name in METHODS}
     for number, exam in enumerate(exams):
@@ -126,7 +126,7 @@ def compare_methods(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], 
 
 
 def _ask_cold(
-    engine: Engine, scorer: FrameScorer, exam: Exam, question: Question, records: Mapping[str, _Record], frames: int
+    engine: Engine, scorer: FineModel, exam: Exam, question: Question, records: Mapping[str, _Record], frames: int
 ) -> None:
     for name, method in METHODS.items():
         if isinstance(scorer, QwenScorer):
@@ -175,7 +175,7 @@ def _difference(
     return asdict(bootstrap_difference(first, second, [videos[index] for index in indices]))
 
 
-def gens_alone(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], *, per_kind: int) -> dict[str, Any]:
+def gens_alone(engine: Engine, scorer: FineModel, exams: Sequence[Exam], *, per_kind: int) -> dict[str, Any]:
     """GenS on one window of each video, the scenes within its first 256 frames, and questions about them."""
     f1: dict[str, list[tuple[float, str]]] = defaultdict(list)
     parsed: list[tuple[float, str]] = []
@@ -187,7 +187,7 @@ def gens_alone(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], *, pe
         times = times[times < part.duration_seconds]
         frames = _frames(engine, exam, len(times))
         for question in choose_questions(part, per_kind=per_kind):
-            scored = scorer.score(frames, question.text)
+            scored = read_window(scorer, frames, question.text)
             given, truth = np.zeros(len(times), np.int64), question.scores_at(times)
             for index, score in scored.scores.items():
                 given[index] = score
@@ -360,7 +360,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for seed in range(FIRST_HOUR_SEED, FIRST_HOUR_SEED + given.hours)
     ]
     archive = open_archive(given.folder / "archive")
-    with Engine(archive, Settings(preset="tiny"), encoder=encoder, scorer=scorer) as engine:
+    with Engine(archive, Settings(preset="tiny"), encoder=encoder, fine_model=scorer) as engine:
         for exam in [*exams, *hours]:
             engine.index(exam.video, progress=NullProgress())
         result = {

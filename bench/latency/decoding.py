@@ -26,7 +26,7 @@ __all__ = ["METHODS", "measure"]
 
 def _ours(policy: str) -> Callable[[str, int], Iterator[int]]:
     def sample(video: str, threads: int) -> Iterator[int]:
-        from hybrid.frames.source import open_source
+        from hybrid.frames.registry import open_source
         from hybrid.values import Sampling
 
         # As the engine reads: decoding goes on, a bounded number of bytes ahead, while the model runs.
@@ -53,7 +53,7 @@ def _pyav_full(video: str, threads: int) -> Iterator[int]:
     """Every frame decoded; the last one at or before each second converted to RGB."""
     import av
 
-    from hybrid.frames.container import open_container
+    from hybrid.frames.container.open import open_container
 
     with open_container(video) as container:
         stream = container.streams.video[0]
@@ -112,7 +112,7 @@ def _decoding_module() -> Any:
 def _import_libraries() -> None:
     """Imports are no part of the measurement."""
     _decoding_module()
-    for name in ("av", "decord", "imageio_ffmpeg", "hybrid.frames.pyav"):
+    for name in ("av", "decord", "imageio_ffmpeg", "hybrid.frames.decoders.pyav"):
         importlib.import_module(name)
 
 

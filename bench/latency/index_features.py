@@ -58,9 +58,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     settle_process()
     from hybrid.demo import demo_video
     from hybrid.engine import Engine
-    from hybrid.engine.models import HeldModels
+    from hybrid.engine.models import ModelPool
     from hybrid.engine.settings import Settings
-    from hybrid.fine.interface import FeatureScorer
+    from hybrid.fine.interface import FeatureModel
     from indexes.open_archive import open_archive
 
     video = arguments.video or demo_video()
@@ -73,11 +73,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
 
         def open_engine(name: str) -> Engine:
-            return Engine(open_archive(Path(folder) / name), settings, encoder=encoder, scorer=scorer)
+            return Engine(open_archive(Path(folder) / name), settings, encoder=encoder, fine_model=scorer)
 
-        models = HeldModels(settings)
-        encoder, scorer = models.encoder_for(None), models.scorer()
-        assert isinstance(scorer, FeatureScorer)
+        models = ModelPool(settings)
+        encoder, scorer = models.encoder_for(None), models.fine_model()
+        assert isinstance(scorer, FeatureModel)
         frames = _frames(open_engine("frames"), video)
         for turn in range(arguments.repeats):
             _timed(taken, "index, CLIP only", lambda: open_engine(f"plain-{turn}").index(video, features=False))  # noqa: B023
@@ -117,7 +117,7 @@ def _frames(engine: Any, video: Path) -> list[Any]:
 
 
 def _tower(scorer: Any, frames: Sequence[Any]) -> None:
-    from hybrid.engine.ask.feature_rows import Tower
+    from hybrid.engine.features.encoder import Tower
 
     with Tower(scorer) as tower:
         for frame in frames:

@@ -39,7 +39,10 @@ open_archive = first_of("indexes.open_archive:open_archive", "indexes.archive:Ar
 search_archive_vectors = first_of(
     "indexes.search.archive_search:search_archive_vectors", "indexes.archive_search:search_archive_vectors"
 )
-Effort = first_of("indexes.ann.search_params:Effort", "indexes.effort:Effort")
+SearchParams = first_of(
+    "indexes.ann.search_params:SearchParams", "indexes.ann.search_params:Effort", "indexes.effort:Effort"
+)
+_KEYWORD = "params" if SearchParams.__name__ == "SearchParams" else "effort"
 
 TOP = 256
 WARM = 12
@@ -65,14 +68,14 @@ def measure(folder: Path, kind: str, dimension: int) -> dict[str, float]:
     world = VideoWorld(dimension)
     about = world.video(*_ABOUT)
     queries = [world.query(number, about[number % len(about)]) for number in range(WARM + 1)]
-    effort = Effort() if kind == "approximate" else None
+    params = SearchParams() if kind == "approximate" else None
     times = []
     with open_archive(folder, create=False) as archive:
         importlib.import_module(archive.backend)  # Imports are no part of the measurement.
         drop_from_memory(folder)
         for query in queries:
             wall, cpu = time.perf_counter(), time.process_time()
-            found = search_archive_vectors(archive, list(archive.manifests()), query, TOP, effort=effort)
+            found = search_archive_vectors(archive, list(archive.manifests()), query, TOP, **{_KEYWORD: params})
             times.append((1000 * (time.perf_counter() - wall), 1000 * (time.process_time() - cpu)))
             assert found.hits, "nothing was found"
             assert not found.failed, found.failed

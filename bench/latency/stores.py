@@ -22,8 +22,8 @@ import numpy as np
 from bench.command import make_parser, run_command
 from bench.report import print_table, write_result
 from hybrid.values import Float32Array
-from indexes.format.keys import BACKENDS, BackendName, VectorKey
-from indexes.stores.registry import open_store
+from indexes.format.layout import VectorKey
+from indexes.stores.registry import STORES, open_store
 
 TOP = 256
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     query = drifting(rng, 1, arguments.dimension)[0]
     rows: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for backend in BACKENDS:
+        for backend in STORES.names:
             rows[backend] = measure_store(Path(folder) / backend, backend, videos, query)
         rows["raw faiss file"] = measure_raw_faiss(Path(folder) / "faiss", videos, query)
         rows["raw lancedb"] = measure_raw_lance(Path(folder) / "raw-lance", videos, query)
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def measure_store(
-    folder: Path, backend: BackendName, videos: dict[VectorKey, Float32Array], query: Float32Array
+    folder: Path, backend: str, videos: dict[VectorKey, Float32Array], query: Float32Array
 ) -> dict[str, float]:
     """Write, open and search through the store of this project."""
     folder.mkdir()

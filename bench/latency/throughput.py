@@ -36,6 +36,8 @@ from bench.latency.videos import repeat
 from bench.memory import resident_mb
 from bench.report import print_table, write_result
 from bench.robustness.small_videos import write_small_videos
+from hybrid.engine.frames.decode_ahead import MOST_AHEAD
+from indexes.archive.new_index import NewIndex
 
 STAGES = ("decode", "embed", "write")
 TARGET = 1.15
@@ -92,9 +94,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _measure_settings(videos: Sequence[Path], repeats: int) -> dict[str, Any]:
     from bench.latency.whole_index import ARCHITECTURE, make_checkpoint
-    from hybrid.clip.encoder import load_encoder
-    from hybrid.engine.index import decoding
-    from hybrid.frames.source import open_source
+    from hybrid.clip.registry import load_encoder
+    from hybrid.engine.frames import decode_ahead as decoding
+    from hybrid.frames.registry import open_source
     from hybrid.presets import encoder_of
     from hybrid.runtime import settle_process
 
@@ -144,7 +146,7 @@ def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, Seconds]:
     """Every stage alone and the pipeline, each over all videos."""
     from hybrid.engine import Engine
     from hybrid.engine.settings import Settings
-    from hybrid.frames.source import open_source
+    from hybrid.frames.registry import open_source
     from hybrid.values import Sampling
     from indexes.open_archive import open_archive
 
@@ -169,11 +171,13 @@ def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, Seconds]:
                     manifest = manifests[str(video.absolute())]
                     other.commit(
                         manifest.video_id,
-                        timeline=timeline,
-                        vectors=block,
-                        config=manifest.config,
-                        source=manifest.source,
-                        video=manifest.video,
+                        NewIndex(
+                            timeline=timeline,
+                            vectors=block,
+                            config=manifest.config,
+                            source=manifest.source,
+                            video=manifest.video,
+                        ),
                     )
 
             _, writing = timed(write)
@@ -182,7 +186,6 @@ def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, Seconds]:
 
 def _index(engine: Any, videos: Sequence[Path], *, after_each: Callable[[], None] = lambda: None) -> None:
     """As ``hybrid index`` does it in one process, which names the videos that come next."""
-    from hybrid.engine.index.decoding import MOST_AHEAD
 
     for number, video in enumerate(videos):
         engine.index(video, following=videos[number + 1 :][:MOST_AHEAD])
@@ -202,7 +205,7 @@ def _paced(
     """The pipeline over stages that take a stated time and no processor."""
     from bench.latency.paced import PacedEncoder, recorded
     from hybrid.engine import Engine
-    from hybrid.engine.index import decoding
+    from hybrid.engine.frames import decode_ahead as decoding
     from hybrid.engine.settings import Settings
     from indexes.open_archive import open_archive
 

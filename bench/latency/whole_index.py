@@ -77,7 +77,8 @@ def measure(video: Path, checkpoint: Path, dtype: str, sampling: str) -> dict[st
     settle_process()
     import numpy as np
 
-    from hybrid.clip.encoder import CPU_BATCH, load_encoder
+    from hybrid.clip.open_clip import CPU_BATCH
+    from hybrid.clip.registry import load_encoder
     from hybrid.engine import Engine
     from indexes.archive.writer import Archive  # noqa: F401  (its import counts as the model's share, not as the index's)
 

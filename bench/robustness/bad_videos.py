@@ -21,10 +21,10 @@ from bench.command import make_parser, run_command
 from bench.report import print_table, write_result
 from bench.robustness.mutate import mutate_videos
 from bench.robustness.watch import FileWatch, Spent
-from hybrid.engine.index.run import RunSummary, VideoOutcome
-from hybrid.engine.index.workers import EngineRecipe, index_in_workers
+from hybrid.engine.batch.run import RunSummary, VideoOutcome
+from hybrid.engine.batch.workers import EngineRecipe, index_in_workers
 from hybrid.engine.settings import Settings
-from indexes.maintenance.verify import check_up
+from indexes.maintenance.verify import verify_archive
 from indexes.open_archive import open_archive
 
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with FileWatch() as watch_again:
             again = index_in_workers(recipe, videos, watch_again, workers=1)
         with open_archive(archive, create=False) as opened:
-            damaged = [finding.video_id for finding in check_up(opened) if finding.state != "sound"]
+            damaged = [finding.video_id for finding in verify_archive(opened) if finding.state != "sound"]
     result = describe(summary, again, watch.spent)
     print_table(["mutation", "done", "partial", "skipped", "failed"], _rows(summary))
     print_table(["per file", "median", "95 %", "most", "which"], _spent_rows(result["per_file"]))

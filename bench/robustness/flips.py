@@ -35,12 +35,11 @@ from bench.command import make_parser, run_command
 from bench.report import print_table, write_result
 from bench.robustness.small_videos import write_small_videos
 from hybrid.answers import Answer, SearchResult
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.engine import Engine
 from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError
-from hybrid.fine.interface import FrameScorer
-from indexes.format.keys import BackendName
+from hybrid.fine.interface import FineModel
 from indexes.maintenance.build_ann import update_approximate
 from indexes.open_archive import open_archive
 
@@ -106,7 +105,7 @@ def draw_changes(sizes: dict[str, int], *, flips: int, zeroed: int, seed: int) -
 class FlipTest:
     """An archive, what it answers when it is sound, and what it answers after a change."""
 
-    def __init__(self, folder: Path, backend: BackendName) -> None:
+    def __init__(self, folder: Path, backend: str) -> None:
         """Make the archive and load the models."""
         self._archive = folder / backend
         self._videos = write_small_videos([DEMO], folder / "videos", VIDEOS, seconds=3.0)
@@ -115,7 +114,7 @@ class FlipTest:
                 engine.index(video, features=True)
             update_approximate(engine.archive, from_frames=1)
             self._encoder: FrameEncoder = engine._models.encoder_for(None)
-            self._scorer: FrameScorer = engine._models.scorer()
+            self._scorer: FineModel = engine._models.fine_model()
         self.files = {
             path.relative_to(self._archive).as_posix(): path.read_bytes()
             for path in sorted(self._archive.rglob("*"))
@@ -142,7 +141,7 @@ class FlipTest:
         """What the three verbs give: name, what counts, and what is said of damage."""
         question = QUESTIONS[turn % len(QUESTIONS)]
         found: list[Seen] = []
-        with Engine(open_archive(self._archive), SETTINGS, encoder=self._encoder, scorer=self._scorer) as engine:
+        with Engine(open_archive(self._archive), SETTINGS, encoder=self._encoder, fine_model=self._scorer) as engine:
             remarks: list[str] = []
             manifests = list(engine.archive.manifests(on_damage=lambda _, error: remarks.append(str(error))))
             found.append(("list", [(m.video_id, m.source.path, m.frames, m.status) for m in manifests], remarks))
@@ -203,7 +202,7 @@ def _remarks(result: Answer | SearchResult) -> list[str]:
     return remarks
 
 
-def run(backend: BackendName, flips: int, zeroed: int, seed: int, folder: Path) -> dict[str, Any]:
+def run(backend: str, flips: int, zeroed: int, seed: int, folder: Path) -> dict[str, Any]:
     """Everything for one backend."""
     test = FlipTest(folder, backend)
     sizes = {name: len(data) for name, data in test.files.items()}

@@ -39,9 +39,9 @@ import psutil
 from bench.command import make_parser, run_command
 from bench.report import print_table, write_result
 from hybrid.presets import encoder_of
-from indexes.format.keys import BACKENDS
-from indexes.maintenance.verify import check_up
+from indexes.maintenance.verify import verify_archive
 from indexes.open_archive import open_archive
+from indexes.stores.registry import STORES
 
 _TELL_EVERY = 10
 _ORPHAN_SECONDS = 30.0
@@ -53,13 +53,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
     parser.add_argument("videos", type=Path)
     parser.add_argument("--kills", type=int, default=200, help="for each backend")
-    parser.add_argument("--backend", choices=BACKENDS, action="append", help="may come twice; both if none")
+    parser.add_argument("--backend", choices=STORES.names, action="append", help="may come twice; both if none")
     parser.add_argument("--workers", type=int, default=0, help="processes that index in each run; 0: only one in all")
     parser.add_argument("--encoder", help="by default the bundled small one")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
     results: dict[str, dict[str, Any]] = {}
-    for backend in arguments.backend or BACKENDS:
+    for backend in arguments.backend or STORES.names:
         with tempfile.TemporaryDirectory() as name:
             results[backend] = _Trial(Path(name), backend, arguments).run()
         print_table(["what", backend], [[key, value] for key, value in results[backend].items()])
@@ -242,7 +242,7 @@ def _look_at(archive: Path) -> _Look:
         sets = Counter(key.video_id for key in opened.store.keys())  # noqa: SIM118 (a store is no dictionary)
         return _Look(
             {m.video_id: (m.vectors_hash, m.timeline_hash) for m in opened.manifests()},
-            damaged=sum(1 for finding in check_up(opened) if finding.state == "damaged"),
+            damaged=sum(1 for finding in verify_archive(opened) if finding.state == "damaged"),
             doubled=sum(1 for video_id, count in sets.items() if count > 1 and video_id not in marked),
         )
 

@@ -11,13 +11,13 @@ import typer
 
 from hybrid import __version__
 from hybrid.cli.ask import ask
-from hybrid.cli.care import compact, remove, stats, verify
 from hybrid.cli.convert_gens import convert_gens
 from hybrid.cli.demo import demo
 from hybrid.cli.doctor import doctor
 from hybrid.cli.features import features
 from hybrid.cli.index import index
 from hybrid.cli.list import list_videos
+from hybrid.cli.maintenance import compact, remove, stats, verify
 from hybrid.cli.search import search
 from hybrid.cli.selectors import list_selectors
 from hybrid.cli.text import echo, printable

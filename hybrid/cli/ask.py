@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,8 +44,8 @@ from hybrid.values import DEFAULT_FRAMES
 if TYPE_CHECKING:
     from hybrid.answers import Answer
     from hybrid.cli.questions import Question
-    from hybrid.engine import Engine, SpanUpdate
-    from hybrid.engine.work import AskKeywords
+    from hybrid.engine import Engine
+    from hybrid.options.ask import AskOptions
     from hybrid.progress import Progress
     from hybrid.values import ByteArray
 
@@ -131,10 +131,9 @@ def ask(
     Exit code 0 also where a stage had to be replaced (the answer says so); --strict makes that 1.
     """
     from hybrid.cli.progress import BarProgress, print_json
-    from hybrid.engine.work import only_said, read_options
     from hybrid.exports.output_file import ANSWERS, SHEET, check_output
+    from hybrid.options.ask import AskOptions
     from hybrid.progress import NullProgress
-    from hybrid.scorers.spec import parse_scorer
     from hybrid.values import check_questions
     from indexes.format.location import is_remote
 
@@ -150,7 +149,7 @@ def ask(
     if out is not None:
         check_output(out, ANSWERS, name="--out", archive=archive, video=video)
     mode, size = read_window(window, window_frames)
-    options = only_said(
+    options = AskOptions(  # before an archive is made
         frames=frames,
         window=size,
         window_mode=mode,
@@ -166,12 +165,10 @@ def ask(
         scores=scores,
         look_for=look_for,
     )
-    # Before an archive is made.
-    wanted = read_options(**options)
-    if not wanted.fine:
+    if not options.fine:
         why = "--no-fine leaves it out; leave out --no-fine"
         check_without_gens(why, stream=stream)
-        if wanted.scores is None or parse_scorer(wanted.scores).kind.name != "gens":  # gens:CHECKPOINT heeds them
+        if options.scores is None or options.scores.kind.name != "gens":  # gens:CHECKPOINT heeds them
             check_without_gens(why, constrained=constrained, prompt=prompt, loading=loading)
     check_questions([one.text for one in asked])
     check_one_video(video, archive=archive)
@@ -206,13 +203,8 @@ def ask(
             _ask_many(engine, video, asked, options, out=out, stream=stream, as_json=as_json)
             return
         with BarProgress() as bar:
-            answer = engine.ask_many(
-                video,
-                [asked[0].text],
-                on_spans=_tell_spans(asked) if stream else None,
-                progress=NullProgress() if as_json else bar,
-                **options,
-            )[0]
+            progress = NullProgress() if as_json else bar
+            answer = next(_answers(engine, video, asked, options, stream=stream, progress=progress))[1]
         # First what was asked for; a sheet that cannot be saved must not cost the answer.
         if as_json:
             print_json(answer.to_dict(), indent=2)
@@ -236,7 +228,7 @@ def _ask_many(
     engine: Engine,
     video: str,
     asked: list[Question],
-    options: AskKeywords,
+    options: AskOptions,
     *,
     out: Path | None,
     stream: bool,
@@ -250,26 +242,21 @@ def _ask_many(
     from hybrid.progress import NullProgress
 
     with ExitStack() as stack:
-        told: Progress = NullProgress() if as_json else stack.enter_context(BarProgress())
+        progress: Progress = NullProgress() if as_json else stack.enter_context(BarProgress())
         left = asked
         file: AnswerFile | None = None
         if out is not None:
-            configuration = engine.configuration(video, progress=told, **options)
+            configuration = engine.configuration(video, options, progress=progress)
             file = stack.enter_context(AnswerFile(out, configuration))
             left = file.left(asked)
-
-        def give(place: int, answer: Answer) -> None:
-            if file is not None:
-                file.add(left[place], answer)
-            if as_json:
-                print_json_line(id=left[place].name, **answer.to_dict())
-            else:
-                _show_short(answer)
-
-        listener = _tell_spans(left) if stream else None
-        texts = [question.text for question in left]
         try:
-            engine.ask_many(video, texts, on_answer=give, on_spans=listener, progress=told, **options)
+            for question, answer in _answers(engine, video, left, options, stream=stream, progress=progress):
+                if file is not None:
+                    file.add(question, answer)
+                if as_json:
+                    print_json_line(id=question.name, **answer.to_dict())
+                else:
+                    _show_short(answer)
         except KeyboardInterrupt:
             if out is not None:
                 echo(f"stopped; what was answered is kept in {out}, the same command goes on from there", err=True)
@@ -279,18 +266,24 @@ def _ask_many(
         echo(f"{len(left)} of {plural(len(asked), 'question')} answered now{kept}: {out}", err=as_json)
 
 
-def _tell_spans(asked: list[Question]) -> Callable[[SpanUpdate], None]:
+def _answers(
+    engine: Engine, video: str, asked: list[Question], options: AskOptions, *, stream: bool, progress: Progress
+) -> Iterator[tuple[Question, Answer]]:
+    """Each question with its answer, as soon as it is complete; with ``stream`` spans go to standard error before."""
     from dataclasses import asdict
 
     from hybrid.cli.progress import print_json
+    from hybrid.engine import SpansChanged
 
-    def tell(update: SpanUpdate) -> None:
-        question = asked[update.question]
-        spans = [asdict(span) for span in update.spans]
-        line = {"question": question.text, "id": question.name, "spans": spans, "finished": update.finished}
-        print_json(line, err=True)
-
-    return tell
+    texts = [question.text for question in asked]
+    for event in engine.stream(video, texts, options, spans=stream, progress=progress):
+        question = asked[event.question]
+        if isinstance(event, SpansChanged):
+            spans = [asdict(span) for span in event.spans]
+            line = {"question": question.text, "id": question.name, "spans": spans, "finished": event.finished}
+            print_json(line, err=True)
+        else:
+            yield question, event.answer
 
 
 def _show_short(answer: Answer) -> None:

@@ -10,7 +10,6 @@ import typer
 from hybrid.cli.options import (
     DEFAULT_ARCHIVE,
     DEFAULT_PRESET,
-    Backend,
     BackendOption,
     BatchOption,
     DecoderOption,
@@ -35,8 +34,8 @@ from hybrid.formatting import plural
 if TYPE_CHECKING:
     from hybrid.cli.run_report import RunReport
     from hybrid.engine import Engine
-    from hybrid.engine.index.run import RunSummary
-    from hybrid.engine.index.workers import EngineRecipe
+    from hybrid.engine.batch.run import RunSummary
+    from hybrid.engine.batch.workers import EngineRecipe
     from hybrid.engine.settings import Settings
 
 __all__ = ["index"]
@@ -94,7 +93,7 @@ def index(
 
     from hybrid.cli.run_report import RunReport, tell_summary
     from hybrid.engine import Engine
-    from hybrid.engine.index.workers import EngineRecipe, choose_workers
+    from hybrid.engine.batch.workers import EngineRecipe, choose_workers
     from hybrid.engine.settings import Settings
     from hybrid.fine.prompt import read_prompt_file
     from hybrid.runtime import choose_device
@@ -117,7 +116,7 @@ def index(
         sampler=sampler,
         rate=rate,
         policy=sampling.value if sampling else None,
-        decoder=decoder.value if decoder else None,
+        decoder=decoder,
         device=device,
         dtype=dtype,
         batch_size=batch_size,
@@ -130,8 +129,8 @@ def index(
         _estimate(archive, videos, settings, features=features, backend=backend, as_json=as_json)
         return
     on_gpu = choose_device(device).type != "cpu"
-    engine = Engine(open_archive(archive, backend=backend.value if backend else None), settings)
-    recipe = EngineRecipe(archive=engine.archive.place, settings=settings, features=features, retry_failed=retry_failed)
+    engine = Engine(open_archive(archive, backend=backend), settings)
+    recipe = EngineRecipe(archive=engine.archive.uri, settings=settings, features=features, retry_failed=retry_failed)
     count = choose_workers(len(videos), on_gpu=on_gpu) if workers is None else workers
     with engine, RunReport(workers=count, videos=len(videos), as_json=as_json) as report:
         summary = _run(engine, recipe, videos, report, workers=count)
@@ -154,8 +153,8 @@ def index(
 
 
 def _run(engine: Engine, recipe: EngineRecipe, videos: list[Path], report: RunReport, *, workers: int) -> RunSummary:
-    from hybrid.engine.index.run import index_here
-    from hybrid.engine.index.workers import index_in_workers
+    from hybrid.engine.batch.run import index_here
+    from hybrid.engine.batch.workers import index_in_workers
 
     if workers == 0:
         return index_here(engine, videos, report, features=recipe.features, retry_failed=recipe.retry_failed)
@@ -174,7 +173,7 @@ def _refresh_approximate(engine: Engine, from_frames: int | None, *, as_json: bo
         echo(f"the approximate index was not brought up to date: {exc}", err=True)
         return
     if from_frames is not None and not updates and not as_json:
-        why = "an archive in an object store has none" if is_remote(engine.archive.place) else "it has fewer frames"
+        why = "an archive in an object store has none" if is_remote(engine.archive.uri) else "it has fewer frames"
         echo(f"approximate index: nothing was made, {why}; all is searched exactly")
     for update in updates:
         if as_json:
@@ -223,17 +222,17 @@ def _estimate(
     settings: Settings,
     *,
     features: bool | None,
-    backend: Backend | None,
+    backend: str | None,
     as_json: bool,
 ) -> None:
     from hybrid.cli.run_report import tell_estimate
-    from hybrid.engine.index.estimate import estimate_run
+    from hybrid.engine.batch.estimate import estimate_run
     from hybrid.errors import ArchiveFormatError
     from indexes.format.location import is_remote, local_folder
     from indexes.open_archive import open_archive
 
     try:
-        with open_archive(archive, backend=backend.value if backend else None, create=False) as opened:
+        with open_archive(archive, backend=backend, create=False) as opened:
             estimate = estimate_run(opened, videos, settings, features=features)
     except ArchiveFormatError:
         if not is_remote(archive) and local_folder(archive).is_dir() and any(local_folder(archive).iterdir()):

@@ -42,7 +42,7 @@ def list_videos(archive: ArchiveOption = DEFAULT_ARCHIVE, as_json: JsonOption = 
         else:
             # The path has a line of its own, so that it can be copied from however narrow a terminal.
             echo(manifest.source.path, f"    {_facts(manifest, stored)}")
-            for place in manifest.source.places[1:]:
+            for place in manifest.source.locations[1:]:
                 echo(f"    also at {place}")
     for line in damaged:
         echo(f"damaged: {line}", err=True)

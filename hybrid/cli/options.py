@@ -9,21 +9,16 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 import typer
 
 from hybrid.errors import InputError
+from hybrid.frames.registry import DECODERS, DEFAULT_DECODER
 from hybrid.presets import DEFAULT_PRESET, PRESETS
 from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_SEGMENTS, DEFAULT_WINDOW
+from indexes.stores.registry import STORES
 
 if TYPE_CHECKING:
     from hybrid.engine import Engine
-    from hybrid.engine.work import WindowMode
+    from hybrid.options.ask import WindowMode
 
 DEFAULT_ARCHIVE = "hybrid-archive"
-
-
-class Backend(str, Enum):
-    """Index backends."""
-
-    faiss = "faiss"
-    lancedb = "lancedb"
 
 
 class Policy(str, Enum):
@@ -31,13 +26,6 @@ class Policy(str, Enum):
 
     exact = "exact"
     keyframes = "keyframes"
-
-
-class Decoder(str, Enum):
-    """Decoders of video files."""
-
-    pyav = "pyav"
-    decord = "decord"
 
 
 _ARCHIVE_HELP = "Folder with the indexes, or s3://BUCKET/PREFIX"
@@ -72,9 +60,15 @@ SamplingOption: TypeAlias = Annotated[
     ),
 ]
 BackendOption: TypeAlias = Annotated[
-    Backend | None, typer.Option("--backend", help="For a new archive; faiss if not said.")
+    str | None,
+    typer.Option("--backend", help=f"For a new archive: {', '.join(STORES.names)}; default: {STORES.names[0]}."),
 ]
-DecoderOption: TypeAlias = Annotated[Decoder | None, typer.Option("--decoder", help="pyav if not said.")]
+DecoderOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--decoder", help=f"Decoder of video files: {', '.join(DECODERS.names)} (default: {DEFAULT_DECODER})."
+    ),
+]
 DeviceOption: TypeAlias = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
 LoadingOption: TypeAlias = Annotated[
     str | None,
@@ -117,11 +111,9 @@ __all__ = [
     "DEFAULT_PRESET",
     "SHOWN_FRAMES",
     "ArchiveOption",
-    "Backend",
     "BackendOption",
     "BatchOption",
     "ContextOption",
-    "Decoder",
     "DecoderOption",
     "DeviceOption",
     "DtypeOption",
@@ -196,8 +188,8 @@ def open_engine(
     sampler: str | None,
     rate: float | None,
     sampling: Policy | None,
-    backend: Backend | None,
-    decoder: Decoder | None,
+    backend: str | None,
+    decoder: str | None,
     device: str,
     dtype: str,
     batch_size: int | None = None,
@@ -216,8 +208,8 @@ def open_engine(
         sampler=sampler,
         rate=rate,
         sampling=sampling.value if sampling else None,
-        backend=backend.value if backend else None,
-        decoder=decoder.value if decoder else None,
+        backend=backend,
+        decoder=decoder,
         device=device,
         dtype=dtype,
         batch_size=batch_size,

@@ -20,7 +20,7 @@ from hybrid.cli.folder_scan import (
 )
 from hybrid.errors import InputError
 from hybrid.formatting import plural
-from hybrid.places import absolute_path
+from hybrid.storage.file_identity import absolute_path
 
 __all__ = ["FoundVideos", "check_one_video", "find_videos"]
 

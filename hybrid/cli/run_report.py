@@ -15,15 +15,15 @@ from hybrid.formatting import plural
 
 if TYPE_CHECKING:
     from hybrid.engine import IndexResult
-    from hybrid.engine.index.estimate import RunEstimate
-    from hybrid.engine.index.run import RunSummary, VideoOutcome
+    from hybrid.engine.batch.estimate import RunEstimate
+    from hybrid.engine.batch.run import RunSummary, VideoOutcome
     from hybrid.progress import Progress as Told
 
 __all__ = ["RunReport", "tell_estimate", "tell_summary"]
 
 
 class RunReport:
-    """Tells of a run as it goes. A context manager; see :class:`hybrid.engine.index.run.RunListener`."""
+    """Tells of a run as it goes. A context manager; see :class:`hybrid.engine.batch.run.RunListener`."""
 
     def __init__(self, *, workers: int, videos: int, as_json: bool) -> None:
         """For so many workers (0: this process) and videos."""

@@ -86,14 +86,16 @@ def search(
     Videos that cannot be searched are named with the reason.
     """
     from hybrid.cli.progress import print_json
-    from hybrid.engine.search.work import SearchOptions, options_of_search
-    from hybrid.engine.work import only_said
+    from hybrid.options.ask import AskOptions
+    from hybrid.options.search import SearchOptions
     from indexes.archive.lookup import read_date
     from indexes.open_archive import open_archive
 
     mode, size = read_window(window, window_frames)
-    ask = only_said(frames=frames, window=size, window_mode=mode, segments=segments, context_seconds=context)
-    options_of_search(SearchOptions(top=top, fine=fine, strict=strict), ask)  # before anything is loaded
+    ask = AskOptions(frames=frames, window=size, window_mode=mode, segments=segments, context_seconds=context)
+    options = SearchOptions(  # before anything is loaded
+        top=top, fine=fine, videos=video, under=under, strict=strict, exact=exact, ask=ask
+    )
     if not fine:
         why = "it is asked only with --fine; say about how many of the best videos (--fine 3)"
         check_without_gens(why, sampler=sampler, prompt=prompt, loading=loading)
@@ -114,17 +116,7 @@ def search(
         loading=loading,
     )
     with engine:
-        result = engine.search(
-            question,
-            top=top,
-            fine=fine,
-            videos=video or (),
-            under=under or (),
-            since=when,
-            strict=strict,
-            exact=exact,
-            ask=ask,
-        )
+        result = engine.search(question, options, since=when)
     if as_json:
         print_json(result.to_dict(), indent=2)
     else:

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, Backend, JsonOption, NewArchiveOption
+from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, JsonOption, NewArchiveOption
 from hybrid.cli.text import echo
 from hybrid.errors import HybridError, InputError
 from hybrid.formatting import plural
+from indexes.stores.registry import STORES
 
 __all__ = ["convert", "export_video", "import_videos"]
 
@@ -93,7 +94,10 @@ def convert(
     target: Annotated[str, typer.Argument(help="Folder of the new archive, or s3://BUCKET/PREFIX.")],
     archive: ArchiveOption = DEFAULT_ARCHIVE,
     backend: Annotated[
-        Backend | None, typer.Option("--backend", help="Of the new archive; the other one if not said.")
+        str | None,
+        typer.Option(
+            "--backend", help=f"Of the new archive: {', '.join(STORES.names)}; default: another than the old one's."
+        ),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Also where the target holds another index.")] = False,
     as_json: JsonOption = False,
@@ -109,8 +113,8 @@ def convert(
     copied = there = 0
     failed: list[str] = []
     with open_archive(archive, create=False) as source:
-        wanted = backend or (Backend.lancedb if source.backend == "faiss" else Backend.faiss)
-        with open_archive(target, backend=wanted.value) as result:
+        chosen = backend or next(name for name in STORES.names if name != source.backend)
+        with open_archive(target, backend=chosen) as result:
             for manifest in source.manifests(on_damage=lambda _, error: failed.append(str(error))):
                 try:
                     fresh = copy_index(source, result, manifest, replace=replace)

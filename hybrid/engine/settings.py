@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from hybrid.engine.work import AskOptions
-from hybrid.errors import InputError
+from hybrid.clip.registry import identity_of_name
+from hybrid.errors import InputError, VideoOpenError
 from hybrid.fine.aria.placement import read_loading
 from hybrid.fine.prompt import PromptSpec
-from hybrid.frames.source import DECODERS, DecoderName
+from hybrid.frames.registry import DECODERS, DEFAULT_DECODER, FOLDER, check_decoder
+from hybrid.options.ask import AskOptions
 from hybrid.presets import DEFAULT_PRESET, check_preset
 from hybrid.runtime import DTYPE_NAMES
 from hybrid.values import DEFAULT_RATE, Sampling, SamplingPolicy
 from indexes.format.manifest import IndexConfig, Manifest, Scalar
 
-__all__ = ["Settings", "configuration_of", "file_decoder", "wanted_config"]
+__all__ = ["Settings", "configuration_of", "stored_decoder", "wanted_config"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Settings:
     sampler: str | None = None
     rate: float | None = None
     policy: SamplingPolicy | None = None
-    decoder: DecoderName | None = None
+    decoder: str | None = None
     device: str = "auto"
     dtype: str = "auto"
     prompt: PromptSpec | None = None
@@ -53,14 +56,16 @@ class Settings:
         """Refuse what is not legal before any work is done.
 
         Raises:
-            InputError: an unknown preset, sampling, decoder, dtype or loading, a
+            InputError: an unknown preset, kind of encoder, sampling, decoder, dtype or loading, a
                 rate that is not above 0, or a batch size below 1.
         """
         check_preset(self.preset)
         _ = self.sampling
         read_loading(self.loading)
-        if self.decoder is not None and self.decoder not in DECODERS:
-            raise InputError(f"decoder is {self.decoder!r}; legal are {', '.join(DECODERS)}")
+        if self.encoder is not None:
+            identity_of_name(self.encoder)
+        if self.decoder is not None:
+            check_decoder(self.decoder)
         if self.dtype != "auto" and self.dtype not in DTYPE_NAMES:
             raise InputError(f"dtype is {self.dtype!r}; legal are 'auto', {', '.join(map(repr, DTYPE_NAMES))}")
         if self.batch_size is not None and self.batch_size < 1:
@@ -87,7 +92,7 @@ def wanted_config(
     encoder = dict(identity)
     sampling = settings.sampling
     rate, policy = sampling.rate, sampling.policy
-    decoder: str = "folder" if kind == "folder" else settings.decoder or "pyav"
+    decoder: str = FOLDER if kind == "folder" else settings.decoder or DEFAULT_DECODER
     if stored is not None:
         if settings.dtype == "auto" and {"precision"} <= encoder.keys() & stored.config.encoder.keys():
             encoder["precision"] = stored.config.encoder["precision"]
@@ -117,10 +122,20 @@ def configuration_of(
         "dtype": settings.dtype,
         "loading": settings.loading,
         "constrained": settings.constrained,
-        "options": asdict(options),
+        "options": options.to_dict(),
     }
 
 
-def file_decoder(config: IndexConfig) -> DecoderName:
-    """The decoder to read a video's frames with again: the one that its index was made with."""
-    return "decord" if config.decoder == "decord" else "pyav"
+def stored_decoder(config: IndexConfig, path: Path) -> str:
+    """The decoder that reads a video's frames again: the one that its index was made with.
+
+    Raises:
+        VideoOpenError: this version has no such decoder.
+    """
+    if config.decoder not in (FOLDER, *DECODERS.names):
+        raise VideoOpenError(
+            f"the index of {path} was made with the decoder {config.decoder!r}, which is not known here; legal are "
+            f"{', '.join(DECODERS.names)}. Index it again with one of these: "
+            f"{shlex.join(['hybrid', 'index', str(path), '--decoder', DEFAULT_DECODER])}"
+        )
+    return config.decoder

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import blake3
-
 from hybrid.errors import ArchiveError
 from hybrid.fine.checkpoint import CheckpointFiles
-from hybrid.places import absolute_path
-from hybrid.storage.atomic import write_atomically
-from hybrid.storage.file_stamp import RECENT_SECONDS, file_state, touched_since
-from hybrid.storage.foreign_json import read_json
+from hybrid.storage.file_identity import DigestCache, absolute_path, file_state, text_hash
 from hybrid.storage.locks import Locks
 from indexes.format.layout import Layout
 
@@ -48,59 +40,25 @@ class KnownWeights:
 
         Of several processes that ask at once, one reads.
         """
-        entry = Layout(self.archive).known_weights / f"{_hash(_places(files))}.json"
-        known = _recall(entry, _signature(files))
+        key = "\n".join(absolute_path(path) for path in files.weights)
+        cache = DigestCache(Layout(self.archive).known_weights, "weights")
+
+        def signature() -> str:
+            return text_hash(f"{key}\n{list(map(file_state, files.weights))}")
+
+        known = cache.recall(key, signature())
         if known is not None:
             return known
         if self.look_only:
             return files.weights_digest()
-        with self._alone(entry):
-            before = _signature(files)
-            known = _recall(entry, before)
-            return known if known is not None else _read(files, entry, before)
+        with self._alone(text_hash(key)):
+            known = cache.recall(key, signature())
+            return known or cache.read(key, lambda: files.weights, signature, files.weights_digest)[0]
 
     @contextmanager
-    def _alone(self, entry: Path) -> Iterator[None]:
+    def _alone(self, name: str) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(ArchiveError):  # an archive that cannot be written: each reads for itself
                 locks = Locks(Layout(self.archive).locks)
-                stack.enter_context(locks.take(f"weights-{entry.stem}", what="the cache", timeout=_LOCK_SECONDS))
+                stack.enter_context(locks.take(f"weights-{name}", what="the cache", timeout=_LOCK_SECONDS))
             yield
-
-
-def _read(files: CheckpointFiles, entry: Path, before: str) -> str:
-    started = time.time()
-    found = files.weights_digest()
-    if _signature(files) == before and not touched_since(files.weights, started - RECENT_SECONDS):
-        with contextlib.suppress(OSError):
-            write_atomically(entry, json.dumps(_document(before, found)).encode())
-    return found
-
-
-def _recall(entry: Path, signature: str) -> str | None:
-    try:
-        document = read_json(entry)
-        found = str(document["weights"])
-        if document == _document(signature, found):
-            return found
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return None
-
-
-def _document(signature: str, weights: str) -> dict[str, str]:
-    """What is remembered, with a digest by which a changed byte is known."""
-    return {"signature": signature, "weights": weights, "digest": _hash(f"{signature} {weights}")}
-
-
-def _places(files: CheckpointFiles) -> str:
-    return "\n".join(absolute_path(path) for path in files.weights)
-
-
-def _signature(files: CheckpointFiles) -> str:
-    """Changes whenever the weights may have changed."""
-    return _hash(f"{_places(files)}\n{list(map(file_state, files.weights))}")
-
-
-def _hash(text: str) -> str:
-    return blake3.blake3(os.fsencode(text)).hexdigest(length=16)

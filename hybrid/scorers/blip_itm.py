@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybrid.errors import ModelLoadError
+from hybrid.runtime import model_errors
 from hybrid.scorers.batches import in_batches, side_by_side
-from hybrid.scorers.checkpoint import ModelScorer, model_errors, open_checkpoint
+from hybrid.scorers.checkpoint import ModelScorer, open_checkpoint
 from hybrid.scorers.interface import Loading, ScorerKind, checked
 from hybrid.scorers.pixels import PixelRule, read_pixel_rule
 from hybrid.values import ByteArray, Float32Array, FloatArray

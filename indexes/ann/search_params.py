@@ -1,4 +1,4 @@
-"""How hard a search by the approximate index tries."""
+"""How much a search by the approximate index compares exactly."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 from hybrid.errors import InputError
 
-__all__ = ["Effort"]
+__all__ = ["SearchParams"]
 
 
 @dataclass(frozen=True, slots=True)
-class Effort:
+class SearchParams:
     """How much is compared exactly.
 
     Attributes:
         units: how many units at a time, at least.
         most_units: how many in all, at most, unless ``top`` asks for more.
-        units_per_frame, most_units_per_frame: at least so many units for each frame that is wanted, in
+        units_per_frame, most_units_per_frame: at least so many units for each requested frame, in
             place of the two above.
         deviations: it goes on while the next unit's approximate similarity lies less than so many
             standard deviations (of exact from approximate ones) below the last frame that counts.
@@ -31,7 +31,7 @@ class Effort:
     def __post_init__(self) -> None:
         counts = (self.units_per_frame, self.most_units_per_frame)
         if self.units < 1 or self.most_units < 1 or min(counts) < 0 or self.deviations < 0:
-            raise InputError(f"effort is {self}; units must be at least 1, the others at least 0")
+            raise InputError(f"search parameters are {self}; units must be at least 1, the others at least 0")
 
     def batch(self, top: int) -> int:
         """How many units are compared at a time."""

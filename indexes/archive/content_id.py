@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import stat
-import time
 from collections.abc import MutableMapping
 from pathlib import Path
 
 import blake3
 
 from hybrid.errors import VideoOpenError
-from hybrid.places import absolute_path
-from hybrid.storage.atomic import remove_file, write_atomically
-from hybrid.storage.file_stamp import RECENT_SECONDS, file_state, touched_since
-from hybrid.storage.foreign_json import read_json
+from hybrid.storage.file_identity import DigestCache, absolute_path, file_state, text_hash
 from hybrid.values import IMAGE_SUFFIXES
 
 __all__ = ["content_id", "identify", "remembered"]
@@ -50,26 +44,22 @@ def identify(
         VideoOpenError: there is no such path, it cannot be read, it is a folder without images, or neither a file
             nor a folder (a pipe, a device).
     """
-    place = Path(absolute_path(path))
+    video = Path(absolute_path(path))
+    key = str(video)
     try:
         if cache is None:
-            return content_id(place)
-        before = _signature(place)
-        signature, own = ("", "") if read_here is None else read_here.get(str(place), ("", ""))
+            return content_id(video)
+        known, before = _cache(cache), _signature(video)
+        signature, own = ("", "") if read_here is None else read_here.get(key, ("", ""))
         if own and signature == before:
             return own
-        entry = _entry(cache, place)
-        known = _recall(entry, place, before) if from_cache else None
-        if known is not None:
-            return known
-        started = time.time()
-        found = content_id(place)
-        if _signature(place) == before and not touched_since(_files(place), started - RECENT_SECONDS):
-            _remember(entry, place, before, found)
-            if read_here is not None:
-                read_here[str(place)] = (before, found)
-        elif _recall(entry, place, before) not in (None, found):
-            remove_file(entry)  # false, and too early to write the right one
+        found = known.recall(key, before) if from_cache else None
+        if found is None:
+            found, certain = known.read(
+                key, lambda: _files(video), lambda: _signature(video), lambda: content_id(video)
+            )
+            if certain is not None and read_here is not None:
+                read_here[key] = (certain, found)
         return found
     except OSError as exc:
         raise VideoOpenError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
@@ -77,27 +67,31 @@ def identify(
 
 def remembered(path: str | Path, *, cache: Path) -> str | None:
     """The content id of a video that was read before and is unchanged; None if that is not known. Nothing is read."""
-    place = Path(absolute_path(path))
+    video = Path(absolute_path(path))
     try:
-        return _recall(_entry(cache, place), place, _signature(place))
+        return _cache(cache).recall(str(video), _signature(video))
     except (OSError, VideoOpenError):
         return None
 
 
-def content_id(place: Path) -> str:
+def _cache(folder: Path) -> DigestCache:
+    return DigestCache(folder, "video_id", with_path=True)
+
+
+def content_id(video: Path) -> str:
     """The content id, read from the content. See :func:`identify`.
 
     Raises:
         OSError: the path cannot be read.
         VideoOpenError: a folder without images, or neither a file nor a folder.
     """
-    if not place.is_dir():
-        _check_regular(place)
+    if not video.is_dir():
+        _check_regular(video)
         digest = blake3.blake3()
-        _feed(digest, place)
+        _feed(digest, video)
         return digest.hexdigest(length=16)
     digest = blake3.blake3(b"hybrid frame folder 1\n")
-    for image in _images(place):
+    for image in _images(video):
         content = blake3.blake3()
         _feed(content, image)
         # Names cannot hold a zero byte, so no two folders give the same stream.
@@ -113,16 +107,12 @@ _KINDS = (
 )
 
 
-def _check_regular(place: Path) -> None:
+def _check_regular(video: Path) -> None:
     """Refuse what has no end, or waits for a writer, when it is read."""
-    mode = place.stat().st_mode
+    mode = video.stat().st_mode
     if not stat.S_ISREG(mode):
         kind = next((name for test, name in _KINDS if test(mode)), "no regular file")
-        raise VideoOpenError(f"{place}: this is {kind}; give a video file or a folder of images")
-
-
-def _entry(cache: Path, place: Path) -> Path:
-    return cache / f"{blake3.blake3(os.fsencode(place)).hexdigest(length=16)}.json"
+        raise VideoOpenError(f"{video}: this is {kind}; give a video file or a folder of images")
 
 
 def _feed(digest: blake3.blake3, path: Path) -> None:
@@ -145,35 +135,12 @@ def _images(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names, key=os.fsencode)]
 
 
-def _signature(place: Path) -> str:
+def _signature(video: Path) -> str:
     """Changes whenever the content may have changed."""
-    lines = [f"{path.name if path != place else ''} {file_state(path)}" for path in _files(place)]
-    return blake3.blake3(os.fsencode("\n".join(lines))).hexdigest(length=16)
+    lines = [f"{path.name if path != video else ''} {file_state(path)}" for path in _files(video)]
+    return text_hash("\n".join(lines))
 
 
-def _files(place: Path) -> list[Path]:
+def _files(video: Path) -> list[Path]:
     """The files that a video's content is read from."""
-    return _images(place) if place.is_dir() else [place]
-
-
-def _recall(entry: Path, place: Path, signature: str) -> str | None:
-    try:
-        document = read_json(entry, names=True)
-        found = str(document["video_id"])
-        if document["path"] == str(place) and document == _document(place, signature, found):
-            return found
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return None
-
-
-def _remember(entry: Path, place: Path, signature: str, video_id: str) -> None:
-    with contextlib.suppress(OSError, UnicodeEncodeError):
-        write_atomically(entry, json.dumps(_document(place, signature, video_id)).encode())
-
-
-def _document(place: Path, signature: str, video_id: str) -> dict[str, str]:
-    """What is remembered, with a digest by which a changed byte, or another video's entry, is known."""
-    text = "\n".join((str(place), signature, video_id))
-    digest = blake3.blake3(os.fsencode(text)).hexdigest(length=16)
-    return {"path": str(place), "signature": signature, "video_id": video_id, "digest": digest}
+    return _images(video) if video.is_dir() else [video]

@@ -1,29 +1,28 @@
-"""Which indexed video does somebody mean: by path, by content id, by folder, by date."""
+"""The indexed videos that a caller names: by path, by content id, by folder, by date."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shlex
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
 from hybrid.errors import InputError, VideoError, VideoNotIndexedError
-from hybrid.places import absolute_path
+from hybrid.storage.file_identity import absolute_path
 from indexes.archive.reader import ArchiveReader
 from indexes.format.layout import Layout
 from indexes.format.manifest import Manifest
 
-__all__ = ["choose", "find_id", "find_indexed", "lies_under", "read_date", "replaced_since", "require_indexed"]
+__all__ = ["choose", "find_by_name", "find_id", "find_indexed", "lies_under", "read_date", "require_indexed"]
 
 
 def find_indexed(archive: ArchiveReader, video: str) -> Manifest:
     """The index of the video that a path or a content id names.
 
-    A path that is there is looked up by its content, so a moved video is found; one that is not
-    there by the place where the video was last given to ``index``.
+    A path that exists is looked up by its content, so a moved video is found; one that does not exist, by the
+    paths where videos were met.
 
     Raises:
         VideoNotIndexedError: the archive holds no such video.
@@ -34,16 +33,20 @@ def find_indexed(archive: ArchiveReader, video: str) -> Manifest:
         try:
             video_id = archive.identify(path)
         except VideoError as exc:
-            raise VideoNotIndexedError(f"archive {archive.place} does not know {video}: {exc}") from exc
+            raise VideoNotIndexedError(f"archive {archive.uri} does not know {video}: {exc}") from exc
         return require_indexed(archive, path, video_id)
-    place = absolute_path(path)
-    for manifest in archive.manifests():
-        if video == manifest.video_id or place in manifest.source.places:
-            return manifest
-    raise VideoNotIndexedError(
-        f"archive {archive.place} holds no video {video}; "
-        f"list what it holds with: hybrid list --archive {archive.place}"
-    )
+    manifest = find_by_name(archive, path)
+    if manifest is None:
+        remedy = f"list what it holds with: hybrid list --archive {archive.uri}"
+        raise VideoNotIndexedError(f"archive {archive.uri} holds no video {video}; {remedy}")
+    return manifest
+
+
+def find_by_name(archive: ArchiveReader, path: Path) -> Manifest | None:
+    """The index of a video that is named by its content id, or by a path where it lay; None if there is none."""
+    name, location = str(path), absolute_path(path)
+    known = (found for found in archive.manifests() if name == found.video_id or location in found.source.locations)
+    return next(known, None)
 
 
 def require_indexed(archive: ArchiveReader, path: Path, video_id: str) -> Manifest:
@@ -55,8 +58,8 @@ def require_indexed(archive: ArchiveReader, path: Path, video_id: str) -> Manife
     """
     manifest = archive.manifest(video_id)
     if manifest is None:
-        command = shlex.join(["hybrid", "index", str(path), "--archive", archive.place])
-        raise VideoNotIndexedError(f"archive {archive.place} holds no index of {path}; to make one: {command}")
+        command = shlex.join(["hybrid", "index", str(path), "--archive", archive.uri])
+        raise VideoNotIndexedError(f"archive {archive.uri} holds no index of {path}; to make one: {command}")
     return manifest
 
 
@@ -79,7 +82,7 @@ def choose(
 
     Args:
         manifests: the videos.
-        under: folders; none stands for everywhere. Of a video that lies at several places, only those below
+        under: folders; none stands for everywhere. Of a video with several locations, only those below
             a folder are named in what is returned.
         since: with a time zone.
     """
@@ -90,10 +93,10 @@ def choose(
             continue
         if folders:
             source = manifest.source
-            below = [place for place in source.places if any(lies_under(place, folder) for folder in folders)]
+            below = [path for path in source.locations if any(lies_under(path, folder) for folder in folders)]
             if not below:
                 continue
-            if len(below) < len(source.places):
+            if len(below) < len(source.locations):
                 manifest = manifest.model_copy(update={"source": source.only_at(below)})
         chosen.append(manifest)
     return chosen
@@ -132,26 +135,3 @@ def read_date(text: str) -> datetime:
         return _from_iso(text.strip()).astimezone()
     except (ValueError, OverflowError) as exc:
         raise InputError(f"date is {text!r}; write it like 2026-03-01 or 2026-03-01T14:30") from exc
-
-
-def replaced_since(archive: ArchiveReader, manifests: Sequence[Manifest]) -> set[str]:
-    """Ids of indexed videos at whose place another indexed video lies now.
-
-    A video file that was changed has a new content and so a new index; the index of what lay there
-    before stays until ``hybrid remove --gone``, but must not answer for a file that it is not of.
-    Only places that several indexes name are looked at, and a file that is unchanged since it was
-    last looked at is not read. A video that lies at a further place, too, is not outdated.
-    """
-    claims = Counter(place for manifest in manifests for place in manifest.source.places)
-    lying: dict[str, str | None] = {}
-    for place, count in claims.items():
-        if count > 1:
-            try:
-                lying[place] = archive.identify(place)
-            except VideoError:
-                lying[place] = None  # gone: nothing lies there that they could be mistaken for
-    return {
-        manifest.video_id
-        for manifest in manifests
-        if all(lying.get(place) not in (None, manifest.video_id) for place in manifest.source.places)
-    }

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from hybrid.errors import IndexDamagedError, IndexMismatchError, InputError, VideoNotIndexedError
+from hybrid.lru import LruCache
 from hybrid.values import Float32Array, Hits, Timeline
 from indexes.archive.content_id import identify
-from indexes.archive.feature_file import StoredFeatures, open_features, stamp_of
+from indexes.archive.feature_file import StoredFeatures, open_features, read_sound_list, stamp_of
 from indexes.format.catalogue import CatalogueReader, stamp_of_manifest
-from indexes.format.feature_list import FeatureList, FeatureSpec, frames_key, read_list
-from indexes.format.keys import BackendName, check_video_id
-from indexes.format.layout import Layout
+from indexes.format.feature_list import FeatureList, FeatureSpec, frames_key
+from indexes.format.layout import Layout, check_video_id
 from indexes.format.manifest import IndexConfig, Manifest, differences, parse_manifest
 from indexes.format.timeline_file import timeline_from_bytes, timeline_hash
 from indexes.stores.interface import VectorStore
@@ -45,18 +45,18 @@ class ArchiveReader:
     to hold on to one generation over several calls while another process may replace the index.
 
     Attributes:
-        place: what opens the archive, as text: its folder, or the URI of a remote one.
+        uri: what opens the archive, as text: its folder, or the URI of a remote one.
         folder: where its files lie; of a remote one, where this machine keeps copies of them.
         backend: ``faiss`` or ``lancedb``.
     """
 
-    def __init__(self, folder: Path, backend: BackendName, *, place: str | None = None) -> None:
+    def __init__(self, folder: Path, backend: str, *, uri: str | None = None) -> None:
         """Not for callers: :meth:`indexes.archive.writer.Archive.open` checks the folder."""
-        self.place = str(folder) if place is None else place
+        self.uri = str(folder) if uri is None else uri
         self.folder = folder
         self.backend = backend
         self._layout = Layout(folder)
-        self._features: dict[Path, StoredFeatures] = {}
+        self._features: LruCache[Path, StoredFeatures] = LruCache(_MOST_OPEN_FEATURES, on_drop=StoredFeatures.close)
         self._read_here: dict[str, tuple[str, str]] = {}
         self._catalogue = CatalogueReader(self._layout)
         self._approximate: dict[int, ApproximateIndex] = {}
@@ -107,6 +107,13 @@ class ArchiveReader:
             raise IndexDamagedError(f"{path}: cannot be read: {exc.strerror}") from exc
         return self._parsed(video_id, data, where=str(path))
 
+    def readable_manifest(self, video_id: str) -> Manifest | None:
+        """The manifest of a video; a damaged one counts as none, so that indexing the video mends it."""
+        try:
+            return self.manifest(video_id)
+        except IndexDamagedError:
+            return None
+
     def manifests(self, *, on_damage: Callable[[str, IndexDamagedError], None] | None = None) -> Iterator[Manifest]:
         """The manifests of all indexed videos, in order of their ids.
 
@@ -148,15 +155,14 @@ class ArchiveReader:
         manifest = self.manifest(video_id)
         if manifest is None:
             raise VideoNotIndexedError(
-                f"archive {self.place} holds no index of video {video_id}; "
-                f"run: hybrid index VIDEO --archive {self.place}"
+                f"archive {self.uri} holds no index of video {video_id}; run: hybrid index VIDEO --archive {self.uri}"
             )
         if config is not None and manifest.fingerprint != config.fingerprint:
             changed = "; ".join(differences(manifest.config, config)) or "only the format version"
             raise IndexMismatchError(
                 f"the index of {manifest.source.path} was made with another configuration ({changed}); "
                 f"ask with the one it was made with, or run: hybrid index {manifest.source.path} "
-                f"--archive {self.place}"
+                f"--archive {self.uri}"
             )
         return manifest
 
@@ -261,17 +267,14 @@ class ArchiveReader:
         """
         frames = frames_key(manifest)
         path = self._layout.features(manifest.video_id, frames, spec.key)
-        known = self._features.pop(path, None)
+        known = self._features.get(path)
         if known is not None:
             if known.stamp == stamp_of(path, known.path):
-                self._features[path] = known  # the one used last comes last
                 return known
-            known.close()
+            self._features.remove(path)
         found = open_features(path, rows=manifest.frames, frames=frames)
         if found is not None:
-            while len(self._features) >= _MOST_OPEN_FEATURES:
-                self._features.pop(next(iter(self._features))).close()
-            self._features[path] = found
+            self._features.put(path, found)
         return found
 
     def feature_lists(self, manifest: Manifest) -> list[FeatureList]:
@@ -280,10 +283,9 @@ class ArchiveReader:
         frames = frames_key(manifest)
         with contextlib.suppress(IndexDamagedError):  # of a folder that cannot be read, nothing is known to be stored
             for path in self._layout.feature_lists(manifest.video_id, frames):
-                with contextlib.suppress(OSError, IndexDamagedError):
-                    listed = read_list(path.read_bytes(), where=str(path))
-                    if listed.frames_key == frames and len(listed) == manifest.frames:
-                        found.append(listed)
+                listed = read_sound_list(path, rows=manifest.frames, frames=frames)
+                if listed is not None:
+                    found.append(listed)
         return found
 
     def verify_features(self, video_id: str) -> int:
@@ -326,7 +328,7 @@ class ArchiveReader:
         return index if index.refresh() else None
 
     def stored_files(self) -> Iterator[tuple[str, int]]:
-        """Every file of the archive: its path below the archive's place, with ``/``, and its bytes."""
+        """Every file of the archive: its path below the archive's folder or URI, with ``/``, and its bytes."""
         for root, _, names in os.walk(self.folder):
             for name in names:
                 path = Path(root, name)
@@ -336,8 +338,7 @@ class ArchiveReader:
     def close(self) -> None:
         """Let go of files and memory. May be called twice."""
         self._approximate.clear()
-        while self._features:
-            self._features.popitem()[1].close()
+        self._features.clear()
         if "store" in self.__dict__:
             self.store.close()
 
@@ -355,7 +356,7 @@ class ArchiveReader:
                     raise
                 if held or current is None:
                     raise VideoNotIndexedError(
-                        f"the index of video {manifest.video_id} in archive {self.place} was replaced or removed "
+                        f"the index of video {manifest.video_id} in archive {self.uri} was replaced or removed "
                         "by another process while it was read; ask again"
                     ) from exc
 
@@ -387,8 +388,7 @@ class ArchiveReader:
     def _how_to_mend(self, video_id: str) -> str:
         remedy = (
             f"to mend it, delete the folder {self._layout.video(video_id)} and run: "
-            f"hybrid index VIDEO --archive {self.place}"
+            f"hybrid index VIDEO --archive {self.uri}"
         )
-        if self.backend == "lancedb":
-            remedy += " (if LanceDB still fails then, delete frames_*.lance there and index all videos again)"
-        return remedy
+        more = self.store.damage_remedy if "store" in self.__dict__ else ""
+        return f"{remedy} ({more})" if more else remedy

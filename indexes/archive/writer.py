@@ -14,38 +14,36 @@ import contextlib
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 
-from hybrid.errors import ArchiveLockedError, ArchiveUnwritableError, IndexDamagedError, InputError, VideoError
-from hybrid.storage.atomic import make_empty_file, remove_file, remove_temporaries, sync_folder, write_atomically
+from hybrid.errors import ArchiveLockedError, ArchiveUnwritableError, IndexDamagedError, InputError
+from hybrid.storage.atomic import (
+    make_empty_file,
+    remove_file,
+    remove_temporaries,
+    sync_folder,
+    write_atomically,
+    write_errors,
+)
 from hybrid.storage.locks import Locks
-from hybrid.storage.write_errors import write_errors
-from hybrid.values import Float32Array, Timeline
-from hybrid.version import __version__
-from indexes.archive.feature_file import FeatureSpool, append_features
+from hybrid.values import Float32Array
+from indexes.archive.feature_file import StagedFeatures, append_features, read_sound_list, remove_features
+from indexes.archive.header import open_header
+from indexes.archive.new_index import NewIndex, check_parts
 from indexes.archive.reader import ArchiveReader
-from indexes.archive.source_location import is_there
+from indexes.archive.source_location import merged_source
 from indexes.format.catalogue import CatalogueWriter
-from indexes.format.feature_list import FeatureItem, FeatureList, FeatureSpec, frames_key, read_list
-from indexes.format.header import open_header
-from indexes.format.keys import BackendName, check_video_id
-from indexes.format.layout import Layout, feature_values_name
+from indexes.format.feature_list import FeatureItem, FeatureList, FeatureSpec, frames_key
+from indexes.format.layout import Layout, check_video_id, feature_values_name
 from indexes.format.location import local_folder
 from indexes.format.manifest import (
-    FORMAT_VERSION,
-    IndexConfig,
-    IndexedVideo,
-    IndexStatus,
     Manifest,
     Source,
-    generation_of,
 )
-from indexes.format.timeline_file import timeline_from_bytes, timeline_hash, timeline_to_bytes
-from indexes.stores.vectors import checksum_vectors, hash_vectors, is_hash_of, round_vectors
+from indexes.format.timeline_file import timeline_to_bytes
 
-__all__ = ["Archive", "check_parts"]
+__all__ = ["Archive"]
 
 
 class Archive(ArchiveReader):
@@ -54,15 +52,15 @@ class Archive(ArchiveReader):
     This class holds what writes; what reads is in :class:`~indexes.archive.reader.ArchiveReader`.
     """
 
-    def __init__(self, folder: Path, backend: BackendName, *, place: str | None = None) -> None:
+    def __init__(self, folder: Path, backend: str, *, uri: str | None = None) -> None:
         """Not for callers: :meth:`open` checks the folder."""
-        super().__init__(folder, backend, place=place)
+        super().__init__(folder, backend, uri=uri)
         self._locks = Locks(self._layout.locks)
         self._catalogue_writer = CatalogueWriter(self._layout, self._locks)
         self._swept = False
 
     @classmethod
-    def open(cls, folder: str | Path, *, backend: BackendName | None = None, create: bool = True) -> Archive:
+    def open(cls, folder: str | Path, *, backend: str | None = None, create: bool = True) -> Archive:
         """Open an archive, or make one in a new or empty folder.
 
         Args:
@@ -76,9 +74,9 @@ class Archive(ArchiveReader):
                 ``create`` is off; the format is newer than this version; another backend.
             ArchiveError: the folder cannot be read or written.
         """
-        place = local_folder(folder)
-        header = open_header(Layout(place), backend=backend, create=create)
-        return cls(place, header.backend)
+        root = local_folder(folder)
+        header = open_header(Layout(root), backend=backend, create=create)
+        return cls(root, header.backend)
 
     @contextmanager
     def lock(self, video_id: str, *, timeout: float = 0.0) -> Iterator[None]:
@@ -104,18 +102,10 @@ class Archive(ArchiveReader):
     def commit(
         self,
         video_id: str,
+        index: NewIndex,
         *,
-        timeline: Timeline,
-        vectors: Float32Array,
-        config: IndexConfig,
-        source: Source,
-        video: IndexedVideo,
-        status: IndexStatus | None = None,
-        note: str | None = None,
-        seconds: Mapping[str, float] | None = None,
-        frame_rules: int = 1,
         other_frames: bool = False,
-        features: FeatureSpool | None = None,
+        features: StagedFeatures | None = None,
     ) -> Manifest:
         """Make this the index of a video, in place of any other. It is on disk when this returns.
 
@@ -123,15 +113,7 @@ class Archive(ArchiveReader):
 
         Args:
             video_id: from :meth:`identify`.
-            timeline: N samples, N >= 1.
-            vectors: float32 [N, D] unit vectors; row ``i`` belongs to entry ``i`` of the timeline.
-            config: how it was made.
-            source: where the video lies.
-            video: what the decoder said.
-            status: ``done`` or ``partial``; by default ``partial`` if samples are missing.
-            note: what else should be known of it.
-            seconds: time spent by stage.
-            frame_rules: see :class:`~indexes.format.manifest.Manifest`.
+            index: what is stored.
             other_frames: the index that this one replaces is of other frames at the same times, so that the features
                 that are stored are not theirs, and are deleted.
             features: of the fine stage, for each distinct frame of the timeline in order.
@@ -141,43 +123,21 @@ class Archive(ArchiveReader):
             ArchiveLockedError: another process writes this video.
             ArchiveError: the disk is full or cannot be written.
         """
-        rounded = round_vectors(vectors)
-        if len(rounded) != len(timeline):
-            raise InputError(f"there are {len(rounded)} vectors for {len(timeline)} samples")
-        times = timeline_to_bytes(timeline)
-        vectors_digest, timeline_digest = hash_vectors(rounded), timeline_hash(times)
-        manifest = Manifest(
-            format_version=FORMAT_VERSION,
-            video_id=check_video_id(video_id),
-            generation=generation_of(vectors_digest, timeline_digest),
-            fingerprint=config.fingerprint,
-            config=config,
-            source=source,
-            video=video,
-            frames=len(timeline),
-            dimension=rounded.shape[1],
-            missing=len(timeline.missing),
-            status=status or ("partial" if timeline.missing else "done"),
-            note=note,
-            frame_rules=frame_rules,
-            vectors_hash=vectors_digest,
-            vectors_checksum=checksum_vectors(rounded),
-            timeline_hash=timeline_digest,
-            created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            hybrid_version=__version__,
-            seconds=dict(seconds or {}),
-        )
+        times = timeline_to_bytes(index.timeline)
+        manifest = index.manifest(video_id, times)
         with self.lock(video_id), self._writing(video_id):
-            manifest = self._with_places(manifest)
-            with self._storing(manifest.video_id):
-                self.store.write(manifest.key, vectors)
-            self.put_file(self._layout.timeline(manifest.key), times)
+            before = self.readable_manifest(video_id)
+            if before is not None:
+                source = merged_source(before, manifest.source, self.identify)
+                manifest = manifest.model_copy(update={"source": source})
+            self._write_parts(manifest, times, index.vectors)
             if other_frames:
-                self._delete_features(video_id)
+                remove_features(self._layout, video_id)
             if features is not None:
                 frames = frames_key(manifest)
                 path = self._layout.features(video_id, frames, features.spec.key)
-                features.finish(path, frames=frames, rows=timeline.distinct_rows(), count=len(timeline))
+                rows = index.timeline.distinct_rows()
+                features.finish(path, frames=frames, rows=rows, count=manifest.frames)
             self.put_file(self._layout.manifest(video_id), manifest.to_bytes())
         return manifest
 
@@ -196,16 +156,15 @@ class Archive(ArchiveReader):
         """
         check_parts(manifest, timeline=timeline, vectors=vectors)
         with self.lock(manifest.video_id), self._writing(manifest.video_id):
-            with self._storing(manifest.video_id):
-                self.store.write(manifest.key, vectors)
-            self.put_file(self._layout.timeline(manifest.key), timeline)
-            if self._rules_differ(manifest):
-                self._delete_features(manifest.video_id)
+            self._write_parts(manifest, timeline, vectors)
+            before = self.readable_manifest(manifest.video_id)
+            if before is None or before.frame_rules != manifest.frame_rules:
+                remove_features(self._layout, manifest.video_id)  # they may be of other frames at the same times
             self.put_file(self._layout.manifest(manifest.video_id), manifest.to_bytes())
 
     @contextmanager
-    def feature_spool(self, video_id: str, spec: FeatureSpec) -> Iterator[FeatureSpool]:
-        """A place for features of a video that is being indexed; :meth:`commit` takes them over.
+    def stage_features(self, video_id: str, spec: FeatureSpec) -> Iterator[StagedFeatures]:
+        """Temporary storage for the features of a video that is being indexed; :meth:`commit` takes them over.
 
         What is not committed when this ends, or when the process is killed, is deleted.
 
@@ -214,12 +173,12 @@ class Archive(ArchiveReader):
             ArchiveError: the archive cannot be written.
         """
         with self.lock(video_id):
-            spool = FeatureSpool(self._layout.video(video_id), spec)
+            staged = StagedFeatures(self._layout.video(video_id), spec)
             self._mark(video_id)
             try:
-                yield spool
+                yield staged
             finally:
-                spool.discard()
+                staged.discard()
                 with self._written(video_id):
                     self._clean(video_id)
 
@@ -257,10 +216,9 @@ class Archive(ArchiveReader):
             if current is None or frames_key(current) != frames:
                 return 0
             path = self._layout.features(video_id, frames, spec.key)
-            known = self._listed(path, rows=manifest.frames, frames=frames)
-            if known is None:
-                name = feature_values_name(frames, spec.key)
-                known = FeatureList.empty(spec, frames=frames, rows=manifest.frames, values_name=name)
+            known = read_sound_list(path, rows=manifest.frames, frames=frames) or FeatureList.empty(
+                spec, frames=frames, rows=manifest.frames, values_name=feature_values_name(frames, spec.key)
+            )
             present = known.present
             fresh = {row: item for row, item in items.items() if not present[row] or row in damaged}
             if fresh:
@@ -278,20 +236,13 @@ class Archive(ArchiveReader):
             ArchiveError: the archive cannot be written.
         """
         with self.lock(video_id), self._writing(video_id):
-            return self._delete_features(video_id)
-
-    def _delete_features(self, video_id: str) -> int:
-        files = [*self._layout.feature_lists(video_id), *self._layout.feature_values(video_id)]
-        freed = sum(path.stat().st_size for path in files)
-        for path in files:  # the lists first: values without a list are nobody's
-            remove_file(path)
-        return freed
+            return remove_features(self._layout, video_id)
 
     def note_source(self, video_id: str, source: Source, *, frame_rules: int | None = None) -> None:
         """Remember where an indexed video lies now, and what it was found to be; its index stays as it is.
 
         A path that is stored stays the first one as long as the video lies there: copies at several
-        places would else take turns. The others are kept beside it.
+        paths would else take turns. The others are kept beside it.
 
         Args:
             video_id: of the video.
@@ -305,8 +256,8 @@ class Archive(ArchiveReader):
         """
         with self.lock(video_id):
             manifest = self.require(video_id)
-            joined = self._joined(manifest, source)
-            noted = manifest.model_copy(update={"source": joined, "frame_rules": frame_rules or manifest.frame_rules})
+            merged = merged_source(manifest, source, self.identify)
+            noted = manifest.model_copy(update={"source": merged, "frame_rules": frame_rules or manifest.frame_rules})
             if noted == manifest:
                 return
             with self._writing(video_id):
@@ -345,7 +296,7 @@ class Archive(ArchiveReader):
         sweep, not by the size of the archive, but for a look at the names in the cache of content
         ids. Videos that another process is writing are left alone.
         """
-        with write_errors(f"archive {self.place} cannot be written"):
+        with write_errors(f"archive {self.uri} cannot be written"):
             sync_folder(self._layout.folder)  # they may have made folders there that are not on disk yet
         # What another process begins there just now may go, too: then it remembers one thing less.
         remove_temporaries(self._layout.known_paths)
@@ -369,7 +320,7 @@ class Archive(ArchiveReader):
     def _take(self, video_id: str, timeout: float) -> Iterator[None]:
         check_video_id(video_id)
         nested = self._locks.held(video_id)  # then what is there may be this thread's own, and unfinished
-        with self._locks.take(video_id, what=f"video {video_id} in archive {self.place}", timeout=timeout):
+        with self._locks.take(video_id, what=f"video {video_id} in archive {self.uri}", timeout=timeout):
             if not nested and (self._layout.pending / video_id).exists():
                 with self._written(video_id):
                     self._clean(video_id)
@@ -388,8 +339,13 @@ class Archive(ArchiveReader):
     @contextmanager
     def _written(self, video_id: str) -> Iterator[None]:
         """Say of which archive and video it is that something could not be written."""
-        with write_errors(f"archive {self.place}: video {video_id} could not be written"):
+        with write_errors(f"archive {self.uri}: video {video_id} could not be written"):
             yield
+
+    def _write_parts(self, manifest: Manifest, timeline: bytes, vectors: Float32Array) -> None:
+        with self._storing(manifest.video_id):
+            self.store.write(manifest.key, vectors)
+        self.put_file(self._layout.timeline(manifest.key), timeline)
 
     @contextmanager
     def _storing(self, video_id: str) -> Iterator[None]:
@@ -398,55 +354,14 @@ class Archive(ArchiveReader):
             yield
         except IndexDamagedError as exc:
             raise ArchiveUnwritableError(
-                f"archive {self.place} takes no vectors, because those that it holds cannot be read: {exc}; "
+                f"archive {self.uri} takes no vectors, because those that it holds cannot be read: {exc}; "
                 f"{self._how_to_mend(video_id)}"
             ) from exc
 
-    def _rules_differ(self, manifest: Manifest) -> bool:
-        """Whether the index that this one replaces may be of other frames at the same times."""
-        try:
-            before = self.manifest(manifest.video_id)
-        except IndexDamagedError:
-            return True
-        return before is not None and before.frame_rules != manifest.frame_rules
-
-    def _with_places(self, manifest: Manifest) -> Manifest:
-        """A manifest that also knows the places that the one it is to replace knows."""
-        try:
-            before = self.manifest(manifest.video_id)
-        except IndexDamagedError:
-            return manifest
-        if before is None:
-            return manifest
-        return manifest.model_copy(update={"source": self._joined(before, manifest.source)})
-
-    def _joined(self, manifest: Manifest, source: Source) -> Source:
-        """The places of a video, with the one where it was found now; further ones that are gone are left out."""
-        stored = manifest.source
-        first, rest = source, stored.places[1:]
-        if source.place != stored.place and self._lies_at(stored.place, manifest.video_id):
-            first, rest = stored, (*stored.places[1:], source.place)
-        also = tuple(place for place in dict.fromkeys(rest) if place != first.place and is_there(place))
-        return Source(path=first.place, size_bytes=first.size_bytes, also=also)
-
-    def _lies_at(self, place: str, video_id: str) -> bool:
-        try:
-            return self.identify(place) == video_id
-        except VideoError:
-            return False
-
     def _mark(self, video_id: str) -> None:
         marker = self._layout.pending / video_id
-        with write_errors(f"archive {self.place} cannot be written"):
+        with write_errors(f"archive {self.uri} cannot be written"):
             make_empty_file(marker)
-
-    def _listed(self, path: Path, *, rows: int, frames: str) -> FeatureList | None:
-        """The list of features that is there, if it is sound; what is not is as good as none."""
-        try:
-            listed = read_list(path.read_bytes(), where=str(path))
-        except (OSError, IndexDamagedError):
-            return None
-        return listed if len(listed) == rows and listed.frames_key == frames else None
 
     def _clean(self, video_id: str) -> bool:
         """Delete everything of a video that its manifest does not speak for; whether that is known. Under its lock."""
@@ -462,7 +377,7 @@ class Archive(ArchiveReader):
         for path in self._layout.timelines(video_id):
             if current is None or path != self._layout.timeline(current):
                 remove_file(path)
-        self._clean_features(video_id, manifest)
+        remove_features(self._layout, video_id, except_of=manifest)
         remove_temporaries(self._layout.video(video_id))
         if current is None:
             with contextlib.suppress(OSError):
@@ -471,36 +386,3 @@ class Archive(ArchiveReader):
             self._catalogue_writer.note(manifest)
         (self._layout.pending / video_id).unlink(missing_ok=True)
         return True
-
-    def _clean_features(self, video_id: str, manifest: Manifest | None) -> None:
-        """Delete features of frames that the index no longer has, lists that are damaged, and values without a list."""
-        frames = None if manifest is None else frames_key(manifest)
-        kept: set[str] = set()
-        for path in self._layout.feature_lists(video_id):
-            listed = None
-            if manifest is not None and frames is not None:
-                listed = self._listed(path, rows=manifest.frames, frames=frames)
-            if listed is None:
-                remove_file(path)
-            else:
-                kept.add(listed.values_name)
-        for path in self._layout.feature_values(video_id):
-            if path.name not in kept:
-                remove_file(path)
-
-
-def check_parts(manifest: Manifest, *, timeline: bytes, vectors: Float32Array) -> None:
-    """Refuse a manifest, the content of a timeline file and vectors that are not one index.
-
-    Raises:
-        InputError: timeline or vectors are not those of the manifest, or it contradicts itself.
-    """
-    rounded = round_vectors(vectors)
-    fitting = all(is_hash_of(rounded, known) for known in manifest.vectors_hashes)
-    if not fitting or rounded.shape != (manifest.frames, manifest.dimension):
-        raise InputError(f"the vectors are not those of the manifest of video {manifest.video_id}")
-    if timeline_hash(timeline) != manifest.timeline_hash:
-        raise InputError(f"the timeline is not that of the manifest of video {manifest.video_id}")
-    fault = manifest.fault(timeline_from_bytes(timeline, where=f"video {manifest.video_id}"))
-    if fault is not None:
-        raise InputError(f"the index of video {manifest.video_id} contradicts itself: {fault}")

@@ -1,18 +1,80 @@
-"""Where everything lies in an archive. Relative to its folder throughout, so the folder can be moved."""
+"""The names in an archive: of videos, of their vectors, and of all files, relative to the archive's folder."""
 
 from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hybrid.errors import IndexDamagedError
-from indexes.format.keys import VectorKey, check_video_id
+from hybrid.errors import IndexDamagedError, InputError
 
-__all__ = ["Layout", "feature_list_name", "feature_values_name", "files_like"]
+__all__ = [
+    "VIDEO_ID",
+    "Layout",
+    "VectorKey",
+    "check_video_id",
+    "feature_list_name",
+    "feature_values_name",
+    "files_like",
+    "key_of",
+    "keys_of",
+]
+
+VIDEO_ID = "[0-9a-f]{32}"
+"""A content id, as a regular expression."""
+
+_HEXADECIMAL = re.compile(r"[0-9a-f]{1,64}")
+
+
+def check_video_id(video_id: str) -> str:
+    """Return the id, which becomes part of paths and filters, if it is a legal one.
+
+    Raises:
+        InputError: it is not 32 lower-case hexadecimal digits.
+    """
+    if not re.fullmatch(VIDEO_ID, video_id):
+        raise InputError(f"video id is {video_id!r}; it must be 32 lower-case hexadecimal digits")
+    return video_id
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class VectorKey:
+    """The name of one video's vectors.
+
+    Attributes:
+        video_id: lower-case hexadecimal content id of the video.
+        generation: lower-case hexadecimal; differs between two indexes of the same video, so that
+            a new one can be written beside the one in use.
+    """
+
+    video_id: str
+    generation: str
+
+    def __post_init__(self) -> None:
+        check_video_id(self.video_id)
+        if not _HEXADECIMAL.fullmatch(self.generation):
+            raise InputError(f"generation is {self.generation!r}; it must be 1 to 64 lower-case hexadecimal digits")
+
+    def __str__(self) -> str:
+        return f"{self.video_id}-{self.generation}"
+
+
+def key_of(video_id: object, generation: object) -> VectorKey | None:
+    """The key that two stored names make; None where they are damaged."""
+    try:
+        return VectorKey(str(video_id), str(generation))
+    except InputError:
+        return None
+
+
+def keys_of(video_ids: Sequence[object], generations: Sequence[object]) -> dict[int, VectorKey]:
+    """The keys that columns of stored names make, by their index, without those that are damaged."""
+    keys = map(key_of, video_ids, generations)
+    return {index: key for index, key in enumerate(keys) if key is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import blake3
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from hybrid.errors import IndexDamagedError
-from hybrid.places import absolute_path
+from hybrid.storage.file_identity import absolute_path
 from hybrid.storage.foreign_json import ForeignJsonError, parse_json
 from hybrid.values import LARGEST_RATE, LARGEST_SIDE, LONGEST_SECONDS, MOST_FRAMES, SamplingPolicy, Timeline
-from indexes.format.keys import VIDEO_ID, Committed, VectorKey
+from indexes.format.layout import VIDEO_ID, VectorKey
 
 __all__ = [
     "FORMAT_VERSION",
+    "Committed",
     "IndexConfig",
     "IndexStatus",
     "IndexedVideo",
     "Manifest",
     "Source",
+    "changed_values",
     "differences",
     "generation_of",
     "parse_manifest",
@@ -117,18 +119,18 @@ class Source(_Value):
     also: tuple[_Path, ...] = Field(default=(), max_length=MOST_PATHS)
 
     @property
-    def place(self) -> str:
-        """The path by the one name that its place has; earlier versions wrote paths with ``..`` in them, too."""
+    def location(self) -> str:
+        """The path without ``..``, which earlier versions wrote into some manifests."""
         return _one_name(self.path)
 
     @property
-    def places(self) -> tuple[str, ...]:
-        """All paths, each once, by the one name of its place; :attr:`place` first."""
+    def locations(self) -> tuple[str, ...]:
+        """All paths without ``..``, each once; :attr:`location` first."""
         return tuple(dict.fromkeys(map(_one_name, (self.path, *self.also))))
 
-    def only_at(self, places: Sequence[str]) -> Source:
-        """The same, with some of its places only, at least one."""
-        return Source(path=places[0], size_bytes=self.size_bytes, also=tuple(places[1:]))
+    def only_at(self, locations: Sequence[str]) -> Source:
+        """The same, with some of its locations only, at least one."""
+        return Source(path=locations[0], size_bytes=self.size_bytes, also=tuple(locations[1:]))
 
 
 def _one_name(path: str) -> str:
@@ -143,6 +145,18 @@ class IndexedVideo(_Value):
     width: _Side
     height: _Side
     codec: _Label
+
+
+class Committed(NamedTuple):
+    """What is known of committed vectors, so that others that are read in their stead are recognised.
+
+    Attributes:
+        vectors_hash: what writing them returned, or :func:`indexes.stores.vectors.checksum_vectors` of the same.
+        rows: how many there are.
+    """
+
+    vectors_hash: str
+    rows: int
 
 
 class Manifest(_Value):
@@ -281,13 +295,16 @@ def _digest_of(document: Mapping[str, Any]) -> str:
     return blake3.blake3(text.encode()).hexdigest(length=16)
 
 
-def differences(stored: IndexConfig, wanted: IndexConfig) -> list[str]:
-    """What sets two configurations apart, one line each: ``name: stored -> wanted``."""
-    before, after = _flat(stored), _flat(wanted)
-    names = [*before, *(name for name in after if name not in before)]
+def differences(stored: IndexConfig, requested: IndexConfig) -> list[str]:
+    """What sets two configurations apart, one line each: ``name: stored -> requested``."""
+    return changed_values(_flat(stored), _flat(requested))
+
+
+def changed_values(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
+    """The values that two mappings do not share, one line each: ``name: before -> after``."""
     return [
         f"{name}: {before.get(name, '(absent)')} -> {after.get(name, '(absent)')}"
-        for name in names
+        for name in {**before, **after}
         if before.get(name) != after.get(name)
     ]
 

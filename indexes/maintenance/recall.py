@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import compress
 from statistics import mean, median
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from hybrid.values import Float32Array
 from indexes.ann.files import ApproximateFiles, dimensions_of, name_of
-from indexes.ann.search_params import Effort
+from indexes.ann.search_params import SearchParams
 from indexes.archive.reader import ArchiveReader
 from indexes.format.manifest import Manifest
 from indexes.search.archive_search import ArchiveHits, search_archive_vectors
@@ -96,13 +97,11 @@ def measure_recall(
             continue
         names = [name_of(manifest) for manifest in mine]
         known = index.covered(names)
-        covered = [name for name, is_known in zip(names, known.tolist(), strict=True) if is_known]
+        covered = list(compress(names, known))
         bare = Recall(
             dimension=dimension,
             frames=sum(manifest.frames for manifest in mine),
-            covered_frames=sum(
-                manifest.frames for manifest, is_known in zip(mine, known.tolist(), strict=True) if is_known
-            ),
+            covered_frames=sum(manifest.frames for manifest in compress(mine, known)),
             units=index.units_of(covered),
             top=TOP,
             queries=0,
@@ -134,7 +133,7 @@ def _measure(
         with contextlib.suppress(TypeError):
             return Recall(**known)
     mine = [manifest for manifest in manifests if encoder_key(manifest.config.encoder) == encoder]
-    found = [compare(archive, mine, query, bare.top, Effort()) for query in queries]
+    found = [compare(archive, mine, query, bare.top, SearchParams()) for query in queries]
     result = Recall(
         **{
             **bare.to_dict(),
@@ -151,23 +150,23 @@ def _measure(
 
 
 def compare(
-    archive: ArchiveReader, manifests: Sequence[Manifest], query: Float32Array, top: int, effort: Effort
+    archive: ArchiveReader, manifests: Sequence[Manifest], query: Float32Array, top: int, params: SearchParams
 ) -> tuple[float, float, float]:
     """Recall of one query, and the seconds of the exact and of the approximate search."""
     started = time.perf_counter()
     exact = search_archive_vectors(archive, manifests, query, top)
     between = time.perf_counter()
-    near = search_archive_vectors(archive, manifests, query, top, effort=effort)
+    near = search_archive_vectors(archive, manifests, query, top, params=params)
     ended = time.perf_counter()
     return share_found(exact, near), between - started, ended - between
 
 
 def share_found(exact: ArchiveHits, near: ArchiveHits) -> float:
     """Of the frames of an exact search the share that another one gives, or frames of equal similarity instead."""
-    wanted = [hits.similarities for hits in exact.hits.values()]
-    if not wanted:
+    expected = [hits.similarities for hits in exact.hits.values()]
+    if not expected:
         return 1.0
-    similarities = np.concatenate(wanted)
+    similarities = np.concatenate(expected)
     found = [hits.similarities for hits in near.hits.values()]
     good = int(np.count_nonzero(np.concatenate(found) >= similarities.min())) if found else 0
     return min(1.0, good / len(similarities))

@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError, VideoError
-from hybrid.storage.atomic import make_folder
+from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError
+from hybrid.storage.atomic import make_folder, write_errors
 from hybrid.storage.foreign_json import read_json
 from hybrid.storage.locks import Locks
-from hybrid.storage.write_errors import write_errors
 from indexes.archive.reader import ArchiveReader
-from indexes.archive.source_location import has_other_size, is_there
+from indexes.archive.source_location import missing_videos
 from indexes.archive.writer import Archive
 from indexes.format.catalogue import CatalogueWriter
 from indexes.format.failures import failures
@@ -23,7 +22,7 @@ from indexes.format.layout import Layout
 from indexes.format.manifest import Manifest
 from indexes.maintenance.recall import Recall, measure_recall
 
-__all__ = ["ArchiveStats", "Compaction", "compact_archive", "gone_videos", "take_stock"]
+__all__ = ["ArchiveStats", "Compaction", "archive_stats", "compact_archive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ class Compaction:
         return asdict(self)
 
 
-def take_stock(archive: ArchiveReader, *, recall: bool = True) -> ArchiveStats:
+def archive_stats(archive: ArchiveReader, *, recall: bool = True) -> ArchiveStats:
     """Count what an archive holds and what it takes on disk.
 
     Args:
@@ -114,7 +113,7 @@ def take_stock(archive: ArchiveReader, *, recall: bool = True) -> ArchiveStats:
     own = sum(sizes[kind] for kind in ("vectors", "timelines", "manifests", "approximate"))
     measured = measure_recall(archive, manifests) if recall else []
     return ArchiveStats(
-        archive=archive.place,
+        archive=archive.uri,
         backend=archive.backend,
         videos=len(manifests),
         hours=sum(manifest.video.duration_seconds for manifest in manifests) / 3600,
@@ -122,7 +121,7 @@ def take_stock(archive: ArchiveReader, *, recall: bool = True) -> ArchiveStats:
         missing=sum(manifest.missing for manifest in manifests),
         statuses={name: statuses[name] for name in ("done", "partial", "failed", "damaged")},
         encoders=dict(Counter(_describe(manifest) for manifest in manifests).most_common()),
-        gone=len(gone_videos(archive, manifests)),
+        gone=len(missing_videos(archive, manifests)),
         bytes=dict(sizes),
         files=files,
         bytes_per_frame=own / frames if frames else None,
@@ -130,31 +129,6 @@ def take_stock(archive: ArchiveReader, *, recall: bool = True) -> ArchiveStats:
         failed=failed,
         approximate=tuple(measured),
     )
-
-
-def gone_videos(archive: ArchiveReader, manifests: list[Manifest]) -> list[tuple[Manifest, str]]:
-    """Indexed videos that are not where they were when they were last given to ``index``, and why.
-
-    A file is only read where its size is another than the video's.
-    """
-    claims = Counter(place for manifest in manifests for place in manifest.source.places)
-    found = []
-    for manifest in manifests:
-        reasons = [_why_gone(archive, manifest, place, claimed=claims[place] > 1) for place in manifest.source.places]
-        if reasons[0] is not None and None not in reasons:
-            found.append((manifest, reasons[0]))
-    return found
-
-
-def _why_gone(archive: ArchiveReader, manifest: Manifest, place: str, *, claimed: bool) -> str | None:
-    """Why a video is not at one of its places; None if it is, or that cannot be said."""
-    if not is_there(place):
-        return "it is not there any more"
-    if claimed or has_other_size(place, manifest):
-        with contextlib.suppress(VideoError):
-            if archive.identify(place) != manifest.video_id:
-                return "another video lies there now"
-    return None
 
 
 def compact_archive(archive: Archive, *, approximate_from: int | None = None) -> Compaction:
@@ -173,25 +147,15 @@ def compact_archive(archive: Archive, *, approximate_from: int | None = None) ->
     layout = Layout(archive.folder)
     before, files_before = _sizes(archive)
     swept = _sweep(archive, layout)
-    archive.store.compact()
+    note = archive.store.compact()
     _renew_approximate(archive, approximate_from)
-    with write_errors(f"archive {archive.place} cannot be written"):
-        _forget_gone_paths(layout)
+    with write_errors(f"archive {archive.uri} cannot be written"):
+        _forget_missing_paths(layout)
         CatalogueWriter(layout, Locks(layout.locks)).rewrite()
     after, files_after = _sizes(archive)
     grown = after["vectors"] > before["vectors"]
-    note = _why_grown() if grown and archive.backend == "lancedb" else None
-    return Compaction(sum(before.values()), sum(after.values()), files_before, files_after, swept, note)
-
-
-def _why_grown() -> str:
-    from indexes.stores.lance_maintenance import RETENTION
-
-    minutes = RETENTION.total_seconds() / 60
-    return (
-        f"the vectors take more room than before, because what compacting replaced stays for {minutes:g} minutes: "
-        "searches may still be reading it; compact again after that to give its room back"
-    )
+    totals = sum(before.values()), sum(after.values())
+    return Compaction(*totals, files_before, files_after, swept, note if grown else None)
 
 
 def _renew_approximate(archive: Archive, from_frames: int | None) -> None:
@@ -224,7 +188,7 @@ def _counts(archive: Archive, video_id: str, generation: str) -> bool:
     return manifest is not None and manifest.generation == generation
 
 
-def _forget_gone_paths(layout: Layout) -> None:
+def _forget_missing_paths(layout: Layout) -> None:
     """Content ids are remembered by path; those of paths that are gone are of no use."""
     with contextlib.suppress(FileNotFoundError):
         for entry in layout.known_paths.iterdir():
@@ -257,7 +221,7 @@ _KINDS = ("vectors", "timelines", "manifests", "features", "approximate", "cache
 
 
 def _kind(below: str, name: str) -> str:
-    if below.startswith("frames_") or (below == "videos" and name.startswith("vectors-")):
+    if below.startswith(("frames_", "vectors_")) or (below == "videos" and name.startswith("vectors-")):
         return "vectors"
     if below in ("cache", "approximate"):
         return below

@@ -10,10 +10,9 @@ from typing import Any, Literal
 from hybrid.errors import ArchiveError, IndexDamagedError, InputError, VideoNotIndexedError
 from indexes.ann.files import dimensions_of
 from indexes.archive.reader import ArchiveReader
-from indexes.format.keys import VectorKey, check_video_id
-from indexes.format.layout import Layout
+from indexes.format.layout import Layout, VectorKey, check_video_id
 
-__all__ = ["Finding", "check_up"]
+__all__ = ["Finding", "verify_archive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Finding:
         return asdict(self)
 
 
-def check_up(archive: ArchiveReader, video_ids: Collection[str] | None = None) -> Iterator[Finding]:
+def verify_archive(archive: ArchiveReader, video_ids: Collection[str] | None = None) -> Iterator[Finding]:
     """Look at every byte of every video's index, or of some; in order of their ids.
 
     Looked at are hashes, numbers of rows, dimensions, and whether files are missing or left over.
@@ -105,7 +104,7 @@ def _without_manifest(archive: ArchiveReader, layout: Layout, video_id: str) -> 
         None,
         "damaged",
         f"{layout.video(video_id)}: the manifest is gone, so the video is not indexed any more; "
-        f"to mend it: hybrid index VIDEO --archive {archive.place}",
+        f"to mend it: hybrid index VIDEO --archive {archive.uri}",
     )
 
 
@@ -149,5 +148,5 @@ def _approximate(archive: ArchiveReader) -> Iterator[Finding]:
     for dimension in dimensions_of(archive.folder):
         index = archive.approximate(dimension)
         for problem in index.problems if index is not None else ():
-            remedy = f"searches do without it; to mend it: hybrid compact --archive {archive.place}"
+            remedy = f"searches do without it; to mend it: hybrid compact --archive {archive.uri}"
             yield Finding("", None, "damaged", f"{problem}; {remedy}")

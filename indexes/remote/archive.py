@@ -23,20 +23,19 @@ from hybrid.errors import (
     ArchiveLockedError,
     ArchiveUnreachableError,
     IndexDamagedError,
-    InputError,
 )
 from hybrid.storage.atomic import remove_file, write_atomically
+from indexes.archive.header import Header, new_header, parse_header
 from indexes.archive.writer import Archive
-from indexes.format.header import Header, new_header, parse_header
-from indexes.format.keys import BackendName, check_backend, check_video_id
-from indexes.format.layout import Layout
+from indexes.format.layout import Layout, check_video_id
 from indexes.format.location import check_uri, working_folder
 from indexes.format.manifest import Manifest
 from indexes.format.timeline_file import timeline_hash
 from indexes.remote.leases import Lease, Leases
-from indexes.remote.local_mirror import WorkingCopy
+from indexes.remote.local_mirror import LocalMirror
 from indexes.remote.object_store import Objects
 from indexes.stores.interface import VectorStore
+from indexes.stores.registry import REMOTE_STORES, check_backend, open_store
 
 __all__ = ["RemoteArchive", "open_remote"]
 
@@ -44,7 +43,7 @@ _NOTED_AT_ONCE = 64
 """From so many fetched manifests on, the local catalogue is written anew."""
 
 
-def open_remote(place: str | Path, *, backend: BackendName | None, create: bool) -> RemoteArchive:
+def open_remote(location: str | Path, *, backend: str | None, create: bool) -> RemoteArchive:
     """Open a remote archive, or make one below an empty prefix. See :meth:`indexes.archive.writer.Archive.open`.
 
     Raises:
@@ -55,20 +54,17 @@ def open_remote(place: str | Path, *, backend: BackendName | None, create: bool)
         ArchiveUnreachableError: the store cannot be reached, read or written.
         ArchiveError: it ignores conditional writes; this machine's working folder cannot be written.
     """
-    uri = check_uri(place)
-    if backend is not None:
-        check_backend(backend)
-        if backend != "lancedb":
-            raise InputError(f"backend is {backend!r}, and the archive {uri} is remote; legal there is 'lancedb'")
+    uri = check_uri(location)
+    backend = check_backend(backend or REMOTE_STORES.names[0], remote=True)
     objects = Objects(uri)
     layout = Layout(working_folder(uri))
-    header = _first_contact(objects, layout) or _create(objects, layout, create=create)
-    if header.backend != "lancedb":
+    header = _first_contact(objects, layout) or _create(objects, layout, backend, create=create)
+    if header.backend not in REMOTE_STORES.names:
         raise ArchiveFormatError(
             f"{uri}: this archive's backend is {header.backend!r}, which cannot be used in an object store; copy it "
             "into a folder, or run there: hybrid convert FOLDER --backend lancedb"
         )
-    archive = RemoteArchive(uri, objects, layout.folder)
+    archive = RemoteArchive(uri, objects, layout.folder, header.backend)
     archive.refresh()
     return archive
 
@@ -94,7 +90,7 @@ def _fetch_header(objects: Objects, layout: Layout) -> Header | None:
     return parse_header(found.data, where=f"{objects.uri}/archive.json")
 
 
-def _create(objects: Objects, layout: Layout, *, create: bool) -> Header:
+def _create(objects: Objects, layout: Layout, backend: str, *, create: bool) -> Header:
     if not create:
         raise ArchiveFormatError(
             f"{objects.uri}: there is no archive here; make one with: hybrid index VIDEO --archive {objects.uri} "
@@ -115,7 +111,7 @@ def _create(objects: Objects, layout: Layout, *, create: bool) -> Header:
             "writers cannot be kept apart; use another store, or an archive in a folder"
         )
     # Another process may make it at the same time; then its header is the one that counts.
-    objects.create("archive.json", new_header("lancedb").to_bytes())
+    objects.create("archive.json", new_header(backend).to_bytes())
     header = _fetch_header(objects, layout)
     if header is None:
         raise ArchiveError(f"{objects.uri}: the archive was deleted while it was made")
@@ -127,20 +123,18 @@ class RemoteArchive(Archive):
 
     Features of GenS stay in the folder of the machine that made them."""
 
-    def __init__(self, uri: str, objects: Objects, folder: Path) -> None:
+    def __init__(self, uri: str, objects: Objects, folder: Path, backend: str) -> None:
         """Not for callers: see :func:`open_remote`."""
-        super().__init__(folder, "lancedb", place=uri)
+        super().__init__(folder, backend, uri=uri)
         self._objects = objects
-        self._copy = WorkingCopy(objects, self._layout, self._locks)
+        self._copy = LocalMirror(objects, self._layout, self._locks)
         self._held: dict[str, Lease] = {}
         self._unfinished: set[str] = set()
 
     @cached_property
     def store(self) -> VectorStore:
         """The vectors, in the object store."""
-        from indexes.remote.lance_store import RemoteLanceStore
-
-        return RemoteLanceStore(self.place, self.folder, patience=self._objects.patience)
+        return open_store(self.folder, self.backend, uri=self.uri, patience=self._objects.patience)
 
     @cached_property
     def _leases(self) -> Leases:
@@ -192,7 +186,7 @@ class RemoteArchive(Archive):
 
     @contextmanager
     def _take(self, video_id: str, timeout: float) -> Iterator[None]:
-        what = f"video {check_video_id(video_id)} in archive {self.place}"
+        what = f"video {check_video_id(video_id)} in archive {self.uri}"
         nested = self._locks.held(video_id)
         with self._locks.take(video_id, what=what, timeout=timeout):
             if nested:
@@ -243,7 +237,7 @@ class RemoteArchive(Archive):
     def _lease_of(self, video_id: str) -> Lease:
         lease = self._held.get(video_id)
         if lease is None:
-            raise ArchiveLockedError(f"video {video_id} in archive {self.place} is not locked by this process")
+            raise ArchiveLockedError(f"video {video_id} in archive {self.uri} is not locked by this process")
         return lease
 
     def _timeline_bytes(self, manifest: Manifest) -> bytes:
@@ -255,13 +249,13 @@ class RemoteArchive(Archive):
         name = self._copy.name_of(path)
         found = self._objects.get(name)
         if found is None:
-            raise IndexDamagedError(f"{self.place}/{name}: the timeline of the video is gone")
+            raise IndexDamagedError(f"{self.uri}/{name}: the timeline of the video is gone")
         with contextlib.suppress(ArchiveError):  # without a copy it is only asked for again
             self._copy.keep(name, found.data)
         return found.data
 
     def _how_to_mend(self, video_id: str) -> str:
         return (
-            f"to mend it, run: hybrid remove {video_id} --archive {self.place}, "
-            f"and then: hybrid index VIDEO --archive {self.place}"
+            f"to mend it, run: hybrid remove {video_id} --archive {self.uri}, "
+            f"and then: hybrid index VIDEO --archive {self.uri}"
         )

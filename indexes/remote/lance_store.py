@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from hybrid.errors import ArchiveError
 from hybrid.values import Float32Array
-from indexes.format.keys import VectorKey
+from indexes.format.layout import VectorKey
 from indexes.remote.patience import CLIENT_RETRIES, CLIENT_SECONDS, Patience
 from indexes.stores.lance_errors import is_write_conflict
 from indexes.stores.lance_store import LanceStore
@@ -33,12 +33,12 @@ _MOST_FRAGMENTS = 20
 class RemoteLanceStore(LanceStore):
     """See :class:`~indexes.stores.interface.VectorStore`."""
 
-    def __init__(self, uri: str, folder: Path, *, patience: Patience | None = None) -> None:
+    def __init__(self, folder: Path, *, uri: str, patience: Patience | None = None) -> None:
         """Open the store; nothing is written before the first :meth:`write`.
 
         Args:
-            uri: where the tables lie. Credentials and endpoint come from the environment.
             folder: of this machine, for the lock file.
+            uri: where the tables lie. Credentials and endpoint come from the environment.
             patience: of the archive; by default one of its own.
         """
         super().__init__(folder)
@@ -56,8 +56,8 @@ class RemoteLanceStore(LanceStore):
     def remove(self, key: VectorKey) -> None:
         self._until_it_fits(lambda: super(RemoteLanceStore, self).remove(key))
 
-    def compact(self) -> None:
-        self._until_it_fits(super().compact)
+    def compact(self) -> str | None:
+        return self._until_it_fits(super().compact)
 
     # What the methods of the interface that these leave out need goes through one of them.
 
@@ -77,7 +77,7 @@ class RemoteLanceStore(LanceStore):
         return self._patience.ask(lambda: super(RemoteLanceStore, self)._rows_of(dimension))
 
     def _fresh(self) -> LanceStore:
-        return RemoteLanceStore(self._name, self.folder, patience=self._patience)
+        return RemoteLanceStore(self.folder, uri=self._name, patience=self._patience)
 
     def _dimensions(self) -> list[int]:
         found: list[str] = []
@@ -110,3 +110,6 @@ class RemoteLanceStore(LanceStore):
 
 def _is_ours(name: str) -> bool:
     return name.startswith("frames_") and name.removeprefix("frames_").isdigit()
+
+
+STORE = RemoteLanceStore

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from hybrid.values import Float32Array, Hits, IntArray
 from indexes.ann.files import name_of
 from indexes.ann.index import ApproximateIndex, NearUnits, Selection
-from indexes.ann.search_params import Effort
+from indexes.ann.search_params import SearchParams
 from indexes.archive.reader import ArchiveReader
-from indexes.format.keys import RunProofs
 from indexes.format.manifest import Manifest
+from indexes.stores.vectors import RunProofs
 
 __all__ = ["NearFrames", "find_near_frames"]
 
@@ -124,17 +124,17 @@ class _Compared:
         keys = [self._manifests[number].key for number in numbers.tolist()]
         ends = np.cumsum(lengths)
         row_edges = ends[edges[1:] - 1]
-        wanted = dict(zip(keys, np.split(rows, row_edges), strict=True))
+        rows_of = dict(zip(keys, np.split(rows, row_edges), strict=True))
         committed = {self._manifests[number].key: self._manifests[number].committed for number in numbers.tolist()}
         runs = zip(*(np.split(column, edges[1:]) for column in (lengths, checksums, proven)), strict=True)
         proofs = {
             key: RunProofs(long, sums) for key, (long, sums, known) in zip(keys, runs, strict=True) if known.all()
         }
         parts = []
-        for scored in self._archive.store.score(wanted, committed, self._query, proofs=proofs):
+        for scored in self._archive.store.score(rows_of, committed, self._query, proofs=proofs):
             if scored.similarities is None:
                 self.unreadable = True
-                parts.append(np.full(len(wanted[scored.key]), -np.inf, dtype=np.float32))
+                parts.append(np.full(len(rows_of[scored.key]), -np.inf, dtype=np.float32))
             else:
                 parts.append(scored.similarities)
         return np.concatenate(parts)
@@ -146,7 +146,7 @@ def find_near_frames(
     manifests: Sequence[Manifest],
     query: Float32Array,
     top: int,
-    effort: Effort,
+    params: SearchParams,
 ) -> NearFrames:
     """The frames of covered videos that are nearest to a query, or nearly so; their similarities are exact.
 
@@ -155,17 +155,17 @@ def find_near_frames(
         index: covers all the videos.
         manifests: which videos, at least one.
         query: float32 [D] unit vector.
-        top: how many frames are wanted.
-        effort: how much is compared.
+        top: how many frames are requested.
+        params: how much is compared.
     """
     selection = index.select([name_of(manifest) for manifest in manifests])
-    limit, on_gpu = effort.limit(top), selection.scan.most_on_gpu
+    limit, on_gpu = params.limit(top), selection.scan.most_on_gpu
     if on_gpu is not None and on_gpu <= limit:
         # Most questions compare fewer units than a GPU finds; only the others take a scan by the processor.
-        found, settled = _compare(archive, index, selection, manifests, query, top, effort, most=on_gpu - 1)
+        found, settled = _compare(archive, index, selection, manifests, query, top, params, most=on_gpu - 1)
         if settled:
             return found
-    return _compare(archive, index, selection, manifests, query, top, effort, most=limit)[0]
+    return _compare(archive, index, selection, manifests, query, top, params, most=limit)[0]
 
 
 def _compare(
@@ -175,21 +175,21 @@ def _compare(
     manifests: Sequence[Manifest],
     query: Float32Array,
     top: int,
-    effort: Effort,
+    params: SearchParams,
     *,
     most: int,
 ) -> tuple[NearFrames, bool]:
     """Compare at most so many units; and whether no further one can hold one of the best frames."""
     near = index.nearest(selection, query, most + 1)
     compared = _Compared(archive, manifests, query)
-    batch, done, settled = effort.batch(top), 0, False
+    batch, done, settled = params.batch(top), 0, False
     limit = min(len(near), most)
     while done < limit and not settled:
         step = slice(done, min(done + batch, limit))
         compared.take(near.part(step))
         done = step.stop
         settled = compared.unreadable or (
-            done < len(near) and compared.enough(float(near.scores[done]), top, effort.deviations)
+            done < len(near) and compared.enough(float(near.scores[done]), top, params.deviations)
         )
     settled = settled or done == len(selection.units)
     # FAISS drops units whose scores are all the same; then there may be none.

@@ -13,10 +13,11 @@ whole search is made exactly, and the record says why.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 
 from hybrid.values import Float32Array
 from indexes.ann.files import name_of
-from indexes.ann.search_params import Effort
+from indexes.ann.search_params import SearchParams
 from indexes.archive.reader import ArchiveReader
 from indexes.format.manifest import Manifest
 from indexes.search.hits import ApproximateRecord, ArchiveHits
@@ -36,7 +37,7 @@ def search_archive_vectors(
     top: int,
     *,
     threads: int = 1,
-    effort: Effort | None = None,
+    params: SearchParams | None = None,
 ) -> ArchiveHits:
     """The ``top`` frames of some videos that are nearest to a query.
 
@@ -49,15 +50,15 @@ def search_archive_vectors(
         query: float32 [D] unit vector.
         top: frames over all videos, at least 1.
         threads: how many may search at once.
-        effort: use the approximate index, if there is one, with this effort; None searches exactly.
+        params: use the approximate index, if there is one, with this params; None searches exactly.
 
     Raises:
         InputError: the query does not fit, or ``top`` is below 1.
     """
     check_query(query, top)
-    if effort is None:
+    if params is None:
         return _exactly(archive, manifests, query, top, threads, None)
-    return _approximately(archive, manifests, query, top, threads, effort)
+    return _approximately(archive, manifests, query, top, threads, params)
 
 
 def _exactly(
@@ -76,7 +77,12 @@ def _exactly(
 
 
 def _approximately(
-    archive: ArchiveReader, manifests: Sequence[Manifest], query: Float32Array, top: int, threads: int, effort: Effort
+    archive: ArchiveReader,
+    manifests: Sequence[Manifest],
+    query: Float32Array,
+    top: int,
+    threads: int,
+    params: SearchParams,
 ) -> ArchiveHits:
     index = archive.approximate(len(query))
     if index is None:
@@ -85,8 +91,7 @@ def _approximately(
 
     names = [name_of(manifest) for manifest in manifests]
     known = index.covered(names)
-    covered = [manifest for manifest, is_known in zip(manifests, known.tolist(), strict=True) if is_known]
-    rest = [manifest for manifest, is_known in zip(manifests, known.tolist(), strict=True) if not is_known]
+    covered, rest = list(compress(manifests, known)), list(compress(manifests, ~known))
     rest_frames = sum(manifest.frames for manifest in rest)
     problem = _problem(archive, index.problems, rest_frames)
 
@@ -95,10 +100,9 @@ def _approximately(
         record = ApproximateRecord(False, problem, note, exact_frames=frames, segments=index.segments)
         return _exactly(archive, manifests, query, top, threads, record)
 
-    units = index.units_of([name for name, is_known in zip(names, known.tolist(), strict=True) if is_known])
-    if units <= effort.limit(top):
+    if index.units_of(list(compress(names, known))) <= params.limit(top):
         return fall_back("so few frames are searched exactly", problem)
-    near = find_near_frames(archive, index, covered, query, top, effort)
+    near = find_near_frames(archive, index, covered, query, top, params)
     if near.unreadable:
         return fall_back(None, "a video is damaged or cannot be read; all were searched exactly")
     by_id = {manifest.video_id: manifest for manifest in manifests}
@@ -130,7 +134,7 @@ def _approximately(
 
 def _problem(archive: ArchiveReader, problems: Sequence[str], rest_frames: int) -> str | None:
     """What is wrong with the approximate index, and what mends it."""
-    remedy = f"what it does not cover was searched exactly; to mend it: hybrid compact --archive {archive.place}"
+    remedy = f"what it does not cover was searched exactly; to mend it: hybrid compact --archive {archive.uri}"
     if problems:
         more = f" ({len(problems)} such files)" if len(problems) > 1 else ""
         return f"the approximate index is damaged{more}: {problems[0]}; {remedy}"

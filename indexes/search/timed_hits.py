@@ -11,18 +11,18 @@ from dataclasses import dataclass, replace
 
 from hybrid.errors import HybridError
 from hybrid.values import Float32Array, Timeline
-from indexes.ann.search_params import Effort
+from indexes.ann.search_params import SearchParams
 from indexes.archive.reader import ArchiveReader
 from indexes.format.manifest import Manifest
 from indexes.search.archive_search import search_archive_vectors
 from indexes.search.hits import ArchiveHits
 from indexes.search.scan import OTHER_ENCODER, has_same_encoder
 
-__all__ = ["DatedHits", "find_dated_hits"]
+__all__ = ["TimedHits", "find_timed_hits"]
 
 
 @dataclass(frozen=True, slots=True)
-class DatedHits:
+class TimedHits:
     """What a search found, and when it is shown.
 
     Attributes:
@@ -34,15 +34,15 @@ class DatedHits:
     timelines: Mapping[str, Timeline]
 
 
-def find_dated_hits(
+def find_timed_hits(
     archive: ArchiveReader,
     manifests: Sequence[Manifest],
     query: Float32Array,
     top: int,
     *,
     threads: int = 1,
-    effort: Effort | None = None,
-) -> DatedHits:
+    params: SearchParams | None = None,
+) -> TimedHits:
     """:func:`~indexes.search.archive_search.search_archive_vectors`, with the times of what it finds.
 
     A video that was replaced before its times were read is searched again, once; one that is replaced a second
@@ -56,7 +56,7 @@ def find_dated_hits(
     renewed: set[str] = set()
     failed: dict[str, str] = {}
     while True:
-        found = search_archive_vectors(archive, list(asked.values()), query, top, threads=threads, effort=effort)
+        found = search_archive_vectors(archive, list(asked.values()), query, top, threads=threads, params=params)
         timelines, untimed = _read_times(archive, found)
         anew = False
         for video_id, reason in {**found.failed, **untimed}.items():
@@ -72,7 +72,7 @@ def find_dated_hits(
                 failed[video_id] = reason if current is None else OTHER_ENCODER
                 del asked[video_id]
         if not (anew or untimed):
-            return DatedHits(replace(found, failed=failed), timelines)
+            return TimedHits(replace(found, failed=failed), timelines)
 
 
 def _read_times(archive: ArchiveReader, found: ArchiveHits) -> tuple[dict[str, Timeline], dict[str, str]]:

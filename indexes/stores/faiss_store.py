@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,16 +18,25 @@ from typing import Any, NamedTuple
 import faiss
 import numpy as np
 
-from hybrid.errors import ArchiveError, IndexDamagedError, InputError, first_line
+from hybrid.errors import ArchiveError, IndexDamagedError, first_line
+from hybrid.lru import LruCache
 from hybrid.storage.atomic import remove_file, write_atomically
 from hybrid.values import Float32Array, Hits, IntArray
-from indexes.format.keys import Committed, RunProofs, VectorKey, check_video_id
-from indexes.format.layout import files_like
-from indexes.stores.faiss_scan import MappedFiles, scan_files
-from indexes.stores.faiss_score import score_rows
-from indexes.stores.interface import Found, Scored, VectorStore
-from indexes.stores.vector_cache import DEFAULT_CACHE_BYTES, Kept
-from indexes.stores.vectors import Float16Array, check_hash, check_query, hash_vectors, is_hash_of, rank, round_vectors
+from indexes.format.layout import VectorKey, check_video_id, files_like
+from indexes.format.manifest import Committed
+from indexes.stores.faiss_many import scan_files, score_rows
+from indexes.stores.interface import DEFAULT_CACHE_BYTES, Found, Scored, VectorStore, found_or_error
+from indexes.stores.vectors import (
+    Float16Array,
+    RunProofs,
+    check_hash,
+    check_length,
+    check_query,
+    hash_vectors,
+    is_hash_of,
+    rank,
+    round_vectors,
+)
 
 __all__ = ["FaissStore"]
 
@@ -38,15 +47,85 @@ _PREFIX, _SUFFIX = "vectors-", ".faiss"
 _HEADER = struct.Struct("<4siqqq?iiifqqqq")
 
 
-class _Opened(NamedTuple):
-    """An index in memory, and the hash that its vectors were found to have."""
+_MOST_MAPPED = 30_000
+"""Linux allows a process 65,530 mappings by default."""
 
-    index: Any
+
+class _Opened(NamedTuple):
+    """An opened index, the state of its file, and the hash that its vectors were found to have."""
+
+    stamp: tuple[int, int, int]
     vectors_hash: str | None
+    index: Any
+
+
+class OpenIndexes:
+    """Opened FAISS files by key. Safe for several threads."""
+
+    def __init__(self, folder: Path, limit: int, *, mapped: bool) -> None:
+        """Nothing is opened by this.
+
+        Args:
+            folder: the archive's folder.
+            limit: how many bytes all of them may have; of those that are mapped, how many there may be.
+            mapped: whether files are mapped into memory instead of being read.
+        """
+        self._videos = str(folder / "videos")
+        self._mapped = mapped
+        self._cache: LruCache[VectorKey, _Opened] = LruCache(limit)
+        self.forget = self._cache.remove
+        self.clear = self._cache.clear
+
+    def path(self, key: VectorKey) -> str:
+        """Where the vectors of a key lie."""
+        # Not by way of Path, which took longer than the rest of a look at a file.
+        return f"{self._videos}/{key.video_id}/{_PREFIX}{key.generation}{_SUFFIX}"
+
+    def open(self, key: VectorKey, vectors_hash: str | None = None) -> Any:
+        """The index of a key; without a hash, the caller compares what is read of it.
+
+        Raises:
+            IndexDamagedError: it does not exist, cannot be read, or has another hash.
+        """
+        path = self.path(key)
+        try:
+            status = os.stat(path)
+        except OSError as exc:
+            raise IndexDamagedError(f"{path}: the vectors of the video cannot be read: {exc.strerror}") from exc
+        # The file of a key may be written anew (after damage), so a name alone proves nothing.
+        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+        known = self._cache.get(key)
+        if known is not None and known.stamp == stamp:
+            if vectors_hash in (None, known.vectors_hash):
+                return known.index
+            index = known.index
+        else:
+            index = _read_index(path, mapped=self._mapped)
+        check_hash(_view(index), vectors_hash, where=path)
+        self._cache.put(key, _Opened(stamp, vectors_hash, index), 1 if self._mapped else status.st_size)
+        return index
+
+    def read_ahead(self, keys: Sequence[VectorKey]) -> None:
+        """Have the system read the files of these keys; those that are open were read before."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        for key in keys:
+            if key in self._cache:
+                continue
+            try:
+                handle = os.open(self.path(key), os.O_RDONLY)
+            except OSError:
+                continue  # opening it will say so
+            try:
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
+            finally:
+                os.close(handle)
 
 
 class FaissStore(VectorStore):
     """See :class:`~indexes.stores.interface.VectorStore`. May be used from several threads."""
+
+    name = "faiss"
 
     def __init__(self, folder: Path, *, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
         """Open the store; nothing is written before the first :meth:`write`.
@@ -57,17 +136,12 @@ class FaissStore(VectorStore):
                 always kept.
         """
         self.folder = folder
-        self._opened: Kept[_Opened] = Kept(cache_bytes)
-        videos = str(folder / "videos")
-        self._mapped = MappedFiles(
-            # Not by way of Path, which took longer than the rest of a look at a file.
-            lambda key: f"{videos}/{key.video_id}/{_PREFIX}{key.generation}{_SUFFIX}",
-            _map_index,
-        )
+        self._opened = OpenIndexes(folder, cache_bytes, mapped=False)
+        self._mapped = OpenIndexes(folder, _MOST_MAPPED, mapped=True)
 
     def path(self, key: VectorKey) -> Path:
         """Where the vectors of a key lie."""
-        return self.folder / "videos" / key.video_id / f"{_PREFIX}{key.generation}{_SUFFIX}"
+        return Path(self._opened.path(key))
 
     def write(self, key: VectorKey, vectors: Float32Array) -> str:
         rounded = round_vectors(vectors)
@@ -76,15 +150,18 @@ class FaissStore(VectorStore):
 
     def search(self, key: VectorKey, query: Float32Array, top: int, *, vectors_hash: str | None = None) -> Hits:
         check_query(query, top)
-        return self._search(key, self._open(key, vectors_hash), query, top)
+        return self._search(key, self._opened.open(key, vectors_hash), query, top)
 
     def search_many(
         self, committed: Mapping[VectorKey, Committed], query: Float32Array, top: int, *, threads: int = 1
     ) -> Iterator[Found]:
         check_query(query, top)
-        return scan_files(
-            self._mapped, committed, lambda key, index: self._search(key, index, query, top), threads=max(1, threads)
-        )
+
+        def search(key: VectorKey) -> Found:
+            vectors_hash = committed[key].vectors_hash
+            return found_or_error(key, lambda: self._search(key, self._mapped.open(key, vectors_hash), query, top))
+
+        return scan_files(list(committed), search, self._mapped.read_ahead, threads=max(1, threads))
 
     def score(
         self,
@@ -96,31 +173,30 @@ class FaissStore(VectorStore):
     ) -> Iterator[Scored]:
         check_query(query, 1)
         with _one_thread():
-            yield from score_rows(self._mapped, rows, committed, query, proofs or {})
+            yield from score_rows(self._mapped.open, rows, committed, query, proofs or {})
 
     def compact(self) -> None:
         """Nothing is to be done: each file is written whole, and replaced ones are deleted."""
 
     def _search(self, key: VectorKey, index: Any, query: Float32Array, top: int) -> Hits:
-        if len(query) != index.d:
-            raise InputError(f"query has {len(query)} values; the vectors of video {key.video_id} have {index.d}")
+        check_length(len(query), key, index.d)
         count = index.ntotal
-        # One more than asked for shows whether the last place is shared: then FAISS's choice among
+        # One more than asked for shows whether the last one has an equal: then FAISS's choice among
         # equals is arbitrary, and only the full list gives the earlier frames.
-        wanted = min(top + 1, count)
+        count_found = min(top + 1, count)
         with _one_thread():
-            found, rows = index.search(query[None], wanted)
-            if wanted < count and found[0, -1] == found[0, -2]:
+            found, rows = index.search(query[None], count_found)
+            if count_found < count and found[0, -1] == found[0, -2]:
                 found, rows = index.search(query[None], count)
         return rank(rows[0], found[0], top)
 
     def read(self, key: VectorKey, *, vectors_hash: str | None = None) -> Float32Array:
-        return _view(self._open(key, vectors_hash)).astype(np.float32)
+        return _view(self._opened.open(key, vectors_hash)).astype(np.float32)
 
     def count(self, key: VectorKey) -> int:
         if not self.path(key).exists():
             return 0
-        return int(self._open(key).ntotal)
+        return int(self._opened.open(key).ntotal)
 
     def check(self, key: VectorKey, *vectors_hashes: str) -> tuple[int, int]:
         path = self.path(key)
@@ -159,23 +235,7 @@ class FaissStore(VectorStore):
 
     def close(self) -> None:
         self._opened.clear()
-        self._mapped.close()
-
-    def _open(self, key: VectorKey, vectors_hash: str | None = None) -> Any:
-        path = self.path(key)
-        try:
-            status = os.stat(path)
-        except OSError as exc:
-            raise IndexDamagedError(f"{path}: the vectors of the video cannot be read: {exc.strerror}") from exc
-        # The file of a key may be written anew (after damage), so a name alone proves nothing.
-        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
-        known = self._opened.get(key, stamp)
-        if known is not None and vectors_hash in (None, known.vectors_hash):
-            return known.index
-        index = _read_index(path) if known is None else known.index
-        check_hash(_view(index), vectors_hash, where=str(path))
-        self._opened.put(key, stamp, _Opened(index, vectors_hash), status.st_size)
-        return index
+        self._mapped.clear()
 
 
 @contextmanager
@@ -224,12 +284,6 @@ def _read_index(path: str | Path, *, mapped: bool = False) -> Any:
     return index
 
 
-def _map_index(path: str, vectors_hash: str | None) -> Any:
-    index = _read_index(path, mapped=True)
-    check_hash(_view(index), vectors_hash, where=path)
-    return index
-
-
 def _fault(header: bytes, size_bytes: int) -> str | None:
     """What is wrong with a file that starts with ``header`` and is so long; None if it can be read.
 
@@ -253,3 +307,6 @@ def _fault(header: bytes, size_bytes: int) -> str | None:
     if size_bytes != _HEADER.size + count * code_bytes:
         return f"it has {size_bytes} bytes, which should be {_HEADER.size + count * code_bytes}"
     return None
+
+
+STORE = FaissStore

@@ -8,15 +8,21 @@ that no manifest speaks for, because their writing was cut short or a newer gene
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 from hybrid.errors import IndexDamagedError
 from hybrid.values import Float32Array, Hits, IntArray
-from indexes.format.keys import Committed, RunProofs, VectorKey
-from indexes.stores.vectors import similarities
+from indexes.format.layout import VectorKey
+from indexes.format.manifest import Committed
+from indexes.stores.vectors import RunProofs, similarities
 
-__all__ = ["Found", "Scored", "VectorStore"]
+__all__ = ["DEFAULT_CACHE_BYTES", "Found", "Scored", "VectorStore", "found_or_error"]
+
+DEFAULT_CACHE_BYTES = 256 * 2**20
+"""How many bytes of vectors stay in memory for the next question: 20 hours of 512-d at 1 fps are 74 MB."""
 
 
 class Found(NamedTuple):
@@ -35,6 +41,14 @@ class Scored(NamedTuple):
     error: IndexDamagedError | None
 
 
+def found_or_error(key: VectorKey, search: Callable[[], Hits]) -> Found:
+    """What a search of one video gives; damage is not raised."""
+    try:
+        return Found(key, search(), None)
+    except IndexDamagedError as exc:
+        return Found(key, None, exc)
+
+
 class VectorStore(ABC):
     """Vectors of many videos. Stored as float16; every method speaks float32.
 
@@ -42,7 +56,25 @@ class VectorStore(ABC):
     float32 query: the same rows up to ties, where "tie" means similarities closer than 1e-6, and
     equal similarities in order of rows (the earlier frame first). Rows with identical vectors have
     identical similarities.
+
+    A store keeps its files in the archive's folder: in the videos' folders under names that begin with
+    ``vectors-``, or in folders of its own whose names begin with ``frames_`` or ``vectors_``.
     """
+
+    name: ClassVar[str]
+    """The name of the backend, under which the registry lists the class."""
+
+    damage_remedy: ClassVar[str] = ""
+    """What mends damaged vectors where it is not enough to index the video again; a clause for a message."""
+
+    @abstractmethod
+    def __init__(self, folder: Path, **options: Any) -> None:
+        """Open the store of an archive; nothing is written before the first :meth:`write`.
+
+        Args:
+            folder: the archive's folder.
+            options: of the store's own; each has a default.
+        """
 
     @abstractmethod
     def write(self, key: VectorKey, vectors: Float32Array) -> str:
@@ -98,10 +130,7 @@ class VectorStore(ABC):
             InputError: as :meth:`search`. Damage is not raised, but given for the key that it befell.
         """
         for key, known in committed.items():
-            try:
-                yield Found(key, self.search(key, query, top, vectors_hash=known.vectors_hash), None)
-            except IndexDamagedError as exc:
-                yield Found(key, None, exc)
+            yield found_or_error(key, partial(self.search, key, query, top, vectors_hash=known.vectors_hash))
 
     def score(
         self,
@@ -126,19 +155,22 @@ class VectorStore(ABC):
         Raises:
             InputError: as :meth:`search`. Damage is not raised, but given for the key that it befell.
         """
-        for key, wanted in rows.items():
+        for key, chosen in rows.items():
             try:
                 vectors = self.read(key, vectors_hash=committed[key].vectors_hash)
-                if wanted[-1] >= len(vectors):
-                    raise IndexDamagedError(f"video {key.video_id}: row {wanted[-1]} of {len(vectors)} was asked for")
+                if chosen[-1] >= len(vectors):
+                    raise IndexDamagedError(f"video {key.video_id}: row {chosen[-1]} of {len(vectors)} was asked for")
             except IndexDamagedError as exc:
                 yield Scored(key, None, exc)
                 continue
-            yield Scored(key, similarities(vectors[wanted], query), None)
+            yield Scored(key, similarities(vectors[chosen], query), None)
 
     @abstractmethod
-    def compact(self) -> None:
+    def compact(self) -> str | None:
         """Give back the room of what is replaced and removed. Readers may go on; other writers wait.
+
+        Returns:
+            Why the vectors may take more room than before for a while; None if they cannot.
 
         Raises:
             ArchiveError: the disk cannot be written.

@@ -6,7 +6,7 @@ dimension of a Lance column is fixed, so an encoder of another dimension gets a 
 
 Why a search reads the video's vectors and ranks them here, instead of calling LanceDB's vector
 search: LanceDB rounds the query to the column's type first (float16: similarities off by up to
-2.6e-5 in a trial, so other rows near the last place), it says nothing of ties, and an exact search
+2.6e-5 in a trial, so other rows near the end of the ranking), it says nothing of ties, and an exact search
 with a filter was no faster: for one video of 3600 x 512 in a compacted table 6.2 ms, against 3.4 ms
 for its rows and 2.4 ms for their conversion; in a table of 30 fragments 21 ms against 12 ms in all.
 LanceDB must not be used across ``fork``: its threads do not survive it.
@@ -28,20 +28,23 @@ import pyarrow as pa
 from filelock import FileLock
 from lancedb.index import BTree
 
-from hybrid.errors import ArchiveError, ArchiveUnreachableError, IndexDamagedError, InputError
-from hybrid.storage.atomic import NewFiles, make_folder
-from hybrid.storage.write_errors import write_errors
+from hybrid.errors import ArchiveError, ArchiveUnreachableError, IndexDamagedError
+from hybrid.lru import LruCache
+from hybrid.storage.atomic import NewFiles, make_folder, write_errors
 from hybrid.values import Float32Array, Hits, IntArray
-from indexes.format.keys import Committed, RunProofs, VectorKey, check_video_id, keys_of
-from indexes.stores.interface import Found, Scored, VectorStore
+from indexes.format.layout import VectorKey, check_video_id, keys_of
+from indexes.format.manifest import Committed
+from indexes.stores.interface import DEFAULT_CACHE_BYTES, Found, Scored, VectorStore
 from indexes.stores.lance_errors import lance_errors, line_of
-from indexes.stores.lance_maintenance import FRAGMENTS_BEFORE_COMPACTION, REWRITTEN, retention
+from indexes.stores.lance_maintenance import FRAGMENTS_BEFORE_COMPACTION, RETENTION, REWRITTEN, retention
+from indexes.stores.lance_rows import filter_key, filter_video, schema, to_batch, to_vectors
 from indexes.stores.lance_scan import scan_table
 from indexes.stores.lance_score import FirstRows, score_rows
-from indexes.stores.vector_cache import Kept
 from indexes.stores.vectors import (
     Float16Array,
+    RunProofs,
     check_hash,
+    check_length,
     check_query,
     hash_vectors,
     is_hash_of,
@@ -67,15 +70,19 @@ _Versions = tuple[tuple[int, int], ...]
 """Of each table: its dimension and its version."""
 
 
-class _Held(NamedTuple):
-    """Vectors in memory, and the hash that they were found to have."""
+class _Cached(NamedTuple):
+    """Vectors in memory, the versions of the tables that they were read from, and the hash that they have."""
 
+    versions: _Versions
     vectors: Float32Array
     vectors_hash: str | None
 
 
 class LanceStore(VectorStore):
     """See :class:`~indexes.stores.interface.VectorStore`."""
+
+    name = "lancedb"
+    damage_remedy = "if LanceDB still fails then, delete frames_*.lance there and index all videos again"
 
     def __init__(self, folder: Path) -> None:
         """Open the store; nothing is written before the first :meth:`write`.
@@ -90,32 +97,29 @@ class LanceStore(VectorStore):
         self._database: Any = None
         self._tables: dict[int, Any] = {}
         self._first_rows: dict[int, FirstRows] = {}
-        self._kept: Kept[_Held] = Kept()
+        self._cache: LruCache[VectorKey, _Cached] = LruCache(DEFAULT_CACHE_BYTES)
         self._trusted: dict[VectorKey, tuple[_Stamp, str]] = {}
         self._new_files = NewFiles(rewritten=REWRITTEN)
 
     def write(self, key: VectorKey, vectors: Float32Array) -> str:
         rounded = round_vectors(vectors)
-        wanted = hash_vectors(rounded)
+        vectors_hash = hash_vectors(rounded)
         with self._writing():
             held = self.count(key)
-            if not held or not self._holds(key, wanted):
+            if not held or not self._holds(key, vectors_hash):
                 if held:
                     self._delete(key)
                 table = self._create_table(rounded.shape[1])
-                table.add(pa.Table.from_batches([_to_batch(key, rounded)]))
+                table.add(pa.Table.from_batches([to_batch(key, rounded)]))
                 # LanceDB itself does not flush anything to disk.
                 self._sync()
                 self._compact(rounded.shape[1], table)
-        return wanted
+        return vectors_hash
 
     def search(self, key: VectorKey, query: Float32Array, top: int, *, vectors_hash: str | None = None) -> Hits:
         check_query(query, top)
         vectors = self._vectors(key, vectors_hash)
-        if vectors.shape[1] != len(query):
-            raise InputError(
-                f"query has {len(query)} values; the vectors of video {key.video_id} have {vectors.shape[1]}"
-            )
+        check_length(len(query), key, vectors.shape[1])
         return rank(np.arange(len(vectors)), similarities(vectors, query), top)
 
     def read(self, key: VectorKey, *, vectors_hash: str | None = None) -> Float32Array:
@@ -163,8 +167,8 @@ class LanceStore(VectorStore):
             for dimension, table in self._all_tables():
                 if dimension == len(query):
                     first = self._first_rows.setdefault(dimension, FirstRows())
-                    wanted = {key: some for key, some in rows.items() if key in whole}
-                    known = score_rows(table, first.of(table), wanted, query, proven)
+                    requested = {key: some for key, some in rows.items() if key in whole}
+                    known = score_rows(table, first.of(table), requested, query, proven)
         for key, some in rows.items():
             if key in known:
                 yield Scored(key, known[key], None)
@@ -190,11 +194,16 @@ class LanceStore(VectorStore):
         """Those whose rows were found to be what was committed, in these versions of the tables."""
         return {key for key, known in committed.items() if self._trusted.get(key) == (stamp, known.vectors_hash)}
 
-    def compact(self) -> None:
+    def compact(self) -> str | None:
         with self._writing():
             for dimension, table in self._all_tables():
                 table.optimize(cleanup_older_than=retention(self._versions_folder(dimension)))
             self._sync()
+        return (
+            "the vectors take more room than before, because what compacting replaced stays for "
+            f"{RETENTION.total_seconds() / 60:g} minutes: searches may still be reading it; compact again after that "
+            "to give its room back"
+        )
 
     def _rows_of(self, dimension: int) -> int:
         """How many rows the table of a dimension has."""
@@ -212,14 +221,14 @@ class LanceStore(VectorStore):
 
     def count(self, key: VectorKey) -> int:
         with self._reading(f"video {key.video_id}"):
-            return sum(int(table.count_rows(_filter(key))) for _, table in self._all_tables())
+            return sum(int(table.count_rows(filter_key(key))) for _, table in self._all_tables())
 
     def check(self, key: VectorKey, *vectors_hashes: str) -> tuple[int, int]:
         fresh = self._fresh()  # without what this one has in memory
         try:
             rounded = fresh._read(key)
             if not all(is_hash_of(rounded, known) for known in vectors_hashes):
-                raise IndexDamagedError(f"{self._place(key)}: the vectors are not what was written")
+                raise IndexDamagedError(f"{self._describe(key)}: the vectors are not what was written")
         finally:
             fresh.close()
         rows, values = rounded.shape
@@ -231,18 +240,18 @@ class LanceStore(VectorStore):
             self._sync()
 
     def keys(self, video_id: str | None = None) -> Iterator[VectorKey]:
-        wanted = "row = 0" if video_id is None else f"{_filter_video(video_id)} AND row = 0"
+        condition = "row = 0" if video_id is None else f"{filter_video(video_id)} AND row = 0"
         found: set[VectorKey] = set()
         with self._reading("the list of videos"):
             for _, table in self._all_tables():
-                rows = table.search().where(wanted).select(["video_id", "generation"]).to_arrow()
+                rows = table.search().where(condition).select(["video_id", "generation"]).to_arrow()
                 found.update(keys_of(rows["video_id"].to_pylist(), rows["generation"].to_pylist()).values())
         yield from sorted(found)
 
     def close(self) -> None:
         self._tables.clear()
         self._first_rows.clear()
-        self._kept.clear()
+        self._cache.clear()
         self._trusted.clear()
         self._database = None
 
@@ -250,19 +259,19 @@ class LanceStore(VectorStore):
         """Another one on the same tables."""
         return LanceStore(self.folder)
 
-    def _place(self, key: VectorKey) -> str:
+    def _describe(self, key: VectorKey) -> str:
         return f"{self._name} (LanceDB, video {key.video_id}, generation {key.generation})"
 
     def _vectors(self, key: VectorKey, vectors_hash: str | None) -> Float32Array:
         """From memory, as long as no table has changed: a look at its version costs 0.2 ms, the rows 10."""
         versions = self._versions(f"video {key.video_id}")
-        held = self._kept.get(key, versions)
-        if held is not None and vectors_hash in (None, held.vectors_hash):
-            return held.vectors
+        known = self._cache.get(key)
+        if known is not None and known.versions == versions and vectors_hash in (None, known.vectors_hash):
+            return known.vectors
         rounded = self._read(key)
-        check_hash(rounded, vectors_hash, where=self._place(key))
+        check_hash(rounded, vectors_hash, where=self._describe(key))
         vectors = rounded.astype(np.float32)
-        self._kept.put(key, versions, _Held(vectors, vectors_hash), vectors.nbytes)
+        self._cache.put(key, _Cached(versions, vectors, vectors_hash), vectors.nbytes)
         return vectors
 
     def _versions(self, what: str) -> _Versions:
@@ -279,20 +288,20 @@ class LanceStore(VectorStore):
         with self._reading(f"video {key.video_id}"):
             found = self._rows(key)
             if found is None:
-                raise IndexDamagedError(f"{self._place(key)}: the vectors of the video are gone")
+                raise IndexDamagedError(f"{self._describe(key)}: the vectors of the video are gone")
             dimension, rows = found
             numbers = rows["row"].to_numpy()
-            vectors = _to_vectors(rows["vector"], dimension)
+            vectors = to_vectors(rows["vector"], dimension)
         if not (numbers == np.arange(len(numbers))).all():
             order = np.argsort(numbers, kind="stable")
             if not (numbers[order] == np.arange(len(numbers))).all():
-                raise IndexDamagedError(f"{self._place(key)}: rows are lost or doubled")
+                raise IndexDamagedError(f"{self._describe(key)}: rows are lost or doubled")
             vectors = vectors[order]
         return vectors
 
     def _rows(self, key: VectorKey) -> tuple[int, Any] | None:
         for dimension, table in self._all_tables():
-            rows = table.search().where(_filter(key)).select(["row", "vector"]).to_arrow()
+            rows = table.search().where(filter_key(key)).select(["row", "vector"]).to_arrow()
             if rows.num_rows:
                 return dimension, rows
         return None
@@ -306,8 +315,8 @@ class LanceStore(VectorStore):
 
     def _delete(self, key: VectorKey) -> None:
         for _, table in self._all_tables():
-            if table.count_rows(_filter(key)):
-                table.delete(_filter(key))
+            if table.count_rows(filter_key(key)):
+                table.delete(filter_key(key))
 
     def _connect(self) -> Any:
         if self._database is None:
@@ -340,8 +349,8 @@ class LanceStore(VectorStore):
                         return None
                     if tries_left:  # another process may have made it since
                         continue
-                place = f"{self._name}/{name}.lance"
-                raise IndexDamagedError(f"{place}: LanceDB cannot open this table: {line_of(exc)}") from exc
+                where = f"{self._name}/{name}.lance"
+                raise IndexDamagedError(f"{where}: LanceDB cannot open this table: {line_of(exc)}") from exc
         raise AssertionError  # pragma: no cover (the last turn returns or raises)
 
     def _dimensions(self) -> list[int]:
@@ -356,7 +365,7 @@ class LanceStore(VectorStore):
         self._all_tables()
         if dimension not in self._tables:
             self._tables[dimension] = self._connect().create_table(
-                f"frames_{dimension}", schema=_schema(dimension), exist_ok=True
+                f"frames_{dimension}", schema=schema(dimension), exist_ok=True
             )
         table = self._tables[dimension]
         if not table.list_indices():
@@ -395,37 +404,4 @@ class LanceStore(VectorStore):
                 yield
 
 
-def _schema(dimension: int) -> pa.Schema:
-    return pa.schema(
-        [
-            pa.field("video_id", pa.string(), nullable=False),
-            pa.field("generation", pa.string(), nullable=False),
-            pa.field("row", pa.int32(), nullable=False),
-            pa.field("vector", pa.list_(pa.float16(), dimension), nullable=False),
-        ]
-    )
-
-
-def _to_batch(key: VectorKey, rounded: Float16Array) -> pa.RecordBatch:
-    count, dimension = rounded.shape
-    columns = [
-        pa.array([key.video_id] * count),
-        pa.array([key.generation] * count),
-        pa.array(np.arange(count, dtype=np.int32)),
-        pa.FixedSizeListArray.from_arrays(pa.array(rounded.ravel()), dimension),
-    ]
-    return pa.record_batch(columns, schema=_schema(dimension))
-
-
-def _to_vectors(column: pa.ChunkedArray, dimension: int) -> Float16Array:
-    parts = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    vectors: Float16Array = np.concatenate(parts).reshape(-1, dimension)
-    return vectors
-
-
-def _filter_video(video_id: str) -> str:
-    return f"video_id = '{check_video_id(video_id)}'"
-
-
-def _filter(key: VectorKey) -> str:
-    return f"{_filter_video(key.video_id)} AND generation = '{key.generation}'"
+STORE = LanceStore

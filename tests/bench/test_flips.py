@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from bench.robustness.flips import Change, draw_changes, run
-from indexes.format.keys import BACKENDS, BackendName
+from indexes.stores.registry import STORES
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_no_flip_gives_another_answer_in_silence(tmp_path: Path, backend: BackendName) -> None:
+@pytest.mark.parametrize("backend", STORES.names)
+def test_no_flip_gives_another_answer_in_silence(tmp_path: Path, backend: str) -> None:
     result = run(backend, 60, 20, 5, tmp_path)
     assert result["wrong"] == []
     # Were no change noticed, the rest would prove nothing.

@@ -24,7 +24,7 @@ from bench.world.training.gens_model import make_tokenizer
 from bench.world.training.windows import write_reply
 from hybrid.errors import InputError
 from hybrid.fine.reply import parse_reply
-from hybrid.frames.source import open_source
+from hybrid.frames.registry import open_source
 from hybrid.values import ByteArray, Sampling
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

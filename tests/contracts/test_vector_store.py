@@ -1,4 +1,4 @@
-"""What every vector store must do; the same tests over FAISS, LanceDB and LanceDB in an object store; numpy judges."""
+"""What every vector store of both registries must do; numpy judges."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hybrid.errors import IndexDamagedError, InputError
+from hybrid.registry import Registry
 from hybrid.values import Hits
-from indexes.format.keys import BACKENDS, Committed, VectorKey
+from indexes.format.layout import VectorKey
+from indexes.format.manifest import Committed
 from indexes.stores.interface import VectorStore
-from indexes.stores.registry import open_store
+from indexes.stores.registry import REMOTE_STORES, STORES, StoreClass, open_store
 from indexes.stores.vectors import checksum_vectors, hash_vectors, round_vectors
 from tests.remote.conftest import credentials, make_bucket
 
@@ -25,8 +27,9 @@ Vectors = npt.NDArray[np.float32]
 TIE = 1e-6
 KEY = VectorKey("ab12" * 8, "01")
 
-REMOTE = "lancedb in an object store"
-KINDS = (*BACKENDS, REMOTE)
+_ELSEWHERE = " in an object store"
+REMOTE = tuple(name + _ELSEWHERE for name in REMOTE_STORES.names)
+KINDS = (*STORES.names, *REMOTE)
 Opener = Callable[[Path, str], VectorStore]
 
 _numbers = count()
@@ -39,7 +42,7 @@ def opener(request: pytest.FixtureRequest) -> Iterator[Opener]:
     with pytest.MonkeyPatch.context() as environment:
 
         def open_kind(folder: Path, kind: str) -> VectorStore:
-            if kind != REMOTE:
+            if kind not in REMOTE:
                 return open_store(folder, kind)
             endpoint = request.getfixturevalue("s3_endpoint")
             for name, value in credentials(endpoint).items():
@@ -47,9 +50,7 @@ def opener(request: pytest.FixtureRequest) -> Iterator[Opener]:
             if folder not in buckets:
                 buckets[folder] = f"store-{next(_numbers)}"
                 make_bucket(endpoint, buckets[folder])
-            from indexes.remote.lance_store import RemoteLanceStore
-
-            return RemoteLanceStore(f"s3://{buckets[folder]}/my/videos", folder)
+            return open_store(folder, kind.removesuffix(_ELSEWHERE), uri=f"s3://{buckets[folder]}/my/videos")
 
         yield open_kind
 
@@ -75,10 +76,21 @@ def store(request: pytest.FixtureRequest, opener: Opener, tmp_path: Path) -> Ite
 @pytest.fixture(scope="module")
 def both_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[VectorStore]]:
     """A store of each backend."""
-    stores = [open_store(tmp_path_factory.mktemp(name), name) for name in BACKENDS]
+    stores = [open_store(tmp_path_factory.mktemp(name), name) for name in STORES.names]
     yield stores
     for opened in stores:
         opened.close()
+
+
+@pytest.mark.parametrize("stores", [STORES, REMOTE_STORES], ids=["local", "remote"])
+def test_each_store_is_listed_under_its_own_name(stores: Registry[StoreClass]) -> None:
+    assert [stores.find(name).name for name in stores.names] == list(stores.names)
+    assert set(stores.names) <= set(STORES.names)  # a remote archive that is copied to a folder opens there
+
+
+def test_a_name_that_is_not_listed_is_an_error_with_the_nearest_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no backend 'lancdb'; did you mean 'lancedb'\? Legal are faiss, lancedb"):
+        open_store(tmp_path, "lancdb")
 
 
 def new_key() -> VectorKey:
@@ -162,7 +174,8 @@ def test_backends_agree_with_numpy_and_each_other(
 
 
 @pytest.mark.parametrize(
-    ("backend", "videos"), [*((name, count) for name in BACKENDS for count in (3, 70)), (REMOTE, 3)]
+    ("backend", "videos"),
+    [*((name, count) for name in STORES.names for count in (3, 70)), *((name, 3) for name in REMOTE)],
 )
 def test_searching_many_is_searching_each(opener: Opener, tmp_path: Path, videos: int, backend: str) -> None:
     store = opener(tmp_path, backend)

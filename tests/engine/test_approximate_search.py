@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 
 from hybrid.answers import SearchResult
-from hybrid.clip.encoder import TextVector
+from hybrid.clip.interface import TextVector
 from hybrid.engine import Engine
 from hybrid.engine.index.ann import SAMPLE_QUESTIONS
 from hybrid.engine.settings import Settings
 from hybrid.errors import StageFailedError
 from hybrid.values import ByteArray, Float32Array, Sampling, Timeline
 from indexes.ann.files import ApproximateFiles
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.format.manifest import IndexConfig, IndexedVideo, Source
-from indexes.maintenance.stats import take_stock
+from indexes.maintenance.stats import archive_stats
 from indexes.open_archive import open_archive
 
 DIMENSION = 12
@@ -47,11 +48,13 @@ def commit(archive: Archive, number: int) -> None:
     times = np.arange(FRAMES)
     archive.commit(
         f"{number:032x}",
-        timeline=Timeline(times, times.astype(np.float64), times, Sampling(), float(FRAMES)),
-        vectors=drawn / np.linalg.norm(drawn, axis=1, keepdims=True),
-        config=IndexConfig(encoder=dict(NoEncoder.identity), rate=1.0, policy="exact", decoder="pyav"),
-        source=Source(path=f"/no/such/{number}.mp4", size_bytes=1),
-        video=IndexedVideo(kind="file", duration_seconds=float(FRAMES), width=32, height=18, codec="h264"),
+        NewIndex(
+            timeline=Timeline(times, times.astype(np.float64), times, Sampling(), float(FRAMES)),
+            vectors=drawn / np.linalg.norm(drawn, axis=1, keepdims=True),
+            config=IndexConfig(encoder=dict(NoEncoder.identity), rate=1.0, policy="exact", decoder="pyav"),
+            source=Source(path=f"/no/such/{number}.mp4", size_bytes=1),
+            video=IndexedVideo(kind="file", duration_seconds=float(FRAMES), width=32, height=18, codec="h264"),
+        ),
     )
 
 
@@ -125,7 +128,7 @@ def test_damage_is_a_fallback_and_strict_makes_it_an_error(engine: Engine) -> No
 
 
 def test_the_recall_is_measured_with_questions(engine: Engine) -> None:
-    (recall,) = take_stock(engine.archive).approximate
+    (recall,) = archive_stats(engine.archive).approximate
     assert recall.queries == len(SAMPLE_QUESTIONS)
     assert recall.recall is not None
     assert recall.recall > 0.9

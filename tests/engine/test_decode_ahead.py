@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from hybrid.clip.encoder import ClipEncoder
+from hybrid.clip.open_clip import ClipEncoder
 from hybrid.engine import Engine
-from hybrid.engine.index import decoding
+from hybrid.engine.frames import decode_ahead as decoding
 from hybrid.engine.settings import Settings
 from hybrid.errors import FrameDecodeError, VideoOpenError
-from hybrid.frames.source import FrameSource, open_source
+from hybrid.frames.interface import FrameSource
+from hybrid.frames.registry import open_source
 from hybrid.values import ByteArray, Float32Array
 from indexes.format.failures import Attempt, Failure, remember_failure
 from indexes.open_archive import open_archive
@@ -177,7 +178,7 @@ def test_a_changed_rate_is_followed(engine: Engine, encoder: WaitingEncoder, ope
     encoder.wait_for = None
     # Another process indexes it meanwhile, at two samples a second.
     given: Any = encoder
-    with Engine(open_archive(engine.archive.place), Settings(device="cpu", rate=2.0), encoder=given) as other:
+    with Engine(open_archive(engine.archive.uri), Settings(device="cpu", rate=2.0), encoder=given) as other:
         video_id = other.index(clips[1]).video_id
     engine._models.settings = replace(engine.settings, policy="keyframes")
     result = engine.index(clips[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from hybrid.engine import Engine
 from hybrid.errors import VideoError
+from hybrid.storage.atomic import write_atomically
 from indexes.archive import content_id as identity
 from indexes.archive.content_id import content_id
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
@@ -23,10 +25,10 @@ def test_nothing_is_stored_under_a_false_id(engine: Engine, tmp_path: Path) -> N
     video = tmp_path / "a.mp4"
     write_demo_clip(video, [replace(DEMO_SCENES[0], seconds=2)])
     with engine:
-        place = Path(str(video))
         false = "0" * 32
-        cache = engine.archive._layout.known_paths
-        identity._remember(identity._entry(cache, place), place, identity._signature(place), false)
+        cache = identity._cache(engine.archive._layout.known_paths)
+        entry = cache._document(str(video), identity._signature(video), false)
+        write_atomically(cache._entry(str(video)), json.dumps(entry).encode())
         assert engine.archive.identify(video) == false
         with pytest.raises(VideoError, match="run the same command again"):
             engine.index(video)

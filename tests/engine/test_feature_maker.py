@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from hybrid.engine import Engine
-from hybrid.engine.index.estimate import RunEstimate, estimate_run
+from hybrid.engine.batch.estimate import RunEstimate, estimate_run
 from hybrid.engine.settings import Settings
 from hybrid.errors import ModelLoadError
 from hybrid.fine.checkpoint import CheckpointFiles, CheckpointNotHereError, find_checkpoint
 from hybrid.fine.feature_maker import find_feature_maker
-from hybrid.fine.interface import FeatureScorer
+from hybrid.fine.interface import FeatureModel
 from hybrid.fine.known_weights import KnownWeights
 from hybrid.fine.load import load_scorer
 from hybrid.fine.prompt import GENS_QWEN, PromptSpec
@@ -112,7 +112,7 @@ def test_that_nothing_is_to_be_done_is_seen_without_the_hub_and_without_the_weig
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     name = cached(tmp_path, gens_folder)
-    monkeypatch.setattr("hybrid.fine.known_weights.RECENT_SECONDS", -60.0)
+    monkeypatch.setattr("hybrid.storage.file_identity.RECENT_SECONDS", -60.0)
     open_engine().index(demo_clip, features=True)
     read: list[str] = []
     real = CheckpointFiles.weights_digest
@@ -137,7 +137,7 @@ def test_weights_that_were_touched_are_read_again(
     known = KnownWeights(tmp_path / "archive")
     first = known.digest(files)
     assert list(tmp_path.rglob("cache/weights/*")) == []  # so new that a further change could leave the same times
-    monkeypatch.setattr("hybrid.fine.known_weights.RECENT_SECONDS", -60.0)
+    monkeypatch.setattr("hybrid.storage.file_identity.RECENT_SECONDS", -60.0)
     assert known.digest(files) == first == files.weights_digest()
     (entry,) = (tmp_path / "archive" / "cache" / "weights").iterdir()
     raw = bytearray(files.weights[0].read_bytes())
@@ -152,7 +152,7 @@ def test_weights_that_were_touched_are_read_again(
 def test_of_several_that_look_at_once_one_reads(
     gens_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hybrid.fine.known_weights.RECENT_SECONDS", -60.0)
+    monkeypatch.setattr("hybrid.storage.file_identity.RECENT_SECONDS", -60.0)
     read: list[str] = []
     real = CheckpointFiles.weights_digest
 
@@ -226,7 +226,7 @@ def test_aria_has_conditions_of_its_own(open_engine: OpenEngine, demo_clip: Path
 
 def test_the_whole_identity_is_compared(gens_folder: Path, tmp_path: Path) -> None:
     scorer = load_scorer(gens_folder, device="cpu")
-    assert isinstance(scorer, FeatureScorer)
+    assert isinstance(scorer, FeatureModel)
     own = dict(scorer.feature_identity)
     maker = find_feature_maker(gens_folder, device="cpu")
     assert maker.made(own)

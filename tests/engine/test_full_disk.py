@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from hybrid.engine import Engine
-from hybrid.engine.index.run import VideoOutcome, index_here
-from hybrid.engine.index.workers import EngineRecipe, index_in_workers
+from hybrid.engine.batch.run import VideoOutcome, index_here
+from hybrid.engine.batch.workers import EngineRecipe, index_in_workers
 from hybrid.engine.settings import Settings
 from hybrid.errors import ArchiveUnwritableError
 from hybrid.progress import NullProgress
 from indexes.format.failures import failures
-from indexes.format.keys import BACKENDS
 from indexes.open_archive import open_archive
+from indexes.stores.registry import STORES
 from tests.demo_clip import write_many_clips
 from tests.full_disk import fill, small_disk
 
@@ -49,7 +49,7 @@ class Stages(NullProgress):
 
 @pytest.mark.parametrize("free_bytes", [0, 8192])
 @pytest.mark.parametrize("features", [False, True])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", STORES.names)
 def test_a_full_disk_ends_the_run(
     tmp_path: Path,
     clips: list[Path],
@@ -76,7 +76,7 @@ def test_a_full_disk_ends_the_run(
         assert index_here(engine, clips, Stages(), features=features).counts()["done"] == VIDEOS - 1
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", STORES.names)
 def test_features_that_no_longer_fit_end_the_run_too(
     tmp_path: Path, clips: list[Path], clip_folder: Path, gens_folder: Path, backend: str
 ) -> None:

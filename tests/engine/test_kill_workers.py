@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from indexes.maintenance.verify import check_up
+from indexes.maintenance.verify import verify_archive
 from indexes.open_archive import open_archive
 from tests.demo_clip import write_many_clips
 from tests.forked import acknowledged_videos, run_command, start_command
@@ -27,7 +27,7 @@ def many_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def content(archive: Path) -> dict[str, tuple[str, str]]:
     """What each manifest says of vectors and times; nothing is damaged, lost or there twice."""
     with open_archive(archive, create=False) as opened:
-        assert {finding.state for finding in check_up(opened)} <= {"sound", "unfinished"}
+        assert {finding.state for finding in verify_archive(opened)} <= {"sound", "unfinished"}
         return {manifest.video_id: (manifest.vectors_hash, manifest.timeline_hash) for manifest in opened.manifests()}
 
 

@@ -12,13 +12,13 @@ import pytest
 
 from hybrid.cli.paths import find_videos
 from hybrid.engine import Engine
-from hybrid.engine.index.estimate import estimate_run
-from hybrid.engine.index.run import index_here
+from hybrid.engine.batch.estimate import estimate_run
+from hybrid.engine.batch.run import index_here
 from hybrid.engine.settings import Settings
-from indexes.archive.lookup import choose, find_indexed, replaced_since
+from indexes.archive.lookup import choose, find_indexed
+from indexes.archive.source_location import missing_videos, replaced_videos
 from indexes.archive.writer import Archive
 from indexes.format.failures import failures
-from indexes.maintenance.stats import gone_videos
 from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.test_run import Listener
@@ -70,7 +70,7 @@ def test_a_roundabout_path_that_is_stored_is_understood(engine: Engine, clip: Pa
     # Without what is remembered of its content, an estimate goes by place and size.
     shutil.rmtree(engine.archive.folder / "cache", ignore_errors=True)
     assert estimate_run(engine.archive, [clip], Settings()).indexed == 1
-    assert gone_videos(engine.archive, manifests) == []
+    assert missing_videos(engine.archive, manifests) == []
     clip.unlink()
     assert find_indexed(engine.archive, str(clip)).video_id == video_id
     assert engine.configuration(clip)["video_id"] == video_id
@@ -83,7 +83,7 @@ def test_what_was_replaced_under_another_name_of_its_place_is_known(engine: Engi
     write_demo_clip(clip, [replace(DEMO_SCENES[1], seconds=2)])
     new = engine.index(clip).video_id
     assert old != new
-    assert replaced_since(engine.archive, list(engine.archive.manifests())) == {old}
+    assert replaced_videos(engine.archive, list(engine.archive.manifests())) == {old}
 
 
 def test_a_failure_is_recorded_by_the_one_name(engine: Engine, clip: Path) -> None:
@@ -109,7 +109,7 @@ def copy(engine: Engine, clip: Path) -> Path:
 
 def test_copies_do_not_take_turns(engine: Engine, clip: Path, copy: Path) -> None:
     (manifest,) = engine.archive.manifests()
-    assert manifest.source.places == (str(clip), str(copy))
+    assert manifest.source.locations == (str(clip), str(copy))
     file = engine.archive.folder / "videos" / manifest.video_id / "manifest.json"
     before = file.stat().st_mtime_ns
     for place in (copy, clip, copy):
@@ -130,21 +130,21 @@ def test_either_place_is_found_and_named(engine: Engine, clip: Path, copy: Path)
 def test_a_place_that_is_left_is_forgotten_when_the_other_is_indexed(engine: Engine, clip: Path, copy: Path) -> None:
     clip.unlink()
     manifests = list(engine.archive.manifests())
-    assert gone_videos(engine.archive, manifests) == []  # it still lies at the other place
+    assert missing_videos(engine.archive, manifests) == []  # it still lies at the other place
     ready = engine.search("a?").videos[0]
     assert (ready.video, ready.gone) == (str(copy), None)
     engine.index(copy)
     (manifest,) = engine.archive.manifests()
-    assert manifest.source.places == (str(copy),)
+    assert manifest.source.locations == (str(copy),)
     copy.unlink()
-    assert len(gone_videos(engine.archive, list(engine.archive.manifests()))) == 1
+    assert len(missing_videos(engine.archive, list(engine.archive.manifests()))) == 1
 
 
 def test_another_index_keeps_the_places(engine: Engine, clip: Path, copy: Path) -> None:
     with Engine(engine.archive, Settings(device="cpu", rate=2.0), encoder=ColourEncoder()) as other:
         assert other.index(copy).outcome == "indexed"
         (manifest,) = other.archive.manifests()
-    assert manifest.source.places == (str(clip), str(copy))
+    assert manifest.source.locations == (str(clip), str(copy))
     assert manifest.config.rate == 2.0
 
 
@@ -153,11 +153,11 @@ def test_a_copy_keeps_a_video_whose_first_place_was_taken(engine: Engine, clip: 
     new = engine.index(clip).video_id
     manifests = {manifest.video_id: manifest for manifest in engine.archive.manifests()}
     assert len(manifests) == 2
-    assert replaced_since(engine.archive, list(manifests.values())) == set()
+    assert replaced_videos(engine.archive, list(manifests.values())) == set()
     copied = next(video for video in manifests if video != new)
     assert engine.configuration(copied)["video_id"] == copied
     engine.index(copy)
-    assert engine.archive.require(copied).source.places == (str(copy),)
+    assert engine.archive.require(copied).source.locations == (str(copy),)
 
 
 def test_a_manifest_of_an_early_version_has_one_place(engine: Engine, clip: Path) -> None:
@@ -166,4 +166,4 @@ def test_a_manifest_of_an_early_version_has_one_place(engine: Engine, clip: Path
     document = json.loads(file.read_text())
     del document["source"]["also"], document["digest"], document["vectors_checksum"]
     file.write_text(json.dumps(document))
-    assert engine.archive.verify(video_id).source.places == (str(clip),)
+    assert engine.archive.verify(video_id).source.locations == (str(clip),)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hybrid.engine.batch.run import RunSummary, VideoOutcome, index_here
 from hybrid.engine.index.indexing import IndexResult
-from hybrid.engine.index.run import RunSummary, VideoOutcome, index_here
 from hybrid.engine.settings import Settings
 from hybrid.errors import (
     ArchiveError,
@@ -28,8 +28,8 @@ from hybrid.errors import (
 )
 from hybrid.progress import NullProgress
 from hybrid.values import MissingFrame, Sampling, Timeline
+from indexes.archive.new_index import NewIndex
 from indexes.format.failures import failures
-from indexes.format.keys import BackendName
 from indexes.format.manifest import IndexConfig, IndexedVideo, Source
 from indexes.open_archive import open_archive
 
@@ -51,7 +51,7 @@ class Listener:
 class MadeUpEngine:
     """An engine whose videos are a few bytes, with a real archive: the content says how indexing goes."""
 
-    def __init__(self, folder: Path, *, backend: BackendName = "faiss") -> None:
+    def __init__(self, folder: Path, *, backend: str = "faiss") -> None:
         self.archive = open_archive(folder, backend=backend)
         self.settings = Settings(rate=1.0)
         self.tried: list[tuple[str, float]] = []
@@ -72,11 +72,13 @@ class MadeUpEngine:
         ordinals = np.array([0, 3], dtype=np.int64)
         self.archive.commit(
             video_id,
-            timeline=Timeline(ordinals, ordinals / 1.0, ordinals, Sampling(), 4.0, missing),
-            vectors=np.eye(2, 8, dtype=np.float32),
-            config=IndexConfig(encoder={"model": "m"}, rate=0.5, policy="exact", decoder="pyav"),
-            source=Source(path=str(video), size_bytes=len(content)),
-            video=IndexedVideo(kind="file", duration_seconds=4.0, width=2, height=2, codec="x"),
+            NewIndex(
+                timeline=Timeline(ordinals, ordinals / 1.0, ordinals, Sampling(), 4.0, missing),
+                vectors=np.eye(2, 8, dtype=np.float32),
+                config=IndexConfig(encoder={"model": "m"}, rate=0.5, policy="exact", decoder="pyav"),
+                source=Source(path=str(video), size_bytes=len(content)),
+                video=IndexedVideo(kind="file", duration_seconds=4.0, width=2, height=2, codec="x"),
+            ),
         )
         return self._result(video, video_id, "indexed")
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hybrid.answers import SearchResult
-from hybrid.clip.encoder import TextVector
+from hybrid.clip.interface import TextVector
 from hybrid.engine import Engine
 from hybrid.engine.settings import Settings
 from hybrid.errors import (
@@ -21,8 +21,9 @@ from hybrid.errors import (
     StageFailedError,
     VideoNotIndexedError,
 )
-from hybrid.fine.interface import FrameScorer
+from hybrid.fine.interface import FineModel
 from hybrid.values import ByteArray, Float32Array, Timeline
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Manifest
 from indexes.open_archive import open_archive
@@ -83,8 +84,8 @@ def open_engine() -> Iterator[OpenEngine]:
     """``open_engine(archive=FOLDER, scorer=...)``."""
     opened: list[Engine] = []
 
-    def make(*, archive: Path, scorer: FrameScorer | None = None) -> Engine:
-        opened.append(Engine(open_archive(archive), Settings(device="cpu"), encoder=ColourEncoder(), scorer=scorer))
+    def make(*, archive: Path, scorer: FineModel | None = None) -> Engine:
+        opened.append(Engine(open_archive(archive), Settings(device="cpu"), encoder=ColourEncoder(), fine_model=scorer))
         return opened[-1]
 
     yield make
@@ -193,11 +194,13 @@ def test_videos_of_another_encoder_are_named(open_engine: OpenEngine, archive: P
     other = {**manifest.config.encoder, "model": "another"}
     engine.archive.commit(
         manifest.video_id,
-        timeline=engine.archive.timeline(manifest),
-        vectors=engine.archive.read(manifest),
-        config=manifest.config.model_copy(update={"encoder": other}),
-        source=manifest.source,
-        video=manifest.video,
+        NewIndex(
+            timeline=engine.archive.timeline(manifest),
+            vectors=engine.archive.read(manifest),
+            config=manifest.config.model_copy(update={"encoder": other}),
+            source=manifest.source,
+            video=manifest.video,
+        ),
     )
     result = engine.search("a?", top=1000)
     assert [skipped.video for skipped in result.skipped] == [str(clips[0])]
@@ -246,11 +249,13 @@ def test_a_video_that_a_writer_changes_while_the_search_runs(
                 )
                 other.commit(
                     manifest.video_id,
-                    timeline=shorter,
-                    vectors=vectors[:1],
-                    config=manifest.config,
-                    source=manifest.source,
-                    video=manifest.video,
+                    NewIndex(
+                        timeline=shorter,
+                        vectors=vectors[:1],
+                        config=manifest.config,
+                        source=manifest.source,
+                        video=manifest.video,
+                    ),
                 )
         return look(self, video)
 

@@ -7,15 +7,16 @@ import numpy.typing as npt
 from archive_samples import some_index, unit_vectors, video_id
 
 from hybrid.values import Sampling, Timeline
-from indexes.ann.search_params import Effort
+from indexes.ann.search_params import SearchParams
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.maintenance.build_ann import ApproximateUpdate, update_approximate
 from indexes.search.archive_search import ArchiveHits, search_archive_vectors
 
 DIMENSION = 16
 SEGMENT_FRAMES = 150
-LITTLE = Effort(units=8, most_units=16, deviations=2.0)
-MUCH = Effort(units=8, most_units=40, deviations=1000.0)
+LITTLE = SearchParams(units=8, most_units=16, deviations=2.0)
+MUCH = SearchParams(units=8, most_units=40, deviations=1000.0)
 
 
 def video_vectors(count: int, seed: int, *, hold: int = 1) -> npt.NDArray[np.float32]:
@@ -36,7 +37,7 @@ def add_video(archive: Archive, number: int, *, count: int = 40, hold: int = 1, 
     index["vectors"] = video_vectors(count, number if seed is None else seed, hold=hold)
     times = np.arange(count) // hold
     index["timeline"] = Timeline(np.arange(count), times.astype(np.float64), times, Sampling(), float(count))
-    archive.commit(video_id(number), **index)
+    archive.commit(video_id(number), NewIndex(**index))
 
 
 def fill(archive: Archive, videos: int, *, hold: int = 1) -> None:
@@ -56,12 +57,12 @@ def query_of(seed: int) -> npt.NDArray[np.float32]:
     return unit_vectors(1, DIMENSION, 10_000 + seed)[0]
 
 
-def both(archive: Archive, seed: int, top: int, effort: Effort = MUCH) -> tuple[ArchiveHits, ArchiveHits]:
+def both(archive: Archive, seed: int, top: int, params: SearchParams = MUCH) -> tuple[ArchiveHits, ArchiveHits]:
     """What the exact and the approximate search find."""
     manifests = list(archive.manifests())
     return (
         search_archive_vectors(archive, manifests, query_of(seed), top),
-        search_archive_vectors(archive, manifests, query_of(seed), top, effort=effort),
+        search_archive_vectors(archive, manifests, query_of(seed), top, params=params),
     )
 
 

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from indexes.archive.writer import Archive
-from indexes.format.keys import BACKENDS, BackendName
+from indexes.stores.registry import STORES
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> BackendName:
+@pytest.fixture(params=STORES.names)
+def backend(request: pytest.FixtureRequest) -> str:
     """Each backend in turn."""
-    name: BackendName = request.param
+    name: str = request.param
     return name
 
 
 @pytest.fixture
-def archive(tmp_path: Path, backend: BackendName) -> Iterator[Archive]:
+def archive(tmp_path: Path, backend: str) -> Iterator[Archive]:
     """An empty archive."""
     with Archive.open(tmp_path / "archive", backend=backend) as opened:
         yield opened

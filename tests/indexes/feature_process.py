@@ -20,6 +20,7 @@ from archive_samples import some_index
 from feature_samples import some_item, some_items, some_spec
 from writer_process import FOREVER_SECONDS, ONE, die_before_change, names
 
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 
 ROWS = 300
@@ -53,7 +54,7 @@ def steps(folder: str, what: str) -> None:
     home = Path(folder)
     pristine = home / "pristine"
     with Archive.open(pristine, backend="faiss") as archive:
-        manifest = archive.commit(ONE, **some_index(1))
+        manifest = archive.commit(ONE, NewIndex(**some_index(1)))
         if what != "first":
             archive.add_features(manifest, some_spec(), some_items(FIRST))
     for step in range(1, 1000):
@@ -85,10 +86,10 @@ def change(place: Path, what: str) -> None:
     with Archive.open(place) as archive:
         if what == "drop":
             archive.drop_features(ONE)
-        elif what == "spool":
-            with archive.feature_spool(ONE, some_spec()) as spool:
-                spool.add([some_item(row) for row in range(40)])
-                archive.commit(ONE, **some_index(1), features=spool)
+        elif what == "staged":
+            with archive.stage_features(ONE, some_spec()) as staged:
+                staged.add([some_item(row) for row in range(40)])
+                archive.commit(ONE, NewIndex(**some_index(1)), features=staged)
         else:
             archive.add_features(archive.require(ONE), some_spec(), some_items(MORE))
 

@@ -38,29 +38,30 @@ from indexes.ann import code_scan
 from indexes.ann.code_scan import MOST_ON_GPU, Scan
 from indexes.ann.files import ApproximateFiles
 from indexes.ann.product_quantizer import build_scan, decode, encode, pad_query, train_codebook
-from indexes.ann.search_params import Effort
+from indexes.ann.search_params import SearchParams
 from indexes.ann.segmentation import MOST_FRAMES, cut_units
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
-from indexes.format.keys import BACKENDS, BackendName, RunProofs
 from indexes.maintenance.build_ann import update_approximate
 from indexes.maintenance.recall import share_found, store_queries
-from indexes.maintenance.stats import take_stock
-from indexes.maintenance.verify import check_up
+from indexes.maintenance.stats import archive_stats
+from indexes.maintenance.verify import verify_archive
 from indexes.open_archive import open_archive
 from indexes.search.archive_search import STALE_FRAMES, search_archive_vectors
-from indexes.stores.vectors import round_vectors, run_checksums
+from indexes.stores.registry import STORES
+from indexes.stores.vectors import RunProofs, round_vectors, run_checksums
 
 VIDEOS = 24
 FRAMES = 40
 
 
 @pytest.fixture(scope="module")
-def masters(tmp_path_factory: pytest.TempPathFactory) -> dict[BackendName, Path]:
+def masters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One filled archive of each backend, to be copied."""
-    places: dict[BackendName, Path] = {}
+    places: dict[str, Path] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)  # what is written here need not outlive the tests
-        for name in BACKENDS:
+        for name in STORES.names:
             places[name] = tmp_path_factory.mktemp("masters") / name
             with Archive.open(places[name], backend=name) as archive:
                 fill(archive, VIDEOS)
@@ -69,7 +70,7 @@ def masters(tmp_path_factory: pytest.TempPathFactory) -> dict[BackendName, Path]
 
 
 @pytest.fixture(scope="module")
-def shared(masters: dict[BackendName, Path]) -> Iterator[dict[BackendName, Archive]]:
+def shared(masters: dict[str, Path]) -> Iterator[dict[str, Archive]]:
     """The filled archives, opened; only for tests that do not write."""
     opened = {name: Archive.open(place, create=False) for name, place in masters.items()}
     yield opened
@@ -78,14 +79,14 @@ def shared(masters: dict[BackendName, Path]) -> Iterator[dict[BackendName, Archi
 
 
 @pytest.fixture
-def filled(masters: dict[BackendName, Path], tmp_path: Path) -> Iterator[Archive]:
+def filled(masters: dict[str, Path], tmp_path: Path) -> Iterator[Archive]:
     """A filled archive of FAISS files that a test may change."""
     with Archive.open(shutil.copytree(masters["faiss"], tmp_path / "copy"), create=False) as archive:
         yield archive
 
 
 @pytest.fixture
-def filled_anyhow(masters: dict[BackendName, Path], backend: BackendName, tmp_path: Path) -> Iterator[Archive]:
+def filled_anyhow(masters: dict[str, Path], backend: str, tmp_path: Path) -> Iterator[Archive]:
     """A filled archive of each backend that a test may change."""
     with Archive.open(shutil.copytree(masters[backend], tmp_path / "copy"), create=False) as archive:
         yield archive
@@ -108,12 +109,12 @@ def everything(archive: Archive, seed: int) -> list[tuple[float, str, int]]:
     return sorted(frames, key=lambda frame: (-frame[0], frame[1], frame[2]))
 
 
-def check_returned(archive: Archive, seed: int, top: int, effort: Effort) -> float:
+def check_returned(archive: Archive, seed: int, top: int, params: SearchParams) -> float:
     """What an approximate search returns is exact; the share of the best that is among it."""
     manifests = list(archive.manifests())
-    near = search_archive_vectors(archive, manifests, query_of(seed), top, effort=effort)
+    near = search_archive_vectors(archive, manifests, query_of(seed), top, params=params)
     assert near.approximate is not None
-    assert near.approximate.used == (near.approximate.units > effort.limit(top))
+    assert near.approximate.used == (near.approximate.units > params.limit(top))
     truth = everything(archive, seed)
     place = {(video, row): number for number, (_, video, row) in enumerate(truth)}
     found = frames_of(near)
@@ -129,19 +130,19 @@ def check_returned(archive: Archive, seed: int, top: int, effort: Effort) -> flo
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), top=st.integers(1, 12), little=st.booleans())
-def test_what_is_returned_is_exact(shared: dict[BackendName, Archive], seed: int, top: int, little: bool) -> None:
+def test_what_is_returned_is_exact(shared: dict[str, Archive], seed: int, top: int, little: bool) -> None:
     check_returned(shared["faiss"], seed, top, LITTLE if little else MUCH)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-def test_nearly_all_of_the_best_are_found(shared: dict[BackendName, Archive], name: BackendName) -> None:
+@pytest.mark.parametrize("name", STORES.names)
+def test_nearly_all_of_the_best_are_found(shared: dict[str, Archive], name: str) -> None:
     seeds = range(30) if name == "faiss" else range(4)
     assert np.mean([check_returned(shared[name], seed, 5, MUCH) for seed in seeds]) > 0.9
 
 
-def test_both_backends_give_the_same_frames(shared: dict[BackendName, Archive]) -> None:
+def test_both_backends_give_the_same_frames(shared: dict[str, Archive]) -> None:
     for seed in range(3):
-        found = [frames_of(both(shared[name], seed, 4)[1]) for name in BACKENDS]
+        found = [frames_of(both(shared[name], seed, 4)[1]) for name in STORES.names]
         assert [frame[1:] for frame in found[0]] == [frame[1:] for frame in found[1]]
         np.testing.assert_allclose([f[0] for f in found[0]], [f[0] for f in found[1]], rtol=0, atol=1e-6)
 
@@ -149,7 +150,7 @@ def test_both_backends_give_the_same_frames(shared: dict[BackendName, Archive]) 
 def test_videos_that_are_not_covered_yet_are_found(filled_anyhow: Archive) -> None:
     add_video(filled_anyhow, 900)
     manifests, query = list(filled_anyhow.manifests()), filled_anyhow.read(video_id(900))[7]
-    found = search_archive_vectors(filled_anyhow, manifests, query, 3, effort=MUCH)
+    found = search_archive_vectors(filled_anyhow, manifests, query, 3, params=MUCH)
     assert found.approximate is not None
     assert found.approximate.used
     assert found.approximate.exact_frames >= 40
@@ -179,7 +180,7 @@ def test_removed_and_changed_videos_do_not_come_back(filled_anyhow: Archive) -> 
     assert first[0] not in near.hits
     assert near.searched == exact.searched
     query = filled_anyhow.read(second)[11]
-    found = search_archive_vectors(filled_anyhow, list(filled_anyhow.manifests()), query, 3, effort=MUCH)
+    found = search_archive_vectors(filled_anyhow, list(filled_anyhow.manifests()), query, 3, params=MUCH)
     assert frames_of(found)[0][1:] == (second, 11)
 
 
@@ -195,12 +196,12 @@ def test_segments_of_mostly_removed_videos_go(filled: Archive) -> None:
 
 def test_only_the_videos_that_are_given_are_searched(filled: Archive) -> None:
     some = [manifest for manifest in filled.manifests() if int(manifest.video_id, 16) % 2 == 0]
-    found = search_archive_vectors(filled, some, query_of(1), 30, effort=LITTLE)
+    found = search_archive_vectors(filled, some, query_of(1), 30, params=LITTLE)
     assert found.approximate is not None
     exact = search_archive_vectors(filled, some, query_of(1), 30)
     assert found.searched == exact.searched == {manifest.video_id for manifest in some}
     assert set(found.hits) <= found.searched
-    few = search_archive_vectors(filled, some[:2], query_of(1), 30, effort=MUCH)
+    few = search_archive_vectors(filled, some[:2], query_of(1), 30, params=MUCH)
     assert few.approximate is not None
     assert not few.approximate.used
     assert few.approximate.note == "so few frames are searched exactly"
@@ -219,14 +220,14 @@ def test_damage_makes_nothing_wrong_and_is_mended(filled: Archive, victim: str, 
         flipped = bytearray(data)
         flipped[len(data) // 2] ^= 1
         path.write_bytes({"flip": bytes(flipped), "cut": data[: len(data) // 2], "empty": b""}[harm])
-    exact, near = both(filled, 2, 30, Effort(units=1000, most_units=1))
+    exact, near = both(filled, 2, 30, SearchParams(units=1000, most_units=1))
     assert frames_of(near) == frames_of(exact)
     harmless = (victim, harm) in (("index.json", "gone"), ("segment-", "gone"))
     # A flipped bit of the pointer may be one that changes nothing, or names a codebook that is not there.
     if not harmless and (victim, harm) != ("index.json", "flip"):
         assert near.approximate is not None
         assert "hybrid compact" in (near.approximate.problem or "")
-        damaged = [finding.problem or "" for finding in check_up(filled) if finding.state == "damaged"]
+        damaged = [finding.problem or "" for finding in verify_archive(filled) if finding.state == "damaged"]
         assert len(damaged) == 1
         assert "hybrid compact" in damaged[0]
     update(filled)
@@ -237,7 +238,7 @@ def test_damage_makes_nothing_wrong_and_is_mended(filled: Archive, victim: str, 
     assert share_found(exact, near) > 0.9
 
 
-def test_damaged_vectors_are_named_not_believed(masters: dict[BackendName, Path], tmp_path: Path) -> None:
+def test_damaged_vectors_are_named_not_believed(masters: dict[str, Path], tmp_path: Path) -> None:
     folder = shutil.copytree(masters["faiss"], tmp_path / "copy")
     with Archive.open(folder, create=False) as archive:
         _, near = both(archive, 3, 5)
@@ -332,20 +333,20 @@ def test_small_archives_get_none(fresh: Archive) -> None:
 
 
 def test_stats_report_the_recall(filled: Archive) -> None:
-    bare = take_stock(filled).approximate
+    bare = archive_stats(filled).approximate
     assert [(found.dimension, found.queries, found.recall) for found in bare] == [(DIMENSION, 0, None)]
     store_queries(filled, filled.require(video_id(0)), np.stack([query_of(seed) for seed in range(3)]))
-    stock = take_stock(filled)
+    stock = archive_stats(filled)
     assert stock.search == "approximate"
     (found,) = stock.approximate
     assert found.queries == 3
     assert found.recall is not None
     assert found.frames == VIDEOS * FRAMES >= found.covered_frames > 0
     assert found.units > 0
-    assert take_stock(filled).approximate == (found,)  # measured once, times included
+    assert archive_stats(filled).approximate == (found,)  # measured once, times included
     assert stock.bytes["approximate"] > 0
     add_video(filled, 901)
-    assert take_stock(filled).approximate != (found,)
+    assert archive_stats(filled).approximate != (found,)
 
 
 def test_without_a_usable_gpu_the_processor_scans_and_says_why(
@@ -399,7 +400,9 @@ def test_videos_without_any_change_are_found_exactly(fresh: Archive) -> None:
     for number in range(80):
         vectors = np.repeat(still, 40, axis=0)
         vectors[::2] = -still  # so that no two neighbours are of one unit
-        fresh.commit(video_id(number), **{**some_index(number, count=40, dimension=DIMENSION), "vectors": vectors})
+        fresh.commit(
+            video_id(number), NewIndex(**{**some_index(number, count=40, dimension=DIMENSION), "vectors": vectors})
+        )
     add_video(fresh, 900)
     update(fresh)
     exact, near = both(fresh, 1, 30)
@@ -408,8 +411,8 @@ def test_videos_without_any_change_are_found_exactly(fresh: Archive) -> None:
     assert frames_of(near) == frames_of(exact)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-def test_scores_are_those_of_a_search_to_the_last_bit(shared: dict[BackendName, Archive], name: BackendName) -> None:
+@pytest.mark.parametrize("name", STORES.names)
+def test_scores_are_those_of_a_search_to_the_last_bit(shared: dict[str, Archive], name: str) -> None:
     archive = shared[name]
     committed = {manifest.key: manifest.committed for manifest in list(archive.manifests())[:9]}
     dice = np.random.default_rng(1)
@@ -505,7 +508,7 @@ def test_a_gpu_is_asked_for_no_more_than_it_can_find(gpu: type[PretendedGpu]) ->
     meant = decode(book, codes) @ query
     for count, device in [
         (MOST_ON_GPU, "cuda:0"),
-        (MOST_ON_GPU + 1, "cpu (FAISS finds at most 2048 on a GPU; wanted were 2049)"),
+        (MOST_ON_GPU + 1, "cpu (FAISS finds at most 2048 on a GPU; 2049 were requested)"),
         (10, "cuda:0"),
     ]:
         scores, rows = scan.search(query, count)
@@ -525,14 +528,14 @@ def test_a_gpu_answers_what_it_can_find_enough_for(
 ) -> None:
     monkeypatch.setattr(code_scan, "MOST_ON_GPU", most)
     manifests, query = list(filled.manifests()), query_of(3)
-    effort = Effort(units=2, most_units=20, units_per_frame=0, most_units_per_frame=0, deviations=deviations)
-    found = search_archive_vectors(filled, manifests, query, 5, effort=effort)
+    params = SearchParams(units=2, most_units=20, units_per_frame=0, most_units_per_frame=0, deviations=deviations)
+    found = search_archive_vectors(filled, manifests, query, 5, params=params)
     assert found.approximate is not None
     assert found.approximate.device.startswith(device)
     assert gpu.built == 1
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0, raising=False)
     with Archive.open(filled.folder) as again:
-        alone = search_archive_vectors(again, manifests, query, 5, effort=effort)
+        alone = search_archive_vectors(again, manifests, query, 5, params=params)
     assert alone.approximate is not None
     assert alone.approximate.device == "cpu"
     assert {video: hits.rows.tolist() for video, hits in found.hits.items()} == {
@@ -560,10 +563,8 @@ def test_a_gpu_that_fails_in_a_search_is_done_without(
     assert gpu.built == 1
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-def test_a_flip_in_a_compared_row_is_noticed_without_reading_the_rest(
-    shared: dict[BackendName, Archive], name: BackendName
-) -> None:
+@pytest.mark.parametrize("name", STORES.names)
+def test_a_flip_in_a_compared_row_is_noticed_without_reading_the_rest(shared: dict[str, Archive], name: str) -> None:
     archive = shared[name]
     manifests = list(archive.manifests())[:5]
     committed = {manifest.key: manifest.committed for manifest in manifests}
@@ -587,7 +588,7 @@ def test_a_flip_in_a_compared_row_is_noticed_without_reading_the_rest(
         np.testing.assert_array_equal(found[key].similarities, similarities)
 
 
-def test_segments_of_early_versions_have_no_checksums(masters: dict[BackendName, Path], tmp_path: Path) -> None:
+def test_segments_of_early_versions_have_no_checksums(masters: dict[str, Path], tmp_path: Path) -> None:
     folder = shutil.copytree(masters["faiss"], tmp_path / "copy")
     with open_archive(folder, create=False) as archive:
         exact, near = both(archive, 3, 5)

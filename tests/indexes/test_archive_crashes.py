@@ -17,8 +17,8 @@ from archive_samples import video_id
 from writer_process import VIDEOS, commit_rounds, loop_index
 
 from hybrid.errors import HybridError
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
-from indexes.format.keys import BackendName
 from indexes.stores.vectors import hash_vectors, round_vectors
 from tests.forked import fork_server
 
@@ -50,7 +50,7 @@ def vectors_hash(number: int) -> str:
     return hash_vectors(round_vectors(loop_index(number)["vectors"]))
 
 
-def test_nothing_acknowledged_is_lost_when_writers_are_killed(tmp_path: Path, backend: BackendName) -> None:
+def test_nothing_acknowledged_is_lost_when_writers_are_killed(tmp_path: Path, backend: str) -> None:
     chance = random.Random(20)
     folder = tmp_path / "archive"
     Archive.open(folder, backend=backend).close()
@@ -72,12 +72,12 @@ def test_nothing_acknowledged_is_lost_when_writers_are_killed(tmp_path: Path, ba
     assert_the_same_as_undisturbed(folder, tmp_path / "undisturbed", backend)
 
 
-def assert_the_same_as_undisturbed(folder: Path, other: Path, backend: BackendName) -> None:
+def assert_the_same_as_undisturbed(folder: Path, other: Path, backend: str) -> None:
     """Doing the work again ends in the very bytes that an archive has which nothing ever happened to."""
     with Archive.open(folder) as archive, Archive.open(other, backend=backend) as reference:
         for number in range(VIDEOS):
             for target in (archive, reference):
-                target.commit(video_id(number), **loop_index(number))
+                target.commit(video_id(number), NewIndex(**loop_index(number)))
             one, two = archive.verify(video_id(number)), reference.verify(video_id(number))
             assert (one.generation, one.vectors_hash) == (two.generation, two.vectors_hash)
         assert list(archive.store.keys()) == list(reference.store.keys())
@@ -122,13 +122,13 @@ def test_dying_before_each_single_change_to_the_file_system(
 def test_garbage_of_a_killed_writer_is_swept_by_a_writer_and_not_by_a_reader(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive.commit(video_id(0), **loop_index(0))
+    archive.commit(video_id(0), NewIndex(**loop_index(0)))
     # A writer that dies between its vectors and its manifest, without any cleaning.
     with monkeypatch.context() as patch:
         patch.setattr("indexes.archive.writer.write_atomically", mock.Mock(side_effect=KeyboardInterrupt))
         patch.setattr(Archive, "_clean", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):
-            archive.commit(video_id(1), **loop_index(1))
+            archive.commit(video_id(1), NewIndex(**loop_index(1)))
     assert len(list(archive.store.keys())) == 2
     with Archive.open(archive.folder) as reader:
         assert reader.manifest(video_id(1)) is None

@@ -11,8 +11,8 @@ import pytest
 from archive_samples import some_index, unit_vectors, video_id
 
 from hybrid.errors import IndexDamagedError
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
-from indexes.format.keys import BackendName
 from indexes.format.manifest import Manifest
 
 ONE = video_id(1)
@@ -22,7 +22,7 @@ QUERY = unit_vectors(1, 16, 5)[0]
 @pytest.fixture
 def faiss_archive(tmp_path: Path) -> Iterator[Archive]:
     with Archive.open(tmp_path / "archive", backend="faiss") as archive:
-        archive.commit(ONE, **some_index(1))
+        archive.commit(ONE, NewIndex(**some_index(1)))
         yield archive
 
 
@@ -96,7 +96,7 @@ def test_cut_and_missing_files_are_found(faiss_archive: Archive, pattern: str) -
 def test_a_file_put_in_place_of_an_open_one_is_noticed(faiss_archive: Archive, tmp_path: Path) -> None:
     faiss_archive.search(ONE, QUERY, 3)
     with Archive.open(tmp_path / "other") as other:
-        other.commit(ONE, **some_index(2))
+        other.commit(ONE, NewIndex(**some_index(2)))
         the_file(other, "vectors-*").replace(the_file(faiss_archive, "vectors-*"))
     for look in (lambda: faiss_archive.search(ONE, QUERY, 3), lambda: faiss_archive.read(ONE)):
         with pytest.raises(IndexDamagedError, match="not what was written"):
@@ -106,10 +106,10 @@ def test_a_file_put_in_place_of_an_open_one_is_noticed(faiss_archive: Archive, t
 
 
 @pytest.mark.parametrize("backend", ["faiss", "lancedb"])
-def test_a_flipped_bit_of_the_vectors_is_never_an_answer(tmp_path: Path, backend: BackendName) -> None:
+def test_a_flipped_bit_of_the_vectors_is_never_an_answer(tmp_path: Path, backend: str) -> None:
     place = tmp_path / "archive"
     with Archive.open(place, backend=backend) as archive:
-        archive.commit(ONE, **some_index(1, count=400))
+        archive.commit(ONE, NewIndex(**some_index(1, count=400)))
         truth, vectors = archive.search(ONE, QUERY, 40), archive.read(ONE)
     pattern = f"videos/{ONE}/vectors-*" if backend == "faiss" else "frames_16.lance/data/*.lance"
     (path,) = place.glob(pattern)
@@ -133,7 +133,7 @@ def test_a_flipped_bit_of_the_vectors_is_never_an_answer(tmp_path: Path, backend
 
 @pytest.mark.parametrize("part", ["half", "value"])
 def test_an_altered_manifest_is_found(archive: Archive, part: str) -> None:
-    archive.commit(ONE, **some_index(1))
+    archive.commit(ONE, NewIndex(**some_index(1)))
     path = the_file(archive, "manifest.json")
     text = path.read_text("utf-8")
     path.write_text(text[: len(text) // 2] if part == "half" else text.replace('"rate": 1.0', '"rate": 2.0'), "utf-8")
@@ -143,7 +143,7 @@ def test_an_altered_manifest_is_found(archive: Archive, part: str) -> None:
 
 def test_flipped_bytes_in_a_lance_table_are_found_or_harmless(tmp_path: Path) -> None:
     with Archive.open(tmp_path / "archive", backend="lancedb") as archive:
-        archive.commit(ONE, **some_index(1, count=400))
+        archive.commit(ONE, NewIndex(**some_index(1, count=400)))
         truth = archive.read(ONE)
     (path,) = (tmp_path / "archive").glob("frames_16.lance/data/*.lance")
     whole = path.read_bytes()
@@ -165,20 +165,20 @@ def test_flipped_bytes_in_a_lance_table_are_found_or_harmless(tmp_path: Path) ->
 
 
 def test_what_the_error_says_mends_it(archive: Archive) -> None:
-    written = archive.commit(ONE, **some_index(1))
+    written = archive.commit(ONE, NewIndex(**some_index(1)))
     damage_vectors(archive, written)
     with pytest.raises(IndexDamagedError, match="to mend it, delete the folder"):
         archive.verify(ONE)
     for path in (archive.folder / "videos" / ONE).iterdir():
         path.unlink()
     (archive.folder / "videos" / ONE).rmdir()
-    archive.commit(ONE, **some_index(1))
+    archive.commit(ONE, NewIndex(**some_index(1)))
     assert archive.verify(ONE).generation == written.generation
     assert len(list(archive.store.keys())) == 1
 
 
 def damage_vectors(archive: Archive, manifest: Manifest) -> None:
-    backend: BackendName = archive.backend
+    backend: str = archive.backend
     if backend == "faiss":
         flip(the_file(archive, "vectors-*"), 500)
     else:  # other vectors under the same name, as a damaged data file would give
@@ -187,7 +187,7 @@ def damage_vectors(archive: Archive, manifest: Manifest) -> None:
 
 def test_a_lance_table_that_cannot_be_opened(tmp_path: Path) -> None:
     with Archive.open(tmp_path / "archive", backend="lancedb") as archive:
-        archive.commit(ONE, **some_index(1))
+        archive.commit(ONE, NewIndex(**some_index(1)))
     for path in (tmp_path / "archive" / "frames_16.lance" / "_versions").iterdir():
         path.write_bytes(b"")
     with Archive.open(tmp_path / "archive") as archive:

@@ -11,8 +11,8 @@ import pytest
 import xxhash
 from archive_samples import some_index, video_id
 
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
-from indexes.format.keys import BackendName
 
 ARCHIVES = Path(__file__).resolve().parent.parent / "data" / "archives"
 V1 = ARCHIVES / "v1"
@@ -43,9 +43,7 @@ def assert_answers(archive: Archive) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_version_1_opens_and_answers_and_reading_changes_nothing(
-    tmp_path: Path, backend: BackendName, form: str
-) -> None:
+def test_version_1_opens_and_answers_and_reading_changes_nothing(tmp_path: Path, backend: str, form: str) -> None:
     folder = shutil.copytree(ARCHIVES / form / backend, tmp_path / "archive")
     before = bytes_below(folder)
     with Archive.open(folder, create=False) as archive:
@@ -56,20 +54,20 @@ def test_version_1_opens_and_answers_and_reading_changes_nothing(
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_version_1_can_be_written_to(tmp_path: Path, backend: BackendName, form: str) -> None:
+def test_version_1_can_be_written_to(tmp_path: Path, backend: str, form: str) -> None:
     folder = shutil.copytree(ARCHIVES / form / backend, tmp_path / "archive")
     with Archive.open(folder) as archive:
-        archive.commit(video_id(5), **some_index(5, dimension=8))
-        archive.commit(video_id(6), **some_index(6, dimension=12))
+        archive.commit(video_id(5), NewIndex(**some_index(5, dimension=8)))
+        archive.commit(video_id(6), NewIndex(**some_index(6, dimension=12)))
         assert_answers(archive)
         replaced = next(iter(EXPECTED))
-        archive.commit(replaced, **some_index(7, dimension=8))
+        archive.commit(replaced, NewIndex(**some_index(7, dimension=8)))
         assert len(list(archive.store.keys(replaced))) == 1
         for manifest in archive.manifests():
             archive.verify(manifest.video_id)
 
 
-def test_the_checksum_is_what_the_format_says(backend: BackendName) -> None:
+def test_the_checksum_is_what_the_format_says(backend: str) -> None:
     with Archive.open(ARCHIVES / "v1-checksum" / backend, create=False) as archive:
         for manifest in archive.manifests():
             stored = archive.read(manifest).astype("<f2").tobytes()
@@ -83,11 +81,13 @@ def test_todays_faiss_vectors_and_timelines_are_version_1s_byte_by_byte(tmp_path
         for manifest in old.manifests():
             written = new.commit(
                 manifest.video_id,
-                timeline=old.timeline(manifest),
-                vectors=old.read(manifest),
-                config=manifest.config,
-                source=manifest.source,
-                video=manifest.video,
+                NewIndex(
+                    timeline=old.timeline(manifest),
+                    vectors=old.read(manifest),
+                    config=manifest.config,
+                    source=manifest.source,
+                    video=manifest.video,
+                ),
             )
             assert written.fingerprint == manifest.fingerprint
             assert written.generation == manifest.generation

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from hybrid.errors import ArchiveFormatError, InputError
+from indexes.archive import header as header_module
+from indexes.archive.header import Header
 from indexes.archive.writer import Archive
-from indexes.format import header as header_module
-from indexes.format.header import Header
 from indexes.format.layout import Layout
 
 
@@ -32,8 +32,8 @@ def test_the_backend_is_chosen_once(tmp_path: Path) -> None:
     assert Archive.open(tmp_path / "a").backend == "lancedb"
     with pytest.raises(ArchiveFormatError, match=r"backend is 'lancedb', not 'faiss'; leave the backend out"):
         Archive.open(tmp_path / "a", backend="faiss")
-    with pytest.raises(InputError, match="legal are 'faiss', 'lancedb'"):
-        Archive.open(tmp_path / "b", backend="chroma")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="no backend 'chroma'; legal are faiss, lancedb"):
+        Archive.open(tmp_path / "b", backend="chroma")
     assert not (tmp_path / "b").exists()
 
 
@@ -57,7 +57,10 @@ def test_no_archive_and_none_to_be_made(tmp_path: Path) -> None:
     [
         ('{"format_version": 2, "something": "new"}', "reads up to 1; run: pip install --upgrade"),
         ('{"format_version": "1", "backend": "faiss", "created_by": ""}', "format version is '1'"),
-        ('{"format_version": 1, "backend": "chroma", "created_by": ""}', "'faiss' or 'lancedb'"),
+        (
+            '{"format_version": 1, "backend": "chroma", "created_by": ""}',
+            "no backend 'chroma'; legal are faiss, lancedb",
+        ),
         ('{"format_version": 1, "back', "line 1: not JSON"),
         ("[]", "no format version"),
         ("", "line 1: not JSON"),

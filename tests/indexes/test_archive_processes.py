@@ -17,6 +17,7 @@ from archive_samples import some_index, video_id
 from writer_process import VIDEOS, commit_rounds, loop_index
 
 from hybrid.errors import ArchiveLockedError
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.stores.vectors import hash_vectors, round_vectors
 from tests.forked import fork_server
@@ -47,22 +48,22 @@ def line(process: subprocess.Popen[str]) -> str:
 
 
 def test_one_works_the_other_is_told_or_waits(archive: Archive) -> None:
-    archive.commit(ONE, **some_index(1))
+    archive.commit(ONE, NewIndex(**some_index(1)))
     with script("hold", str(archive.folder), ONE) as other:
         assert line(other) == "held"
         with pytest.raises(ArchiveLockedError, match=r"is being written by another process \(waited 0 s\)"):
-            archive.commit(ONE, **some_index(2))
+            archive.commit(ONE, NewIndex(**some_index(2)))
         started = time.perf_counter()
         with pytest.raises(ArchiveLockedError, match=r"waited 0\.2 s"), archive.lock(ONE, timeout=0.2):
             pass
         assert time.perf_counter() - started >= 0.2
         # Readers and writers of other videos are not held up.
         assert archive.verify(ONE).frames == len(archive.timeline(ONE)) == 40
-        archive.commit(TWO, **some_index(2))
+        archive.commit(TWO, NewIndex(**some_index(2)))
         assert other.stdin is not None
         threading.Timer(0.3, other.stdin.close).start()
         with archive.lock(ONE, timeout=250):
-            archive.commit(ONE, **some_index(2))
+            archive.commit(ONE, NewIndex(**some_index(2)))
     assert archive.verify(ONE)
 
 
@@ -71,12 +72,12 @@ def test_a_killed_holder_holds_no_longer(archive: Archive) -> None:
         assert line(other) == "held"
         other.kill()
         other.wait()
-        archive.commit(ONE, **some_index(1))
+        archive.commit(ONE, NewIndex(**some_index(1)))
 
 
 def test_two_writers_of_the_same_videos_and_a_reader(archive: Archive) -> None:
     for number in range(VIDEOS):
-        archive.commit(video_id(number), **loop_index(number))
+        archive.commit(video_id(number), NewIndex(**loop_index(number)))
     folder, rounds, server = str(archive.folder), 9, fork_server()
     writers, said = [], {}
     for first in (0, 100):
@@ -111,7 +112,7 @@ def test_threads_of_one_process_exclude_each_other_and_one_thread_may_nest(archi
 
     def attempt() -> None:
         try:
-            archive.commit(ONE, **some_index(2))
+            archive.commit(ONE, NewIndex(**some_index(2)))
         except ArchiveLockedError:
             refused.append(True)
 
@@ -119,7 +120,7 @@ def test_threads_of_one_process_exclude_each_other_and_one_thread_may_nest(archi
         thread = threading.Thread(target=attempt)
         thread.start()
         thread.join()
-        archive.commit(ONE, **some_index(1))
+        archive.commit(ONE, NewIndex(**some_index(1)))
     assert refused == [True]
     attempt()
     assert refused == [True]

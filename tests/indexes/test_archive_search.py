@@ -13,8 +13,8 @@ from archive_samples import some_config, some_index, unit_vectors, video_id
 
 from hybrid.errors import InputError
 from hybrid.values import Sampling, Timeline
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
-from indexes.format.keys import BackendName
 from indexes.search.archive_search import search_archive_vectors
 from indexes.stores.interface import Found, VectorStore
 
@@ -43,7 +43,7 @@ def fill(archive: Archive, seed: int, videos: int) -> None:
         chosen = dice.integers(0, len(pool), count)
         index["vectors"] = pool[chosen] if hold == 1 else np.repeat(pool[chosen], hold, axis=0)[:count]
         index["timeline"] = held_timeline(count, hold)
-        archive.commit(video_id(number), **index)
+        archive.commit(video_id(number), NewIndex(**index))
 
 
 def distinct_vectors(archive: Archive) -> dict[tuple[str, int], npt.NDArray[np.float64]]:
@@ -92,7 +92,9 @@ def assert_found(
 def test_equal_frames_come_in_order_of_videos_and_rows(archive: Archive) -> None:
     vectors = np.repeat(unit_vectors(1, DIMENSION, 1), 6, axis=0)
     for number in range(4):
-        archive.commit(video_id(number), **{**some_index(number, count=6, dimension=DIMENSION), "vectors": vectors})
+        archive.commit(
+            video_id(number), NewIndex(**{**some_index(number, count=6, dimension=DIMENSION), "vectors": vectors})
+        )
     found = search_archive_vectors(archive, list(archive.manifests()), vectors[0], 8)
     rows = {video: hits.rows.tolist() for video, hits in found.hits.items()}
     assert rows == {video_id(0): [0, 1, 2, 3, 4, 5], video_id(1): [0, 1]}
@@ -109,7 +111,7 @@ def test_only_the_videos_that_are_given_are_searched(archive: Archive) -> None:
 def test_a_flipped_byte_never_gives_a_frame_that_does_not_belong(tmp_path: Path, low: bool) -> None:
     with Archive.open(tmp_path / "archive", backend="faiss") as archive:
         for number in range(10):
-            archive.commit(video_id(number), **some_index(number, dimension=DIMENSION))
+            archive.commit(video_id(number), NewIndex(**some_index(number, dimension=DIMENSION)))
         manifest = archive.require(video_id(4))
         path = archive.store.path(manifest.key)  # type: ignore[attr-defined]
         query = archive.read(manifest)[3]
@@ -138,7 +140,7 @@ def test_a_video_that_was_indexed_anew_meanwhile_gives_its_new_frames(archive: A
     fill(archive, 1, videos=10)
     manifests = list(archive.manifests())
     anew = some_index(77, dimension=DIMENSION)
-    archive.commit(manifests[0].video_id, **anew)
+    archive.commit(manifests[0].video_id, NewIndex(**anew))
     found = search_archive_vectors(archive, manifests, anew["vectors"][5], 1)
     assert list(found.hits) == [manifests[0].video_id]
     assert found.hits[manifests[0].video_id].rows.tolist() == [5]
@@ -147,14 +149,14 @@ def test_a_video_that_was_indexed_anew_meanwhile_gives_its_new_frames(archive: A
 def test_a_video_that_is_indexed_anew_while_its_vectors_are_compared_is_not_damaged(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive.commit(video_id(1), **some_index(1))
+    archive.commit(video_id(1), NewIndex(**some_index(1)))
     manifests, kind = list(archive.manifests()), type(archive.store)
     search_many = kind.search_many
 
     def replaced_meanwhile(self: VectorStore, *arguments: Any, **options: Any) -> Iterator[Found]:
         monkeypatch.setattr(kind, "search_many", search_many)
         with Archive.open(archive.folder) as other:
-            other.commit(video_id(1), **some_index(2))
+            other.commit(video_id(1), NewIndex(**some_index(2)))
         return search_many(self, *arguments, **options)
 
     monkeypatch.setattr(kind, "search_many", replaced_meanwhile)
@@ -167,7 +169,7 @@ def test_a_video_that_got_another_encoder_meanwhile_is_named(archive: Archive) -
     fill(archive, 1, videos=10)
     manifests = list(archive.manifests())
     anew = {**some_index(77, dimension=24), "config": some_config("another")}
-    archive.commit(manifests[0].video_id, **anew)
+    archive.commit(manifests[0].video_id, NewIndex(**anew))
     found = search_archive_vectors(archive, manifests, unit_vectors(1, DIMENSION, 5)[0], 3)
     assert set(found.failed) == {manifests[0].video_id}
 
@@ -180,7 +182,7 @@ def test_no_video_and_bad_queries(archive: Archive) -> None:
 
 
 def test_both_backends_give_the_same(tmp_path: Path) -> None:
-    names: tuple[BackendName, ...] = ("faiss", "lancedb")
+    names: tuple[str, ...] = ("faiss", "lancedb")
     query, found = unit_vectors(1, DIMENSION, 5)[0], []
     for name in names:
         with Archive.open(tmp_path / name, backend=name) as archive:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from archive_samples import some_index, video_id
 
+from indexes.archive.new_index import NewIndex
 from indexes.archive.reader import ArchiveReader
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Source, parse_manifest
@@ -22,7 +23,7 @@ def filled(tmp_path: Path) -> Path:
     folder = tmp_path / "archive"
     with Archive.open(folder, backend="faiss") as archive:
         for number in range(VIDEOS):
-            archive.commit(video_id(number), **some_index(number))
+            archive.commit(video_id(number), NewIndex(**some_index(number)))
     return folder
 
 
@@ -57,7 +58,7 @@ def test_no_manifest_is_read_that_the_catalogue_holds(filled: Path, monkeypatch:
 def test_a_reader_sees_what_another_process_adds_and_changes(filled: Path) -> None:
     with Archive.open(filled, create=False) as reader, Archive.open(filled) as writer:
         assert len(list(reader.manifests())) == VIDEOS
-        writer.commit(video_id(9), **some_index(9))
+        writer.commit(video_id(9), NewIndex(**some_index(9)))
         writer.note_source(video_id(1), Source(path="/elsewhere.mp4", size_bytes=1))
         writer.remove(video_id(0))
         found = {manifest.video_id: manifest for manifest in reader.manifests()}
@@ -99,7 +100,7 @@ def test_a_damaged_catalogue_costs_time_only(
     assert found == truth(filled)
     assert read
     with Archive.open(filled) as archive:  # and it can be added to
-        archive.commit(video_id(7), **some_index(7))
+        archive.commit(video_id(7), NewIndex(**some_index(7)))
     found, read = listed(filled, monkeypatch)
     assert found == truth(filled)
     assert video_id(7) not in read
@@ -148,5 +149,5 @@ def test_a_catalogue_that_cannot_be_written_does_not_stop_a_commit(
     catalogue_of(filled).unlink()
     catalogue_of(filled).mkdir()
     with Archive.open(filled) as archive:
-        archive.commit(video_id(8), **some_index(8))
+        archive.commit(video_id(8), NewIndex(**some_index(8)))
     assert listed(filled, monkeypatch)[0] == truth(filled)

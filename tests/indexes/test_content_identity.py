@@ -34,7 +34,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 @pytest.fixture(autouse=True)
 def short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The file systems that tests run on count time finely; the margin for coarse ones would be waited for."""
-    monkeypatch.setattr(identity, "RECENT_SECONDS", 0.03)
+    monkeypatch.setattr("hybrid.storage.file_identity.RECENT_SECONDS", 0.03)
 
 
 def settle() -> None:
@@ -105,7 +105,7 @@ def test_another_file_at_the_same_path_is_noticed(tmp_path: Path) -> None:
 def test_a_video_that_is_being_written_is_not_remembered(
     tmp_path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(identity, "RECENT_SECONDS", 3600.0)
+    monkeypatch.setattr("hybrid.storage.file_identity.RECENT_SECONDS", 3600.0)
     video = tmp_path / "a.mp4"
     video.write_bytes(b"fresh")  # no time to settle: a change in the same tick would leave no trace
     identify(video, cache=tmp_path / "cache")

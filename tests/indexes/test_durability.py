@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from archive_samples import some_index, video_id
 
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.format.failures import Attempt, Failure, remember_failure
 from indexes.format.feature_list import FeatureSpec, feature_item
-from indexes.format.keys import BackendName
 from indexes.maintenance.stats import compact_archive
 
 Stamp = tuple[int, int, tuple[str, ...]]
@@ -89,41 +89,41 @@ def flushes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Flushes:
     return seen
 
 
-def test_everything_is_flushed_before_a_manifest_is_seen(flushes: Flushes, backend: BackendName) -> None:
+def test_everything_is_flushed_before_a_manifest_is_seen(flushes: Flushes, backend: str) -> None:
     folder = flushes.root / "made" / "with" / "archive"
     with Archive.open(folder, backend=backend) as archive:
         for number in (1, 2, 3):
-            archive.commit(video_id(number), **some_index(number))
+            archive.commit(video_id(number), NewIndex(**some_index(number)))
             assert flushes.missing() == []
-        archive.commit(video_id(1), **some_index(2))  # another index of the same video
-        archive.commit(video_id(4), **some_index(4, dimension=16))  # LanceDB makes another table for it
+        archive.commit(video_id(1), NewIndex(**some_index(2)))  # another index of the same video
+        archive.commit(video_id(4), NewIndex(**some_index(4, dimension=16)))  # LanceDB makes another table for it
         assert flushes.missing() == []
         archive.remove(video_id(2))
         assert flushes.missing() == []
     with Archive.open(folder) as archive:
-        archive.commit(video_id(5), **some_index(5))
+        archive.commit(video_id(5), NewIndex(**some_index(5)))
     assert flushes.missing() == []
     assert flushes.commits == 6
 
 
-def test_what_a_table_gains_when_it_is_compacted_is_flushed(flushes: Flushes, backend: BackendName) -> None:
+def test_what_a_table_gains_when_it_is_compacted_is_flushed(flushes: Flushes, backend: str) -> None:
     with Archive.open(flushes.root, backend=backend) as archive:
         for number in range(1, 5):
-            archive.commit(video_id(number), **some_index(number))
+            archive.commit(video_id(number), NewIndex(**some_index(number)))
         compact_archive(archive, approximate_from=1)
         assert flushes.missing() == []
-        archive.commit(video_id(9), **some_index(9))
+        archive.commit(video_id(9), NewIndex(**some_index(9)))
     assert flushes.commits == 5
 
 
-def test_features_and_failures_are_flushed_with_their_folders(flushes: Flushes, backend: BackendName) -> None:
+def test_features_and_failures_are_flushed_with_their_folders(flushes: Flushes, backend: str) -> None:
     spec = FeatureSpec({"model": "m"}, "float32", 1)
     item = feature_item((1, 1), np.zeros(4, dtype=np.uint8))
     with Archive.open(flushes.root, backend=backend) as archive:
         index = some_index(1)
-        with archive.feature_spool(video_id(1), spec) as spool:
-            spool.add([item] * len(index["timeline"].distinct_rows()))
-            manifest = archive.commit(video_id(1), **index, features=spool)
+        with archive.stage_features(video_id(1), spec) as staged:
+            staged.add([item] * len(index["timeline"].distinct_rows()))
+            manifest = archive.commit(video_id(1), NewIndex(**index), features=staged)
         assert flushes.missing() == []
         other = FeatureSpec({"model": "n"}, "float32", 1)
         assert archive.add_features(manifest, other, {0: item}) == 1
@@ -135,22 +135,20 @@ def test_features_and_failures_are_flushed_with_their_folders(flushes: Flushes, 
         assert flushes.missing() == []
 
 
-def test_a_mark_of_unfinished_work_outlives_a_power_failure(flushes: Flushes, backend: BackendName) -> None:
+def test_a_mark_of_unfinished_work_outlives_a_power_failure(flushes: Flushes, backend: str) -> None:
     """Or else nobody would know that there is something to clean up."""
     with Archive.open(flushes.root, backend=backend) as archive:
-        with archive.feature_spool(video_id(1), FeatureSpec({"model": "m"}, "float32", 1)):
+        with archive.stage_features(video_id(1), FeatureSpec({"model": "m"}, "float32", 1)):
             assert (flushes.root / "pending" / video_id(1)).exists()
             assert "new/pending" not in flushes.missing()
             assert "new" not in flushes.missing()
 
 
-def test_folders_of_a_process_that_was_killed_are_flushed_by_the_next_writer(
-    flushes: Flushes, backend: BackendName
-) -> None:
+def test_folders_of_a_process_that_was_killed_are_flushed_by_the_next_writer(flushes: Flushes, backend: str) -> None:
     """It may have been killed between making one and flushing it."""
     Archive.open(flushes.root, backend=backend).close()
     for name in ("videos", "pending"):
         (flushes.root / name).mkdir()
     with Archive.open(flushes.root) as archive:
-        archive.commit(video_id(1), **some_index(1))
+        archive.commit(video_id(1), NewIndex(**some_index(1)))
     assert flushes.missing() == []

@@ -11,7 +11,7 @@ import pytest
 from archive_samples import unit_vectors
 
 from hybrid.errors import ArchiveError, IndexDamagedError
-from indexes.format.keys import VectorKey
+from indexes.format.layout import VectorKey
 from indexes.stores import faiss_store as faiss_file
 from indexes.stores.faiss_store import FaissStore
 
@@ -32,9 +32,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     original = faiss_file._read_index
 
-    def counting(path: Path) -> object:
-        seen.append(path.parent.name)
-        return original(path)
+    def counting(path: str | Path, *, mapped: bool = False) -> object:
+        seen.append(Path(path).parent.name)
+        return original(path, mapped=mapped)
 
     monkeypatch.setattr(faiss_file, "_read_index", counting)
     return seen

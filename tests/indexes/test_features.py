@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError, InputError
 from indexes.archive import feature_file as features_file
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
-from indexes.format.feature_list import FeatureItem, FeatureList, FeatureSpec, Place, read_list
+from indexes.format.feature_list import FeatureItem, FeatureList, FeatureSpec, ItemLocation, read_list
 from indexes.format.manifest import Manifest
 
 ONE = video_id(1)
@@ -26,7 +27,7 @@ V1 = Path(__file__).resolve().parent.parent / "data" / "archives" / "v1"
 @pytest.fixture
 def indexed(archive: Archive) -> Manifest:
     """The manifest of a video of 40 frames, in the test's archive."""
-    return archive.commit(ONE, **some_index(1))
+    return archive.commit(ONE, NewIndex(**some_index(1)))
 
 
 def stored_rows(archive: Archive, manifest: Manifest, spec: FeatureSpec | None = None) -> list[int]:
@@ -133,7 +134,7 @@ def test_features_survive_another_encoder_and_go_with_the_frames(
     again: dict[str, Any] = {**some_index(2 if frames_change else 1), "config": some_config("ViT-L-14/test")}
     if not frames_change:
         again["vectors"] = some_index(3)["vectors"]
-    new = archive.commit(ONE, **again)
+    new = archive.commit(ONE, NewIndex(**again))
     assert new.generation != indexed.generation
     assert stored_rows(archive, new) == ([] if frames_change else [1, 2])
     assert len(feature_files(archive)) == (0 if frames_change else 2)
@@ -142,13 +143,13 @@ def test_features_survive_another_encoder_and_go_with_the_frames(
 def test_another_decoder_may_give_other_pixels_at_the_same_times(archive: Archive, indexed: Manifest) -> None:
     archive.add_features(indexed, some_spec(), some_items([1]))
     config = some_config().model_copy(update={"decoder": "decord"})
-    new = archive.commit(ONE, **{**some_index(1), "config": config})
+    new = archive.commit(ONE, NewIndex(**{**some_index(1), "config": config}))
     assert new.timeline_hash == indexed.timeline_hash
     assert archive.features(new, some_spec()) is None
 
 
 def test_features_of_an_index_that_was_replaced_meanwhile_are_not_taken(archive: Archive, indexed: Manifest) -> None:
-    archive.commit(ONE, **some_index(2))
+    archive.commit(ONE, NewIndex(**some_index(2)))
     assert archive.add_features(indexed, some_spec(), some_items([1])) == 0
     archive.remove(ONE)
     assert archive.add_features(indexed, some_spec(), some_items([1])) == 0
@@ -323,21 +324,21 @@ def test_one_writer_at_a_time(archive: Archive, indexed: Manifest) -> None:
             archive.add_features(indexed, some_spec(), some_items([0]))
 
 
-def test_a_spool_becomes_part_of_the_index_it_was_made_with(archive: Archive) -> None:
+def test_a_staged_file_becomes_part_of_the_index_it_was_made_with(archive: Archive) -> None:
     index = some_index(4)
-    with archive.lock(ONE), archive.feature_spool(ONE, some_spec()) as spool:
+    with archive.lock(ONE), archive.stage_features(ONE, some_spec()) as staged:
         for start in range(0, 40, 16):
-            spool.add([some_item(row) for row in range(start, min(40, start + 16))])
-        manifest = archive.commit(ONE, **index, features=spool)
+            staged.add([some_item(row) for row in range(start, min(40, start + 16))])
+        manifest = archive.commit(ONE, NewIndex(**index), features=staged)
     assert_items(archive, manifest, some_items(list(range(40))))
     assert len(feature_files(archive)) == 2
     assert list((archive.folder / "pending").iterdir()) == []
 
 
-def test_a_spool_that_is_not_committed_leaves_nothing(archive: Archive, indexed: Manifest) -> None:
+def test_a_staged_file_that_is_not_committed_leaves_nothing(archive: Archive, indexed: Manifest) -> None:
     def give_up() -> None:
-        with archive.feature_spool(ONE, some_spec()) as spool:
-            spool.add([some_item(0)])
+        with archive.stage_features(ONE, some_spec()) as staged:
+            staged.add([some_item(0)])
             assert [path.name for path in (archive.folder / "videos" / ONE).glob(".features*")]
             raise RuntimeError("the decoder gave up")
 
@@ -345,24 +346,24 @@ def test_a_spool_that_is_not_committed_leaves_nothing(archive: Archive, indexed:
         give_up()
     assert list((archive.folder / "videos" / ONE).glob(".*")) == []
     assert archive.verify(ONE) == indexed
-    with archive.feature_spool(video_id(2), some_spec()) as spool:
-        spool.add([some_item(0)])
+    with archive.stage_features(video_id(2), some_spec()) as staged:
+        staged.add([some_item(0)])
     assert not (archive.folder / "videos" / video_id(2)).exists()
 
 
-def test_a_spool_of_too_few_frames_is_refused(archive: Archive) -> None:
-    with archive.feature_spool(ONE, some_spec()) as spool:
-        spool.add([some_item(0)])
+def test_a_staged_file_of_too_few_frames_is_refused(archive: Archive) -> None:
+    with archive.stage_features(ONE, some_spec()) as staged:
+        staged.add([some_item(0)])
         with pytest.raises(InputError, match="features of 1 frames for 40"):
-            archive.commit(ONE, **some_index(1), features=spool)
+            archive.commit(ONE, NewIndex(**some_index(1)), features=staged)
     assert archive.manifest(ONE) is None
 
 
-def test_a_new_spool_replaces_what_was_stored(archive: Archive, indexed: Manifest) -> None:
+def test_a_new_staged_file_replaces_what_was_stored(archive: Archive, indexed: Manifest) -> None:
     archive.add_features(indexed, some_spec(), some_items([0, 1], seed=7))
-    with archive.feature_spool(ONE, some_spec()) as spool:
-        spool.add([some_item(row) for row in range(40)])
-        manifest = archive.commit(ONE, **some_index(1), features=spool)
+    with archive.stage_features(ONE, some_spec()) as staged:
+        staged.add([some_item(row) for row in range(40)])
+        manifest = archive.commit(ONE, NewIndex(**some_index(1)), features=staged)
     assert_items(archive, manifest, some_items(list(range(40))))
     assert len(feature_files(archive)) == 2
 
@@ -406,9 +407,9 @@ def test_specs_differ_by_every_part() -> None:
     )
 )
 def test_a_list_comes_back_from_its_bytes(given_places: dict[int, tuple[int, tuple[int, int], bytes]]) -> None:
-    places = {row: Place(*place) for row, place in given_places.items()}
+    places = {row: ItemLocation(*place) for row, place in given_places.items()}
     empty = FeatureList.empty(some_spec(), frames="0f", rows=30, values_name="features-x.values")
     listed = empty.added(places, size_bytes=123)
     found = read_list(listed.to_bytes(), where="here")
     assert found.to_bytes() == listed.to_bytes()
-    assert {row: found.place(row) for row in np.flatnonzero(found.present).tolist()} == places
+    assert {row: found.location(row) for row in np.flatnonzero(found.present).tolist()} == places

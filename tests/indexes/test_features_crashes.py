@@ -17,6 +17,7 @@ from feature_process import FIRST, MORE, add_rows, loop_index
 from feature_samples import some_item, some_spec
 from writer_process import ONE
 
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from tests.forked import fork_server
 
@@ -31,7 +32,7 @@ KILLS = 8
     [
         ("first", [], MORE, 8),
         ("add", FIRST, sorted(FIRST + MORE), 6),
-        ("spool", FIRST, list(range(40)), 12),
+        ("staged", FIRST, list(range(40)), 12),
         ("drop", FIRST, [], 5),
     ],
 )
@@ -81,7 +82,7 @@ def test_no_acknowledged_row_is_lost_when_writers_are_killed(tmp_path: Path) -> 
     chance = random.Random(5)
     folder = tmp_path / "archive"
     with Archive.open(folder) as archive:
-        manifest = archive.commit(ONE, **loop_index())  # type: ignore[arg-type]
+        manifest = archive.commit(ONE, NewIndex(**loop_index()))  # type: ignore[arg-type]
     acknowledged: set[int] = set()
     for _ in range(KILLS):
         acknowledged |= rows_said_before_a_kill(folder, chance)

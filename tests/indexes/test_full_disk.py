@@ -16,13 +16,14 @@ import pytest
 from archive_samples import some_index, video_id
 
 from hybrid.errors import ArchiveError, ArchiveUnreachableError, ArchiveUnwritableError, IndexDamagedError
-from hybrid.storage.write_errors import write_errors
+from hybrid.storage.atomic import write_errors
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.format.feature_list import FeatureSpec, feature_item
-from indexes.format.keys import BACKENDS, BackendName
 from indexes.format.manifest import Source
 from indexes.maintenance.transfer import export_index
 from indexes.stores.lance_errors import lance_errors
+from indexes.stores.registry import STORES
 from tests.full_disk import fill, make_read_only, small_disk
 
 ONE = video_id(1)
@@ -53,8 +54,8 @@ def failing(calls: dict[str, int], nth: int, error: int) -> Iterator[None]:
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EACCES, errno.EDQUOT])
 def test_wherever_writing_fails_the_index_that_was_there_stays(tmp_path: Path, error: int) -> None:
     with Archive.open(tmp_path / "archive", backend="faiss") as archive:
-        before = archive.commit(ONE, **some_index(1))
-        other = archive.commit(video_id(2), **some_index(2)).vectors_hash
+        before = archive.commit(ONE, NewIndex(**some_index(1)))
+        other = archive.commit(video_id(2), NewIndex(**some_index(2))).vectors_hash
     said: list[str] = []
     for nth in range(1, 100):
         calls: dict[str, int] = {}
@@ -62,7 +63,7 @@ def test_wherever_writing_fails_the_index_that_was_there_stays(tmp_path: Path, e
             committed = False
             with failing(calls, nth, error):
                 try:
-                    archive.commit(ONE, **some_index(2))
+                    archive.commit(ONE, NewIndex(**some_index(2)))
                     committed = True
                 except ArchiveError as exc:
                     said.append(str(exc))
@@ -70,7 +71,7 @@ def test_wherever_writing_fails_the_index_that_was_there_stays(tmp_path: Path, e
             found = archive.verify(ONE)
             # Refused after the commit point, it may be the new one already; between them there is nothing.
             assert found.vectors_hash in ([other] if committed else [before.vectors_hash, other])
-            archive.commit(ONE, **some_index(1))  # and it can be gone on with
+            archive.commit(ONE, NewIndex(**some_index(1)))  # and it can be gone on with
             assert archive.verify(ONE).vectors_hash == before.vectors_hash
         if calls["made"] < nth:
             break
@@ -89,17 +90,17 @@ def error_of(write: Callable[[], object]) -> ArchiveError | None:
     return None
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_disk_that_is_really_full_is_recognised_wherever_it_ends(tmp_path: Path, backend: BackendName) -> None:
+@pytest.mark.parametrize("backend", STORES.names)
+def test_a_disk_that_is_really_full_is_recognised_wherever_it_ends(tmp_path: Path, backend: str) -> None:
     """With room for one page more each time, until a commit fits."""
     refused = 0
     with small_disk(tmp_path / "disk") as disk:
         with Archive.open(disk / "archive", backend=backend) as archive:
-            before = archive.commit(ONE, **some_index(1))
+            before = archive.commit(ONE, NewIndex(**some_index(1)))
         for pages in range(100):
             ballast = fill(disk, free_bytes=4096 * pages)
             with Archive.open(disk / "archive") as archive:
-                error = error_of(lambda archive=archive: archive.commit(video_id(2), **some_index(2)))  # type: ignore[misc]
+                error = error_of(lambda archive=archive: archive.commit(video_id(2), NewIndex(**some_index(2))))  # type: ignore[misc]
             ballast.unlink()
             if error is None:
                 break
@@ -114,43 +115,43 @@ def test_a_disk_that_is_really_full_is_recognised_wherever_it_ends(tmp_path: Pat
     assert refused >= 3
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_the_first_video_of_an_archive_on_a_full_disk(tmp_path: Path, backend: BackendName) -> None:
+@pytest.mark.parametrize("backend", STORES.names)
+def test_the_first_video_of_an_archive_on_a_full_disk(tmp_path: Path, backend: str) -> None:
     with small_disk(tmp_path / "disk") as disk:
         with Archive.open(disk / "archive", backend=backend) as archive:
             for pages in (0, 1, 4):
                 ballast = fill(disk, free_bytes=4096 * pages)
                 with pytest.raises(ArchiveUnwritableError, match="No space left"):
-                    archive.commit(ONE, **some_index(1, count=4000))
+                    archive.commit(ONE, NewIndex(**some_index(1, count=4000)))
                 ballast.unlink()
-            archive.commit(ONE, **some_index(1, count=4000))
+            archive.commit(ONE, NewIndex(**some_index(1, count=4000)))
             archive.verify(ONE)
         fill(disk)
         with pytest.raises(ArchiveUnwritableError, match="No space left"):
             Archive.open(disk / "another", backend=backend)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_every_way_to_write_says_that_the_disk_is_full(tmp_path: Path, backend: BackendName) -> None:
+@pytest.mark.parametrize("backend", STORES.names)
+def test_every_way_to_write_says_that_the_disk_is_full(tmp_path: Path, backend: str) -> None:
     spec = FeatureSpec({"model": "m"}, "float32", 4)
     item = feature_item((1, 64), np.zeros(64 * 16, dtype=np.uint8))
     with small_disk(tmp_path / "disk") as disk, Archive.open(disk / "archive", backend=backend) as archive:
-        before = archive.commit(ONE, **some_index(1))
+        before = archive.commit(ONE, NewIndex(**some_index(1)))
         ballast = fill(disk)
         writes: dict[str, Callable[[], object]] = {
-            "commit": lambda: archive.commit(video_id(2), **some_index(2)),
-            "replace": lambda: archive.commit(ONE, **some_index(2)),
+            "commit": lambda: archive.commit(video_id(2), NewIndex(**some_index(2))),
+            "replace": lambda: archive.commit(ONE, NewIndex(**some_index(2))),
             "features": lambda: archive.add_features(before, spec, {0: item}),
             "source": lambda: archive.note_source(ONE, Source(path="/elsewhere", size_bytes=1)),
         }
 
-        def spool_many() -> None:
+        def stage_many() -> None:
             # The caller turns the errors of adding into ours, who knows what else may fail there.
-            with archive.feature_spool(ONE, spec) as spool, write_errors("features"):
+            with archive.stage_features(ONE, spec) as staged, write_errors("features"):
                 for _ in range(1000):
-                    spool.add([item])
+                    staged.add([item])
 
-        for what, write in {**writes, "spool": spool_many}.items():
+        for what, write in {**writes, "staged": stage_many}.items():
             error = error_of(write)
             assert type(error) is ArchiveUnwritableError, what
             assert "No space left" in str(error)
@@ -160,15 +161,15 @@ def test_every_way_to_write_says_that_the_disk_is_full(tmp_path: Path, backend: 
         assert not list(disk.rglob(".*.tmp-*"))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_disk_that_became_read_only(tmp_path: Path, backend: BackendName) -> None:
+@pytest.mark.parametrize("backend", STORES.names)
+def test_a_disk_that_became_read_only(tmp_path: Path, backend: str) -> None:
     with small_disk(tmp_path / "disk") as disk:
         with Archive.open(disk / "archive", backend=backend) as archive:
-            before = archive.commit(ONE, **some_index(1))
+            before = archive.commit(ONE, NewIndex(**some_index(1)))
         make_read_only(disk)
         with Archive.open(disk / "archive") as archive:
             with pytest.raises(ArchiveUnwritableError, match="Read-only file system"):
-                archive.commit(video_id(2), **some_index(2))
+                archive.commit(video_id(2), NewIndex(**some_index(2)))
             assert archive.verify(ONE) == before
 
 
@@ -205,12 +206,13 @@ import resource, signal, sys
 sys.path.insert(0, sys.argv[2])
 from archive_samples import some_index, video_id
 from hybrid.errors import ArchiveError
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with Archive.open(sys.argv[1]) as archive:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
     try:
-        archive.commit(video_id(1), **some_index(2, count=4000))
+        archive.commit(video_id(1), NewIndex(**some_index(2, count=4000)))
     except ArchiveError as exc:
         print("refused", exc)
 """
@@ -221,14 +223,14 @@ with Archive.open(sys.argv[1]) as archive:
 def test_a_write_that_the_system_cuts_short_leaves_the_index_that_was_there(tmp_path: Path, limit: int) -> None:
     """Real short writes: the system lets no file grow beyond a limit."""
     with Archive.open(tmp_path / "archive", backend="faiss") as archive:
-        before = archive.commit(ONE, **some_index(1))
+        before = archive.commit(ONE, NewIndex(**some_index(1)))
     command = [sys.executable, "-c", LIMITED, str(tmp_path / "archive"), str(Path(__file__).parent), str(limit)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("refused"), done.stderr
     assert "could not be written: File too large" in done.stdout
     with Archive.open(tmp_path / "archive") as archive:
         assert archive.verify(ONE) == before
-        archive.commit(video_id(2), **some_index(2, count=4000))
+        archive.commit(video_id(2), NewIndex(**some_index(2, count=4000)))
         archive.verify(video_id(2))
     assert not list((tmp_path / "archive").rglob(".*.tmp-*"))
 
@@ -236,7 +238,7 @@ def test_a_write_that_the_system_cuts_short_leaves_the_index_that_was_there(tmp_
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     with Archive.open(tmp_path / "archive", backend="faiss") as archive:
-        manifest = archive.commit(ONE, **some_index(1))
+        manifest = archive.commit(ONE, NewIndex(**some_index(1)))
     folders = [tmp_path / "archive", *(path for path in (tmp_path / "archive").rglob("*") if path.is_dir())]
     for folder in folders:
         folder.chmod(0o555)
@@ -244,7 +246,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
         with Archive.open(tmp_path / "archive") as archive:
             assert archive.verify(ONE) == manifest
             with pytest.raises(ArchiveUnwritableError, match=r"cannot be written|cannot be locked"):
-                archive.commit(video_id(2), **some_index(2))
+                archive.commit(video_id(2), NewIndex(**some_index(2)))
             with pytest.raises(ArchiveError, match="cannot be written"):
                 export_index(archive, manifest, tmp_path / "archive" / "file")
     finally:

@@ -12,8 +12,9 @@ import pytest
 from archive_samples import unit_vectors
 
 from hybrid.errors import IndexDamagedError
-from indexes.format.keys import Committed, VectorKey
-from indexes.stores import lance_maintenance as lance_upkeep
+from indexes.format.layout import VectorKey
+from indexes.format.manifest import Committed
+from indexes.stores import lance_maintenance
 from indexes.stores import lance_store as lance_table
 from indexes.stores.lance_store import LanceStore
 from indexes.stores.vectors import round_vectors
@@ -55,7 +56,7 @@ def test_old_versions_go_once_no_reader_can_need_them(tmp_path: Path, monkeypatc
         store.write(key(number), unit_vectors(5, 16, number))
     kept = len(list(versions.glob("*.manifest")))
     assert kept >= 12  # all are younger than the retention
-    monkeypatch.setattr(lance_upkeep, "RETENTION", timedelta(milliseconds=1))
+    monkeypatch.setattr(lance_maintenance, "RETENTION", timedelta(milliseconds=1))
     for number in range(12, 18):
         store.write(key(number), unit_vectors(5, 16, number))
     assert len(list(versions.glob("*.manifest"))) < 8
@@ -64,8 +65,8 @@ def test_old_versions_go_once_no_reader_can_need_them(tmp_path: Path, monkeypatc
 
 def test_crowded_versions_go_sooner_and_what_is_there_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lance_table, "FRAGMENTS_BEFORE_COMPACTION", 4)
-    monkeypatch.setattr(lance_upkeep, "CROWDED_VERSIONS", 10)
-    monkeypatch.setattr(lance_upkeep, "CROWDED_RETENTION", timedelta(milliseconds=1))
+    monkeypatch.setattr(lance_maintenance, "CROWDED_VERSIONS", 10)
+    monkeypatch.setattr(lance_maintenance, "CROWDED_RETENTION", timedelta(milliseconds=1))
     store, reader = LanceStore(tmp_path), LanceStore(tmp_path)
     versions = tmp_path / "frames_16.lance" / "_versions"
     for number in range(30):

@@ -9,6 +9,7 @@ from archive_samples import some_index, video_id
 
 from hybrid.errors import InputError
 from indexes.archive.lookup import choose, read_date
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)
@@ -48,7 +49,7 @@ def test_since(archive: Archive) -> None:
         "2026-03-01T12:30:00": True,  # of another program, that names no zone
         "once upon a time": False,
     }
-    manifest = archive.commit(video_id(1), **some_index(1))
+    manifest = archive.commit(video_id(1), NewIndex(**some_index(1)))
     manifests = [manifest.model_copy(update={"created_at": text}) for text in written]
     assert [found.created_at for found in choose(manifests, since=NOON)] == [
         text for text, is_new in written.items() if is_new

@@ -16,11 +16,12 @@ from typer.testing import CliRunner
 
 from hybrid.cli.app import app
 from hybrid.errors import IndexDamagedError
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
-from indexes.format.keys import BACKENDS, BackendName
 from indexes.format.manifest import Manifest, generation_of
 from indexes.format.timeline_file import NOTE, timeline_hash
-from indexes.search.timed_hits import find_dated_hits
+from indexes.search.timed_hits import find_timed_hits
+from indexes.stores.registry import STORES
 
 HURT, SOUND = video_id(1), video_id(2)
 
@@ -102,13 +103,13 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module", params=STORES.names)
 def archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    backend: BackendName = request.param
+    backend: str = request.param
     folder = tmp_path_factory.mktemp("damaged") / "archive"
     with Archive.open(folder, backend=backend) as opened:
         for number in (1, 2):
-            opened.commit(video_id(number), **some_index(number))
+            opened.commit(video_id(number), NewIndex(**some_index(number)))
     return folder
 
 
@@ -151,7 +152,7 @@ def _check_verbs(archive: Path, tmp_path: Path) -> None:
         assert SOUND in {manifest.video_id for manifest in manifests}
         assert {manifest.video_id for manifest in manifests} | set(damaged) == {HURT, SOUND}
         fitting = [manifest for manifest in manifests if manifest.dimension == 16]
-        found = find_dated_hits(opened, fitting, unit_vectors(1, 16, 3)[0], 80)
+        found = find_timed_hits(opened, fitting, unit_vectors(1, 16, 3)[0], 80)
         assert SOUND in found.timelines
         for manifest in manifests:
             try:

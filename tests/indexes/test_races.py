@@ -11,11 +11,12 @@ from archive_samples import some_index, unit_vectors, video_id
 from writer_process import come_and_go
 
 from hybrid.errors import IndexDamagedError, VideoNotIndexedError
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
-from indexes.format.keys import BACKENDS, BackendName
-from indexes.maintenance.stats import take_stock
-from indexes.maintenance.verify import check_up
-from indexes.search.timed_hits import find_dated_hits
+from indexes.maintenance.stats import archive_stats
+from indexes.maintenance.verify import verify_archive
+from indexes.search.timed_hits import find_timed_hits
+from indexes.stores.registry import STORES
 
 VIDEOS = 6
 SECONDS = 3.0
@@ -25,12 +26,12 @@ def fail(name: str, error: IndexDamagedError) -> None:
     pytest.fail(f"{name} is not damaged: {error}")
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_what_is_removed_while_others_read_is_not_damaged(tmp_path: Path, backend: BackendName) -> None:
+@pytest.mark.parametrize("backend", STORES.names)
+def test_what_is_removed_while_others_read_is_not_damaged(tmp_path: Path, backend: str) -> None:
     """Search, one video, list, statistics and verify beside a process that removes and indexes."""
     with Archive.open(tmp_path / "archive", backend=backend) as archive:
         for number in range(VIDEOS):
-            archive.commit(video_id(number), **some_index(number))
+            archive.commit(video_id(number), NewIndex(**some_index(number)))
     context = get_context("spawn")  # LanceDB must not be used across a fork
     stop = context.Event()
     writer = context.Process(target=come_and_go, args=(stop, str(tmp_path / "archive"), VIDEOS))
@@ -43,7 +44,7 @@ def test_what_is_removed_while_others_read_is_not_damaged(tmp_path: Path, backen
                 rounds += 1
                 query = unit_vectors(1, 16, rounds)[0]
                 manifests = list(archive.manifests(on_damage=fail))
-                found = find_dated_hits(archive, manifests, query, 20)
+                found = find_timed_hits(archive, manifests, query, 20)
                 # On a slow machine a video may be replaced twice while one search runs.
                 assert all("was replaced or removed by" in reason for reason in found.found.failed.values())
                 searched += len(found.found.searched)
@@ -54,8 +55,8 @@ def test_what_is_removed_while_others_read_is_not_damaged(tmp_path: Path, backen
                     except VideoNotIndexedError:
                         continue
                 if rounds % 5 == 0:
-                    assert [one.problem for one in check_up(archive) if one.state == "damaged"] == []
-                    assert take_stock(archive, recall=False).videos <= VIDEOS
+                    assert [one.problem for one in verify_archive(archive) if one.state == "damaged"] == []
+                    assert archive_stats(archive, recall=False).videos <= VIDEOS
     finally:
         stop.set()
         writer.join(60)

@@ -15,12 +15,13 @@ from archive_samples import some_index, some_timeline, video_id
 from feature_samples import some_items, some_spec
 
 from hybrid.errors import ArchiveError, IndexDamagedError, IndexMismatchError, InputError, VideoNotIndexedError
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.format.feature_list import FeatureList, FeatureSpec, read_list
-from indexes.format.keys import BACKENDS, BackendName
 from indexes.format.manifest import Manifest, generation_of
 from indexes.format.timeline_file import timeline_hash, timeline_to_bytes
 from indexes.maintenance.transfer import copy_index, export_index, import_index, read_export
+from indexes.stores.registry import STORES
 
 V1 = Path(__file__).resolve().parent.parent / "data" / "archives" / "v1"
 ONE = video_id(1)
@@ -32,9 +33,9 @@ def assert_same(one: Archive, two: Archive, video: str) -> None:
     np.testing.assert_array_equal(one.timeline(video).pts_seconds, two.timeline(video).pts_seconds)
 
 
-@pytest.mark.parametrize("other", BACKENDS)
-def test_an_export_is_taken_in_by_either_backend(archive: Archive, other: BackendName, tmp_path: Path) -> None:
-    manifest = archive.commit(ONE, **some_index(1))
+@pytest.mark.parametrize("other", STORES.names)
+def test_an_export_is_taken_in_by_either_backend(archive: Archive, other: str, tmp_path: Path) -> None:
+    manifest = archive.commit(ONE, NewIndex(**some_index(1)))
     file = tmp_path / "one.hybrid"
     size = export_index(archive, manifest, file)
     assert file.stat().st_size == size
@@ -49,8 +50,8 @@ def test_an_export_is_taken_in_by_either_backend(archive: Archive, other: Backen
 
 def test_another_index_of_the_video_is_replaced_only_on_request(archive: Archive, tmp_path: Path) -> None:
     file = tmp_path / "one.hybrid"
-    export_index(archive, archive.commit(ONE, **some_index(1)), file)
-    newer = archive.commit(ONE, **some_index(2))
+    export_index(archive, archive.commit(ONE, NewIndex(**some_index(1))), file)
+    newer = archive.commit(ONE, NewIndex(**some_index(2)))
     with pytest.raises(IndexMismatchError, match="--replace"):
         import_index(archive, read_export(file))
     assert archive.require(ONE) == newer
@@ -61,8 +62,8 @@ def test_another_index_of_the_video_is_replaced_only_on_request(archive: Archive
 
 
 def test_an_index_that_is_replaced_meanwhile_is_told_as_that(archive: Archive, tmp_path: Path) -> None:
-    older = archive.commit(ONE, **some_index(1))
-    archive.commit(ONE, **some_index(2))
+    older = archive.commit(ONE, NewIndex(**some_index(1)))
+    archive.commit(ONE, NewIndex(**some_index(2)))
     with pytest.raises(VideoNotIndexedError, match="replaced or removed by another process"):
         export_index(archive, older, tmp_path / "one.hybrid")
     with (
@@ -76,7 +77,7 @@ def test_an_index_that_is_replaced_meanwhile_is_told_as_that(archive: Archive, t
 def test_no_flipped_byte_of_an_export_comes_in(tmp_path: Path) -> None:
     file = tmp_path / "one.hybrid"
     with Archive.open(tmp_path / "from", backend="faiss") as archive:
-        manifest = archive.commit(ONE, **some_index(1, count=4))
+        manifest = archive.commit(ONE, NewIndex(**some_index(1, count=4)))
         export_index(archive, manifest, file)
     whole = file.read_bytes()
     dice = np.random.default_rng(0)
@@ -114,7 +115,7 @@ def test_what_is_no_export_is_refused(content: bytes, says: str, tmp_path: Path)
 
 def test_a_broken_export_says_what_is_wrong_and_not_what_its_reader_met(archive: Archive, tmp_path: Path) -> None:
     file, other = tmp_path / "one.hybrid", tmp_path / "photos.zip"
-    export_index(archive, archive.commit(ONE, **some_index(1)), file)
+    export_index(archive, archive.commit(ONE, NewIndex(**some_index(1))), file)
     whole = file.read_bytes()
     for broken in (whole[:-200], whole[: len(whole) // 2], whole[:200] + b"?" + whole[201:]):
         file.write_bytes(broken)
@@ -155,7 +156,7 @@ def test_an_export_that_contradicts_itself_is_refused(
     archive: Archive, change: Callable[[dict[str, Any]], None], reason: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "one.hybrid"
-    export_index(archive, archive.commit(ONE, **some_index(1)), file)
+    export_index(archive, archive.commit(ONE, NewIndex(**some_index(1))), file)
     rewrite(file, lambda document: None)
     export = read_export(file)
     rewrite(file, change)
@@ -170,7 +171,7 @@ def test_an_export_that_contradicts_itself_is_refused(
 def test_a_timeline_of_another_length_is_refused(archive: Archive, tmp_path: Path) -> None:
     """Whose hash is right, as that of a program that writes indexes and goes wrong."""
     file = tmp_path / "one.hybrid"
-    export_index(archive, archive.commit(ONE, **some_index(1)), file)
+    export_index(archive, archive.commit(ONE, NewIndex(**some_index(1))), file)
     export = read_export(file)
     shorter = timeline_to_bytes(some_timeline(39, 1))
     digest = timeline_hash(shorter)
@@ -181,9 +182,9 @@ def test_a_timeline_of_another_length_is_refused(archive: Archive, tmp_path: Pat
 
 
 def test_another_index_is_not_copied_over_unless_asked(archive: Archive, tmp_path: Path) -> None:
-    manifest = archive.commit(ONE, **some_index(1))
+    manifest = archive.commit(ONE, NewIndex(**some_index(1)))
     with Archive.open(tmp_path / "target", backend="faiss") as target:
-        newer = target.commit(ONE, **some_index(2))
+        newer = target.commit(ONE, NewIndex(**some_index(2)))
         with pytest.raises(IndexMismatchError, match="--replace"):
             copy_index(archive, target, manifest)
         assert target.verify(ONE) == newer
@@ -191,8 +192,8 @@ def test_another_index_is_not_copied_over_unless_asked(archive: Archive, tmp_pat
         assert target.verify(ONE) == manifest
 
 
-def test_an_archive_of_version_1_is_converted_whole_and_back(backend: BackendName, tmp_path: Path) -> None:
-    other: BackendName = "lancedb" if backend == "faiss" else "faiss"
+def test_an_archive_of_version_1_is_converted_whole_and_back(backend: str, tmp_path: Path) -> None:
+    other: str = "lancedb" if backend == "faiss" else "faiss"
     folder = shutil.copytree(V1 / backend, tmp_path / "old")
     with (
         Archive.open(folder, create=False) as old,
@@ -213,7 +214,7 @@ def test_a_damaged_index_is_not_copied(tmp_path: Path) -> None:
         Archive.open(tmp_path / "from", backend="faiss") as archive,
         Archive.open(tmp_path / "to", backend="lancedb") as target,
     ):
-        manifest = archive.commit(ONE, **some_index(1))
+        manifest = archive.commit(ONE, NewIndex(**some_index(1)))
         (path,) = archive.folder.glob("videos/*/vectors-*")
         data = bytearray(path.read_bytes())
         data[-1] ^= 1
@@ -232,7 +233,7 @@ def test_a_damaged_index_is_not_copied(tmp_path: Path) -> None:
 def with_features(tmp_path: Path) -> Iterator[tuple[Archive, Manifest]]:
     """An index whose frames have features under two specs."""
     with Archive.open(tmp_path / "from", backend="faiss") as archive:
-        manifest = archive.commit(ONE, **some_index(1))
+        manifest = archive.commit(ONE, NewIndex(**some_index(1)))
         for spec in (some_spec(), some_spec(mode="video")):
             archive.add_features(manifest, spec, some_items([3, 5, 8]))
         yield archive, manifest
@@ -321,7 +322,7 @@ def test_features_that_cannot_be_written_are_said_of_the_target(
     source, manifest = with_features
     values = source.feature_lists(manifest)[0].values_name
     with Archive.open(tmp_path / "to") as target:
-        target.commit(ONE, **some_index(1))
+        target.commit(ONE, NewIndex(**some_index(1)))
         (target.folder / "videos" / ONE / values).mkdir()
-        with pytest.raises(ArchiveError, match=f"^archive {target.place}: features cannot be written: Is a directory"):
+        with pytest.raises(ArchiveError, match=f"^archive {target.uri}: features cannot be written: Is a directory"):
             copy_index(source, target, manifest)

@@ -15,6 +15,7 @@ import pytest
 from archive_samples import some_index, video_id
 
 from hybrid.errors import IndexDamagedError
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.maintenance.transfer import export_index, import_index, read_export
 
@@ -26,7 +27,7 @@ _NAMES = ("manifest.json", "timeline.safetensors", "vectors.f16")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("package")
     with Archive.open(folder / "archive", backend="faiss") as archive:
-        export_index(archive, archive.commit(video_id(1), **some_index(1)), folder / "sound.hybrid")
+        export_index(archive, archive.commit(video_id(1), NewIndex(**some_index(1))), folder / "sound.hybrid")
     return folder / "sound.hybrid"
 
 
@@ -200,7 +201,7 @@ def test_a_package_of_more_than_two_gigabytes_has_another_list(parts: Parts, tmp
 
 def test_what_was_refused_leaves_the_archive_as_it_was(parts: Parts, package: Path, tmp_path: Path) -> None:
     with Archive.open(tmp_path / "archive", backend="faiss") as archive:
-        archive.commit(video_id(2), **some_index(2))
+        archive.commit(video_id(2), NewIndex(**some_index(2)))
         before = {path: path.read_bytes() for path in archive.folder.rglob("*") if path.is_file()}
         for name in _NAMES:
             refusal(tmp_path, zipped({**parts, name: parts[name][1:]}))

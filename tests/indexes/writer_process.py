@@ -22,6 +22,7 @@ from typing import Any
 from archive_samples import some_index, video_id
 
 from hybrid.errors import ArchiveLockedError
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 
 FOREVER_SECONDS = 3600.0
@@ -47,7 +48,7 @@ def commit_rounds(told: Connection, folder: str, first: int, rounds: int) -> Non
         for number in range(first, first + rounds):
             told.send(("begin", number))
             try:
-                archive.commit(video_id(number % VIDEOS), **loop_index(number))
+                archive.commit(video_id(number % VIDEOS), NewIndex(**loop_index(number)))
             except ArchiveLockedError:
                 told.send(("refused", number))
                 return
@@ -63,7 +64,7 @@ def come_and_go(stop: Event, folder: str, videos: int) -> None:
         while not stop.is_set():
             video = video_id(number % videos)
             archive.remove(video)
-            archive.commit(video, **some_index(number, dimension=16))
+            archive.commit(video, NewIndex(**some_index(number, dimension=16)))
             number += 1
 
 
@@ -79,7 +80,7 @@ def steps(folder: str, what: str) -> None:
     pristine = home / "pristine"
     with Archive.open(pristine, backend="faiss") as archive:
         if what != "first":
-            archive.commit(ONE, **some_index(1))
+            archive.commit(ONE, NewIndex(**some_index(1)))
     for step in range(1, 1000):
         place = home / f"step-{step}"
         shutil.copytree(pristine, place)
@@ -112,7 +113,7 @@ def change(place: Path, what: str) -> None:
         if what == "remove":
             archive.remove(ONE)
         else:
-            archive.commit(ONE, **some_index(2))
+            archive.commit(ONE, NewIndex(**some_index(2)))
 
 
 def die_before_change(step: int, place: Path) -> None:

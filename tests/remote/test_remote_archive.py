@@ -19,19 +19,20 @@ from hybrid.errors import (
 )
 from hybrid.storage.atomic import remove_temporaries
 from hybrid.values import Timeline
+from indexes.archive.header import Header
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.format.failures import Attempt, Failure, failures, forget_failure, known_failure, remember_failure
-from indexes.format.header import Header
 from indexes.format.layout import Layout
 from indexes.format.manifest import Source
-from indexes.maintenance.stats import compact_archive, take_stock
+from indexes.maintenance.stats import archive_stats, compact_archive
 from indexes.maintenance.transfer import copy_index, export_index, import_index, read_export
-from indexes.maintenance.verify import check_up
+from indexes.maintenance.verify import verify_archive
 from indexes.open_archive import open_archive
 from indexes.remote import archive as remote
 from indexes.remote.archive import RemoteArchive
 from indexes.remote.leases import Leases
-from indexes.remote.local_mirror import WorkingCopy
+from indexes.remote.local_mirror import LocalMirror
 from indexes.remote.object_store import ObjectInfo, Objects
 from indexes.search.archive_search import search_archive_vectors
 from tests.indexes.archive_samples import some_config, some_index, unit_vectors, video_id
@@ -47,10 +48,13 @@ def assert_same(found: Timeline, wanted: Timeline) -> None:
 
 def test_the_same_objects_as_the_files_of_a_folder(uri: str, tmp_path: Path) -> None:
     with open_archive(uri) as remote, open_archive(tmp_path / "local", backend="lancedb") as local:
-        assert (remote.place, remote.backend) == (uri, "lancedb")
+        assert (remote.uri, remote.backend) == (uri, "lancedb")
         for number in (1, 2):
             index = some_index(number)
-            assert remote.commit(video_id(number), **index).key == local.commit(video_id(number), **index).key
+            assert (
+                remote.commit(video_id(number), NewIndex(**index)).key
+                == local.commit(video_id(number), NewIndex(**index)).key
+            )
     listed = Objects(uri).list()
     small = {name for name in listed if not name.startswith("frames_16.lance/")}
     timelines = {f"videos/{m.video_id}/timeline-{m.generation}.safetensors" for m in local.manifests()}
@@ -63,7 +67,7 @@ def test_the_same_objects_as_the_files_of_a_folder(uri: str, tmp_path: Path) -> 
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(found.data)
     with open_archive(tmp_path / "copy", create=False) as copy:
-        assert [finding.state for finding in check_up(copy)] == ["sound", "sound"]
+        assert [finding.state for finding in verify_archive(copy)] == ["sound", "sound"]
         query = unit_vectors(1, 16, 5)[0]
         assert copy.search(ONE, query, 5).rows.tolist() == local.search(ONE, query, 5).rows.tolist()
 
@@ -71,7 +75,7 @@ def test_the_same_objects_as_the_files_of_a_folder(uri: str, tmp_path: Path) -> 
 def test_another_machine_reads_and_changes_it(uri: str, machine: Machine) -> None:
     first, second = some_index(1), some_index(2)
     here = open_archive(uri)
-    here.commit(ONE, **first)
+    here.commit(ONE, NewIndex(**first))
     machine("two")
     with open_archive(uri, backend="lancedb", create=False) as there:
         assert there.folder != here.folder
@@ -79,8 +83,8 @@ def test_another_machine_reads_and_changes_it(uri: str, machine: Machine) -> Non
         assert_same(there.timeline(ONE), first["timeline"])
         np.testing.assert_array_equal(there.read(ONE), first["vectors"].astype(np.float16).astype(np.float32))
         assert there.up_to_date(ONE, some_config()) is not None
-        there.commit(TWO, **second)
-        there.commit(ONE, **second)  # replaced
+        there.commit(TWO, NewIndex(**second))
+        there.commit(ONE, NewIndex(**second))  # replaced
         query = unit_vectors(1, 16, 7)[0]
         found = search_archive_vectors(there, list(there.manifests()), query, 3)
         assert not found.failed
@@ -92,7 +96,7 @@ def test_another_machine_reads_and_changes_it(uri: str, machine: Machine) -> Non
         assert here.manifest(ONE) is None
         with pytest.raises(VideoNotIndexedError):
             here.timeline(ONE)
-        assert [finding.video_id for finding in check_up(there)] == [TWO]
+        assert [finding.video_id for finding in verify_archive(there)] == [TWO]
     here.close()
     assert not [name for name in Objects(uri).list() if ONE in name or name.startswith("pending/")]
     with open_archive(uri) as again:
@@ -101,7 +105,7 @@ def test_another_machine_reads_and_changes_it(uri: str, machine: Machine) -> Non
 
 def test_a_machine_forgets_what_others_removed(uri: str, machine: Machine) -> None:
     with open_archive(uri) as here:
-        here.commit(ONE, **some_index(1))
+        here.commit(ONE, NewIndex(**some_index(1)))
         folder = here.folder
     machine("two")
     with open_archive(uri) as there:
@@ -110,7 +114,7 @@ def test_a_machine_forgets_what_others_removed(uri: str, machine: Machine) -> No
     assert (folder / "videos" / ONE).is_dir()
     with open_archive(uri) as here:
         assert list(here.manifests()) == []
-        assert list(check_up(here)) == []
+        assert list(verify_archive(here)) == []
     assert not (folder / "videos" / ONE).exists()
 
 
@@ -120,9 +124,9 @@ def test_one_machine_at_a_time_writes_a_video(uri: str, machine: Machine) -> Non
     there = open_archive(uri)
     with here.lock(ONE):
         with pytest.raises(ArchiveLockedError, match=f"video {ONE} in archive {uri} is being written"):
-            there.commit(ONE, **some_index(1))
-        there.commit(TWO, **some_index(2))
-        here.commit(ONE, **some_index(1))
+            there.commit(ONE, NewIndex(**some_index(1)))
+        there.commit(TWO, NewIndex(**some_index(2)))
+        here.commit(ONE, NewIndex(**some_index(1)))
     there.note_source(ONE, Source(path="/moved.mp4", size_bytes=5))
     assert here.require(ONE).source.path == "/moved.mp4"
     here.close()
@@ -131,12 +135,12 @@ def test_one_machine_at_a_time_writes_a_video(uri: str, machine: Machine) -> Non
 
 def test_a_writer_that_was_taken_over_commits_nothing(uri: str) -> None:
     archive = open_archive(uri)
-    archive.commit(ONE, **some_index(1))
+    archive.commit(ONE, NewIndex(**some_index(1)))
     before = archive.require(ONE)
     with archive.lock(ONE):
         Objects(uri).put(f"pending/{ONE}", Leases(Objects(uri), "another machine").content())
         with pytest.raises(ArchiveLockedError, match="taken the video over"):
-            archive.commit(ONE, **some_index(2))
+            archive.commit(ONE, NewIndex(**some_index(2)))
     assert archive.require(ONE) == before
     archive.close()
 
@@ -144,7 +148,7 @@ def test_a_writer_that_was_taken_over_commits_nothing(uri: str) -> None:
 def test_damage_is_found(uri: str, machine: Machine) -> None:
     with open_archive(uri) as archive:
         for number in (1, 2, 3):
-            archive.commit(video_id(number), **some_index(number))
+            archive.commit(video_id(number), NewIndex(**some_index(number)))
         timeline = archive._layout.timeline(archive.require(ONE).key).name
         objects = Objects(uri)
         objects.put(f"videos/{ONE}/{timeline}", b"something else")
@@ -155,19 +159,19 @@ def test_damage_is_found(uri: str, machine: Machine) -> None:
             archive.verify(ONE)
         machine("two")
         with open_archive(uri) as there:
-            states = {finding.video_id: finding.state for finding in check_up(there)}
+            states = {finding.video_id: finding.state for finding in verify_archive(there)}
             assert states == dict.fromkeys((ONE, TWO, THREE), "damaged")
             with pytest.raises(IndexDamagedError):
                 there.timeline(ONE)
             # Indexing again mends it.
             assert [there.up_to_date(video_id(number), some_config()) for number in (1, 2, 3)] == [None] * 3
-            there.commit(TWO, **some_index(2))
+            there.commit(TWO, NewIndex(**some_index(2)))
             there.verify(TWO)
 
 
 def test_vectors_that_are_gone_are_found(uri: str) -> None:
     with open_archive(uri) as archive:
-        manifest = archive.commit(ONE, **some_index(1))
+        manifest = archive.commit(ONE, NewIndex(**some_index(1)))
         archive.store.remove(manifest.key)
         assert archive.up_to_date(ONE, some_config()) is None
         with pytest.raises(IndexDamagedError, match="gone"):
@@ -190,7 +194,7 @@ def test_failures_are_everyones(uri: str, machine: Machine) -> None:
     machine("two")
     with open_archive(uri) as there:
         assert known_failure(there.folder, ONE, "/bad.mp4") == record
-        assert take_stock(there).failed == ("/bad.mp4: no video",)
+        assert archive_stats(there).failed == ("/bad.mp4: no video",)
         forget_failure(there.folder, ONE, "/bad.mp4", drop=there.drop_file)
     machine("one")
     with open_archive(uri) as here:
@@ -200,19 +204,19 @@ def test_failures_are_everyones(uri: str, machine: Machine) -> None:
 def test_stock_and_compaction(uri: str) -> None:
     with open_archive(uri) as archive:
         for number in (1, 2):
-            archive.commit(video_id(number), **some_index(number))
-        stock = take_stock(archive)
+            archive.commit(video_id(number), NewIndex(**some_index(number)))
+        stock = archive_stats(archive)
         assert (stock.archive, stock.videos, stock.frames) == (uri, 2, 80)
         assert sum(stock.bytes.values()) == sum(info.size_bytes for info in Objects(uri).list().values())
         assert stock.bytes["vectors"] > 80 * 16 * 2
         assert stock.bytes["cache"] == 0
         compact_archive(archive)
-        assert [finding.state for finding in check_up(archive)] == ["sound", "sound"]
+        assert [finding.state for finding in verify_archive(archive)] == ["sound", "sound"]
 
 
 def test_in_and_out(uri: str, tmp_path: Path) -> None:
     with open_archive(tmp_path / "faiss", backend="faiss") as source, open_archive(uri) as remote:
-        manifest = source.commit(ONE, **some_index(1))
+        manifest = source.commit(ONE, NewIndex(**some_index(1)))
         assert copy_index(source, remote, manifest)
         assert not copy_index(source, remote, manifest)
         export_index(remote, remote.require(ONE), tmp_path / "one.zip")
@@ -222,7 +226,7 @@ def test_in_and_out(uri: str, tmp_path: Path) -> None:
 
 
 def test_only_where_it_can_be(uri: str) -> None:
-    with pytest.raises(InputError, match="legal there is 'lancedb'"):
+    with pytest.raises(InputError, match="no remote backend 'faiss'; legal are lancedb"):
         open_archive(uri, backend="faiss")
     with pytest.raises(InputError, match="a Path, in which a URI loses a slash"):
         open_archive(Path(uri))
@@ -257,7 +261,7 @@ def test_an_archive_made_while_an_opener_looks_is_no_foreign_prefix(
             return found
         with open_archive(uri) as other:
             if done == "filled":
-                other.commit(ONE, **some_index(1))
+                other.commit(ONE, NewIndex(**some_index(1)))
         return found
 
     monkeypatch.setattr(remote, "_first_contact", made_meanwhile)
@@ -286,13 +290,13 @@ def test_a_store_that_cannot_be_reached(uri: str, monkeypatch: pytest.MonkeyPatc
 def test_a_stale_copy_is_not_believed(uri: str, machine: Machine) -> None:
     """However the folder and its memory of versions were mixed up."""
     with open_archive(uri) as here:
-        here.commit(ONE, **some_index(1))
+        here.commit(ONE, NewIndex(**some_index(1)))
         path = here._layout.manifest(ONE)
         list(here.manifests())
         before = path.read_bytes()
     machine("two")
     with open_archive(uri) as there:
-        there.commit(ONE, **some_index(2))
+        there.commit(ONE, NewIndex(**some_index(2)))
         wanted = there.require(ONE)
     machine("one")
     path.write_bytes(before)
@@ -314,7 +318,7 @@ def test_two_machines_write_at_once(uri: str, machine: Machine) -> None:
         for number in order:
             with archive.lock(video_id(number), timeout=60):
                 if archive.up_to_date(video_id(number), some_config()) is None:
-                    archive.commit(video_id(number), **some_index(number))
+                    archive.commit(video_id(number), NewIndex(**some_index(number)))
 
     with ThreadPoolExecutor(2) as pool:
         orders = (list(numbers), list(reversed(numbers)))
@@ -322,7 +326,9 @@ def test_two_machines_write_at_once(uri: str, machine: Machine) -> None:
             done.result()
     ids = [video_id(number) for number in numbers]
     for archive in archives:
-        assert [(finding.video_id, finding.state) for finding in check_up(archive)] == [(id_, "sound") for id_ in ids]
+        assert [(finding.video_id, finding.state) for finding in verify_archive(archive)] == [
+            (id_, "sound") for id_ in ids
+        ]
         assert [key.video_id for key in archive.store.keys()] == ids  # noqa: SIM118 (a store is no dictionary)
         archive.close()
     assert not [name for name in Objects(uri).list() if name.startswith("pending/")]
@@ -332,7 +338,7 @@ def test_a_mark_made_since_the_store_was_listed_stays(uri: str, monkeypatch: pyt
     """Another process of this machine gets lease and mark between this one's question and its answer."""
     with open_archive(uri) as writer, open_archive(uri) as reader:
         assert isinstance(reader, RemoteArchive)
-        writer.commit(ONE, **some_index(1))
+        writer.commit(ONE, NewIndex(**some_index(1)))
         mark, stale = writer._layout.pending / ONE, writer._layout.pending / TWO
         stale.touch()
         listed = Objects(uri).list("pending")
@@ -362,10 +368,10 @@ def test_a_mark_made_since_the_store_was_listed_stays(uri: str, monkeypatch: pyt
 def test_a_copy_that_a_late_process_makes_costs_no_index(uri: str, monkeypatch: pytest.MonkeyPatch, late: str) -> None:
     """It asked the store before the commit, and changes this machine's copy while the writer cleans up behind it."""
     with open_archive(uri) as archive:
-        before = archive.commit(ONE, **some_index(1)).to_bytes() if late == "older" else None
-        path, fetch = archive._layout.manifest(ONE), WorkingCopy.fetch
+        before = archive.commit(ONE, NewIndex(**some_index(1))).to_bytes() if late == "older" else None
+        path, fetch = archive._layout.manifest(ONE), LocalMirror.fetch
 
-        def overtaken(self: WorkingCopy, name: str) -> bytes | None:
+        def overtaken(self: LocalMirror, name: str) -> bytes | None:
             found = fetch(self, name)
             if before is None:
                 path.unlink(missing_ok=True)
@@ -374,8 +380,8 @@ def test_a_copy_that_a_late_process_makes_costs_no_index(uri: str, monkeypatch: 
             return found
 
         with monkeypatch.context() as patch:
-            patch.setattr(WorkingCopy, "fetch", overtaken)
-            committed = archive.commit(ONE, **some_index(2))
+            patch.setattr(LocalMirror, "fetch", overtaken)
+            committed = archive.commit(ONE, NewIndex(**some_index(2)))
         assert archive.verify(ONE) == committed
         assert list(archive.manifests()) == [committed]
 
@@ -385,7 +391,7 @@ def test_a_copy_that_is_cleaned_away_before_it_has_its_name_is_made_again(
 ) -> None:
     """A writer of this machine cleans up in the folder of its video, where a reader has begun a copy."""
     with open_archive(uri) as here:
-        wanted = here.commit(ONE, **some_index(1))
+        wanted = here.commit(ONE, NewIndex(**some_index(1)))
     machine("two")
     replace, cleaned = os.replace, set()
 
@@ -406,7 +412,7 @@ def test_a_copy_that_is_cleaned_away_before_it_has_its_name_is_made_again(
 
 def test_times_are_read_where_no_copy_of_them_can_be_kept(uri: str) -> None:
     with open_archive(uri) as archive:
-        manifest = archive.commit(ONE, **some_index(1))
+        manifest = archive.commit(ONE, NewIndex(**some_index(1)))
         (copy,) = (archive.folder / "videos" / ONE).glob("timeline-*")
         copy.unlink()
         copy.mkdir()
@@ -426,7 +432,7 @@ def test_a_lease_stays_until_it_was_cleaned_up(uri: str, monkeypatch: pytest.Mon
         with monkeypatch.context() as patch:
             patch.setattr(archive, "_clean", failing)
             with pytest.raises(ArchiveError, match="went away"):
-                archive.commit(ONE, **some_index(1))
+                archive.commit(ONE, NewIndex(**some_index(1)))
         assert Objects(uri).get(lease) is not None
         with archive.lock(ONE):
             mark.touch()
@@ -437,7 +443,7 @@ def test_a_lease_stays_until_it_was_cleaned_up(uri: str, monkeypatch: pytest.Mon
 def test_compacting_that_takes_more_room_says_why(uri: str) -> None:
     with open_archive(uri) as archive:
         for number in (1, 2, 3):
-            archive.commit(video_id(number), **some_index(number))
+            archive.commit(video_id(number), NewIndex(**some_index(number)))
         done = compact_archive(archive)
     # All of it is younger than ten minutes.
     assert done.bytes_after > done.bytes_before

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hybrid.cli.app import app
-from indexes.maintenance.verify import check_up
+from indexes.maintenance.verify import verify_archive
 from indexes.open_archive import open_archive
 from tests import forked
 from tests.demo_clip import write_many_clips
@@ -48,7 +48,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 def content(archive: str | Path) -> dict[str, tuple[str, str, str]]:
     with open_archive(archive, create=False) as opened:
-        assert {finding.state for finding in check_up(opened)} <= {"sound", "unfinished"}
+        assert {finding.state for finding in verify_archive(opened)} <= {"sound", "unfinished"}
         return {m.video_id: (m.vectors_hash, m.timeline_hash, m.generation) for m in opened.manifests()}
 
 
@@ -127,7 +127,7 @@ def use_it(uri: str, videos: Path, clip_folder: Path) -> None:
 
 def test_what_the_command_line_refuses(uri: str, many_clips: Path, clip_folder: Path) -> None:
     result = CliRunner().invoke(app, ["index", str(many_clips), "--archive", uri, "--backend", "faiss"])
-    assert "legal there is 'lancedb'" in str(result.exception)
+    assert "there is no remote backend 'faiss'; legal are lancedb" in str(result.exception)
     result = CliRunner().invoke(app, ["list", "--archive", "gs://bucket/videos"])
     assert "legal are a folder, or s3://BUCKET/PREFIX" in str(result.exception)
     result = CliRunner().invoke(app, ["remove", "--gone", "--archive", uri])

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from hybrid.engine import Engine
-from hybrid.engine.index.run import index_here
+from hybrid.engine.batch.run import index_here
 from hybrid.engine.settings import Settings
 from hybrid.errors import ArchiveUnreachableError
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.open_archive import open_archive
 from indexes.remote import patience
@@ -44,7 +45,7 @@ def test_a_fifth_of_the_requests_fails(proxy: UnreliableProxy, uri: str, machine
     proxy.faults = faults
     with open_archive(uri, backend="lancedb") as archive:
         for number in (1, 2):
-            archive.commit(video_id(number), **some_index(number))
+            archive.commit(video_id(number), NewIndex(**some_index(number)))
         archive.remove(video_id(2))
     assert proxy.failed > 10
     proxy.faults = Faults()
@@ -69,20 +70,20 @@ def test_a_run_with_a_fifth_of_503_answers_ends(proxy: UnreliableProxy, uri: str
 def test_a_slow_store(proxy: UnreliableProxy, uri: str) -> None:
     proxy.faults = Faults(delay_seconds=0.05)
     with open_archive(uri, backend="lancedb") as archive:
-        archive.commit(video_id(1), **some_index(1))
+        archive.commit(video_id(1), NewIndex(**some_index(1)))
         archive.verify(video_id(1))
 
 
 ACTIONS: dict[str, Callable[[Archive], object]] = {
     "search": lambda archive: archive.search(video_id(1), some_index(1)["vectors"][0], 3),
     "list": lambda archive: list(archive.manifests()),
-    "commit": lambda archive: archive.commit(video_id(2), **some_index(2)),
+    "commit": lambda archive: archive.commit(video_id(2), NewIndex(**some_index(2))),
 }
 
 
 def test_an_outage_of_some_seconds_is_waited_for(proxy: UnreliableProxy, uri: str) -> None:
     with open_archive(uri, backend="lancedb") as archive:
-        archive.commit(video_id(1), **some_index(1))
+        archive.commit(video_id(1), NewIndex(**some_index(1)))
         for name in ("search", "commit"):
             proxy.faults = Faults(unavailable=1.0)
             back = threading.Timer(3.0, lambda: setattr(proxy, "faults", Faults()))
@@ -98,7 +99,7 @@ def test_an_outage_that_does_not_end_is_an_error_in_bounded_time(
     proxy: UnreliableProxy, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_archive(uri, backend="lancedb") as archive:
-        archive.commit(video_id(1), **some_index(1))
+        archive.commit(video_id(1), NewIndex(**some_index(1)))
         monkeypatch.setattr(patience, "PATIENCE_SECONDS", 1.0)
         for name, faults in {
             "search": Faults(cut=1.0),
@@ -115,7 +116,7 @@ def test_an_outage_that_does_not_end_is_an_error_in_bounded_time(
             assert time.monotonic() - began < 20, name
         proxy.faults = Faults()
         archive.verify(video_id(1))
-        archive.commit(video_id(2), **some_index(2))
+        archive.commit(video_id(2), NewIndex(**some_index(2)))
 
 
 def test_patience_ends_whatever_is_answered_meanwhile() -> None:

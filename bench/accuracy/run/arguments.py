@@ -21,9 +21,10 @@ from bench.datasets.registry import LOADERS, load_questions
 from bench.datasets.world import LABELS as WORLD_LABELS
 from bench.datasets.world import load_world
 from bench.metrics.bootstrap import RESAMPLES, check_resamples
-from hybrid.engine.work import AskKeywords, WindowMode
 from hybrid.errors import InputError
-from hybrid.frames.source import DECODERS
+from hybrid.frames.registry import DECODERS
+from hybrid.options.ask import WindowMode
+from hybrid.options.keywords import AskKeywords
 from hybrid.presets import DEFAULT_PRESET, PRESETS
 from hybrid.values import DEFAULT_WINDOW, SamplingPolicy
 
@@ -78,7 +79,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     how.add_argument("--prompt", type=Path, help="file with GenS's prompt")
     how.add_argument("--rate", type=float, help="samples per second; if not said, as indexed, or 1")
     how.add_argument("--sampling", choices=get_args(SamplingPolicy), help="if not said, as indexed, or exact")
-    how.add_argument("--decoder", choices=DECODERS, help="if not said, as indexed, or pyav")
+    how.add_argument("--decoder", choices=DECODERS.names, help="default: as indexed, or pyav")
     how.add_argument("--constrained", action="store_true", help="GenS can only write replies of its form")
     how.add_argument("--device", default="auto")
     how.add_argument("--dtype", default="auto")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from hybrid.errors import FrameDecodeError
-from hybrid.frames.source import open_source
+from hybrid.frames.registry import open_source
 from hybrid.values import ByteArray, Sampling
 
 __all__ = ["frames_at"]

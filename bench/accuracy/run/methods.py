@@ -20,8 +20,10 @@ from typing import Any, Final, Literal, cast
 
 from hybrid.answers import Answer, AnswerFrame, Stage
 from hybrid.engine import Engine
-from hybrid.engine.work import GENS_ALONE, AskKeywords, AskOptions
 from hybrid.errors import InputError
+from hybrid.options.ask import AskOptions
+from hybrid.options.field import names_requiring
+from hybrid.options.keywords import AskKeywords
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.registry import SELECTORS
 from hybrid.selectors.spec import parse_selector
@@ -69,7 +71,7 @@ class Method:
         """The options of :meth:`hybrid.engine.Engine.ask`; the common ones as far as they decide something here."""
         own: AskKeywords = {**_SCORED[self.source], "select": self.rule, "scores": self.scores}
         left_out = set() if self._draws else {"seed"}
-        left_out |= set() if own.get("fine", True) else {*GENS_ALONE, "features"}
+        left_out |= set() if own.get("fine", True) else names_requiring(AskOptions, "fine")
         merged = {name: value for name, value in {**common, **own}.items() if name not in left_out}
         return cast("AskKeywords", merged)
 
@@ -122,19 +124,20 @@ def select_frames(engine: Engine, method: Method, video: Path, question: str, co
         HybridError: as :meth:`hybrid.engine.Engine.ask`.
     """
     if method.source == "none":
-        return _without_models(engine, method, video, question, AskOptions(**common))
+        return _without_models(engine, method, video, question, common)
     return _slim(engine.ask_many(video, [question], **method.keywords(common))[0])
 
 
-def _without_models(engine: Engine, method: Method, video: Path, question: str, options: AskOptions) -> Answer:
+def _without_models(engine: Engine, method: Method, video: Path, question: str, common: AskKeywords) -> Answer:
     started = time.perf_counter()
     assert method.rule is not None  # only rules go without a model
     spec = parse_selector(method.rule)
+    budget, seed = AskOptions(frames=common.get("frames")).frames, common.get("seed")
     archive = engine.archive
     manifest = archive.require(archive.identify(video))
     timeline = archive.timeline(manifest)
     rows = timeline.distinct_rows()
-    chosen = rows[spec.choose(Candidates(timeline.pts_seconds[rows]), options.frames, seed=options.seed)]
+    chosen = rows[spec.choose(Candidates(timeline.pts_seconds[rows]), budget, seed=seed)]
     stage = Stage(
         name="select",
         ran=True,
@@ -143,7 +146,7 @@ def _without_models(engine: Engine, method: Method, video: Path, question: str, 
         device="cpu",
         candidates_in=len(rows),
         candidates_out=len(chosen),
-        details=spec.record(seed=options.seed),
+        details=spec.record(seed=seed),
     )
     frames = tuple(AnswerFrame.of_row(timeline, row) for row in chosen.tolist())
     return Answer(question, str(video), manifest.video_id, timeline.duration_seconds, (), frames, (stage,))

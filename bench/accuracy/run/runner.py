@@ -32,8 +32,8 @@ from bench.accuracy.run.record import Failure, RunFolder, Sample
 from bench.datasets.question import Question, check_ids
 from hybrid.answers import Answer
 from hybrid.engine import Engine
-from hybrid.engine.work import AskKeywords
 from hybrid.errors import ENDS_RUN, HybridError, SaveError, StageFailedError, first_line
+from hybrid.options.keywords import AskKeywords
 from hybrid.progress import NullProgress
 
 __all__ = ["Plan", "Progress", "run_samples"]

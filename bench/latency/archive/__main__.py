@@ -38,7 +38,6 @@ from bench.latency.archive.recall import recall_and_speed
 from bench.latency.archive.report import draw, merged, show
 from bench.latency.video_vectors import VideoWorld
 from bench.report import circumstances
-from indexes.format.keys import BackendName
 from indexes.open_archive import open_archive
 
 
@@ -68,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def measure(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything about one archive."""
     videos, frames = (int(number) for number in size.split("x"))
-    backend: BackendName = arguments.backend
+    backend: str = arguments.backend
     world = VideoWorld(arguments.dimension, shake=arguments.shake, content=arguments.content)
     root = arguments.folder or Path(tempfile.mkdtemp())
     name = f"{backend}-{size}-{arguments.dimension}-{arguments.shake:g}"

@@ -20,8 +20,7 @@ from bench.latency.search_probe import drop_from_memory
 from bench.latency.video_vectors import VideoWorld
 from hybrid.values import Float32Array
 from indexes.archive.writer import Archive
-from indexes.format.keys import BackendName
-from indexes.maintenance.stats import take_stock
+from indexes.maintenance.stats import archive_stats
 from indexes.open_archive import open_archive
 
 __all__ = ["TOP", "adding", "make_queries", "one_video", "opening", "private_mb", "raw_scan", "sizes_on_disk", "timed"]
@@ -190,7 +189,7 @@ def raw_scan(archive: Archive, queries: Sequence[Float32Array]) -> dict[str, flo
 
 def sizes_on_disk(archive: Archive) -> dict[str, float]:
     """Bytes a frame, files, and what they are for."""
-    stock = take_stock(archive, recall=False)
+    stock = archive_stats(archive, recall=False)
     parts = {f"{kind}_mb": size / 2**20 for kind, size in stock.bytes.items() if size}
     approximate = stock.bytes["approximate"] / stock.frames
     return {
@@ -202,7 +201,7 @@ def sizes_on_disk(archive: Archive) -> dict[str, float]:
 
 
 def adding(
-    full: Path, empty: Path, add: Callable[[Archive, int], tuple[float, float]], videos: int, backend: BackendName
+    full: Path, empty: Path, add: Callable[[Archive, int], tuple[float, float]], videos: int, backend: str
 ) -> dict[str, float]:
     """Adding a video to the full archive and to an empty one, in turn; the full one is left as it was."""
     shutil.rmtree(empty, ignore_errors=True)

@@ -9,7 +9,7 @@ from typing import Any
 from bench.latency.archive.figures import TOP, private_mb, timed
 from bench.memory import most_resident_mb
 from hybrid.values import Float32Array
-from indexes.ann.search_params import Effort
+from indexes.ann.search_params import SearchParams
 from indexes.archive.writer import Archive
 from indexes.maintenance.recall import share_found
 from indexes.search.archive_search import ArchiveHits, search_archive_vectors
@@ -33,21 +33,21 @@ def recall_and_speed(
         figures: what is found on the way is added here: first searches, memory.
     """
     manifests = list(archive.manifests())
-    kinds: dict[str, Effort | None] = {"exact": None, "default": Effort()}
-    kinds |= {f"units {count}": Effort(count, count, 0, 0, 0.0) for count in UNITS}
+    kinds: dict[str, SearchParams | None] = {"exact": None, "default": SearchParams()}
+    kinds |= {f"units {count}": SearchParams(count, count, 0, 0, 0.0) for count in UNITS}
 
-    def search(query: Float32Array, effort: Effort | None) -> ArchiveHits:
-        return search_archive_vectors(archive, manifests, query, TOP, effort=effort)
+    def search(query: Float32Array, params: SearchParams | None) -> ArchiveHits:
+        return search_archive_vectors(archive, manifests, query, TOP, params=params)
 
     before = private_mb()
-    figures["approximate_first_ms"] = timed(search, queries[0], Effort())[1]
+    figures["approximate_first_ms"] = timed(search, queries[0], SearchParams())[1]
     figures["approximate_memory_mb"] = private_mb() - before
     found: dict[str, list[tuple[ArchiveHits, float, float]]] = {name: [] for name in kinds}
     with most_resident_mb() as most:
         for query in queries:
-            search(query, Effort(4096, 4096, 0, 0, 0.0))  # looks closer at the videos that all will find
-            for name, effort in kinds.items():
-                found[name].append(timed(search, query, effort))
+            search(query, SearchParams(4096, 4096, 0, 0, 0.0))  # looks closer at the videos that all will find
+            for name, params in kinds.items():
+                found[name].append(timed(search, query, params))
     figures["search_all_peak_with_mapped_files_mb"] = most[0]
     figures["search_all_private_mb"] = private_mb()
     truth = [hits for hits, _, _ in found["exact"]]

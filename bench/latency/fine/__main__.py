@@ -44,7 +44,7 @@ from hybrid.values import ByteArray
 if TYPE_CHECKING:
     import torch
 
-    from hybrid.fine.qwen.writing import Reply
+    from hybrid.fine.writer import Reply
 
 _PROFILED_TOKENS = 13
 """Three recordings of four steps, behind the token that comes with the question."""

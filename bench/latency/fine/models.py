@@ -97,7 +97,8 @@ class FineModel:
 
     def scorer(self, spec: PromptSpec, options: LoopOptions) -> QwenScorer:
         """Our scorer on it, without end tokens: a free reply is as long as its limit."""
-        from hybrid.fine.qwen.scorer import QwenCheckpoint, QwenScorer
+        from hybrid.fine.qwen.checkpoint import QwenCheckpoint
+        from hybrid.fine.qwen.scorer import QwenScorer
 
         special = {token.content: number for number, token in self.tokenizer.added_tokens_decoder.items()}
         start, pad, end = (special[text] for text in IMAGE_BLOCK)

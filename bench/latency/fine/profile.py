@@ -35,7 +35,7 @@ def profile_ours(
 
     def read() -> None:
         ours.forget()
-        request = ours.scorer.writer.requests([window], [next(questions)])[0]
+        request = ours.scorer.writer.prompts([window], [next(questions)])[0]
         with torch.inference_mode():
             request.make_prefix()
 

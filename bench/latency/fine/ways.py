@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,11 @@ from bench.latency.fine.models import FineModel
 from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.features import FrameFeatures
 from hybrid.fine.prompt import PromptSpec
+from hybrid.fine.writer import Reply, TokensWritten, replies_of
 from hybrid.values import ByteArray
 
 if TYPE_CHECKING:
     from hybrid.fine.qwen.scorer import QwenScorer
-    from hybrid.fine.qwen.writing import Reply
 
 __all__ = ["Ours", "Theirs"]
 
@@ -49,7 +50,7 @@ class Ours:
 
     def lengths(self, features: FrameFeatures, question: str) -> tuple[int, int]:
         """Tokens of the prefix and of what follows it."""
-        request = self.scorer.writer.requests([features], [question])[0]
+        request = self.scorer.writer.prompts([features], [question])[0]
         return request.prefix_tokens, len(request.suffix)
 
     def run(self, features: Sequence[FrameFeatures], questions: Sequence[str]) -> list[Reply]:
@@ -59,25 +60,22 @@ class Ours:
             features: one per question.
             questions: what is asked.
         """
-        replies = self.scorer.writer.runner.run(self._requests(features, questions))
+        replies = replies_of(self.scorer.writer.scheduler.run(self._requests(features, questions)))
         for window, reply in zip(features, replies, strict=True):
-            self.scorer._scores(window, reply, {})
+            self.scorer.scores_of(reply, window, {})
         return replies
 
     def first_entry(self, features: FrameFeatures, question: str) -> float:
         """Seconds until the first entry of a reply in its form is complete."""
-        came: list[float] = []
-
-        def note(_: int, ids: Sequence[int], finished: bool) -> None:
-            if not came and (finished or "," in self.scorer._text(ids)):
-                came.append(time.perf_counter())
-
         started = time.perf_counter()
-        self.scorer.writer.runner.run(self._requests([features], [question]), on_tokens=note)
-        return came[0] - started
+        with closing(self.scorer.writer.scheduler.run(self._requests([features], [question]))) as events:
+            for event in events:
+                if not isinstance(event, TokensWritten) or "," in self.scorer._text(event.ids):
+                    break
+        return time.perf_counter() - started
 
     def _requests(self, features: Sequence[FrameFeatures], questions: Sequence[str]) -> list[Any]:
-        requests = self.scorer.writer.requests(features, questions)
+        requests = self.scorer.writer.prompts(features, questions)
         if self.scorer.options.constrained:
             requests = [replace(request, tables=self._held_open(request.tables)) for request in requests]
         return requests
@@ -128,7 +126,7 @@ class Theirs:
         """Features kept, all questions about a window in one batch, filled up on the left."""
         import torch
 
-        requests = scorer.writer.requests([features] * len(questions), questions)
+        requests = scorer.writer.prompts([features] * len(questions), questions)
         prefix = scorer.writer.prefix_ids(features)
         whole = [[*prefix, *request.suffix] for request in requests]
         longest = max(map(len, whole))

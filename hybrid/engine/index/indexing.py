@@ -10,20 +10,21 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hybrid.clip.encoder import FrameEncoder
-from hybrid.engine.ask.feature_rows import Tower
-from hybrid.engine.ask.gens_errors import gens_errors
-from hybrid.engine.index.decoding import DecodeAhead, Decoding
-from hybrid.engine.settings import file_decoder
+from hybrid.clip.interface import FrameEncoder
+from hybrid.engine.features.encoder import Tower
+from hybrid.engine.frames.decode_ahead import DecodeAhead, Decoding
+from hybrid.engine.settings import stored_decoder
 from hybrid.errors import FrameDecodeError, ModelError, VideoError, VideoOpenError
 from hybrid.formatting import plural
+from hybrid.frames.interface import ReadReport
 from hybrid.frames.rules import FRAME_RULES
-from hybrid.frames.source import ReadReport
-from hybrid.places import absolute_path
 from hybrid.progress import Progress
-from hybrid.storage.write_errors import write_errors
+from hybrid.runtime import model_errors
+from hybrid.storage.atomic import write_errors
+from hybrid.storage.file_identity import absolute_path
 from hybrid.values import ByteArray, Float32Array, FrameBatch, Sampling, Timeline, VideoInfo
-from indexes.archive.feature_file import FeatureSpool
+from indexes.archive.feature_file import StagedFeatures
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.format.failures import forget_failure
 from indexes.format.feature_list import FeatureItem
@@ -93,9 +94,9 @@ class FeatureTap:
         note: why it gave up; None as long as it did not.
     """
 
-    def __init__(self, tower: Tower, spool: FeatureSpool, *, must: bool) -> None:
+    def __init__(self, tower: Tower, staged: StagedFeatures, *, must: bool) -> None:
         """``must``: a tower that fails is an error; otherwise it is a note, and the index goes on."""
-        self.tower, self.spool = tower, spool
+        self.tower, self.staged = tower, staged
         self.note: str | None = None
         self._must = must
 
@@ -108,16 +109,16 @@ class FeatureTap:
         """Take the next distinct frame."""
         self._keep(lambda: self.tower.push(frame))
 
-    def finish(self) -> FeatureSpool | None:
+    def finish(self) -> StagedFeatures | None:
         """What is to be committed; None if it gave up."""
         self._keep(self.tower.flush)
-        return None if self.note else self.spool
+        return None if self.note else self.staged
 
     def _keep(self, make: Callable[[], list[FeatureItem]]) -> None:
         if self.note:
             return
         try:
-            with gens_errors():
+            with model_errors("the sampler"):
                 items = make()
         except ModelError as exc:
             if self._must:
@@ -125,7 +126,7 @@ class FeatureTap:
             self.note = f"features were not made: {exc}"
             return
         with write_errors("the features could not be written"):
-            self.spool.add(items)
+            self.staged.add(items)
 
 
 def end_failure(archive: Archive, video_id: str, path: Path) -> None:
@@ -134,7 +135,7 @@ def end_failure(archive: Archive, video_id: str, path: Path) -> None:
     Raises:
         ArchiveError: the archive cannot be written.
     """
-    with write_errors(f"archive {archive.place} cannot be written"):
+    with write_errors(f"archive {archive.uri} cannot be written"):
         forget_failure(archive.folder, video_id, absolute_path(path), drop=archive.drop_file)
 
 
@@ -173,7 +174,7 @@ def index_video(
     """
     sampling = Sampling(rate=config.rate, policy=config.policy)
     started = time.perf_counter()
-    decoder = file_decoder(config)
+    decoder = stored_decoder(config, path)
     progress.stage("open")
     with ahead.decode(path, video_id, sampling, decoder, following=following) as decoding:
         opened = time.perf_counter()
@@ -182,7 +183,7 @@ def index_video(
         progress.stage("embed")
         columns = _Columns()
         vectors = _embed(decoding, encoder, columns, progress, features)
-        spool = None if features is None else features.finish()
+        staged = None if features is None else features.finish()
         report = decoding.source.report()
     if len(vectors) == 0:
         raise FrameDecodeError(f"{path}: no frame could be decoded{': ' + report.note if report.note else ''}")
@@ -208,23 +209,25 @@ def index_video(
     }
     manifest = archive.commit(
         video_id,
-        timeline=timeline,
-        vectors=vectors,
-        config=config,
-        source=place_of(path),
-        video=IndexedVideo(
-            kind=info.kind,
-            duration_seconds=report.duration_seconds,
-            width=columns.size[0] or info.width,
-            height=columns.size[1] or info.height,
-            codec=info.codec,
+        NewIndex(
+            timeline=timeline,
+            vectors=vectors,
+            config=config,
+            source=place_of(path),
+            video=IndexedVideo(
+                kind=info.kind,
+                duration_seconds=report.duration_seconds,
+                width=columns.size[0] or info.width,
+                height=columns.size[1] or info.height,
+                codec=info.codec,
+            ),
+            status="partial" if report.cut or report.missing else "done",
+            note=_note(report),
+            seconds=seconds,
+            frame_rules=FRAME_RULES,
         ),
-        status="partial" if report.cut or report.missing else "done",
-        note=_note(report),
-        seconds=seconds,
-        frame_rules=FRAME_RULES,
         other_frames=other_frames,
-        features=spool,
+        features=staged,
     )
     return IndexResult(
         video=str(path),
@@ -238,7 +241,7 @@ def index_video(
         seconds={**seconds, "write": time.perf_counter() - embedded},
         note=manifest.note,
         changed=changed,
-        features=0 if spool is None else len(spool),
+        features=0 if staged is None else len(staged),
         features_note=None if features is None else features.note,
     )
 

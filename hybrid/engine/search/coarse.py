@@ -9,23 +9,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hybrid.answers import Stage
-from hybrid.clip.encoder import FrameEncoder
-from hybrid.engine.checking import what_fits
-from hybrid.engine.older_frames import older_note
+from hybrid.clip.interface import FrameEncoder
+from hybrid.engine.checking import older_note, option_for_encoder
 from hybrid.engine.search.work import Search, SearchModels
 from hybrid.errors import IndexDamagedError, IndexMismatchError
 from hybrid.formatting import plural
-from indexes.ann.search_params import Effort
+from indexes.ann.search_params import SearchParams
 from indexes.format.manifest import Manifest
 from indexes.search.hits import ApproximateRecord
-from indexes.search.timed_hits import DatedHits, find_dated_hits
+from indexes.search.timed_hits import TimedHits, find_timed_hits
 
 __all__ = ["find_frames"]
 
 _MOST_THREADS = 8
 
 
-def find_frames(search: Search, manifests: Sequence[Manifest], models: SearchModels) -> DatedHits:
+def find_frames(search: Search, manifests: Sequence[Manifest], models: SearchModels) -> TimedHits:
     """Find the best frames of videos with their times, and keep the record.
 
     Raises:
@@ -44,9 +43,9 @@ def find_frames(search: Search, manifests: Sequence[Manifest], models: SearchMod
     text = encoder.encode_text(search.question)
     encoded = time.perf_counter()
     threads = search.options.threads or min(_MOST_THREADS, os.cpu_count() or 1)
-    effort = None if search.options.exact else Effort()
-    dated = find_dated_hits(search.archive, fitting, text.vector, search.options.top, threads=threads, effort=effort)
-    found = dated.found
+    params = None if search.options.exact else SearchParams()
+    timed = find_timed_hits(search.archive, fitting, text.vector, search.options.top, threads=threads, params=params)
+    found = timed.found
     ended = time.perf_counter()
     for manifest in fitting:
         if manifest.video_id in found.failed:
@@ -85,7 +84,7 @@ def find_frames(search: Search, manifests: Sequence[Manifest], models: SearchMod
             },
         )
     )
-    return dated
+    return timed
 
 
 def _approximate_stage(record: ApproximateRecord, seconds: float) -> Stage:
@@ -120,8 +119,9 @@ def _check_names(search: Search, manifests: Sequence[Manifest], models: SearchMo
     head = _most_common(manifests)
     raise IndexMismatchError(
         f"of {plural(len(manifests), 'video')} none was indexed with this encoder; the first, {head.source.path}: "
-        f"{'; '.join(models.name_changes(head))}; search with the one they were indexed with: {what_fits(head)}; "
-        f"or index them with this one: hybrid index VIDEO --archive {search.archive.place}"
+        f"{'; '.join(models.name_changes(head))}; search with the one they were indexed with: "
+        f"{option_for_encoder(head)}; "
+        f"or index them with this one: hybrid index VIDEO --archive {search.archive.uri}"
     )
 
 
@@ -142,7 +142,7 @@ def _fitting(
         else:
             fitting.append(manifest)
     if not fitting:
-        path, folder = Path(manifests[0].source.path), search.archive.place
+        path, folder = Path(manifests[0].source.path), search.archive.uri
         raise IndexMismatchError(
             f"of {plural(len(manifests), 'video')} none was indexed with the encoder {encoder.name}; the first, "
             f"{path}: {known[manifests[0].fingerprint][1]}; search with the encoder that they were indexed with, or "

@@ -15,12 +15,13 @@ import numpy as np
 from hybrid.answers import AnswerFrame, FoundVideo, SearchResult, SkippedVideo, Stage
 from hybrid.engine.search.coarse import find_frames
 from hybrid.engine.search.fine import ask_best_videos
-from hybrid.engine.search.work import Search, SearchModels, SearchOptions
+from hybrid.engine.search.work import Search, SearchModels
 from hybrid.errors import IndexDamagedError, VideoNotIndexedError
 from hybrid.formatting import plural
+from hybrid.options.search import SearchOptions
 from hybrid.values import Hits, Timeline, check_questions
-from indexes.archive.lookup import choose, find_indexed, replaced_since
-from indexes.archive.source_location import Whereabouts, find_place
+from indexes.archive.lookup import choose, find_indexed
+from indexes.archive.source_location import VideoLocation, locate_video, replaced_videos
 from indexes.archive.writer import Archive
 from indexes.format.location import is_remote
 from indexes.format.manifest import Manifest
@@ -42,16 +43,16 @@ def search_archive(archive: Archive, question: str, options: SearchOptions, mode
     check_questions([question])
     search = Search(archive, question, options)
     manifests = _chosen(search)
-    dated = find_frames(search, manifests, models)
-    found = dated.found
+    timed = find_frames(search, manifests, models)
+    found = timed.found
     by_id = {manifest.video_id: manifest for manifest in manifests}
     videos = [
-        _found_video(archive, by_id[video_id], dated.timelines[video_id], hits) for video_id, hits in found.hits.items()
+        _found_video(archive, by_id[video_id], timed.timelines[video_id], hits) for video_id, hits in found.hits.items()
     ]
     videos = ask_best_videos(search, videos, models)
     return SearchResult(
         question=question,
-        archive=archive.place,
+        archive=archive.uri,
         videos=tuple(videos),
         skipped=tuple(search.skipped),
         searched_videos=len(found.searched),
@@ -80,11 +81,11 @@ def _chosen(search: Search) -> list[Manifest]:
     )
     if not meant and (everything or not search.skipped):
         if everything:
-            raise VideoNotIndexedError(_none_fits(archive.place, len(wanted), options))
+            raise VideoNotIndexedError(_none_fits(archive.uri, len(wanted), options))
         raise VideoNotIndexedError(
-            f"archive {archive.place} holds no video; index some with: hybrid index VIDEO --archive {archive.place}"
+            f"archive {archive.uri} holds no video; index some with: hybrid index VIDEO --archive {archive.uri}"
         )
-    outdated = set() if options.videos else replaced_since(archive, meant)
+    outdated = set() if options.videos else replaced_videos(archive, meant)
     for manifest in meant:
         if manifest.video_id in outdated:
             search.skip(manifest, f"another video lies at {manifest.source.path} now")
@@ -115,11 +116,11 @@ def _none_fits(place: str, videos: int, options: SearchOptions) -> str:
 
 def _found_video(archive: Archive, manifest: Manifest, timeline: Timeline, hits: Hits) -> FoundVideo:
     order = np.argsort(hits.rows, kind="stable")
-    where = Whereabouts(manifest.source.path, None)
-    if not is_remote(archive.place):  # there, paths are those of the machine that indexed
-        where = find_place(archive, manifest, read=False)
+    where = VideoLocation(manifest.source.path, None)
+    if not is_remote(archive.uri):  # there, paths are those of the machine that indexed
+        where = locate_video(archive, manifest, read=False)
     return FoundVideo(
-        video=where.place,
+        video=where.path,
         video_id=manifest.video_id,
         duration_seconds=timeline.duration_seconds,
         similarity=float(hits.similarities[0]),
@@ -127,5 +128,5 @@ def _found_video(archive: Archive, manifest: Manifest, timeline: Timeline, hits:
             AnswerFrame.of_row(timeline, row, clip_similarity=similarity)
             for row, similarity in zip(hits.rows[order].tolist(), hits.similarities[order].tolist(), strict=True)
         ),
-        gone=where.gone,
+        gone=where.missing_reason,
     )

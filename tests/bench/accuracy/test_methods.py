@@ -15,7 +15,8 @@ from bench.accuracy.run.report import build_report, report_lines, report_notes
 from bench.datasets.question import Question
 from bench.metrics.bootstrap import bootstrap_difference
 from hybrid.answers import Answer, AnswerFrame
-from hybrid.engine.work import AskKeywords, read_options
+from hybrid.options.ask import AskOptions
+from hybrid.options.keywords import AskKeywords
 from hybrid.values import Sampling, Timeline
 
 
@@ -53,7 +54,7 @@ def test_common_options_are_left_out_where_they_decide_nothing() -> None:
     assert kept == {"hybrid": {"frames", "window", "window_mode"}, "clip": {"frames"}, "hybrid+focus": set(common)}
     assert "seed" not in parse_method("focus:seed=4").keywords(common)
     for name in ("hybrid", "clip", "focus", "focus:seed=4", "aks"):
-        read_options(**parse_method(name).keywords(common))  # refuses what decides nothing
+        AskOptions(**parse_method(name).keywords(common))  # refuses what decides nothing
 
 
 def answer_of(*ordinals: int) -> Answer:
