@@ -16,12 +16,12 @@ from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_t
 
 import typer
 
-from hybrid.options.field import Choice, Option, Options, options_of
+from hybrid.options.field import Choice, Option, Options, flag_of, options_of
 
 __all__ = ["FromRegistry", "Given", "Only", "Without", "command"]
 
 OptionsT = TypeVar("OptionsT", bound=Options)
-_TYPES = {"int": int, "float": float, "str": str, "bool": bool}
+_TYPES: dict[str, Any] = {"int": int, "float": float, "bool": bool, "tuple[str, ...]": list[str]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def _group(hint: Any) -> tuple[Callable[..., Any], list[Flag]] | None:
         return kind, _plain_flags(kind)
     declared = options_of(kind)
     return make, [
-        _flag(*declared[name]) for name in only or declared if declared[name][1].flag and name not in left_out
+        _flag(*declared[name]) for name in only or declared if flag_of(declared[name][0]) and name not in left_out
     ]
 
 
@@ -172,13 +172,14 @@ def _flag(each: Field[Any], about: Option) -> Flag:
     """One option of an options class."""
     switch = str(each.type).startswith("bool")
     kind = about.text_type or _TYPES.get(str(each.type).removesuffix(" | None"), str)
-    names = [about.flag, about.short] if about.short else [about.flag]
     metavar = None
-    if isinstance(about.legal, Choice) and about.text_type is None:
+    if isinstance(about.legal, Choice) and about.keywords_of_text is None:
         metavar = f"<{'|'.join(about.legal.values)}>"
     shown = about.default_text or ("" if switch or each.default in (None, ()) else _number(each.default))
     text = f"{about.help}  [default: {shown}]" if shown else about.help
-    info = typer.Option(*names, help=text, metavar=metavar, show_default=False, rich_help_panel=about.panel or None)
+    info = typer.Option(
+        flag_of(each), help=text, metavar=metavar, show_default=False, rich_help_panel=about.panel or None
+    )
     plain = switch and each.default is not None
     parameter = _parameter(
         f"option_{each.name}", Annotated[kind if plain else kind | None, info], False if plain else None

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from hybrid.errors import InputError
-from hybrid.options.field import Options, options_of
+from hybrid.options.field import Options, flag_of, options_of
 from indexes.stores.registry import STORES
 
 __all__ = [
@@ -54,8 +54,8 @@ def refuse_for_gens(why: str, kind: type[Options], values: Mapping[str, Any], *,
     Raises:
         InputError: one of the class's options of the panel GenS is set.
     """
-    for name, (_, about) in options_of(kind).items():
+    for name, (each, about) in options_of(kind).items():
         if about.panel == "GenS" and name in values and name not in but:
             value = values[name]
-            given = f"{about.flag} is" if value is True else f"{about.flag} is {str(value)!r}, which is"
-            raise InputError(f"{given} for GenS, and {why}, or leave out {about.flag}")
+            given = f"{flag_of(each)} is" if value is True else f"{flag_of(each)} is {str(value)!r}, which is"
+            raise InputError(f"{given} for GenS, and {why}, or leave out {flag_of(each)}")

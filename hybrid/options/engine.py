@@ -62,28 +62,21 @@ class EngineOptions(Options):
     preset: str = option(
         DEFAULT_PRESET,
         f"Models: {', '.join(PRESETS)} (gens-aria: see hybrid convert-gens).",
-        flag="--preset",
         panel="models",
         parse=_check_preset,
     )
     encoder: str | None = option(
         None,
         "CLIP encoder instead of the preset's: ARCHITECTURE/TAG or local-dir:FOLDER.",
-        flag="--encoder",
         panel="models",
         default_text="the preset's",
     )
     sampler: str | None = option(
-        None,
-        "GenS checkpoint instead of the preset's: hub name or folder.",
-        flag="--sampler",
-        panel=GENS,
-        default_text="the preset's",
+        None, "GenS checkpoint instead of the preset's: hub name or folder.", panel=GENS, default_text="the preset's"
     )
     prompt: PromptSpec | None = option(
         None,
         "File with a prompt for the sampler.",
-        flag="--prompt",
         panel=GENS,
         default_text="the one beside the checkpoint, or GenS's own",
         parse=_read_prompt,
@@ -93,45 +86,32 @@ class EngineOptions(Options):
     loading: str | None = option(
         None,
         "GenS on Aria: 8bit or 4bit, offload or offload:FOLDER; with commas between.",
-        flag="--loading",
         panel=GENS,
         default_text="all weights on the device",
         parse=_check_loading,
     )
-    constrained: bool = option(
-        False, "GenS can only write replies of its own form, always valid.", flag="--constrained", panel=GENS
-    )
-    rate: float | None = option(
-        None, "Samples per second.", flag="--rate", panel="sampling", default_text="as indexed, or 1"
-    )
+    constrained: bool = option(False, "GenS can only write replies of its own form, always valid.", panel=GENS)
+    rate: float | None = option(None, "Samples per second.", panel="sampling", default_text="as indexed, or 1")
     sampling: SamplingPolicy | None = option(
         None,
         "exact (the frame shown at 0, 1, 2 ... s) or keyframes (faster).",
-        flag="--sampling",
         panel="sampling",
         default_text="as indexed, or exact",
         legal=Choice(get_args(SamplingPolicy)),
     )
     decoder: str | None = option(
-        None,
-        "Decoder of video files.",
-        flag="--decoder",
-        panel="sampling",
-        default_text="as indexed, or pyav",
-        legal=Choice(_decoders),
+        None, "Decoder of video files.", panel="sampling", default_text="as indexed, or pyav", legal=Choice(_decoders)
     )
-    device: str = option("auto", "auto, cpu, cuda, cuda:1 ...", flag="--device", panel="machine")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1 ...", panel="machine")
     dtype: str = option(
         "auto",
         "Precision of the models; with auto, an index in another precision is used as it is.",
-        flag="--dtype",
         panel="machine",
         legal=Choice(_dtypes),
     )
     batch_size: int | None = option(
         None,
         "Frames that CLIP encodes at once.",
-        flag="--batch-size",
         panel="machine",
         default_text="what suits the device",
         legal=Range(1, text="at least 1"),

@@ -28,7 +28,10 @@ class IndexOptions(Options):
         default_text="with --sampler",
     )
     lock_seconds: float = option(
-        600.0, "How long to wait for another process that indexes the same video.", legal=Range(0, text="0 or more")
+        600.0,
+        "How long to wait for another process that indexes the same video.",
+        legal=Range(0, text="0 or more"),
+        flag=None,
     )
 
     if TYPE_CHECKING:
@@ -44,18 +47,14 @@ class RunOptions(IndexOptions):
     workers: int | None = option(
         None,
         "Processes that index at once; 0: this one.",
-        flag="--workers",
         panel="run",
         default_text="by cores and videos",
         legal=Range(0, text="0 (this process) or more"),
     )
-    retry_failed: bool = option(
-        False, "Try videos again that failed before; without paths, only those.", flag="--retry-failed", panel="run"
-    )
+    retry_failed: bool = option(False, "Try videos again that failed before; without paths, only those.", panel="run")
     approximate_from: int | None = option(
         None,
         "Make an approximate index from so many frames on; one that is there is kept up.",
-        flag="--approximate-from",
         panel="run",
         default_text="1048576",
         legal=Range(0, text="0 or more frames"),

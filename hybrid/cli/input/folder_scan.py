@@ -38,21 +38,11 @@ MOVING_PICTURE_ENDINGS = frozenset({".avif", ".avifs", ".gif", ".webp"})
 """A picture with more than one frame is a video, one with a single frame is not. One that cannot be read is taken for
 a video, so that it is reported, but does not keep a folder of numbered images from being one."""
 SYSTEM_FOLDERS = frozenset(
-    {
-        "#recycle",
-        "#snapshot",
-        "$recycle.bin",
-        "@eadir",
-        "@recently-snapshot",
-        "@recycle",
-        "__macosx",
-        "extrafanart",
-        "extrathumbs",
-        "lost+found",
-        "recycler",
-        "system volume information",
-    }
-)
+    """
+    #recycle #snapshot $recycle.bin @eadir @recently-snapshot @recycle __macosx extrafanart extrathumbs lost+found
+    recycler
+    """.split()  # noqa: SIM905
+) | {"system volume information"}
 """Folders of deleted files, of the system, and of players' pictures, in lower case; and all that begin with a dot."""
 TILE_ENDING = ".trickplay"
 """How a folder's name ends in which a player keeps sheets of small pictures for its time bar."""
@@ -94,12 +84,11 @@ class PassedOver:
         """One line for people."""
         parts = []
         if self.endings:
-            named = ", ".join(
-                f"{count} {ending or 'without ending'}" for ending, count in self.endings.most_common(_NAMED)
-            )
+            common = self.endings.most_common(_NAMED)
+            listed = ", ".join(f"{count} {ending or 'without ending'}" for ending, count in common)
             more = ", ..." if len(self.endings) > _NAMED else ""
             files = plural(self.endings.total(), "file of another kind", "files of other kinds")
-            parts.append(f"{files} ({named}{more})")
+            parts.append(f"{files} ({listed}{more})")
         parts += [f"{count} x {reason}" for reason, count in self.reasons.most_common()]
         if self.unreadable:
             more = ", ..." if len(self.unreadable) > _NAMED else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -30,20 +32,13 @@ def convert_gens(
     """
     from hybrid.fine.aria.convert.convert import convert_gens as convert
 
-    with _Bar(quiet=as_json) as bar:
-        done = convert(source, dest, shard_bytes=int(shard_gigabytes * 1e9), tell=bar.show)
+    with _bar(quiet=as_json) as show:
+        done = convert(source, dest, shard_bytes=int(shard_gigabytes * 1e9), tell=show)
     if as_json:
-        print_json_line(
-            event="done",
-            folder=str(done.folder),
-            parameters=done.parameters,
-            weight_bytes=done.weight_bytes,
-            files=done.files,
-            files_kept=done.files_kept,
-            norm_topk_prob=done.norm_topk_prob,
-            needs=str(done.needs),
-            seconds=round(done.seconds, 3),
-        )
+        names = ("parameters", "weight_bytes", "files", "files_kept", "norm_topk_prob")
+        facts = {name: getattr(done, name) for name in names}
+        seconds = round(done.seconds, 3)
+        print_json_line(event="done", folder=str(done.folder), **facts, needs=str(done.needs), seconds=seconds)
         return
     before = f", {done.files_kept} of them there before" if done.files_kept else ""
     size = f"{done.parameters / 1e9:.2f} billion parameters, {done.weight_bytes / 1e9:.1f} GB"
@@ -55,31 +50,13 @@ def convert_gens(
 VERB = Verb("convert-gens", convert_gens)
 
 
-class _Bar:
-    """Bytes written, on standard error; nothing in a file or a pipe."""
+@contextmanager
+def _bar(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar of the bytes that are written, on standard error; nothing in a file or a pipe."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-    def __init__(self, *, quiet: bool) -> None:
-        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-        console = terminal(stderr=True)
-        self._bar = Progress(
-            BarColumn(bar_width=None),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=quiet or not console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=None)
-
-    def show(self, done: int, total: int) -> None:
-        """So many bytes of so many are written."""
-        self._bar.update(self._task, completed=done, total=total)
-
-    def __enter__(self) -> _Bar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+    columns = BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    console = terminal(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from indexes.format.failures import Failure
 
 __all__ = ["VERB"]
-
-_FAILED_AND_GONE = "it could not be indexed, and is not there any more"
 
 
 def remove(
@@ -44,20 +41,21 @@ def remove(
 
     _check(archive, videos, missing=gone, even_if_folders_are_missing=even_if_folders_are_missing)
     with open_archive(archive, create=False) as opened:
-        plan = _Plan()
-        plan.add_given(opened, videos or [])
-        if gone:
-            plan.add_missing(opened)
+        given, errors = _given_videos(opened, videos or [])
+        missing = _missing_videos(opened) if gone else []
+        removals = {each.video_id: each for each in (*given, *missing) if each.indexed}
+        records = [each for each in (*given, *missing) if not each.indexed]
         if dry_run:
-            for video, video_id, reason in plan.indexed_and_missing():
-                _print("would_remove", video, video_id, reason, as_json=as_json)
+            for each in (*removals.values(), *(each for each in records if each in missing)):
+                each.print("would_remove", as_json=as_json)
         if not even_if_folders_are_missing:
-            check_folders(plan.missing_locations)
+            check_folders([each.locations for each in missing])
         if not dry_run:
-            plan.remove(opened, as_json=as_json)
-        if gone and not plan.missing_locations and not as_json:
+            for each in (*records, *removals.values()):
+                errors += not each.remove(opened, as_json=as_json)
+        if gone and not missing and not as_json:
             echo("no video is gone")
-    if plan.errors:
+    if errors:
         raise typer.Exit(1)
 
 
@@ -82,85 +80,85 @@ def _check(archive: str, videos: list[str] | None, *, missing: bool, even_if_fol
         )
 
 
-@dataclass(slots=True)
-class _Plan:
-    """What is to be removed.
+@dataclass(frozen=True, slots=True)
+class _Removal:
+    """One video that is to be removed.
 
     Attributes:
-        indexed: the name and the reason of each indexed video, by content id.
-        records: of failed attempts at videos that the caller gave.
-        only_records: those of them that have no index.
-        missing_records: of failed attempts at videos that are missing.
-        missing_locations: where each missing video was.
-        errors: how many videos cannot be removed.
+        name: as the caller gave it, or its path.
+        video_id: its content id, if that is known.
+        reason: why, for people; None if the caller gave it.
+        record: of a failed attempt at it.
+        indexed: whether it has an index.
+        locations: where it was, if it is missing.
     """
 
-    indexed: dict[str, tuple[str, str | None]] = field(default_factory=dict)
-    records: list[Failure] = field(default_factory=list)
-    only_records: list[Failure] = field(default_factory=list)
-    missing_records: list[Failure] = field(default_factory=list)
-    missing_locations: list[tuple[str, ...]] = field(default_factory=list)
-    errors: int = 0
+    name: str
+    video_id: str | None
+    reason: str | None = None
+    record: Failure | None = None
+    indexed: bool = True
+    locations: tuple[str, ...] = ()
 
-    def add_given(self, archive: Archive, videos: list[str]) -> None:
-        """Videos that the caller gave; an error is printed for each that the archive does not know."""
-        from indexes.archive.lookup import find_id
-        from indexes.format.failures import failures
-
-        recorded = {record.path: record for record in failures(archive.folder)}
-        for video in videos:
-            record = recorded.get(_absolute(video))
-            self.records += [] if record is None else [record]
-            try:
-                self.indexed[find_id(archive, video)] = (video, None)
-            except HybridError as exc:
-                # A video that only failed has no index; any other reason is one for not doing what was asked.
-                if record is None or not isinstance(exc, VideoNotIndexedError):
-                    self.fail(str(exc))
-                else:
-                    self.only_records.append(record)
-
-    def add_missing(self, archive: Archive) -> None:
-        """All videos that are not where they were."""
-        from indexes.archive.source_location import missing_videos, path_exists
-        from indexes.format.failures import failures
-
-        for manifest, reason in missing_videos(archive, list(archive.manifests())):
-            self.indexed[manifest.video_id] = (manifest.source.path, reason)
-            self.missing_locations.append(tuple(manifest.source.locations))
-        self.missing_records = [record for record in failures(archive.folder) if not path_exists(record.path)]
-        self.missing_locations += [(record.path,) for record in self.missing_records]
-
-    def indexed_and_missing(self) -> Iterator[tuple[str, str | None, str | None]]:
-        """Path, content id and reason of each."""
-        for video_id, (video, reason) in self.indexed.items():
-            yield video, video_id, reason
-        for record in self.missing_records:
-            yield record.path, record.video_id, _FAILED_AND_GONE
-
-    def remove(self, archive: Archive, *, as_json: bool) -> None:
-        """Do it, and print each."""
+    def remove(self, archive: Archive, *, as_json: bool) -> bool:
+        """Delete its index and its record, and print that; False if another process holds it."""
         from indexes.format.failures import forget_failure
 
-        for record in (*self.records, *self.missing_records):
-            forget_failure(archive.folder, record.video_id, record.path, drop=archive.drop_file)
-        for record in self.only_records:
-            _print("removed", record.path, record.video_id, "only a failed attempt", as_json=as_json)
-        for record in self.missing_records:
-            _print("removed", record.path, record.video_id, _FAILED_AND_GONE, as_json=as_json)
-        for video_id, (video, reason) in self.indexed.items():
+        if self.record is not None:
+            forget_failure(archive.folder, self.record.video_id, self.record.path, drop=archive.drop_file)
+        if self.indexed and self.video_id is not None:
             try:
-                archive.remove(video_id)
+                archive.remove(self.video_id)
             except ArchiveLockedError as exc:
-                self.fail(f"{video}: {exc}")
-                continue
-            forget_failure(archive.folder, video_id, _absolute(video), drop=archive.drop_file)
-            _print("removed", video, video_id, reason, as_json=as_json)
+                echo(f"failed   {self.name}: {exc}", err=True)
+                return False
+            forget_failure(archive.folder, self.video_id, _absolute(self.name), drop=archive.drop_file)
+        self.print("removed", as_json=as_json)
+        return True
 
-    def fail(self, message: str) -> None:
-        """Count a video that cannot be removed, and print why."""
-        self.errors += 1
-        echo(f"failed   {message}", err=True)
+    def print(self, event: str, *, as_json: bool) -> None:
+        """Print what happens to it."""
+        text = f"{event.replace('_', ' '):<8} {self.name}{f': {self.reason}' if self.reason else ''}"
+        report(text, as_json=as_json, event=event, video=self.name, video_id=self.video_id, reason=self.reason)
+
+
+def _given_videos(archive: Archive, videos: list[str]) -> tuple[list[_Removal], int]:
+    """Videos that the caller gave, and how many the archive does not know: each is named with the reason."""
+    from indexes.archive.lookup import find_id
+    from indexes.format.failures import failures
+
+    recorded = {record.path: record for record in failures(archive.folder)}
+    found, errors = [], 0
+    for video in videos:
+        record = recorded.get(_absolute(video))
+        try:
+            found.append(_Removal(video, find_id(archive, video), record=record))
+        except HybridError as exc:
+            # A video that only failed has no index; any other reason is one for not doing what was asked.
+            if record is not None and isinstance(exc, VideoNotIndexedError):
+                reason = "only a failed attempt"
+                found.append(_Removal(record.path, record.video_id, reason, record=record, indexed=False))
+                continue
+            errors += 1
+            echo(f"failed   {exc}", err=True)
+    return found, errors
+
+
+def _missing_videos(archive: Archive) -> list[_Removal]:
+    """All videos that are not where they were."""
+    from indexes.archive.source_location import missing_videos, path_exists
+    from indexes.format.failures import failures
+
+    indexed = [
+        _Removal(manifest.source.path, manifest.video_id, reason, locations=tuple(manifest.source.locations))
+        for manifest, reason in missing_videos(archive, list(archive.manifests()))
+    ]
+    reason = "it could not be indexed, and is not there any more"
+    return indexed + [
+        _Removal(record.path, record.video_id, reason, record=record, indexed=False, locations=(record.path,))
+        for record in failures(archive.folder)
+        if not path_exists(record.path)
+    ]
 
 
 def _absolute(video: str) -> str:
@@ -169,9 +167,3 @@ def _absolute(video: str) -> str:
     from hybrid.storage.file_identity import absolute_path
 
     return absolute_path(Path(video).expanduser())
-
-
-def _print(event: str, video: str, video_id: str | None, reason: str | None, *, as_json: bool) -> None:
-    because = f": {reason}" if reason else ""
-    text = f"{event.replace('_', ' '):<8} {video}{because}"
-    report(text, as_json=as_json, event=event, video=video, video_id=video_id, reason=reason)
