@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hybrid.clip.encoder import FrameEncoder
 from hybrid.clip.load import identity_of_name
-from hybrid.engine.settings import wanted_config
+from hybrid.engine.settings import requested_config
 from hybrid.errors import IndexMismatchError
 from hybrid.options.engine import EngineOptions
 from hybrid.presets import PRESETS, encoder_of
@@ -34,7 +34,7 @@ def check_index(
         IndexMismatchError: it was made with another configuration.
     """
     encoder = manifest.config.encoder if identity is None else identity
-    wanted = wanted_config(settings, encoder, kind=manifest.video.kind, stored=manifest)
+    wanted = requested_config(settings, encoder, kind=manifest.video.kind, stored=manifest)
     changes = differences(manifest.config, wanted)
     if changes:
         raise IndexMismatchError(
@@ -59,7 +59,7 @@ def check_encoder_name(place: str, settings: EngineOptions, name: str | None, ma
     if name is None or not changes:
         return
     identity = {**manifest.config.encoder, **identity_of_name(name)}
-    wanted = wanted_config(settings, identity, kind=manifest.video.kind, stored=manifest)
+    wanted = requested_config(settings, identity, kind=manifest.video.kind, stored=manifest)
     raise IndexMismatchError(
         f"the index of {path} was made with another encoder ({'; '.join(changes)}); ask with the one it was made with: "
         f"{what_fits(manifest)}; or make it anew: {shlex.join(_command(place, settings, wanted, path))}"
@@ -93,7 +93,7 @@ def what_fits(manifest: Manifest) -> str:
 
 def encoder_changes(settings: EngineOptions, encoder: FrameEncoder, manifest: Manifest) -> list[str]:
     """What sets the encoder of a video's index apart from this one, one line each; none if it is the same."""
-    wanted = wanted_config(settings, encoder.identity, kind=manifest.video.kind, stored=manifest)
+    wanted = requested_config(settings, encoder.identity, kind=manifest.video.kind, stored=manifest)
     return [line for line in differences(manifest.config, wanted) if line.startswith("encoder.")]
 
 

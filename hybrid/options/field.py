@@ -79,8 +79,8 @@ class Requirement:
     Attributes:
         name: of the other option.
         value: what it must be.
-        message: what is said of an option that decides nothing, after "NAME is VALUE (FLAG), which ..."; ``{flag}`` is
-            its own flag, ``{other}`` the value that the other option has.
+        message: of the error about an option that decides nothing, after "NAME is VALUE (FLAG), which ";
+            ``{flag}`` is its own flag, ``{other}`` the value that the other option has.
     """
 
     name: str

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from hybrid.engine.index.prefetch import Prefetch, prefetched
-from hybrid.engine.settings import file_decoder, wanted_config
+from hybrid.engine.settings import file_decoder, requested_config
 from hybrid.frames.source import DecoderName, FrameSource, open_source
 from hybrid.options.engine import EngineOptions
 from hybrid.values import FrameBatch, Sampling
@@ -161,7 +161,7 @@ class DecodeAhead:
         path = next((path for path in self._following if path not in seen), None)
         if path is None or self._working or len(under_way) >= MOST_AHEAD:
             return
-        config = wanted_config(self._settings, {}, kind="folder" if path.is_dir() else "file", stored=None)
+        config = requested_config(self._settings, {}, kind="folder" if path.is_dir() else "file", stored=None)
         begun = _Begun(path, _Way(Sampling(rate=config.rate, policy=config.policy), file_decoder(config)))
         self._begun.append(begun)
         self._working += 1

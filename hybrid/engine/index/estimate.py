@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hybrid.engine.checking import name_changes
 from hybrid.engine.models import feature_maker_of
 from hybrid.engine.older_frames import why_other_frames
-from hybrid.engine.settings import wanted_config
+from hybrid.engine.settings import requested_config
 from hybrid.errors import (
     IndexDamagedError,
     InputError,
@@ -231,6 +231,6 @@ def _changes(settings: EngineOptions, stored: Manifest) -> list[str]:
     identity = dict(stored.config.encoder)
     if settings.dtype != "auto" and "precision" in identity:
         identity["precision"] = settings.dtype
-    wanted = wanted_config(settings, identity, kind=stored.video.kind, stored=stored)
+    wanted = requested_config(settings, identity, kind=stored.video.kind, stored=stored)
     name = settings.encoder or encoder_of(settings.preset)
     return [*name_changes(name, stored), *differences(stored.config, wanted)]

@@ -16,7 +16,7 @@ from hybrid.engine.index.decoding import DecodeAhead
 from hybrid.engine.index.indexing import FeatureTap, IndexResult, index_video, place_of, unchanged
 from hybrid.engine.models import HeldModels
 from hybrid.engine.older_frames import why_other_frames
-from hybrid.engine.settings import wanted_config
+from hybrid.engine.settings import requested_config
 from hybrid.errors import InputError, MissingDependencyError, ModelError, VideoError
 from hybrid.fine.interface import FeatureScorer
 from hybrid.fine.known_weights import KnownWeights
@@ -65,7 +65,7 @@ def update_index(
         stored = stored_manifest(archive, video_id)
         encoder = models.encoder_for(stored)
         kind = "folder" if path.is_dir() else "file"
-        wanted = wanted_config(models.settings, encoder.identity, kind=kind, stored=stored)
+        wanted = requested_config(models.settings, encoder.identity, kind=kind, stored=stored)
         other_frames = None if stored is None else why_other_frames(stored, path)
         current = archive.up_to_date(video_id, wanted) if other_frames is None else None
         if current is not None:
