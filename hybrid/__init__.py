@@ -13,11 +13,12 @@ from hybrid.version import __version__
 
 if TYPE_CHECKING:
     from hybrid.answers import Answer, AnswerFrame, SearchResult, Span, Stage
-    from hybrid.engine import Engine, IndexResult
+    from hybrid.engine import Answered, Engine, IndexResult, SpansChanged
     from hybrid.errors import HybridError
-    from hybrid.fine.interface import FrameScorer, WindowScores
+    from hybrid.fine.interface import FineModel, WindowScores
     from hybrid.fine.prompt import PromptSpec
-    from hybrid.frames.source import FrameSource, open_source
+    from hybrid.frames.interface import FrameSource
+    from hybrid.frames.registry import open_source
     from hybrid.options.ask import AskOptions
     from hybrid.options.engine import EngineOptions
     from hybrid.options.index import IndexOptions
@@ -31,10 +32,12 @@ _HOMES = {
     "EngineOptions": "hybrid.options.engine",
     "AskOptions": "hybrid.options.ask",
     "Answer": "hybrid.answers",
+    "Answered": "hybrid.engine",
+    "SpansChanged": "hybrid.engine",
     "AnswerFrame": "hybrid.answers",
     "Engine": "hybrid.engine",
-    "FrameScorer": "hybrid.fine.interface",
-    "FrameSource": "hybrid.frames.source",
+    "FineModel": "hybrid.fine.interface",
+    "FrameSource": "hybrid.frames.interface",
     "Hits": "hybrid.values",
     "HybridError": "hybrid.errors",
     "IndexResult": "hybrid.engine",
@@ -47,16 +50,17 @@ _HOMES = {
     "Timeline": "hybrid.values",
     "Window": "hybrid.values",
     "WindowScores": "hybrid.fine.interface",
-    "open_source": "hybrid.frames.source",
+    "open_source": "hybrid.frames.registry",
 }
 
 __all__ = [
     "Answer",
     "AnswerFrame",
+    "Answered",
     "AskOptions",
     "Engine",
     "EngineOptions",
-    "FrameScorer",
+    "FineModel",
     "FrameSource",
     "Hits",
     "HybridError",
@@ -68,6 +72,7 @@ __all__ = [
     "SearchOptions",
     "SearchResult",
     "Span",
+    "SpansChanged",
     "Stage",
     "Timeline",
     "Window",

@@ -282,8 +282,8 @@ class Timeline:
         holes = np.array(sorted(gap.ordinal for gap in self.missing), dtype=np.int64)
         if len(holes):
             # The first missing ordinal after each sample, if it comes before the next sample.
-            place = np.searchsorted(holes, self.ordinals, side="right")
-            next_hole = np.append(holes, np.iinfo(np.int64).max)[place]
+            following_hole = np.searchsorted(holes, self.ordinals, side="right")
+            next_hole = np.append(holes, np.iinfo(np.int64).max)[following_hole]
             next_sample = np.append(self.ordinals[1:], np.iinfo(np.int64).max)
             cut = next_hole < next_sample
             following[cut] = next_hole[cut] / self.sampling.rate

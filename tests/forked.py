@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hybrid.answers import Answer
     from hybrid.cli.display.run_report import RunReport
     from hybrid.cli.input.questions import Question
-    from hybrid.engine.index.run import VideoOutcome
+    from hybrid.engine.batch.run import VideoOutcome
 
 __all__ = ["acknowledged_videos", "fork_server", "run_command", "start_command"]
 

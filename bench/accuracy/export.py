@@ -9,20 +9,19 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.accuracy.prompts import write_prompt
-from bench.accuracy.record import part_of, read_run
+from bench.accuracy.answerers.prompts import write_prompt
+from bench.accuracy.run.record import part_of, read_run
+from bench.command import make_parser, run_command
 from bench.datasets.files import read_records
 from bench.datasets.registry import load_questions
 from hybrid.answers import Answer
 from hybrid.engine import Engine
-from hybrid.errors import HybridError, InputError
+from hybrid.errors import InputError
 from hybrid.export.benchmarks.aks_frames import save_aks_frames
 from hybrid.export.benchmarks.gens_rag import save_rag_file
 from hybrid.export.benchmarks.lmms_eval import Images, save_selection
@@ -54,11 +53,11 @@ def answers_of(run: Path, method: str, *, allow_degraded: bool = False) -> dict[
     failed = [name for name, sample in own.items() if sample.selection is None]
     if failed:
         raise InputError(f"{len(failed)} questions have no selection, first {failed[0]}; run again with --retry-failed")
-    wanted = part_of(settings, "dataset", run).get("questions")
-    if len(own) != wanted:
+    expected = part_of(settings, "dataset", run).get("questions")
+    if len(own) != expected:
         raise InputError(
-            f"{run} is not finished: it holds {len(own)} of {wanted} samples of {method!r}; repeat the run's command, "
-            "which goes on where it was"
+            f"{run} is not finished: it holds {len(own)} of {expected} samples of {method!r}; "
+            "repeat the run's command, which continues it"
         )
     degraded = [sample for sample in own.values() if sample.degraded]
     if degraded and not allow_degraded:
@@ -124,7 +123,7 @@ def prompts_of(run: Path, annotations: Path) -> dict[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__, out=False)
     parser.add_argument("run", type=Path)
     parser.add_argument("--method", required=True)
     parser.add_argument("--to", choices=("lmms-eval", "rag", "aks"), required=True)
@@ -165,7 +164,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except HybridError as exc:
-        sys.exit(f"bench.accuracy.export: {exc}")
+    run_command(main)

@@ -1,20 +1,32 @@
-"""Whether the index of a video is the one that the caller's settings ask for."""
+"""Whether the index of a video is the one that the caller's settings ask for, and that today's rules would make."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from hybrid.clip.encoder import FrameEncoder
-from hybrid.clip.load import identity_of_name
+from hybrid.clip.interface import FrameEncoder
+from hybrid.clip.registry import encoder_name_of, identity_of_name
 from hybrid.engine.settings import requested_config
-from hybrid.errors import IndexMismatchError
+from hybrid.errors import IndexMismatchError, VideoOpenError
+from hybrid.formatting import plural
+from hybrid.frames.registry import DEFAULT_DECODER, FOLDER
+from hybrid.frames.rules import FRAME_RULES, Indexed, frames_changed_reason
 from hybrid.options.engine import EngineOptions
 from hybrid.presets import PRESETS, encoder_of
 from indexes.format.manifest import IndexConfig, Manifest, Scalar, differences
 
-__all__ = ["check_encoder_name", "check_index", "encoder_changes", "name_changes", "what_fits"]
+__all__ = [
+    "check_encoder_name",
+    "check_frames",
+    "check_index",
+    "encoder_changes",
+    "frames_changed",
+    "name_changes",
+    "older_note",
+    "option_for_encoder",
+]
 
 
 def check_index(
@@ -62,14 +74,14 @@ def check_encoder_name(place: str, settings: EngineOptions, name: str | None, ma
     wanted = requested_config(settings, identity, kind=manifest.video.kind, stored=manifest)
     raise IndexMismatchError(
         f"the index of {path} was made with another encoder ({'; '.join(changes)}); ask with the one it was made with: "
-        f"{what_fits(manifest)}; or make it anew: {shlex.join(_command(place, settings, wanted, path))}"
+        f"{option_for_encoder(manifest)}; or make it anew: {shlex.join(_command(place, settings, wanted, path))}"
     )
 
 
 def name_changes(name: str | None, manifest: Manifest) -> list[str]:
     """What an encoder's name shows to be another than that of a video's index, one line each."""
     stored = manifest.config.encoder
-    if name is None or stored.get("encoder") != "open_clip":
+    if name is None or "encoder" not in stored:
         return []
     given = identity_of_name(name)
     return [
@@ -79,16 +91,13 @@ def name_changes(name: str | None, manifest: Manifest) -> list[str]:
     ]
 
 
-def what_fits(manifest: Manifest) -> str:
+def option_for_encoder(manifest: Manifest) -> str:
     """The option that names the encoder of a video's index."""
-    stored = {key: manifest.config.encoder.get(key) for key in ("model", "pretrained")}
+    stored = manifest.config.encoder
     for preset in PRESETS:
-        if identity_of_name(encoder_of(preset)) == stored:
+        if identity_of_name(encoder_of(preset)).items() <= stored.items():
             return f"--preset {preset}"
-    model, tag = stored["model"], stored["pretrained"]
-    if tag:
-        return f"--encoder {shlex.quote(f'{model}/{tag}')}"
-    return f"--encoder local-dir:FOLDER or hf-hub:NAME that ends in {model}"
+    return f"--encoder {encoder_name_of(stored)}"
 
 
 def encoder_changes(settings: EngineOptions, encoder: FrameEncoder, manifest: Manifest) -> list[str]:
@@ -102,6 +111,58 @@ def _command(place: str, settings: EngineOptions, wanted: IndexConfig, path: Pat
     command = ["hybrid", "index", str(path), "--archive", place]
     command += ["--preset", settings.preset, "--rate", f"{wanted.rate:g}", "--sampling", wanted.policy]
     command += ["--encoder", settings.encoder] if settings.encoder else []
-    command += ["--decoder", wanted.decoder] if wanted.decoder == "decord" else []
+    command += ["--decoder", wanted.decoder] if wanted.decoder not in (DEFAULT_DECODER, FOLDER) else []
     command += ["--dtype", settings.dtype] if settings.dtype != "auto" else []
     return command
+
+
+def frames_changed(manifest: Manifest, path: Path) -> str | None:
+    """Why the frames of an index are not those that are read of its video now; None if they are.
+
+    Only an index by older rules costs more than a comparison: its file is opened.
+
+    Args:
+        manifest: of the index.
+        path: where the video lies.
+
+    Raises:
+        VideoError: it cannot be opened.
+    """
+    if manifest.frame_rules >= FRAME_RULES:
+        return None
+    return frames_changed_reason(
+        path,
+        since=manifest.frame_rules,
+        decoder=manifest.config.decoder,
+        policy=manifest.config.policy,
+        indexed=Indexed(manifest.video.duration_seconds, manifest.status == "partial", manifest.missing),
+    )
+
+
+def older_note(manifests: Iterable[Manifest]) -> tuple[str, ...]:
+    """What to say of videos whose indexes were made by older rules; nothing where none was. No file is opened."""
+    older = sum(manifest.frame_rules < FRAME_RULES for manifest in manifests)
+    if not older:
+        return ()
+    number = plural(older, "index was", "indexes were")
+    return (f"{number} made by older rules for reading frames; hybrid index looks whether that matters for the video",)
+
+
+def check_frames(manifest: Manifest, path: Path, *, place: str) -> None:
+    """Refuse to read frames for an index that was made of others.
+
+    Args:
+        manifest, path: as for :func:`frames_changed`.
+        place: of the archive, for the command that mends it.
+
+    Raises:
+        VideoOpenError: it was, or it cannot be opened.
+    """
+    reason = frames_changed(manifest, path)
+    if reason is not None:
+        # Named, because another encoder would be taken for a wish to change it.
+        command = f"{shlex.join(['hybrid', 'index', str(path), '--archive', place])} {option_for_encoder(manifest)}"
+        raise VideoOpenError(
+            f"the index of {path} was made by older rules for reading frames, and its frames are others now: {reason}; "
+            f"make it anew: {command}"
+        )

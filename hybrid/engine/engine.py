@@ -9,27 +9,27 @@ This is the face only: each method says what it promises, and hands over to the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid.answers import Answer, SearchResult
-from hybrid.clip.encoder import FrameEncoder
-from hybrid.engine.ask.groups import answer_in_groups
-from hybrid.engine.ask.streaming import OnSpans
+from hybrid.clip.interface import FrameEncoder
+from hybrid.engine.ask.answers import answer_questions
+from hybrid.engine.ask.events import Answered, AskEvent
+from hybrid.engine.ask.video import ResolvedVideo, models_for, resolve_video
 from hybrid.engine.checking import encoder_changes, name_changes
-from hybrid.engine.finding import find_video, manifest_of, read_frames
-from hybrid.engine.index.decoding import DecodeAhead
+from hybrid.engine.frames.decode_ahead import DecodeAhead
 from hybrid.engine.index.indexing import IndexResult, end_failure
 from hybrid.engine.index.updating import update_index
-from hybrid.engine.models import HeldModels
-from hybrid.engine.ready import Ready, ready_video
+from hybrid.engine.models import ModelPool
 from hybrid.engine.search.searching import search_archive
 from hybrid.engine.search.work import SearchModels
 from hybrid.engine.settings import configuration_of
+from hybrid.engine.videos import find_video, manifest_of, read_frames
 from hybrid.errors import InputError
-from hybrid.fine.interface import FrameScorer
+from hybrid.fine.interface import FineModel
 from hybrid.options.ask import AskOptions
 from hybrid.options.engine import EngineOptions
 from hybrid.options.index import IndexOptions
@@ -52,7 +52,7 @@ __all__ = ["Engine"]
 class Engine:
     """An archive of indexed videos and the models that answer questions about them.
 
-    Models are loaded when they are first needed. Not safe for several threads at once.
+    Models are loaded when they are first needed. Several threads may ask at a time; indexing is for one at a time.
     """
 
     def __init__(
@@ -61,15 +61,15 @@ class Engine:
         settings: EngineOptions,
         *,
         encoder: FrameEncoder | None = None,
-        scorer: FrameScorer | None = None,
+        fine_model: FineModel | None = None,
         video_scorers: Mapping[str, VideoScorer] | None = None,
     ) -> None:
-        """Most callers use :meth:`open`. ``encoder`` and ``scorer`` go before what settings name.
+        """Most callers use :meth:`open`. ``encoder`` and ``fine_model`` go before what settings name.
 
         ``video_scorers`` are held by the text that names them in ``scores``; others are loaded when they are needed.
         """
         self.archive = archive
-        self._models = HeldModels(settings, encoder=encoder, scorer=scorer, video_scorers=video_scorers)
+        self._models = ModelPool(settings, encoder=encoder, fine_model=fine_model, video_scorers=video_scorers)
         self._ahead = DecodeAhead(archive, settings)
 
     @property
@@ -152,18 +152,16 @@ class Engine:
         question: str,
         options: AskOptions | None = None,
         *,
-        on_spans: OnSpans | None = None,
         progress: Progress | None = None,
         **keywords: Unpack[AskKeywords],
     ) -> Answer:
         """Answer a question; the video is indexed first if it is not yet.
 
         Args:
-            video: a file or folder; or, if it is not at hand, the path or content id under which
-                the archive knows it (GenS then runs only if its features are stored).
+            video: a file or folder; or, if it is missing now, the path or content id under which the archive knows it
+                (GenS then runs only if its features are stored).
             question: plain text.
             options: how it is answered: :class:`hybrid.options.ask.AskOptions`.
-            on_spans: receives spans as GenS finds them; what it raises ends the asking.
             progress: receives how far indexing is, if the video has to be indexed.
             keywords: the fields of ``options``, instead of it or to change some of it.
 
@@ -174,8 +172,7 @@ class Engine:
             StageFailedError: ``strict``, and a stage did not do what it was asked to.
             VideoError, ModelError, ArchiveError: as :meth:`index`.
         """
-        chosen = AskOptions.of(options, keywords)
-        return self.ask_many(video, [question], chosen, on_spans=on_spans, progress=progress)[0]
+        return self.ask_many(video, [question], options, progress=progress, **keywords)[0]
 
     def ask_many(
         self,
@@ -183,44 +180,70 @@ class Engine:
         questions: Sequence[str],
         options: AskOptions | None = None,
         *,
-        on_answer: Callable[[int, Answer], None] | None = None,
-        on_spans: OnSpans | None = None,
         progress: Progress | None = None,
         **keywords: Unpack[AskKeywords],
     ) -> list[Answer]:
-        """Answer many questions to one video: those of :meth:`ask`, one by one, in far less time.
+        """Answer many questions about one video: those of :meth:`ask`, one by one, in far less time.
 
-        GenS gets the questions together. What it reads of a window is read once for all that share
-        it, and replies are written side by side.
+        GenS gets the questions together. What it reads of a window is read once for all that share it, and replies
+        are written side by side.
 
         Args:
-            video: as in :meth:`ask`.
+            video, options, progress, keywords: as in :meth:`ask`.
             questions: plain text.
-            options, progress, keywords: as in :meth:`ask`.
-            on_answer: is given each answer with the place of its question as soon as GenS has finished the reply,
-                in whatever order that is. It is called in the thread that asked, between two steps of decoding; what
-                it raises ends the asking. It cannot ask GenS itself, which is busy (InputError), but where GenS is
-                asked from frames, one question after the other.
-            on_spans: is told of spans as GenS finds them; ``question`` is the place.
 
         Returns:
             One answer a question, in order.
 
         Raises:
-            As :meth:`ask`; what was given to ``on_answer`` before stays true.
+            As :meth:`ask`.
+        """
+        answers: dict[int, Answer] = {}
+        for event in self.stream(video, questions, options, progress=progress, **keywords):
+            assert isinstance(event, Answered)  # spans are not asked for
+            answers[event.question] = event.answer
+        return [answers[index] for index in range(len(questions))]
+
+    def stream(
+        self,
+        video: str | Path,
+        questions: Sequence[str],
+        options: AskOptions | None = None,
+        *,
+        spans: bool = False,
+        progress: Progress | None = None,
+        **keywords: Unpack[AskKeywords],
+    ) -> Generator[AskEvent, None, None]:
+        """Answer questions as :meth:`ask_many`, and give each answer as soon as it is complete.
+
+        Close the generator, or stop iterating, to cancel what is not finished. Nothing is locked between two events:
+        other threads, and the caller itself, may ask meanwhile.
+
+        Args:
+            video, questions, options, progress, keywords: as in :meth:`ask_many`.
+            spans: also give spans as GenS finds them.
+
+        Yields:
+            Events, with the index of their question: one :class:`~hybrid.engine.ask.events.Answered` each, in
+            whatever order replies end; with ``spans`` any number of
+            :class:`~hybrid.engine.ask.events.SpansChanged` before it.
+
+        Raises:
+            As :meth:`ask`.
         """
         chosen = AskOptions.of(options, keywords)
-        if on_spans is not None and not chosen.fine:
-            raise InputError(
-                "on_spans (--stream) is told by GenS, and the fine stage is left out; leave out one of both"
-            )
+        if spans and not chosen.fine:
+            raise InputError("spans (--stream) come from GenS, and the fine stage is left out; leave out one of both")
         check_questions(questions)
+        return self._stream(Path(video), questions, chosen, spans=spans, progress=progress)
+
+    def _stream(
+        self, path: Path, questions: Sequence[str], options: AskOptions, *, spans: bool, progress: Progress | None
+    ) -> Generator[AskEvent, None, None]:
         if not questions:
-            return []
-        ready = self._ready(Path(video), progress)
-        return answer_in_groups(
-            self.archive, self._models, ready, questions, chosen, on_answer=on_answer, on_spans=on_spans
-        )
+            return
+        video = self._resolve(path, progress)
+        yield from answer_questions(video, questions, options, models_for(video, options, self._models), spans=spans)
 
     def configuration(
         self,
@@ -242,8 +265,8 @@ class Engine:
             As :meth:`index`, and IndexMismatchError.
         """
         chosen = AskOptions.of(options, keywords)
-        manifest = self._ready(Path(video), progress).manifest
-        return configuration_of(self.settings, manifest, chosen, sampler_name=self._models.sampler_name)
+        manifest = self._resolve(Path(video), progress).manifest
+        return configuration_of(self.settings, manifest, chosen, sampler_name=self._models.fine_model_name)
 
     def search(
         self, question: str, options: SearchOptions | None = None, **keywords: Unpack[SearchKeywords]
@@ -264,7 +287,7 @@ class Engine:
             name_changes=partial(name_changes, self._models.encoder_name),
             changes=partial(encoder_changes, self.settings),
             ask=lambda video_id: self.ask(video_id, question, chosen.questions),
-            sampler_name=self._models.sampler_name,
+            sampler_name=self._models.fine_model_name,
         )
         return search_archive(self.archive, question, chosen, models)
 
@@ -323,7 +346,7 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ready(self, video: Path, progress: Progress | None) -> Ready:
+    def _resolve(self, video: Path, progress: Progress | None) -> ResolvedVideo:
         """The video's index, made now if there is none."""
 
         # The question's own frames come first; the rest of the features can wait for an index run.
@@ -332,4 +355,4 @@ class Engine:
             end_failure(self.archive, result.video_id, path)
             return result
 
-        return ready_video(self.archive, self._models, video, index)
+        return resolve_video(self.archive, self._models, video, index)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from hybrid.frames.source import DecoderName
+from hybrid.errors import VideoOpenError
+from hybrid.frames.registry import DECODERS, DEFAULT_DECODER, FOLDER
 from hybrid.options.ask import AskOptions
 from hybrid.options.engine import EngineOptions
 from indexes.format.manifest import IndexConfig, Manifest, Scalar
 
-__all__ = ["configuration_of", "file_decoder", "requested_config"]
+__all__ = ["configuration_of", "requested_config", "stored_decoder"]
 
 
 def requested_config(
@@ -28,7 +31,7 @@ def requested_config(
     encoder = dict(identity)
     sampling = settings.new_sampling
     rate, policy = sampling.rate, sampling.policy
-    decoder: str = "folder" if kind == "folder" else settings.decoder or "pyav"
+    decoder: str = FOLDER if kind == "folder" else settings.decoder or DEFAULT_DECODER
     if stored is not None:
         if settings.dtype == "auto" and {"precision"} <= encoder.keys() & stored.config.encoder.keys():
             encoder["precision"] = stored.config.encoder["precision"]
@@ -62,6 +65,16 @@ def configuration_of(
     }
 
 
-def file_decoder(config: IndexConfig) -> DecoderName:
-    """The decoder to read a video's frames with again: the one that its index was made with."""
-    return "decord" if config.decoder == "decord" else "pyav"
+def stored_decoder(config: IndexConfig, path: Path) -> str:
+    """The decoder that reads a video's frames again: the one that its index was made with.
+
+    Raises:
+        VideoOpenError: this version has no such decoder.
+    """
+    if config.decoder not in (FOLDER, *DECODERS.names):
+        raise VideoOpenError(
+            f"the index of {path} was made with the decoder {config.decoder!r}, which is not known here; legal are "
+            f"{', '.join(DECODERS.names)}. Index it again with one of these: "
+            f"{shlex.join(['hybrid', 'index', str(path), '--decoder', DEFAULT_DECODER])}"
+        )
+    return config.decoder

@@ -11,7 +11,7 @@ are read now.
 A change is looked for in what opening a file and decoding its first frame shows. One that needs more has a
 ``confirmed`` as well, which is asked, with the scan of the whole file, only where ``seen`` does not rule it out.
 
-decord reads frames by its own rules, which have not changed.
+Only the decoders in :data:`FOLLOW_RULES` follow these rules; each of the others has its own, which have not changed.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from av.video.stream import VideoStream
 
 from hybrid.errors import FrameDecodeError
 from hybrid.formatting import plural
-from hybrid.frames.bitstream import KeyPackets
-from hybrid.frames.container import open_stream, packets_of
-from hybrid.frames.crop import container_crop
-from hybrid.frames.display import AS_STORED, Orientation, orientation_of
-from hybrid.frames.folder import numbered_images
-from hybrid.frames.scan import Movie, scan
+from hybrid.frames.container.boxes import container_crop
+from hybrid.frames.container.open import open_stream, packets_of
+from hybrid.frames.decoders.folder import numbered_images
+from hybrid.frames.decoding.pictures import AS_STORED, Orientation, orientation_of
+from hybrid.frames.packets.bitstream import KeyPackets
+from hybrid.frames.packets.scan import Movie, scan
 from hybrid.image_file import ImageHeader, read_header
 from hybrid.values import SamplingPolicy
 
@@ -44,11 +44,14 @@ __all__ = [
     "ImageChange",
     "Indexed",
     "VideoChange",
-    "why_frames_changed",
+    "frames_changed_reason",
 ]
 
 FRAME_RULES: Final = 2
 """The version of today's rules."""
+
+FOLLOW_RULES: Final = ("pyav", "folder")
+"""Names of the decoders that read frames by these rules."""
 
 MOST_PACKETS: Final = 64
 """How many packets are decoded to get a first frame."""
@@ -165,7 +168,7 @@ VIDEO_CHANGES: Final = (
         2,
         "several of its pictures share a packet (packed B-frames), which are decoded in full now",
         seen=lambda opened: opened.codec == "mpeg4",
-        confirmed=lambda movie: movie.packed,
+        confirmed=lambda movie: movie.keys.packed,
     ),
     VideoChange(
         2,
@@ -187,7 +190,7 @@ IMAGE_CHANGES: Final = (
 )
 
 
-def why_frames_changed(
+def frames_changed_reason(
     path: str | Path, *, since: int, decoder: str, policy: SamplingPolicy, indexed: Indexed | None = None
 ) -> str | None:
     """Why today's frames of a video are others than those by older rules; None if they are the same.
@@ -201,10 +204,10 @@ def why_frames_changed(
     Raises:
         VideoError: it cannot be opened.
     """
-    if since >= FRAME_RULES or decoder == "decord":
+    if since >= FRAME_RULES or decoder not in FOLLOW_RULES:
         return None
-    place = Path(path)
-    return _why_of_folder(place, since) if place.is_dir() else _why_of_file(place, since, policy, indexed)
+    path = Path(path)
+    return _why_of_folder(path, since) if path.is_dir() else _why_of_file(path, since, policy, indexed)
 
 
 def _why_of_file(path: Path, since: int, policy: SamplingPolicy, indexed: Indexed | None) -> str | None:

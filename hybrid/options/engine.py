@@ -23,9 +23,9 @@ GENS = "GenS"
 
 
 def _decoders() -> tuple[str, ...]:
-    from hybrid.frames.source import DECODERS
+    from hybrid.frames.registry import DECODERS
 
-    return DECODERS
+    return DECODERS.names
 
 
 def _dtypes() -> tuple[str, ...]:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybrid.errors import ModelLoadError
+from hybrid.runtime import model_errors
 from hybrid.scorers.batches import in_batches, side_by_side
-from hybrid.scorers.checkpoint import ModelScorer, model_errors, open_checkpoint
+from hybrid.scorers.checkpoint import ModelScorer, open_checkpoint
 from hybrid.scorers.interface import Loading, ScorerKind, checked
 from hybrid.scorers.pixels import PixelRule, read_pixel_rule
 from hybrid.values import ByteArray, Float32Array, FloatArray
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["SCORER", "BlipItmScorer", "load", "plain_question"]
 
 LONGEST_TOKENS = 35
-LONGEST_WORDS = 50
+LONGEST_TEXT = 50
 FIRST = ("enc", "cls")
 
 
@@ -94,7 +95,7 @@ def plain_question(question: str) -> str:
     'when does it start? roughly'
     """
     text = re.sub(r"\s{2,}", " ", re.sub(r'[.!"()*#:;~]', " ", question.lower())).strip()
-    return " ".join(text.split(" ")[:LONGEST_WORDS])
+    return " ".join(text.split(" ")[:LONGEST_TEXT])
 
 
 def load(loading: Loading) -> BlipItmScorer:

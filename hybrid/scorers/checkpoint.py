@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hybrid.errors import HybridError, ModelError, ModelLoadError, OutOfMemoryError, first_line
+from hybrid.errors import ModelLoadError, OutOfMemoryError, first_line
 from hybrid.fine.checkpoint import CheckpointFiles, find_folder, read_json
 from hybrid.runtime import choose_device, choose_dtype, dtype_name, ensure_torchvision, out_of_memory_as_error
 from hybrid.scorers.batches import batch_size_for
@@ -20,7 +20,7 @@ from hybrid.scorers.interface import Loading
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Checkpoint", "ModelScorer", "load_errors", "model_errors", "open_checkpoint"]
+__all__ = ["Checkpoint", "ModelScorer", "load_errors", "open_checkpoint"]
 
 _SMALL = ("*.json", "*.txt", "*.jinja", "*.model")
 _USE = "--scores KIND:FOLDER"
@@ -163,20 +163,3 @@ def load_errors(what: str) -> Iterator[None]:
         raise
     except Exception as exc:  # transformers and safetensors raise exceptions of many types
         raise ModelLoadError(f"{what} cannot be loaded: {first_line(exc)}; download it again") from exc
-
-
-@contextmanager
-def model_errors(what: str) -> Iterator[None]:
-    """Turn what a model library raises while it computes into a ModelError that says what was done.
-
-    Raises:
-        OutOfMemoryError: the device's memory did not suffice.
-        ModelError: any other error of the library.
-    """
-    try:
-        with out_of_memory_as_error(what):
-            yield
-    except HybridError:
-        raise
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as exc:
-        raise ModelError(f"{what} failed: {first_line(exc)}") from exc

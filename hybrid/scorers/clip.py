@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from hybrid.clip.encoder import FrameEncoder, load_encoder
+from hybrid.clip.interface import FrameEncoder
+from hybrid.clip.registry import load_encoder
 from hybrid.scorers.batches import side_by_side
 from hybrid.scorers.interface import Loading, ScorerKind, checked
 from hybrid.values import ByteArray, FloatArray
@@ -48,7 +49,7 @@ def load(loading: Loading) -> ClipScorer:
     """Load another encoder than that of the index.
 
     Raises:
-        InputError, ModelLoadError: see :func:`hybrid.clip.encoder.load_encoder`.
+        InputError, ModelLoadError: see :func:`hybrid.clip.registry.load_encoder`.
     """
     encoder = load_encoder(
         loading.checkpoint, device=loading.device, dtype=loading.dtype, batch_size=loading.batch_size

@@ -12,12 +12,12 @@ from itertools import islice
 import numpy as np
 
 from hybrid.fine.decoding.options import LoopOptions
-from hybrid.fine.interface import FrameScorer
+from hybrid.fine.interface import FineModel
 from hybrid.fine.load import load_scorer
-from hybrid.fine.windows import FineScores, score_windows
+from hybrid.fine.windows import AskedWindow, FineScores, WindowFailed, WindowRead, WindowReader, merge
 from hybrid.formatting import plural
+from hybrid.runtime import model_errors
 from hybrid.scorers.batches import side_by_side
-from hybrid.scorers.checkpoint import model_errors
 from hybrid.scorers.interface import Loading, ScorerKind, Trouble, checked
 from hybrid.values import DEFAULT_WINDOW, ByteArray, FloatArray, Window
 
@@ -27,8 +27,8 @@ __all__ = ["SCORER", "GensScorer", "load"]
 class GensScorer:
     """A :class:`~hybrid.scorers.interface.VideoScorer` on GenS."""
 
-    def __init__(self, scorer: FrameScorer, *, name: str = "gens", window: int = DEFAULT_WINDOW) -> None:
-        """``scorer`` is loaded already; ``window`` frames are read at once."""
+    def __init__(self, scorer: FineModel, *, name: str = "gens", window: int = DEFAULT_WINDOW) -> None:
+        """With a checkpoint that is loaded; ``window`` frames are read at once."""
         self.name = name
         self._scorer = scorer
         self._window = window
@@ -58,12 +58,21 @@ class GensScorer:
 
     def _read(self, frames: Sequence[ByteArray], questions: Sequence[str]) -> FloatArray:
         window = Window(rows=np.arange(len(frames)))
+        found = [np.zeros(len(frames), dtype=np.int8) for _ in questions]
+        read: dict[int, FineScores] = {}
         with model_errors(f"reading {len(frames)} frames with {self.name}"):
-            found = [
-                score_windows(self._scorer, [(window, frames)], question, rows=len(frames)) for question in questions
-            ]
-        self._read_windows.append(found)
-        return np.stack([fine.scores for fine in found]).astype(np.float64)
+            asked = [AskedWindow(index, window, frames) for index in range(len(questions))]
+            for event in WindowReader(self._scorer).read(asked, dict(enumerate(questions))):
+                if isinstance(event, WindowFailed):
+                    raise event.error
+                if isinstance(event, WindowRead):
+                    index = event.window.question
+                    for piece, reply in event.replies:
+                        merge(found[index], piece.window.rows, reply.scores)
+                    cut_to = len(event.replies[0][0].window) if len(event.replies) > 1 else None
+                    read[index] = FineScores(found[index], tuple(reply for _, reply in event.replies), cut_to)
+        self._read_windows.append([read[index] for index in range(len(questions))])
+        return np.stack(found).astype(np.float64)
 
 
 def _trouble(windows: Sequence[FineScores], device: str) -> Trouble | None:

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hybrid.clip.load import load_open_clip
+from hybrid.clip.open_clip import load_open_clip
 from hybrid.errors import ModelLoadError, first_line
-from hybrid.runtime import dtype_name
+from hybrid.runtime import dtype_name, model_errors
 from hybrid.scorers.batches import batch_size_for, in_batches
-from hybrid.scorers.checkpoint import ModelScorer, model_errors
+from hybrid.scorers.checkpoint import ModelScorer
 from hybrid.scorers.interface import Loading, ScorerKind, checked
 from hybrid.scorers.pixels import BILINEAR, PixelRule
 from hybrid.scorers.sinusoids import sinusoids

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybrid.errors import ModelLoadError
+from hybrid.runtime import model_errors
 from hybrid.scorers.batches import in_batches
-from hybrid.scorers.checkpoint import Checkpoint, ModelScorer, load_errors, model_errors, open_checkpoint
+from hybrid.scorers.checkpoint import Checkpoint, ModelScorer, load_errors, open_checkpoint
 from hybrid.scorers.interface import Loading, ScorerKind, checked
 from hybrid.scorers.pixels import PixelRule, read_pixel_rule
 from hybrid.scorers.sinusoids import sinusoids

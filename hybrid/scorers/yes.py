@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybrid.errors import ModelLoadError
+from hybrid.runtime import model_errors
 from hybrid.scorers.batches import in_batches, side_by_side
-from hybrid.scorers.checkpoint import ModelScorer, load_errors, model_errors, open_checkpoint
+from hybrid.scorers.checkpoint import ModelScorer, load_errors, open_checkpoint
 from hybrid.scorers.interface import Loading, ScorerKind, checked
 from hybrid.values import ByteArray, FloatArray
 

@@ -29,7 +29,7 @@ class Selector:
 
     Attributes:
         name: the name of its file.
-        choose: the rule; called with keywords, returns int64 rows.
+        choose: the rule; called with keywords and a legal budget, returns int64 rows in any order.
         summary: one line.
         source: paper or project that it comes from.
         partial: what differs from the published method because it is not known; empty if nothing.

@@ -6,16 +6,23 @@ the way leaves at most a temporary file, which :func:`remove_temporaries` delete
 
 A folder is an entry of its parent as a file is: a new one outlives a power failure only once its parent was
 flushed. :func:`make_folder` does that for the folders that we make, :class:`NewFiles` for those that a library makes.
+
+What the system refuses to write becomes one of our errors by :func:`write_errors`, which tells whether further
+writes would fail as well.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+
+from hybrid.errors import ArchiveError, ArchiveUnwritableError
 
 __all__ = [
     "NewFiles",
@@ -23,20 +30,57 @@ __all__ = [
     "is_temporary",
     "make_empty_file",
     "make_folder",
+    "refuses_writing",
     "remove_file",
     "remove_temporaries",
     "sync_folder",
     "write_atomically",
+    "write_error",
+    "write_errors",
 ]
 
 _MARK = ".tmp-"
 _TRIES = 20
 
+_REFUSALS = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTCONN)
+)
+"""Full, over quota, read-only, not allowed, broken, lost: so would every further write end."""
+
 _T = TypeVar("_T")
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` with ``data``, durably. Missing parent folders are made.
+def refuses_writing(number: int | None) -> bool:
+    """Whether an error number of the system means that further writes fail as well."""
+    return number in _REFUSALS
+
+
+def write_error(what: str, exc: OSError, *, remedy: str = "") -> ArchiveError:
+    """The error for a write that the system refused.
+
+    Args:
+        what: what could not be written, as a sentence.
+        exc: the system's error.
+        remedy: what to do; follows after the system's reason.
+
+    Returns:
+        ArchiveUnwritableError if further writes would fail as well, else ArchiveError.
+    """
+    kind = ArchiveUnwritableError if refuses_writing(exc.errno) else ArchiveError
+    return kind(f"{what}: {exc.strerror or exc}{remedy}")
+
+
+@contextmanager
+def write_errors(what: str) -> Iterator[None]:
+    """Raise the system's errors as :func:`write_error`."""
+    try:
+        yield
+    except OSError as exc:
+        raise write_error(what, exc) from exc
+
+
+def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Replace ``path`` with ``data``, whole or in blocks, durably. Missing parent folders are made.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written.
@@ -46,7 +90,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}{_MARK}{secrets.token_hex(4)}")
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -18,6 +18,7 @@ from hybrid.errors import InputError
 
 __all__ = [
     "DATASET",
+    "NOTES",
     "STORED",
     "ForeignJsonError",
     "JsonLimitError",
@@ -25,6 +26,7 @@ __all__ = [
     "parse_json",
     "parse_json_lines",
     "read_json",
+    "read_note",
     "read_text",
 ]
 
@@ -58,6 +60,9 @@ class JsonLimits:
 
 STORED = JsonLimits(size=256 * 2**20, values=20_000_000, string=256 * 2**20)
 """For the files of an archive, whose lists grow with the length of a video and the number of videos."""
+
+NOTES = "__metadata__"
+"""The entry of a safetensors header that holds what its writer noted."""
 
 DATASET = JsonLimits(size=2**30, values=30_000_000)
 """For published annotations."""
@@ -151,6 +156,25 @@ def read_text(path: Path, *, limits: JsonLimits = JsonLimits()) -> str:
     if len(data) > limits.size:
         raise _too_large(str(path), limits)
     return _decode(data, str(path))
+
+
+def read_note(data: bytes, name: str) -> dict[str, Any]:
+    """The JSON object that a writer put under a name into the notes of a safetensors file.
+
+    Args:
+        data: content of the file.
+        name: of the note.
+
+    Raises:
+        InputError: there is no such note, or it is no JSON object.
+    """
+    header = data[8 : 8 + int.from_bytes(data[:8], "little")]
+    notes = parse_json(header, where="its header", limits=STORED).get(NOTES)
+    text = notes.get(name) if isinstance(notes, dict) else None
+    note = parse_json(text, where=f"its note {name}", limits=STORED) if isinstance(text, str) else None
+    if not isinstance(note, dict):
+        raise InputError(f"it has no note {name}")
+    return note
 
 
 def _too_large(where: str, limits: JsonLimits) -> JsonLimitError:

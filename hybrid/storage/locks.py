@@ -10,8 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from hybrid.errors import ArchiveLockedError
-from hybrid.storage.atomic import make_folder
-from hybrid.storage.write_errors import write_error
+from hybrid.storage.atomic import make_folder, write_error
 
 __all__ = ["Locks"]
 

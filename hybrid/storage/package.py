@@ -99,7 +99,7 @@ def _check_members(members: Sequence[zipfile.ZipInfo], names: Sequence[str], siz
     if lacking:
         raise PackageError(f"it holds no {lacking[0]}")
     if len(found) != len(names):
-        extra = next(name for place, name in enumerate(found) if name not in names or name in found[:place])
+        extra = next(name for index, name in enumerate(found) if name not in names or name in found[:index])
         raise PackageError(f"it holds {ascii(extra)[:120]}, too, which does not belong there")
     end = 0
     for info in sorted(members, key=lambda info: info.header_offset):

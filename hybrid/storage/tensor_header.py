@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from hybrid.errors import InputError
-from hybrid.storage.foreign_json import STORED, parse_json
+from hybrid.storage.foreign_json import NOTES, STORED, parse_json
 
-__all__ = ["ListedTensor", "TensorHeader", "read_note", "read_tensor_header"]
+__all__ = ["ListedTensor", "TensorHeader", "read_tensor_header"]
 
 _LARGEST_HEADER = 100 * 2**20
 """Bytes, as in the safetensors library."""
-
-_NOTES = "__metadata__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ def read_tensor_header(path: Path) -> TensorHeader:
         document = parse_json(file.read(length), where=f"{path} has a damaged header", limits=STORED)
     if not isinstance(document, dict):
         raise InputError(f"{path} has a damaged header: it is no JSON object")
-    document.pop(_NOTES, None)
+    document.pop(NOTES, None)
     tensors = {name: _tensor(path, name, entry) for name, entry in document.items()}
     end = 8 + length + max((tensor.end for tensor in tensors.values()), default=0)
     if size < end:
@@ -81,9 +79,9 @@ def read_tensor_header(path: Path) -> TensorHeader:
 
 def _tensor(path: Path, name: str, entry: object) -> ListedTensor:
     if isinstance(entry, dict):
-        dtype, shape, place = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
-        if isinstance(dtype, str) and _are_sizes(shape) and _are_sizes(place) and len(place) == 2:
-            tensor = ListedTensor(dtype, tuple(shape), *place)
+        dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+        if isinstance(dtype, str) and _are_sizes(shape) and _are_sizes(offsets) and len(offsets) == 2:
+            tensor = ListedTensor(dtype, tuple(shape), *offsets)
             if tensor.start <= tensor.end:
                 return tensor
     shown = ascii(entry)[:120]
@@ -93,22 +91,3 @@ def _tensor(path: Path, name: str, entry: object) -> ListedTensor:
 def _are_sizes(value: Any) -> TypeGuard[list[int]]:
     """Whether a value is a list of whole numbers that are not negative."""
     return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
-
-
-def read_note(data: bytes, name: str) -> dict[str, Any]:
-    """The JSON object that a writer put under a name into the notes of a safetensors file.
-
-    Args:
-        data: content of the file.
-        name: of the note.
-
-    Raises:
-        InputError: there is no such note, or it is no JSON object.
-    """
-    header = data[8 : 8 + int.from_bytes(data[:8], "little")]
-    notes = parse_json(header, where="its header", limits=STORED).get(_NOTES)
-    text = notes.get(name) if isinstance(notes, dict) else None
-    note = parse_json(text, where=f"its note {name}", limits=STORED) if isinstance(text, str) else None
-    if not isinstance(note, dict):
-        raise InputError(f"it has no note {name}")
-    return note

@@ -1,12 +1,11 @@
-"""Makes an UNTRAINED checkpoint in the published layout of GenS on Aria, of any size: random weights.
+"""An UNTRAINED checkpoint in the published layout of GenS on Aria, of any size, with random weights.
 
-It is what ``hybrid convert-gens`` takes, so that conversion, loading and replies can be tried without
-a download of 51 GB. What it writes is noise. Everything in it follows from the seed, bytes included.
+``hybrid convert-gens`` reads it, so that conversion, loading and replies can be tried without a download of 51 GB. Its
+replies are noise. Everything in it follows from the seed, bytes included.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid.runtime import ensure_torchvision
+from hybrid.testing.untrained_gens import scale_of, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ __all__ = ["ARIA_SIZES", "TINY_SIZES", "UntrainedSizes", "make_untrained_aria", 
 _PATCH = 14
 _BLOCK = 2**20
 
-# Their places are their ids; 9 is that of a frame's features in the published checkpoint.
+# The index of each is its id; 9 is that of a frame's features in the published checkpoint.
 _SPECIAL = (
     "<unk>",
     "<s>",
@@ -55,14 +55,14 @@ _CHAT_TEMPLATE = (
 
 @dataclass(frozen=True, slots=True)
 class UntrainedSizes:
-    """The sizes of a checkpoint; those of the vision tower have ``vision`` in their names.
+    """The sizes of a checkpoint; those of the vision encoder have ``vision`` in their names.
 
     Attributes:
         vocabulary: rows of embeddings; at least as many as the small tokenizer that comes with it has.
         hidden, layers, heads: of the language model.
         experts, chosen, expert_width, shared_experts: experts of a layer, how many a token goes
             through, their inner width, and how many such widths the shared one has.
-        vision_hidden, vision_layers, vision_heads, vision_width: of the vision tower.
+        vision_hidden, vision_layers, vision_heads, vision_width: of the vision encoder.
         image_size: side of the largest picture that it knows positions for: 490 or 980.
         tokens_per_image: the resampler's rule: a number, or least and largest.
     """
@@ -119,26 +119,23 @@ ARIA_SIZES = UntrainedSizes(
 """Those of Aria itself."""
 
 
-def published_shapes(sizes: UntrainedSizes) -> Iterator[tuple[str, tuple[int, ...]]]:
+Shapes = Iterator[tuple[str, tuple[int, ...]]]
+
+
+def published_shapes(sizes: UntrainedSizes) -> Shapes:
     """Names and shapes of all tensors, in the layout of the published checkpoint."""
-    hidden, inner, width = sizes.hidden, sizes.expert_width, sizes.vision_hidden
-    tower, projector = "vision_tower.vision_model.", "multi_modal_projector."
-    yield tower + "embeddings.patch_embedding.weight", (width, 3, _PATCH, _PATCH)
-    yield tower + "embeddings.patch_embedding.bias", (width,)
-    yield tower + "embeddings.position_embedding.weight", ((sizes.image_size // _PATCH) ** 2, width)
+    hidden, width = sizes.hidden, sizes.vision_hidden
+    vision, projector = "vision_tower.vision_model.", "multi_modal_projector."
+    yield from _affine(vision + "embeddings.patch_embedding", width, 3, _PATCH, _PATCH)
+    yield vision + "embeddings.position_embedding.weight", ((sizes.image_size // _PATCH) ** 2, width)
     for number in range(sizes.vision_layers):
-        layer = f"{tower}encoder.layers.{number}."
-        square = {f"self_attn.{part}_proj": (width, width) for part in ("q", "k", "v", "out")}
-        for name, shape in {
-            **square,
-            "mlp.fc1": (sizes.vision_width, width),
-            "mlp.fc2": (width, sizes.vision_width),
-        }.items():
-            yield f"{layer}{name}.weight", shape
-            yield f"{layer}{name}.bias", shape[:1]
-        for name in ("layer_norm1", "layer_norm2"):
-            yield f"{layer}{name}.weight", (width,)
-            yield f"{layer}{name}.bias", (width,)
+        layer = f"{vision}encoder.layers.{number}."
+        for part in ("q", "k", "v", "out"):
+            yield from _affine(f"{layer}self_attn.{part}_proj", width, width)
+        yield from _affine(layer + "mlp.fc1", sizes.vision_width, width)
+        yield from _affine(layer + "mlp.fc2", width, sizes.vision_width)
+        yield from _affine(layer + "layer_norm1", width)
+        yield from _affine(layer + "layer_norm2", width)
     rule = sizes.tokens_per_image
     yield projector + "query", (rule if isinstance(rule, int) else max(rule), width)
     for part in "qkv":
@@ -146,11 +143,9 @@ def published_shapes(sizes: UntrainedSizes) -> Iterator[tuple[str, tuple[int, ..
     yield projector + "cross_attn.multihead_attn.in_proj_weight", (3 * width, width)
     yield projector + "cross_attn.multihead_attn.in_proj_bias", (3 * width,)
     for name in ("cross_attn.multihead_attn.out_proj", "cross_attn.linear"):
-        yield f"{projector}{name}.weight", (width, width)
-        yield f"{projector}{name}.bias", (width,)
+        yield from _affine(projector + name, width, width)
     for name in ("cross_attn.layer_norm", "cross_attn.ln_kv", "ln_ffn"):
-        yield f"{projector}{name}.weight", (width,)
-        yield f"{projector}{name}.bias", (width,)
+        yield from _affine(projector + name, width)
     yield projector + "ffn.linear_in.weight", (hidden, width)
     yield projector + "ffn.linear_out.weight", (hidden, hidden)
     yield "language_model.model.embed_tokens.weight", (sizes.vocabulary, hidden)
@@ -161,18 +156,22 @@ def published_shapes(sizes: UntrainedSizes) -> Iterator[tuple[str, tuple[int, ..
         yield layer + "input_layernorm.weight", (hidden,)
         yield layer + "post_attention_layernorm.weight", (hidden,)
         yield layer + "mlp.gate.weight", (sizes.experts, hidden)
-        shared = inner * sizes.shared_experts
-        yield from _gated(layer + "mlp.shared_experts.", hidden, shared)
+        yield from _gated(layer + "mlp.shared_experts.", hidden, sizes.expert_width * sizes.shared_experts)
         for expert in range(sizes.experts):
-            yield from _gated(f"{layer}mlp.experts.{expert}.", hidden, inner)
+            yield from _gated(f"{layer}mlp.experts.{expert}.", hidden, sizes.expert_width)
     yield "language_model.model.norm.weight", (hidden,)
     yield "language_model.lm_head.weight", (sizes.vocabulary, hidden)
 
 
-def _gated(place: str, hidden: int, inner: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield place + "gate_proj.weight", (inner, hidden)
-    yield place + "up_proj.weight", (inner, hidden)
-    yield place + "down_proj.weight", (hidden, inner)
+def _affine(name: str, *shape: int) -> Shapes:
+    yield f"{name}.weight", shape
+    yield f"{name}.bias", shape[:1]
+
+
+def _gated(prefix: str, hidden: int, inner: int) -> Shapes:
+    yield prefix + "gate_proj.weight", (inner, hidden)
+    yield prefix + "up_proj.weight", (inner, hidden)
+    yield prefix + "down_proj.weight", (hidden, inner)
 
 
 def make_untrained_aria(
@@ -197,16 +196,14 @@ def make_untrained_aria(
     Returns:
         The folder, to be given to ``hybrid convert-gens``.
     """
-    place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    _write_weights(place, sizes, dtype=dtype, shard_bytes=shard_bytes, seed=seed)
-    tokenizer = _make_tokenizer()
-    tokenizer.save_pretrained(place)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_weights(folder, sizes, dtype=dtype, shard_bytes=shard_bytes, seed=seed)
+    _make_tokenizer().save_pretrained(folder)
     ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 8}
-    documents = {"config.json": {**_config(sizes, norm_topk_prob, dtype), **ids}, "generation_config.json": ids}
-    for name, document in documents.items():
-        (place / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    return place
+    write_json(folder / "config.json", {**_config(sizes, norm_topk_prob, dtype), **ids})
+    write_json(folder / "generation_config.json", ids)
+    return folder
 
 
 def _config(sizes: UntrainedSizes, norm_topk_prob: bool, dtype: str) -> dict[str, Any]:
@@ -253,24 +250,23 @@ def _write_weights(folder: Path, sizes: UntrainedSizes, *, dtype: str, shard_byt
     from safetensors.torch import save_file
 
     kind = torch.float32 if dtype == "float32" else torch.bfloat16
-    groups: list[list[tuple[str, tuple[int, ...]]]] = [[]]
-    held = 0
+    shards: list[list[tuple[str, tuple[int, ...]]]] = [[]]
+    written = 0
     for name, shape in published_shapes(sizes):
         size = math.prod(shape) * kind.itemsize
-        if groups[-1] and held + size > shard_bytes:
-            groups.append([])
-            held = 0
-        groups[-1].append((name, shape))
-        held += size
+        if shards[-1] and written + size > shard_bytes:
+            shards.append([])
+            written = 0
+        shards[-1].append((name, shape))
+        written += size
     generator = torch.Generator().manual_seed(seed)
-    places: dict[str, str] = {}
-    for number, group in enumerate(groups, start=1):
-        file = f"model-{number:05d}-of-{len(groups):05d}.safetensors"
-        tensors = {name: _draw(name, shape, kind, generator) for name, shape in group}
+    files: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        tensors = {name: _draw(name, shape, kind, generator) for name, shape in shard}
         save_file(tensors, folder / file, metadata={"format": "pt"})
-        places.update(dict.fromkeys(tensors, file))
-    index = {"metadata": {}, "weight_map": places}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        files.update(dict.fromkeys(tensors, file))
+    write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": files})
 
 
 def _draw(name: str, shape: tuple[int, ...], kind: torch.dtype, generator: torch.Generator) -> torch.Tensor:
@@ -279,13 +275,9 @@ def _draw(name: str, shape: tuple[int, ...], kind: torch.dtype, generator: torch
 
     if "norm" in name or ".ln_" in name:
         return torch.zeros(shape, dtype=kind) if name.endswith("bias") else torch.ones(shape, dtype=kind)
-    fan_in = 50 if len(shape) == 1 else math.prod(shape[1:])
-    # Sharp attention: without it every token sees the same average of the prompt, and all prompts get
-    # the same reply.
-    sharp = 3.0 if name.endswith(("q_proj.weight", "k_proj.weight")) else 1.0
     count = math.prod(shape)
     # Large tensors repeat a block: drawing billions of numbers would take longer than all the rest.
-    block = torch.randn(min(count, _BLOCK), generator=generator, dtype=kind).mul_(sharp / math.sqrt(fan_in))
+    block = torch.randn(min(count, _BLOCK), generator=generator, dtype=kind).mul_(scale_of(name, shape))
     return block.repeat(-(-count // len(block)))[:count].reshape(shape).contiguous()
 
 

@@ -1,15 +1,14 @@
-"""Make a small open_clip checkpoint with random weights.
+"""A small, UNTRAINED open_clip checkpoint: the true architecture, random weights.
 
-It has the true architecture and goes through the very same loading code as the published models,
-but it has learned nothing: its similarities mean nothing.
+It is loaded through the same calls as the published models. Its similarities mean nothing.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from hybrid.runtime import ensure_torchvision
+from hybrid.testing.untrained_gens import write_json
 
 __all__ = ["make_untrained_clip"]
 
@@ -49,6 +48,5 @@ def make_untrained_clip(folder: Path, *, seed: int = 0) -> Path:
         model = CLIP(**MODEL_CONFIG)
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
-    config = {"model_cfg": MODEL_CONFIG, "preprocess_cfg": PREPROCESS_CONFIG}
-    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "open_clip_config.json", {"model_cfg": MODEL_CONFIG, "preprocess_cfg": PREPROCESS_CONFIG})
     return folder

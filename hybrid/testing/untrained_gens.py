@@ -1,9 +1,8 @@
-"""Makes a small, UNTRAINED checkpoint of the fine stage: the architecture of GenS, random weights.
+"""A small, UNTRAINED checkpoint of the fine stage: the architecture of GenS, random weights.
 
-It is loaded through the same calls as the real one and runs on any CPU in milliseconds, so that
-the whole path can be tried without a download. What it writes is noise. Everything in it follows
-from the seed, bytes included: the weights are drawn here, name by name, and do not depend on how
-transformers would initialise them.
+It is loaded through the same calls as the real one and runs on any CPU in milliseconds, so that the whole path can be
+tried without a download. Its replies are noise. Everything in it follows from the seed, bytes included: the weights are
+drawn here, name by name, whatever transformers' own initial values are.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from hybrid.runtime import ensure_torchvision
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["SPECIAL_TOKENS", "learn_bpe", "make_untrained_gens", "visual_token_ids"]
+__all__ = ["SPECIAL_TOKENS", "learn_bpe", "make_untrained_gens", "scale_of", "visual_token_ids", "write_json"]
 
 MAX_NEW_TOKENS = 64
 """Longest reply that the checkpoint's own prompt asks for: noise needs no more."""
@@ -113,22 +112,21 @@ def make_untrained_gens(folder: str | Path, *, seed: int = 0) -> Path:
     import torch
     from transformers import Qwen2_5_VLForConditionalGeneration
 
-    place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _make_tokenizer()
     with torch.random.fork_rng(devices=[]):  # transformers draws weights too; they are replaced below
         model = Qwen2_5_VLForConditionalGeneration(_make_config(tokenizer))
     _draw_weights(model, seed)
     model.generation_config = _make_generation(tokenizer)
-    model.save_pretrained(place)
-    tokenizer.save_pretrained(place)
-    (place / "preprocessor_config.json").write_text(json.dumps(_PREPROCESSING, indent=2) + "\n", encoding="utf-8")
-    # Read by hybrid.fine.prompt; whatever is not named here is as in the default prompt.
-    prompt = {"max_new_tokens": MAX_NEW_TOKENS}
-    (place / "hybrid_prompt.json").write_text(json.dumps(prompt, indent=2) + "\n", encoding="utf-8")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_json(folder / "preprocessor_config.json", _PREPROCESSING)
+    # Read by hybrid.fine.prompt; the rest is as in the default prompt.
+    write_json(folder / "hybrid_prompt.json", {"max_new_tokens": MAX_NEW_TOKENS})
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    (place / "README.md").write_text(_README.format(parameters=parameters, seed=seed), encoding="utf-8")
-    return place
+    (folder / "README.md").write_text(_README.format(parameters=parameters, seed=seed), encoding="utf-8")
+    return folder
 
 
 def learn_bpe(lines: Sequence[str], *, split: str, vocab_size: int, min_frequency: int) -> Any:
@@ -246,9 +244,21 @@ def _draw_weights(model: torch.nn.Module, seed: int) -> None:
             if "norm" in name or "ln_q" in name:
                 parameter.fill_(1.0)
                 continue
-            fan_in = 50 if parameter.dim() == 1 else math.prod(parameter.shape[1:])
-            # Sharp attention in the language model: without it every token sees the same average of
-            # the prompt, and all prompts get the same reply.
-            sharp = 3.0 if name.endswith(("q_proj.weight", "k_proj.weight")) else 1.0
             values = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(values * (sharp / math.sqrt(fan_in)))
+            parameter.copy_(values * scale_of(name, parameter.shape))
+
+
+def scale_of(name: str, shape: Sequence[int]) -> float:
+    """The standard deviation of a tensor's random weights.
+
+    Attention in the language model is sharp: without it every token sees the same average of the prompt, and all
+    prompts get the same reply.
+    """
+    fan_in = 50 if len(shape) == 1 else math.prod(shape[1:])
+    sharp = 3.0 if name.endswith(("q_proj.weight", "k_proj.weight")) else 1.0
+    return sharp / math.sqrt(fan_in)
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write one of a checkpoint's documents."""
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -79,7 +79,7 @@ class Scan:
             except Exception as exc:  # whatever it is: the processor can do the same
                 self._gpu = None
                 self._no_gpu = f"cpu (FAISS could not use the GPU: {first_line(exc)})"
-        self.device = self._no_gpu or f"cpu (FAISS finds at most {MOST_ON_GPU} on a GPU; wanted were {count})"
+        self.device = self._no_gpu or f"cpu (FAISS finds at most {MOST_ON_GPU} on a GPU; {count} were requested)"
         if self._cpu is None:
             assert self._codes is not None
             self._cpu = build_scan(self._book, self._codes)

@@ -25,16 +25,15 @@ from safetensors.numpy import load, save
 
 from hybrid.errors import IndexDamagedError
 from hybrid.storage.atomic import insist, make_folder, remove_file, remove_temporaries, write_atomically
-from hybrid.storage.foreign_json import read_json
-from hybrid.storage.tensor_header import read_note
+from hybrid.storage.foreign_json import read_json, read_note
 from hybrid.values import Float32Array
 from indexes.format.manifest import Manifest
 
-__all__ = ["APPROXIMATE_VERSION", "GONE", "ApproximateFiles", "Pointer", "Segment", "dimensions_of", "name_of"]
+__all__ = ["APPROXIMATE_VERSION", "MISSING", "ApproximateFiles", "Pointer", "Segment", "dimensions_of", "name_of"]
 
 APPROXIMATE_VERSION = 1
 
-GONE = (0, 0, 0)
+MISSING = (0, 0, 0)
 
 _META = "hybrid_approximate"
 _DIGITS = 8
@@ -220,11 +219,11 @@ class ApproximateFiles:
         return content if isinstance(content, dict) else None
 
     def stamp(self, name: str) -> tuple[int, int, int]:
-        """What changes when a file does; :data:`GONE` if it is not there."""
+        """What changes when a file does; :data:`MISSING` if it is not there."""
         try:
             status = os.stat(self.folder / name)
         except OSError:
-            return GONE
+            return MISSING
         return (status.st_ino, status.st_size, status.st_mtime_ns)
 
     def remove(self, name: str) -> None:

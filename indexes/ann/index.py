@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from hybrid.errors import IndexDamagedError
 from hybrid.values import Float32Array
 from indexes.ann.code_scan import Scan
-from indexes.ann.files import GONE, ApproximateFiles, Segment
+from indexes.ann.files import MISSING, ApproximateFiles, Segment
 from indexes.ann.product_quantizer import Codebook, Codes
 
 __all__ = ["ApproximateIndex", "NearUnits", "Selection"]
@@ -30,7 +30,7 @@ class NearUnits:
     """Units in order of their approximate similarity, best first.
 
     Attributes:
-        video: place of each one's video in the names that were asked for.
+        video: index of each one's video in the names that were asked for.
         first, end: the rows of each unit within its video.
         scores: approximate similarities.
         checksums: uint64, of the vectors of each unit; meaningless where they are not ``proven``.
@@ -46,14 +46,7 @@ class NearUnits:
 
     def part(self, step: slice) -> NearUnits:
         """Some of them."""
-        return NearUnits(
-            self.video[step],
-            self.first[step],
-            self.end[step],
-            self.scores[step],
-            self.checksums[step],
-            self.proven[step],
-        )
+        return NearUnits(*(getattr(self, column.name)[step] for column in fields(self)))
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -66,7 +59,7 @@ class Selection:
     Attributes:
         names: the videos, ``<video id>-<generation>``.
         units: which units of the whole index they have, in order of ``names``.
-        video: place of each unit's video in ``names``.
+        video: index of each unit's video in ``names``.
         scan: what scans them; says where it does.
     """
 
@@ -90,7 +83,7 @@ class ApproximateIndex:
         self._book_name = ""
         self._segments: dict[str, Segment | None] = {}
         self._damaged: dict[str, tuple[int, int, int]] = {}
-        self._places: dict[str, tuple[int, int]] = {}
+        self._units_of_video: dict[str, tuple[int, int]] = {}
         self._starts = self._ends = np.zeros(0, dtype=np.int32)
         self._checksums, self._proven = np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=bool)
         self._codes: Codes = np.zeros((0, 0), dtype=np.uint8)
@@ -129,20 +122,20 @@ class ApproximateIndex:
 
     def covered(self, names: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Which of some videos (``<video id>-<generation>``) a sound segment covers."""
-        return np.fromiter((name in self._places for name in names), dtype=bool, count=len(names))
+        return np.fromiter((name in self._units_of_video for name in names), dtype=bool, count=len(names))
 
     def units_of(self, names: Sequence[str]) -> int:
         """How many units covered videos have together."""
-        return sum(self._places[name][1] for name in names)
+        return sum(self._units_of_video[name][1] for name in names)
 
     def select(self, names: Sequence[str]) -> Selection:
-        """Make the units of covered videos ready to be scanned; the last selection is kept."""
-        kept = self._selection
-        if kept is not None and len(kept.names) == len(names) and kept.names == tuple(names):
-            return kept
-        places = np.array([self._places[name] for name in names], dtype=np.int64).reshape(-1, 2)
-        video = np.repeat(np.arange(len(names), dtype=np.int32), places[:, 1])
-        units = _ranges(places[:, 0], places[:, 1])
+        """Make the units of covered videos ready to be scanned; the last selection is cached."""
+        selection = self._selection
+        if selection is not None and len(selection.names) == len(names) and selection.names == tuple(names):
+            return selection
+        ranges = np.array([self._units_of_video[name] for name in names], dtype=np.int64).reshape(-1, 2)
+        video = np.repeat(np.arange(len(names), dtype=np.int32), ranges[:, 1])
+        units = _ranges(ranges[:, 0], ranges[:, 1])
         assert self._book is not None
         whole = len(units) == len(self._codes) and bool((np.diff(units) == 1).all())
         scan = Scan(self._book, self._codes if whole else self._codes[units])
@@ -175,7 +168,7 @@ class ApproximateIndex:
                         raise IndexDamagedError(f"segment {name} is not of its codebook")
                 except IndexDamagedError as exc:
                     segment = None
-                    if self._files.stamp(name) == GONE:  # deleted since it was listed
+                    if self._files.stamp(name) == MISSING:  # deleted since it was listed
                         continue
                     self._damaged[name] = stamp
                     problems.append(str(exc))
@@ -194,13 +187,13 @@ class ApproximateIndex:
         self._proven = np.repeat([one is not None for one, _ in known], [count for _, count in known]).astype(bool)
         parts = [np.zeros(count, dtype=np.uint64) if one is None else one for one, count in known]
         self._checksums = np.concatenate([np.zeros(0, dtype=np.uint64), *parts])
-        self._places = {}
-        place = 0
+        self._units_of_video = {}
+        start = 0
         for segment in segments:
-            edges = place + np.concatenate(([0], np.cumsum(segment.units)))
+            edges = start + np.concatenate(([0], np.cumsum(segment.units)))
             for name, (first, end) in zip(segment.videos, itertools.pairwise(edges.tolist()), strict=True):
-                self._places[name] = (first, end - first)
-            place = int(edges[-1])
+                self._units_of_video[name] = (first, end - first)
+            start = int(edges[-1])
 
 
 def _ends(segment: Segment) -> Int32Array:

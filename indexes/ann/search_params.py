@@ -16,7 +16,7 @@ class SearchParams:
     Attributes:
         units: how many units at a time, at least.
         most_units: how many in all, at most, unless ``top`` asks for more.
-        units_per_frame, most_units_per_frame: at least so many units for each frame that is wanted, in
+        units_per_frame, most_units_per_frame: at least so many units for each requested frame, in
             place of the two above.
         deviations: it goes on while the next unit's approximate similarity lies less than so many
             standard deviations (of exact from approximate ones) below the last frame that counts.

@@ -26,7 +26,7 @@ from indexes.format.feature_list import (
     FeatureItem,
     FeatureList,
     FeatureSpec,
-    Place,
+    ItemLocation,
     frames_key,
     item_digest,
     read_list,
@@ -96,7 +96,7 @@ class StoredFeatures:
 
     def sound(self, rows: IntArray) -> npt.NDArray[np.bool_]:
         """Which of the rows are stored and are what was written: bool, one a row."""
-        return np.array([bool(self.read(rows[place : place + 1])) for place in range(len(rows))], dtype=bool)
+        return np.array([bool(self.read(rows[at : at + 1])) for at in range(len(rows))], dtype=bool)
 
     def close(self) -> None:
         """Let go of the file. May be called twice."""
@@ -106,17 +106,17 @@ class StoredFeatures:
         self._file.close()
 
     def _item(self, row: int, size: int) -> FeatureItem | None:
-        place = self.listed.place(row)
-        end = place.start + self.listed.spec.item_bytes(place.grid)
+        location = self.listed.location(row)
+        end = location.start + self.listed.spec.item_bytes(location.grid)
         if self._map is None or end > min(size, len(self._map)):
             return None
         # A copy: the view of the map that it is made from must not outlive the map.
-        values: ByteArray = np.frombuffer(self._map, np.uint8, end - place.start, place.start).copy()
+        values: ByteArray = np.frombuffer(self._map, np.uint8, end - location.start, location.start).copy()
         if not self._sound[row]:
-            if item_digest(place.grid, values) != place.digest:
+            if item_digest(location.grid, values) != location.digest:
                 return None
             self._sound[row] = True
-        return FeatureItem(place.grid, values, place.digest)
+        return FeatureItem(location.grid, values, location.digest)
 
 
 def open_features(path: Path, *, rows: int, frames: str) -> StoredFeatures | None:
@@ -170,8 +170,8 @@ def _is_still(path: Path, status: tuple[int, int, int]) -> bool:
 
 def _check(listed: FeatureList, path: Path, *, rows: int, frames: str) -> None:
     """A list may be sound and yet be of something else: somebody may have renamed it."""
-    named = path.name == feature_list_name(listed.frames_key, listed.spec.key)
-    if not named or listed.frames_key != frames or len(listed) != rows:
+    has_its_name = path.name == feature_list_name(listed.frames_key, listed.spec.key)
+    if not has_its_name or listed.frames_key != frames or len(listed) != rows:
         raise IndexDamagedError(f"{path}: this list is of other features than its name says")
 
 
@@ -195,7 +195,7 @@ def remove_features(layout: Layout, video_id: str, *, except_of: Manifest | None
     Raises:
         OSError, IndexDamagedError: the folder of the video cannot be read or written.
     """
-    removed, named = [], set()
+    removed, kept_values = [], set()
     for path in layout.feature_lists(video_id):
         listed = None
         if except_of is not None:
@@ -203,9 +203,9 @@ def remove_features(layout: Layout, video_id: str, *, except_of: Manifest | None
         if listed is None:
             removed.append(path)
         else:
-            named.add(listed.values_name)
+            kept_values.add(listed.values_name)
     # The lists first: values without a list are nobody's.
-    removed += [path for path in layout.feature_values(video_id) if path.name not in named]
+    removed += [path for path in layout.feature_values(video_id) if path.name not in kept_values]
     freed = sum(path.stat().st_size for path in removed)
     for path in removed:
         remove_file(path)
@@ -227,30 +227,30 @@ def append_features(path: Path, known: FeatureList, items: Mapping[int, FeatureI
     values = path.with_name(known.values_name)
     make_folder(path.parent)
     fresh = not values.exists()
-    places: dict[int, Place] = {}
+    locations: dict[int, ItemLocation] = {}
     with open(values, "xb" if fresh else "r+b") as file:
         file.seek(known.size_bytes)
         for row, item in items.items():
-            places[row] = _write(file, known.spec, item)
+            locations[row] = _write(file, known.spec, item)
         size = file.tell()
         file.flush()
         os.fsync(file.fileno())
     if fresh:
         sync_folder(path.parent)
-    listed = known.added(places, size_bytes=size)
+    listed = known.added(locations, size_bytes=size)
     write_atomically(path, listed.to_bytes())
     return listed
 
 
-def _write(file: BinaryIO, spec: FeatureSpec, item: FeatureItem) -> Place:
+def _write(file: BinaryIO, spec: FeatureSpec, item: FeatureItem) -> ItemLocation:
     if item.values.dtype != np.uint8 or item.values.shape != (spec.item_bytes(item.grid),):
         raise InputError(
             f"the features of a frame have {item.values.nbytes} bytes; a grid of {item.grid} needs "
             f"{spec.item_bytes(item.grid)}"
         )
-    place = Place(file.tell(), item.grid, item.digest)
+    location = ItemLocation(file.tell(), item.grid, item.digest)
     file.write(item.values.data)
-    return place
+    return location
 
 
 class StagedFeatures:
@@ -263,12 +263,12 @@ class StagedFeatures:
         """Not for callers: see :meth:`indexes.archive.writer.Archive.stage_features`."""
         self.spec = spec
         self._folder = folder
-        self._places: list[Place] = []
+        self._locations: list[ItemLocation] = []
         self._path = folder / f".features.tmp-{secrets.token_hex(4)}"
         self._file: BinaryIO | None = None
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._locations)
 
     def add(self, items: Iterable[FeatureItem]) -> None:
         """Keep the features of the next distinct frames of the video.
@@ -281,7 +281,7 @@ class StagedFeatures:
             make_folder(self._folder)
             self._file = open(self._path, "xb")  # noqa: SIM115 (closed by finish or discard)
         for item in items:
-            self._places.append(_write(self._file, self.spec, item))
+            self._locations.append(_write(self._file, self.spec, item))
 
     def finish(self, path: Path, *, frames: str, rows: IntArray, count: int) -> None:
         """Make them the stored features of an index.
@@ -296,8 +296,8 @@ class StagedFeatures:
             InputError: there are more or fewer frames than rows.
             OSError: the disk is full or cannot be written.
         """
-        if len(rows) != len(self._places):
-            raise InputError(f"there are features of {len(self._places)} frames for {len(rows)} distinct frames")
+        if len(rows) != len(self._locations):
+            raise InputError(f"there are features of {len(self._locations)} frames for {len(rows)} distinct frames")
         if self._file is None:
             return
         size = self._file.tell()
@@ -309,7 +309,7 @@ class StagedFeatures:
         os.replace(self._path, self._folder / name)
         sync_folder(self._folder)
         nothing = FeatureList.empty(self.spec, frames=frames, rows=count, values_name=name)
-        listed = nothing.added(dict(zip(rows.tolist(), self._places, strict=True)), size_bytes=size)
+        listed = nothing.added(dict(zip(rows.tolist(), self._locations, strict=True)), size_bytes=size)
         write_atomically(path, listed.to_bytes())
 
     def discard(self) -> None:

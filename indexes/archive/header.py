@@ -5,10 +5,9 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hybrid.errors import ArchiveError, ArchiveFormatError, InputError
-from hybrid.storage.atomic import is_temporary, remove_temporaries, write_atomically
+from hybrid.storage.atomic import is_temporary, remove_temporaries, write_atomically, write_errors
 from hybrid.storage.foreign_json import ForeignJsonError, parse_json
 from hybrid.storage.locks import Locks
-from hybrid.storage.write_errors import write_errors
 from hybrid.version import __version__
 from indexes.format.layout import Layout
 from indexes.format.manifest import FORMAT_VERSION

@@ -328,7 +328,7 @@ class ArchiveReader:
         return index if index.refresh() else None
 
     def stored_files(self) -> Iterator[tuple[str, int]]:
-        """Every file of the archive: its path below the archive's place, with ``/``, and its bytes."""
+        """Every file of the archive: its path below the archive's folder or URI, with ``/``, and its bytes."""
         for root, _, names in os.walk(self.folder):
             for name in names:
                 path = Path(root, name)

@@ -18,9 +18,15 @@ from pathlib import Path
 from types import TracebackType
 
 from hybrid.errors import ArchiveLockedError, ArchiveUnwritableError, IndexDamagedError, InputError
-from hybrid.storage.atomic import make_empty_file, remove_file, remove_temporaries, sync_folder, write_atomically
+from hybrid.storage.atomic import (
+    make_empty_file,
+    remove_file,
+    remove_temporaries,
+    sync_folder,
+    write_atomically,
+    write_errors,
+)
 from hybrid.storage.locks import Locks
-from hybrid.storage.write_errors import write_errors
 from hybrid.values import Float32Array
 from indexes.archive.feature_file import StagedFeatures, append_features, read_sound_list, remove_features
 from indexes.archive.header import open_header
@@ -68,9 +74,9 @@ class Archive(ArchiveReader):
                 ``create`` is off; the format is newer than this version; another backend.
             ArchiveError: the folder cannot be read or written.
         """
-        place = local_folder(folder)
-        header = open_header(Layout(place), backend=backend, create=create)
-        return cls(place, header.backend)
+        root = local_folder(folder)
+        header = open_header(Layout(root), backend=backend, create=create)
+        return cls(root, header.backend)
 
     @contextmanager
     def lock(self, video_id: str, *, timeout: float = 0.0) -> Iterator[None]:
@@ -158,7 +164,7 @@ class Archive(ArchiveReader):
 
     @contextmanager
     def stage_features(self, video_id: str, spec: FeatureSpec) -> Iterator[StagedFeatures]:
-        """A place for features of a video that is being indexed; :meth:`commit` takes them over.
+        """Temporary storage for the features of a video that is being indexed; :meth:`commit` takes them over.
 
         What is not committed when this ends, or when the process is killed, is deleted.
 
@@ -236,7 +242,7 @@ class Archive(ArchiveReader):
         """Remember where an indexed video lies now, and what it was found to be; its index stays as it is.
 
         A path that is stored stays the first one as long as the video lies there: copies at several
-        places would else take turns. The others are kept beside it.
+        paths would else take turns. The others are kept beside it.
 
         Args:
             video_id: of the video.

@@ -197,8 +197,8 @@ def _header(base: int) -> bytes:
 
 def _base_bytes(header: bytes) -> int:
     """How large the catalogue was when it was last written anew."""
-    words = header.split()
-    return int(words[-1]) if header.startswith(_MAGIC) and words[-1].isdigit() else 0
+    parts = header.split()
+    return int(parts[-1]) if header.startswith(_MAGIC) and parts[-1].isdigit() else 0
 
 
 def _to_line(video_id: str, line: _Line) -> bytes:

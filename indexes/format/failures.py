@@ -88,15 +88,15 @@ def remember_failure(
         OSError, ArchiveError: the archive cannot be written.
     """
     text = json.dumps({"format_version": 1, **failure.model_dump(mode="json")}, indent=2) + "\n"
-    own = _place(folder, failure.video_id, failure.path)
+    own = _record_path(folder, failure.video_id, failure.path)
     put(own, text.encode())
-    for place in _places_of(folder, failure.path) - {own}:
-        drop(place)
+    for record in _records_of(folder, failure.path) - {own}:
+        drop(record)
 
 
 def known_failure(folder: Path, video_id: str | None, path: str) -> Failure | None:
     """The record of a video, if there is one that can be read."""
-    return _read(_place(folder, video_id, path))
+    return _read(_record_path(folder, video_id, path))
 
 
 def forget_failure(
@@ -113,8 +113,8 @@ def forget_failure(
     Raises:
         OSError, ArchiveError: the archive cannot be written.
     """
-    for place in {_place(folder, video_id, path), _place(folder, None, path)} | _places_of(folder, path):
-        drop(place)
+    for record in {_record_path(folder, video_id, path), _record_path(folder, None, path)} | _records_of(folder, path):
+        drop(record)
 
 
 def failures(folder: Path) -> Iterator[Failure]:
@@ -128,7 +128,7 @@ def failures(folder: Path) -> Iterator[Failure]:
     yield from sorted(found, key=lambda record: record.path)
 
 
-def _places_of(folder: Path, path: str) -> frozenset[Path]:
+def _records_of(folder: Path, path: str) -> frozenset[Path]:
     """Where the records of a path lie; read anew only where some were added or deleted, as each video of a run asks."""
     try:
         failed = Layout(folder).failed
@@ -141,28 +141,28 @@ def _places_of(folder: Path, path: str) -> frozenset[Path]:
 def _by_path(folder: Path, changed_ns: int, count: int) -> Mapping[str, frozenset[Path]]:
     found: dict[str, frozenset[Path]] = {}
     for record in failures(folder):
-        found[record.path] = found.get(record.path, frozenset()) | {_place(folder, record.video_id, record.path)}
+        found[record.path] = found.get(record.path, frozenset()) | {_record_path(folder, record.video_id, record.path)}
     return found
 
 
-def _place(folder: Path, video_id: str | None, path: str) -> Path:
+def _record_path(folder: Path, video_id: str | None, path: str) -> Path:
     if video_id is None:
         return Layout(folder).failed / f"path-{blake3.blake3(os.fsencode(path)).hexdigest(length=16)}.json"
     return Layout(folder).failed / f"{check_video_id(video_id)}.json"
 
 
-def _read(place: Path) -> Failure | None:
+def _read(record: Path) -> Failure | None:
     """A record that can be read; parsed once as long as it is not changed, as every video of a run looks at all."""
     try:
-        status = os.stat(place)
+        status = os.stat(record)
     except OSError:
         return None
-    return _parsed(place, status.st_ino, status.st_size, status.st_mtime_ns)
+    return _parsed(record, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=2**16)
-def _parsed(place: Path, _inode: int, _size: int, _changed_ns: int) -> Failure | None:
+def _parsed(record: Path, _inode: int, _size: int, _changed_ns: int) -> Failure | None:
     try:
-        return Failure.model_validate(read_json(place, names=True))
+        return Failure.model_validate(read_json(record, names=True))
     except (OSError, ValueError, ValidationError):
         return None

@@ -22,9 +22,9 @@ import safetensors
 from safetensors.numpy import load, save
 
 from hybrid.errors import IndexDamagedError, InputError
-from hybrid.storage.tensor_header import read_note
+from hybrid.storage.foreign_json import read_note
 from hybrid.values import ByteArray, IntArray
-from indexes.format.manifest import Manifest
+from indexes.format.manifest import Manifest, changed_values
 
 __all__ = ["FeatureItem", "FeatureList", "FeatureSpec", "feature_item", "frames_key", "read_list"]
 
@@ -78,16 +78,11 @@ class FeatureSpec:
         """How many bytes the features of a frame with this grid of tokens take."""
         return grid[0] * grid[1] * self.width * _ITEM_BYTES[self.dtype]
 
-    def differences(self, wanted: FeatureSpec) -> list[str]:
-        """What sets two specs apart, one line each: ``name: stored -> wanted``."""
+    def differences(self, requested: FeatureSpec) -> list[str]:
+        """What sets two specs apart, one line each: ``name: stored -> requested``."""
         before = {**self.identity, "dtype": self.dtype, "width": self.width}
-        after = {**wanted.identity, "dtype": wanted.dtype, "width": wanted.width}
-        names = [*before, *(name for name in after if name not in before)]
-        return [
-            f"{name}: {before.get(name, '(absent)')} -> {after.get(name, '(absent)')}"
-            for name in names
-            if before.get(name) != after.get(name)
-        ]
+        after = {**requested.identity, "dtype": requested.dtype, "width": requested.width}
+        return changed_values(before, after)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,7 +122,7 @@ def frames_key(manifest: Manifest) -> str:
     return blake3.blake3(text.encode()).hexdigest(length=8)
 
 
-class Place(NamedTuple):
+class ItemLocation(NamedTuple):
     """Where the features of one row lie."""
 
     start: int
@@ -191,19 +186,19 @@ class FeatureList:
         stored: npt.NDArray[np.bool_] = self.starts >= 0
         return stored
 
-    def place(self, row: int) -> Place:
+    def location(self, row: int) -> ItemLocation:
         """Where a row that is present lies."""
-        return Place(int(self.starts[row]), self.grids[self.grid_of[row]], self.digests[row].tobytes())
+        return ItemLocation(int(self.starts[row]), self.grids[self.grid_of[row]], self.digests[row].tobytes())
 
-    def added(self, places: Mapping[int, Place], *, size_bytes: int) -> FeatureList:
+    def added(self, locations: Mapping[int, ItemLocation], *, size_bytes: int) -> FeatureList:
         """The list with further rows."""
         grids = list(self.grids)
         starts, grid_of, digests = self.starts.copy(), self.grid_of.copy(), self.digests.copy()
-        for row, place in places.items():
-            if place.grid not in grids:
-                grids.append(place.grid)
-            starts[row], grid_of[row] = place.start, grids.index(place.grid)
-            digests[row] = np.frombuffer(place.digest, dtype=np.uint8)
+        for row, location in locations.items():
+            if location.grid not in grids:
+                grids.append(location.grid)
+            starts[row], grid_of[row] = location.start, grids.index(location.grid)
+            digests[row] = np.frombuffer(location.digest, dtype=np.uint8)
         return replace(self, grids=tuple(grids), starts=starts, grid_of=grid_of, digests=digests, size_bytes=size_bytes)
 
     def to_bytes(self) -> bytes:

@@ -17,16 +17,16 @@ _URI = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()=-]+
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
-def is_remote(place: str | Path) -> bool:
-    """Whether an archive's place is meant as a URI, legal or not.
+def is_remote(location: str | Path) -> bool:
+    """Whether an archive's location is meant as a URI, legal or not.
 
     >>> is_remote("s3://bucket/videos"), is_remote("archive"), is_remote("/data/a:/b")
     (True, False, False)
     """
-    return _SCHEME.match(str(place)) is not None
+    return _SCHEME.match(str(location)) is not None
 
 
-def check_uri(place: str | Path) -> str:
+def check_uri(location: str | Path) -> str:
     """The URI in its one form, without a slash at the end.
 
     >>> check_uri("s3://bucket/videos/")
@@ -35,8 +35,8 @@ def check_uri(place: str | Path) -> str:
     Raises:
         InputError: it is not of the form ``s3://BUCKET/PREFIX``.
     """
-    text = str(place)
-    if isinstance(place, Path):
+    text = str(location)
+    if isinstance(location, Path):
         raise InputError(f"archive is {text!r}, a Path, in which a URI loses a slash; give the URI as a text")
     if not _URI.fullmatch(text) or {".", ".."} & set(text.split("/")):
         raise InputError(
@@ -47,9 +47,9 @@ def check_uri(place: str | Path) -> str:
     return text.rstrip("/")
 
 
-def local_folder(place: str | Path) -> Path:
+def local_folder(location: str | Path) -> Path:
     """The folder, absolute, so that a later change of the working directory does not matter."""
-    return Path(os.path.abspath(Path(place).expanduser()))
+    return Path(os.path.abspath(Path(location).expanduser()))
 
 
 def working_folder(uri: str) -> Path:

@@ -26,6 +26,7 @@ __all__ = [
     "IndexedVideo",
     "Manifest",
     "Source",
+    "changed_values",
     "differences",
     "generation_of",
     "parse_manifest",
@@ -119,17 +120,17 @@ class Source(_Value):
 
     @property
     def location(self) -> str:
-        """The path by the one name that its place has; earlier versions wrote paths with ``..`` in them, too."""
+        """The path without ``..``, which earlier versions wrote into some manifests."""
         return _one_name(self.path)
 
     @property
     def locations(self) -> tuple[str, ...]:
-        """All paths, each once, by the one name of its place; :attr:`location` first."""
+        """All paths without ``..``, each once; :attr:`location` first."""
         return tuple(dict.fromkeys(map(_one_name, (self.path, *self.also))))
 
-    def only_at(self, places: Sequence[str]) -> Source:
-        """The same, with some of its places only, at least one."""
-        return Source(path=places[0], size_bytes=self.size_bytes, also=tuple(places[1:]))
+    def only_at(self, locations: Sequence[str]) -> Source:
+        """The same, with some of its locations only, at least one."""
+        return Source(path=locations[0], size_bytes=self.size_bytes, also=tuple(locations[1:]))
 
 
 def _one_name(path: str) -> str:
@@ -294,13 +295,16 @@ def _digest_of(document: Mapping[str, Any]) -> str:
     return blake3.blake3(text.encode()).hexdigest(length=16)
 
 
-def differences(stored: IndexConfig, wanted: IndexConfig) -> list[str]:
-    """What sets two configurations apart, one line each: ``name: stored -> wanted``."""
-    before, after = _flat(stored), _flat(wanted)
-    names = [*before, *(name for name in after if name not in before)]
+def differences(stored: IndexConfig, requested: IndexConfig) -> list[str]:
+    """What sets two configurations apart, one line each: ``name: stored -> requested``."""
+    return changed_values(_flat(stored), _flat(requested))
+
+
+def changed_values(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
+    """The values that two mappings do not share, one line each: ``name: before -> after``."""
     return [
         f"{name}: {before.get(name, '(absent)')} -> {after.get(name, '(absent)')}"
-        for name in names
+        for name in {**before, **after}
         if before.get(name) != after.get(name)
     ]
 

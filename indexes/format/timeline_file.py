@@ -10,7 +10,7 @@ import safetensors
 from safetensors.numpy import load, save
 
 from hybrid.errors import IndexDamagedError
-from hybrid.storage.tensor_header import read_note
+from hybrid.storage.foreign_json import read_note
 from hybrid.values import MissingFrame, Sampling, Timeline
 
 __all__ = ["NOTE", "timeline_from_bytes", "timeline_hash", "timeline_to_bytes"]

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from hybrid.errors import IndexDamagedError, VideoNotIndexedError
+from hybrid.storage.atomic import write_errors
 from hybrid.storage.locks import Locks
-from hybrid.storage.write_errors import write_errors
 from hybrid.values import Float32Array
 from indexes.ann.files import ApproximateFiles, Pointer, Segment, dimensions_of, name_of
 from indexes.ann.product_quantizer import Codebook, encode, train_codebook
@@ -98,7 +98,7 @@ def update_approximate(
         return []
     least = FROM_FRAMES if from_frames is None else from_frames
     size = SEGMENT_FRAMES if segment_frames is None else segment_frames
-    if not _wanted(archive, least):
+    if not _by_dimension(archive, least):
         return []
     what = f"the approximate index of archive {archive.folder}"
     lock = Locks(Layout(archive.folder).locks).take("approximate", what=what, timeout=timeout)
@@ -107,11 +107,11 @@ def update_approximate(
         # meanwhile would be of videos that are gone, and be deleted.
         return [
             _Update(archive, dimension, manifests, size).run(renew=renew)
-            for dimension, manifests in sorted(_wanted(archive, least).items())
+            for dimension, manifests in sorted(_by_dimension(archive, least).items())
         ]
 
 
-def _wanted(archive: ArchiveReader, least: int) -> dict[int, list[Manifest]]:
+def _by_dimension(archive: ArchiveReader, least: int) -> dict[int, list[Manifest]]:
     """The videos of each dimension that has an approximate index, or frames enough for one."""
     present = dimensions_of(archive.folder)
     by_dimension: dict[int, list[Manifest]] = {dimension: [] for dimension in present}

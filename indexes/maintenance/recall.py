@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import compress
 from statistics import mean, median
 from typing import Any
 
@@ -96,13 +97,11 @@ def measure_recall(
             continue
         names = [name_of(manifest) for manifest in mine]
         known = index.covered(names)
-        covered = [name for name, is_known in zip(names, known.tolist(), strict=True) if is_known]
+        covered = list(compress(names, known))
         bare = Recall(
             dimension=dimension,
             frames=sum(manifest.frames for manifest in mine),
-            covered_frames=sum(
-                manifest.frames for manifest, is_known in zip(mine, known.tolist(), strict=True) if is_known
-            ),
+            covered_frames=sum(manifest.frames for manifest in compress(mine, known)),
             units=index.units_of(covered),
             top=TOP,
             queries=0,
@@ -164,10 +163,10 @@ def compare(
 
 def share_found(exact: ArchiveHits, near: ArchiveHits) -> float:
     """Of the frames of an exact search the share that another one gives, or frames of equal similarity instead."""
-    wanted = [hits.similarities for hits in exact.hits.values()]
-    if not wanted:
+    expected = [hits.similarities for hits in exact.hits.values()]
+    if not expected:
         return 1.0
-    similarities = np.concatenate(wanted)
+    similarities = np.concatenate(expected)
     found = [hits.similarities for hits in near.hits.values()]
     good = int(np.count_nonzero(np.concatenate(found) >= similarities.min())) if found else 0
     return min(1.0, good / len(similarities))

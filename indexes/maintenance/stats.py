@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError
-from hybrid.storage.atomic import make_folder
+from hybrid.storage.atomic import make_folder, write_errors
 from hybrid.storage.foreign_json import read_json
 from hybrid.storage.locks import Locks
-from hybrid.storage.write_errors import write_errors
 from indexes.archive.reader import ArchiveReader
 from indexes.archive.source_location import missing_videos
 from indexes.archive.writer import Archive
@@ -151,7 +150,7 @@ def compact_archive(archive: Archive, *, approximate_from: int | None = None) ->
     note = archive.store.compact()
     _renew_approximate(archive, approximate_from)
     with write_errors(f"archive {archive.uri} cannot be written"):
-        _forget_gone_paths(layout)
+        _forget_missing_paths(layout)
         CatalogueWriter(layout, Locks(layout.locks)).rewrite()
     after, files_after = _sizes(archive)
     grown = after["vectors"] > before["vectors"]
@@ -189,7 +188,7 @@ def _counts(archive: Archive, video_id: str, generation: str) -> bool:
     return manifest is not None and manifest.generation == generation
 
 
-def _forget_gone_paths(layout: Layout) -> None:
+def _forget_missing_paths(layout: Layout) -> None:
     """Content ids are remembered by path; those of paths that are gone are of no use."""
     with contextlib.suppress(FileNotFoundError):
         for entry in layout.known_paths.iterdir():

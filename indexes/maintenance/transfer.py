@@ -7,9 +7,8 @@ backend. The hashes in the manifest hold for all three, so what comes in is what
 
 from __future__ import annotations
 
+import contextlib
 import io
-import os
-import secrets
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,10 +20,9 @@ import numpy as np
 
 from hybrid.errors import ArchiveError, HybridError, IndexDamagedError, IndexMismatchError, InputError
 from hybrid.formatting import plural
-from hybrid.storage.atomic import make_folder, remove_file, sync_folder, write_atomically
+from hybrid.storage.atomic import write_atomically, write_errors
 from hybrid.storage.foreign_json import JsonLimits
 from hybrid.storage.package import PackageError, open_package
-from hybrid.storage.write_errors import write_errors
 from hybrid.values import Float32Array
 from indexes.archive.new_index import check_parts
 from indexes.archive.reader import ArchiveReader
@@ -232,19 +230,19 @@ def _copy_features(source: ArchiveReader, target: Archive, manifest: Manifest) -
         IndexDamagedError: a file of the source is there and cannot be read.
         ArchiveLockedError, ArchiveError: the target cannot be written.
     """
-    place = Layout(target.folder).video(manifest.video_id)
-    wanted: list[tuple[Path, bytes, Path]] = []
+    folder = Layout(target.folder).video(manifest.video_id)
+    missing: list[tuple[Path, bytes, Path]] = []
     for path in Layout(source.folder).feature_lists(manifest.video_id, frames_key(manifest)):
         data = _read(path)
-        values = None if data is None or _holds(place / path.name, data) else _values_of(path, data)
+        values = None if data is None or _holds(folder / path.name, data) else _values_of(path, data)
         if data is not None and values is not None:
-            wanted.append((place / path.name, data, values))
-    if not wanted:
+            missing.append((folder / path.name, data, values))
+    if not missing:
         return False
     copied = False
     with write_errors(f"archive {target.uri}: features cannot be written"), target.lock(manifest.video_id):
-        for listing, data, values in wanted:
-            if _copy_atomically(values, place / values.name):
+        for listing, data, values in missing:
+            if _copy(values, folder / values.name):
                 write_atomically(listing, data)
                 copied = True
     return copied
@@ -259,12 +257,10 @@ def _values_of(path: Path, data: bytes) -> Path | None:
 
 
 def _read(path: Path) -> bytes | None:
-    """A file of the source; None if it is gone."""
-    with _reading(path):
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            return None
+    """A file of the source; None if it does not exist."""
+    with _reading(path), contextlib.suppress(FileNotFoundError):
+        return path.read_bytes()
+    return None
 
 
 @contextmanager
@@ -283,36 +279,23 @@ def _holds(path: Path, data: bytes) -> bool:
         return False
 
 
-def _copy_atomically(path: Path, target: Path) -> bool:
+def _copy(path: Path, target: Path) -> bool:
     """Copy a file of the source; whether it was still there."""
     file = _opened(path)
     if file is None:
         return False
-    temporary = target.with_name(f".{target.name}.tmp-{secrets.token_hex(4)}")
     with file:
-        make_folder(target.parent)
-        try:
-            with open(temporary, "wb") as written:
-                while data := _next_bytes(file, path):
-                    written.write(data)
-                written.flush()
-                os.fsync(written.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            remove_file(temporary)
-            raise
-    sync_folder(target.parent)
+        write_atomically(target, _blocks(file, path))
     return True
 
 
 def _opened(path: Path) -> BinaryIO | None:
-    with _reading(path):
-        try:
-            return path.open("rb")
-        except FileNotFoundError:
-            return None
+    with _reading(path), contextlib.suppress(FileNotFoundError):
+        return path.open("rb")
+    return None
 
 
-def _next_bytes(file: BinaryIO, path: Path) -> bytes:
+def _blocks(file: BinaryIO, path: Path) -> Iterator[bytes]:
     with _reading(path):
-        return file.read(_COPIED_AT_ONCE)
+        while data := file.read(_COPIED_AT_ONCE):
+            yield data

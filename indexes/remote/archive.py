@@ -43,7 +43,7 @@ _NOTED_AT_ONCE = 64
 """From so many fetched manifests on, the local catalogue is written anew."""
 
 
-def open_remote(place: str | Path, *, backend: str | None, create: bool) -> RemoteArchive:
+def open_remote(location: str | Path, *, backend: str | None, create: bool) -> RemoteArchive:
     """Open a remote archive, or make one below an empty prefix. See :meth:`indexes.archive.writer.Archive.open`.
 
     Raises:
@@ -54,7 +54,7 @@ def open_remote(place: str | Path, *, backend: str | None, create: bool) -> Remo
         ArchiveUnreachableError: the store cannot be reached, read or written.
         ArchiveError: it ignores conditional writes; this machine's working folder cannot be written.
     """
-    uri = check_uri(place)
+    uri = check_uri(location)
     backend = check_backend(backend or REMOTE_STORES.names[0], remote=True)
     objects = Objects(uri)
     layout = Layout(working_folder(uri))

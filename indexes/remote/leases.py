@@ -134,7 +134,7 @@ class Leases:
             ArchiveError: the store cannot be written.
         """
         deadline = self._clock() + timeout
-        said = False
+        warned = False
         while True:
             version = self.objects.create(name, self.content())
             if version is not None:
@@ -153,8 +153,8 @@ class Leases:
                     f"{what} is being written by a process on {_host_in(found.data)} (waited {timeout:g} s); let it "
                     f"finish and try again (if it was killed, the video is free {self.seconds:g} s after that)"
                 )
-            if not said:
-                said = True
+            if not warned:
+                warned = True
                 _log.warning(
                     "%s is being written by a process on %s, or was when that was killed: waiting up to %.0f s for it "
                     "(it is free when nothing has been heard of that process for %g s)",

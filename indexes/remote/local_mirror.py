@@ -20,10 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hybrid.errors import ArchiveLockedError
-from hybrid.storage.atomic import insist, make_folder, write_atomically
+from hybrid.storage.atomic import insist, make_folder, write_atomically, write_error
 from hybrid.storage.foreign_json import STORED, read_json
 from hybrid.storage.locks import Locks
-from hybrid.storage.write_errors import write_error
 from indexes.format.layout import VIDEO_ID, Layout
 from indexes.remote.object_store import ObjectInfo, Objects
 
@@ -49,13 +48,13 @@ class LocalMirror:
 
     def owner(self) -> str:
         """A name for this folder, and so for this machine; drawn when it is first asked for."""
-        place = self._layout.folder / "owner"
+        path = self._layout.folder / "owner"
         with contextlib.suppress(OSError):
-            return place.read_text()
+            return path.read_text()
         with self._locks.take("owner", what=f"the folder {self._layout.folder}", timeout=_OWNER_SECONDS):
-            if not place.exists():
-                write_atomically(place, secrets.token_hex(16).encode())
-        return place.read_text()
+            if not path.exists():
+                write_atomically(path, secrets.token_hex(16).encode())
+        return path.read_text()
 
     def name_of(self, path: Path) -> str:
         """The name of the object that a path in the folder stands for."""
@@ -100,9 +99,9 @@ class LocalMirror:
         listed = {**self._objects.list("videos"), **self._objects.list("failed")}
         copied = {name: info for name, info in listed.items() if _COPIED.fullmatch(name)}
         stale = [name for name, info in copied.items() if not self._is_current(name, info)]
-        gone = [name for name in self._copies() if name not in copied]
+        deleted = [name for name in self._copies() if name not in copied]
         with ThreadPoolExecutor(_FETCHED_AT_ONCE, thread_name_prefix="hybrid-fetch") as pool:
-            list(pool.map(self.fetch, [*stale, *gone]))
+            list(pool.map(self.fetch, [*stale, *deleted]))
         self._match_folders({found[1] for found in map(_OF_VIDEO.fullmatch, listed) if found})
         self._match_marks({found[1] for found in map(_MARK.fullmatch, self._objects.list("pending")) if found})
         if self._known != before:
@@ -122,9 +121,9 @@ class LocalMirror:
         return known is not None and known[0] == info.version and known[1] == _stamp(self._layout.folder / name)
 
     def _copies(self) -> Iterable[str]:
-        places = [self._layout.manifest(video_id) for video_id in _names(self._layout.videos) if _is_id(video_id)]
-        places += [self._layout.failed / name for name in _names(self._layout.failed)]
-        return [name for name in map(self.name_of, places) if (self._layout.folder / name).exists()]
+        paths = [self._layout.manifest(video_id) for video_id in _names(self._layout.videos) if _is_id(video_id)]
+        paths += [self._layout.failed / name for name in _names(self._layout.failed)]
+        return [name for name in map(self.name_of, paths) if (self._layout.folder / name).exists()]
 
     def _match_folders(self, video_ids: set[str]) -> None:
         """A folder for each video of which the store holds anything, and none for others."""

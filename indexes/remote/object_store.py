@@ -19,7 +19,7 @@ from indexes.remote.patience import CLIENT_RETRIES, CLIENT_SECONDS, Patience
 __all__ = ["ObjectInfo", "Objects", "StoredObject"]
 
 _RETRIES: Any = {"max_retries": CLIENT_RETRIES, "retry_timeout": timedelta(seconds=CLIENT_SECONDS)}
-_GONE = (FileNotFoundError,)
+_ABSENT = (FileNotFoundError,)
 _TRIAL = ".tmp-"
 
 
@@ -68,7 +68,7 @@ class Objects:
         import obstore
 
         def get() -> StoredObject | None:
-            with contextlib.suppress(FileNotFoundError), self._seam(f"{name} cannot be read", passed=_GONE):
+            with contextlib.suppress(FileNotFoundError), self._seam(f"{name} cannot be read", passed=_ABSENT):
                 found = obstore.get(self._store, name)
                 return StoredObject(bytes(found.bytes()), found.meta["e_tag"] or "")
             return None
@@ -105,8 +105,8 @@ class Objects:
         from obstore.exceptions import PreconditionError
 
         try:
-            return self._put(name, data, {"e_tag": version}, passed=(PreconditionError, *_GONE))
-        except (PreconditionError, *_GONE):
+            return self._put(name, data, {"e_tag": version}, passed=(PreconditionError, *_ABSENT))
+        except (PreconditionError, *_ABSENT):
             return self._own_version(name, data)
 
     def delete(self, name: str) -> None:
@@ -118,7 +118,7 @@ class Objects:
         import obstore
 
         def delete() -> None:
-            with contextlib.suppress(FileNotFoundError), self._seam(f"{name} cannot be deleted", passed=_GONE):
+            with contextlib.suppress(FileNotFoundError), self._seam(f"{name} cannot be deleted", passed=_ABSENT):
                 obstore.delete(self._store, name)
 
         self.patience.ask(delete)

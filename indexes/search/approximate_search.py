@@ -124,17 +124,17 @@ class _Compared:
         keys = [self._manifests[number].key for number in numbers.tolist()]
         ends = np.cumsum(lengths)
         row_edges = ends[edges[1:] - 1]
-        wanted = dict(zip(keys, np.split(rows, row_edges), strict=True))
+        rows_of = dict(zip(keys, np.split(rows, row_edges), strict=True))
         committed = {self._manifests[number].key: self._manifests[number].committed for number in numbers.tolist()}
         runs = zip(*(np.split(column, edges[1:]) for column in (lengths, checksums, proven)), strict=True)
         proofs = {
             key: RunProofs(long, sums) for key, (long, sums, known) in zip(keys, runs, strict=True) if known.all()
         }
         parts = []
-        for scored in self._archive.store.score(wanted, committed, self._query, proofs=proofs):
+        for scored in self._archive.store.score(rows_of, committed, self._query, proofs=proofs):
             if scored.similarities is None:
                 self.unreadable = True
-                parts.append(np.full(len(wanted[scored.key]), -np.inf, dtype=np.float32))
+                parts.append(np.full(len(rows_of[scored.key]), -np.inf, dtype=np.float32))
             else:
                 parts.append(scored.similarities)
         return np.concatenate(parts)
@@ -155,7 +155,7 @@ def find_near_frames(
         index: covers all the videos.
         manifests: which videos, at least one.
         query: float32 [D] unit vector.
-        top: how many frames are wanted.
+        top: how many frames are requested.
         params: how much is compared.
     """
     selection = index.select([name_of(manifest) for manifest in manifests])

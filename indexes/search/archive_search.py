@@ -13,6 +13,7 @@ whole search is made exactly, and the record says why.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 
 from hybrid.values import Float32Array
 from indexes.ann.files import name_of
@@ -90,8 +91,7 @@ def _approximately(
 
     names = [name_of(manifest) for manifest in manifests]
     known = index.covered(names)
-    covered = [manifest for manifest, is_known in zip(manifests, known.tolist(), strict=True) if is_known]
-    rest = [manifest for manifest, is_known in zip(manifests, known.tolist(), strict=True) if not is_known]
+    covered, rest = list(compress(manifests, known)), list(compress(manifests, ~known))
     rest_frames = sum(manifest.frames for manifest in rest)
     problem = _problem(archive, index.problems, rest_frames)
 
@@ -100,8 +100,7 @@ def _approximately(
         record = ApproximateRecord(False, problem, note, exact_frames=frames, segments=index.segments)
         return _exactly(archive, manifests, query, top, threads, record)
 
-    units = index.units_of([name for name, is_known in zip(names, known.tolist(), strict=True) if is_known])
-    if units <= params.limit(top):
+    if index.units_of(list(compress(names, known))) <= params.limit(top):
         return fall_back("so few frames are searched exactly", problem)
     near = find_near_frames(archive, index, covered, query, top, params)
     if near.unreadable:

@@ -130,11 +130,11 @@ def _distinct(
     distinct = timeline.distinct_rows()
     if len(distinct) == len(timeline):
         return hits
-    kept = np.isin(hits.rows, distinct)
-    if again and np.count_nonzero(kept) < min(top, len(distinct)):
+    is_distinct = np.isin(hits.rows, distinct)
+    if again and np.count_nonzero(is_distinct) < min(top, len(distinct)):
         hits = archive.search(manifest, query, len(timeline))
-        kept = np.isin(hits.rows, distinct)
-    return Hits(rows=hits.rows[kept][:top], similarities=hits.similarities[kept][:top])
+        is_distinct = np.isin(hits.rows, distinct)
+    return Hits(rows=hits.rows[is_distinct][:top], similarities=hits.similarities[is_distinct][:top])
 
 
 def best_hits(found: Mapping[str, Hits], top: int) -> dict[str, Hits]:
@@ -144,16 +144,16 @@ def best_hits(found: Mapping[str, Hits], top: int) -> dict[str, Hits]:
         return {}
     similarities = np.concatenate([found[video_id].similarities for video_id in ids])
     rows = np.concatenate([found[video_id].rows for video_id in ids])
-    place = np.repeat(np.arange(len(ids)), [len(found[video_id]) for video_id in ids])
+    number = np.repeat(np.arange(len(ids)), [len(found[video_id]) for video_id in ids])
     if len(similarities) > top:
         least = np.partition(similarities, len(similarities) - top)[len(similarities) - top]
         # Not-a-number passes, so that it is seen.
         near = ~(similarities < least)
-        similarities, rows, place = similarities[near], rows[near], place[near]
-    order = np.lexsort((rows, place, -similarities))[:top]
+        similarities, rows, number = similarities[near], rows[near], number[near]
+    order = np.lexsort((rows, number, -similarities))[:top]
     best: dict[str, list[int]] = {}
     for index in order.tolist():
-        best.setdefault(ids[int(place[index])], []).append(index)
+        best.setdefault(ids[int(number[index])], []).append(index)
     return {
         video_id: Hits(rows=rows[chosen], similarities=similarities[chosen])
         for video_id, chosen in ((video_id, np.array(indexes)) for video_id, indexes in best.items())

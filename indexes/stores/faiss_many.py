@@ -12,20 +12,21 @@ the arithmetic is that of a whole search, to the last bit: FAISS sums each code 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.errors import IndexDamagedError, InputError
-from hybrid.values import Float32Array, Hits, IntArray
+from hybrid.errors import IndexDamagedError
+from hybrid.values import Float32Array, IntArray
 from indexes.format.layout import VectorKey
 from indexes.format.manifest import Committed
 from indexes.stores.interface import Found, Scored
-from indexes.stores.vectors import RunProofs, are_proven
+from indexes.stores.vectors import RunProofs, are_proven, check_length
 
 __all__ = ["scan_files", "score_rows"]
 
@@ -33,59 +34,39 @@ _FILES_AT_ONCE = 32
 """How many files a thread takes at a time, and how far the system reads ahead of it."""
 
 
-class Files(Protocol):
-    """See :class:`indexes.stores.faiss_store.OpenIndexes`."""
-
-    def open(self, key: VectorKey, vectors_hash: str | None = None) -> Any:
-        """The index of a key."""
-
-    def read_ahead(self, keys: Sequence[VectorKey]) -> None:
-        """Have the system read some files."""
-
-
 def scan_files(
-    files: Files,
-    committed: Mapping[VectorKey, Committed],
-    search: Callable[[VectorKey, Any], Hits],
+    keys: Sequence[VectorKey],
+    search: Callable[[VectorKey], Found],
+    read_ahead: Callable[[Sequence[VectorKey]], None],
     *,
     threads: int,
 ) -> Iterator[Found]:
     """Search many files, each thread some at a time.
 
     Args:
-        files: where they are mapped.
-        committed: which, and what they are known by.
-        search: searches one opened index.
+        keys: which.
+        search: searches one.
+        read_ahead: has the system read some.
         threads: at least 1.
     """
-    keys = list(committed)
     blocks = [keys[start : start + _FILES_AT_ONCE] for start in range(0, len(keys), _FILES_AT_ONCE)]
 
     def run(number: int) -> list[Found]:
         if number == 0:
-            files.read_ahead(blocks[0])
+            read_ahead(blocks[0])
         if number + threads < len(blocks):
-            files.read_ahead(blocks[number + threads])
-        return [_one(files, key, committed[key].vectors_hash, search) for key in blocks[number]]
+            read_ahead(blocks[number + threads])
+        return [search(key) for key in blocks[number]]
 
     if threads == 1 or len(blocks) < 2:
-        for number in range(len(blocks)):
-            yield from run(number)
+        yield from itertools.chain.from_iterable(map(run, range(len(blocks))))
         return
     with ThreadPoolExecutor(threads, thread_name_prefix="hybrid-scan") as pool:
-        for found in pool.map(run, range(len(blocks))):
-            yield from found
-
-
-def _one(files: Files, key: VectorKey, vectors_hash: str, search: Callable[[VectorKey, Any], Hits]) -> Found:
-    try:
-        return Found(key, search(key, files.open(key, vectors_hash)), None)
-    except IndexDamagedError as exc:
-        return Found(key, None, exc)
+        yield from itertools.chain.from_iterable(pool.map(run, range(len(blocks))))
 
 
 def score_rows(
-    files: Files,
+    open_index: Callable[[VectorKey, str | None], Any],
     rows: Mapping[VectorKey, IntArray],
     committed: Mapping[VectorKey, Committed],
     query: Float32Array,
@@ -97,7 +78,7 @@ def score_rows(
     for key, chosen in rows.items():
         try:
             vectors_hash = None if key in proofs else committed[key].vectors_hash
-            found = _codes(files.open(key, vectors_hash), key, chosen, len(query))
+            found = _codes(open_index(key, vectors_hash), key, chosen, len(query))
             if key in proofs and not are_proven(found.view("<f2"), proofs[key]):
                 raise IndexDamagedError(f"video {key.video_id}: the vectors are not what was written")
             codes.append(found)
@@ -114,8 +95,7 @@ def score_rows(
 
 
 def _codes(index: Any, key: VectorKey, rows: IntArray, dimension: int) -> npt.NDArray[np.uint8]:
-    if index.d != dimension:
-        raise InputError(f"query has {dimension} values; the vectors of video {key.video_id} have {index.d}")
+    check_length(dimension, key, index.d)
     if rows[-1] >= index.ntotal:
         raise IndexDamagedError(f"video {key.video_id}: row {rows[-1]} of {index.ntotal} was asked for")
     # A view, which holds as long as the index does; the rows are copied here.

@@ -18,18 +18,19 @@ from typing import Any, NamedTuple
 import faiss
 import numpy as np
 
-from hybrid.errors import ArchiveError, IndexDamagedError, InputError, first_line
+from hybrid.errors import ArchiveError, IndexDamagedError, first_line
 from hybrid.lru import LruCache
 from hybrid.storage.atomic import remove_file, write_atomically
 from hybrid.values import Float32Array, Hits, IntArray
 from indexes.format.layout import VectorKey, check_video_id, files_like
 from indexes.format.manifest import Committed
 from indexes.stores.faiss_many import scan_files, score_rows
-from indexes.stores.interface import DEFAULT_CACHE_BYTES, Found, Scored, VectorStore
+from indexes.stores.interface import DEFAULT_CACHE_BYTES, Found, Scored, VectorStore, found_or_error
 from indexes.stores.vectors import (
     Float16Array,
     RunProofs,
     check_hash,
+    check_length,
     check_query,
     hash_vectors,
     is_hash_of,
@@ -155,9 +156,12 @@ class FaissStore(VectorStore):
         self, committed: Mapping[VectorKey, Committed], query: Float32Array, top: int, *, threads: int = 1
     ) -> Iterator[Found]:
         check_query(query, top)
-        return scan_files(
-            self._mapped, committed, lambda key, index: self._search(key, index, query, top), threads=max(1, threads)
-        )
+
+        def search(key: VectorKey) -> Found:
+            vectors_hash = committed[key].vectors_hash
+            return found_or_error(key, lambda: self._search(key, self._mapped.open(key, vectors_hash), query, top))
+
+        return scan_files(list(committed), search, self._mapped.read_ahead, threads=max(1, threads))
 
     def score(
         self,
@@ -169,21 +173,20 @@ class FaissStore(VectorStore):
     ) -> Iterator[Scored]:
         check_query(query, 1)
         with _one_thread():
-            yield from score_rows(self._mapped, rows, committed, query, proofs or {})
+            yield from score_rows(self._mapped.open, rows, committed, query, proofs or {})
 
     def compact(self) -> None:
         """Nothing is to be done: each file is written whole, and replaced ones are deleted."""
 
     def _search(self, key: VectorKey, index: Any, query: Float32Array, top: int) -> Hits:
-        if len(query) != index.d:
-            raise InputError(f"query has {len(query)} values; the vectors of video {key.video_id} have {index.d}")
+        check_length(len(query), key, index.d)
         count = index.ntotal
-        # One more than asked for shows whether the last place is shared: then FAISS's choice among
+        # One more than asked for shows whether the last one has an equal: then FAISS's choice among
         # equals is arbitrary, and only the full list gives the earlier frames.
-        wanted = min(top + 1, count)
+        count_found = min(top + 1, count)
         with _one_thread():
-            found, rows = index.search(query[None], wanted)
-            if wanted < count and found[0, -1] == found[0, -2]:
+            found, rows = index.search(query[None], count_found)
+            if count_found < count and found[0, -1] == found[0, -2]:
                 found, rows = index.search(query[None], count)
         return rank(rows[0], found[0], top)
 

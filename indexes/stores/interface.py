@@ -8,7 +8,8 @@ that no manifest speaks for, because their writing was cut short or a newer gene
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,7 +19,7 @@ from indexes.format.layout import VectorKey
 from indexes.format.manifest import Committed
 from indexes.stores.vectors import RunProofs, similarities
 
-__all__ = ["DEFAULT_CACHE_BYTES", "Found", "Scored", "VectorStore"]
+__all__ = ["DEFAULT_CACHE_BYTES", "Found", "Scored", "VectorStore", "found_or_error"]
 
 DEFAULT_CACHE_BYTES = 256 * 2**20
 """How many bytes of vectors stay in memory for the next question: 20 hours of 512-d at 1 fps are 74 MB."""
@@ -38,6 +39,14 @@ class Scored(NamedTuple):
     key: VectorKey
     similarities: Float32Array | None
     error: IndexDamagedError | None
+
+
+def found_or_error(key: VectorKey, search: Callable[[], Hits]) -> Found:
+    """What a search of one video gives; damage is not raised."""
+    try:
+        return Found(key, search(), None)
+    except IndexDamagedError as exc:
+        return Found(key, None, exc)
 
 
 class VectorStore(ABC):
@@ -121,10 +130,7 @@ class VectorStore(ABC):
             InputError: as :meth:`search`. Damage is not raised, but given for the key that it befell.
         """
         for key, known in committed.items():
-            try:
-                yield Found(key, self.search(key, query, top, vectors_hash=known.vectors_hash), None)
-            except IndexDamagedError as exc:
-                yield Found(key, None, exc)
+            yield found_or_error(key, partial(self.search, key, query, top, vectors_hash=known.vectors_hash))
 
     def score(
         self,
@@ -149,15 +155,15 @@ class VectorStore(ABC):
         Raises:
             InputError: as :meth:`search`. Damage is not raised, but given for the key that it befell.
         """
-        for key, wanted in rows.items():
+        for key, chosen in rows.items():
             try:
                 vectors = self.read(key, vectors_hash=committed[key].vectors_hash)
-                if wanted[-1] >= len(vectors):
-                    raise IndexDamagedError(f"video {key.video_id}: row {wanted[-1]} of {len(vectors)} was asked for")
+                if chosen[-1] >= len(vectors):
+                    raise IndexDamagedError(f"video {key.video_id}: row {chosen[-1]} of {len(vectors)} was asked for")
             except IndexDamagedError as exc:
                 yield Scored(key, None, exc)
                 continue
-            yield Scored(key, similarities(vectors[wanted], query), None)
+            yield Scored(key, similarities(vectors[chosen], query), None)
 
     @abstractmethod
     def compact(self) -> str | None:

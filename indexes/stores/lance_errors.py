@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hybrid.errors import ArchiveError, ArchiveUnreachableError, ArchiveUnwritableError, HybridError
-from hybrid.storage.write_errors import refuses_writing
+from hybrid.storage.atomic import refuses_writing
 
 __all__ = ["is_write_conflict", "lance_errors", "line_of"]
 
@@ -43,7 +43,7 @@ def is_write_conflict(exc: ArchiveError) -> bool:
 
 
 def line_of(exc: BaseException) -> str:
-    """The first line of an error, without the places in Lance's source code that it ends with."""
+    """The first line of an error, without the lines of Lance's source code that it ends with."""
     first = (str(exc).splitlines() or [type(exc).__name__])[0]
     return re.sub(r",? \S+\.rs:[\d:]+", "", first)[:200]
 

@@ -112,12 +112,12 @@ def scan_table(
             yield found
 
 
-def _compare(batch: Any, wanted: frozenset[VectorKey], query: Float32Array) -> list[_Part]:
+def _compare(batch: Any, requested: frozenset[VectorKey], query: Float32Array) -> list[_Part]:
     vectors: Float16Array = batch.column("vector").flatten().to_numpy(zero_copy_only=False).reshape(-1, len(query))
     rows: IntArray = batch.column("row").to_numpy(zero_copy_only=False).astype(np.int64)
     parts = []
     for start, end, key in _runs(batch):
-        if key is not None and key in wanted:
+        if key is not None and key in requested:
             part = similarities(vectors[start:end].astype(np.float32), query)
             parts.append(_Part(key, rows[start:end], vectors[start:end], part))
     return parts

@@ -55,10 +55,10 @@ def score_rows(
         query: float32 [D].
         proofs: what rows are known by, of the videos whose vectors were not hashed as a whole.
     """
-    known = {key: wanted for key, wanted in rows.items() if key in first}
+    known = {key: chosen for key, chosen in rows.items() if key in first}
     if not known:
         return {}
-    numbers = np.concatenate([first[key] + wanted for key, wanted in known.items()])
+    numbers = np.concatenate([first[key] + chosen for key, chosen in known.items()])
     # Lance gives them in order of its own; that of their numbers is certain.
     order = np.argsort(numbers, kind="stable")
     names = ["video_id", "generation", "row", "vector"]
@@ -69,12 +69,12 @@ def score_rows(
     videos, generations = found["video_id"].to_pylist(), found["generation"].to_pylist()
     found_rows: IntArray = found["row"].to_numpy().astype(np.int64)
     scored: dict[VectorKey, Float32Array] = {}
-    for key, wanted in known.items():
-        places = [by_number.get(number, -1) for number in (first[key] + wanted).tolist()]
-        if -1 in places or (found_rows[places] != wanted).any():
+    for key, chosen in known.items():
+        indices = [by_number.get(number, -1) for number in (first[key] + chosen).tolist()]
+        if -1 in indices or (found_rows[indices] != chosen).any():
             continue
-        if all(videos[place] == key.video_id and generations[place] == key.generation for place in places):
-            own = vectors[places]
+        if all(videos[index] == key.video_id and generations[index] == key.generation for index in indices):
+            own = vectors[indices]
             if key not in proofs or are_proven(own, proofs[key]):
                 scored[key] = similarities(own.astype(np.float32), query)
     return scored

@@ -6,7 +6,7 @@ dimension of a Lance column is fixed, so an encoder of another dimension gets a 
 
 Why a search reads the video's vectors and ranks them here, instead of calling LanceDB's vector
 search: LanceDB rounds the query to the column's type first (float16: similarities off by up to
-2.6e-5 in a trial, so other rows near the last place), it says nothing of ties, and an exact search
+2.6e-5 in a trial, so other rows near the end of the ranking), it says nothing of ties, and an exact search
 with a filter was no faster: for one video of 3600 x 512 in a compacted table 6.2 ms, against 3.4 ms
 for its rows and 2.4 ms for their conversion; in a table of 30 fragments 21 ms against 12 ms in all.
 LanceDB must not be used across ``fork``: its threads do not survive it.
@@ -28,10 +28,9 @@ import pyarrow as pa
 from filelock import FileLock
 from lancedb.index import BTree
 
-from hybrid.errors import ArchiveError, ArchiveUnreachableError, IndexDamagedError, InputError
+from hybrid.errors import ArchiveError, ArchiveUnreachableError, IndexDamagedError
 from hybrid.lru import LruCache
-from hybrid.storage.atomic import NewFiles, make_folder
-from hybrid.storage.write_errors import write_errors
+from hybrid.storage.atomic import NewFiles, make_folder, write_errors
 from hybrid.values import Float32Array, Hits, IntArray
 from indexes.format.layout import VectorKey, check_video_id, keys_of
 from indexes.format.manifest import Committed
@@ -45,6 +44,7 @@ from indexes.stores.vectors import (
     Float16Array,
     RunProofs,
     check_hash,
+    check_length,
     check_query,
     hash_vectors,
     is_hash_of,
@@ -103,10 +103,10 @@ class LanceStore(VectorStore):
 
     def write(self, key: VectorKey, vectors: Float32Array) -> str:
         rounded = round_vectors(vectors)
-        wanted = hash_vectors(rounded)
+        vectors_hash = hash_vectors(rounded)
         with self._writing():
             held = self.count(key)
-            if not held or not self._holds(key, wanted):
+            if not held or not self._holds(key, vectors_hash):
                 if held:
                     self._delete(key)
                 table = self._create_table(rounded.shape[1])
@@ -114,15 +114,12 @@ class LanceStore(VectorStore):
                 # LanceDB itself does not flush anything to disk.
                 self._sync()
                 self._compact(rounded.shape[1], table)
-        return wanted
+        return vectors_hash
 
     def search(self, key: VectorKey, query: Float32Array, top: int, *, vectors_hash: str | None = None) -> Hits:
         check_query(query, top)
         vectors = self._vectors(key, vectors_hash)
-        if vectors.shape[1] != len(query):
-            raise InputError(
-                f"query has {len(query)} values; the vectors of video {key.video_id} have {vectors.shape[1]}"
-            )
+        check_length(len(query), key, vectors.shape[1])
         return rank(np.arange(len(vectors)), similarities(vectors, query), top)
 
     def read(self, key: VectorKey, *, vectors_hash: str | None = None) -> Float32Array:
@@ -170,8 +167,8 @@ class LanceStore(VectorStore):
             for dimension, table in self._all_tables():
                 if dimension == len(query):
                     first = self._first_rows.setdefault(dimension, FirstRows())
-                    wanted = {key: some for key, some in rows.items() if key in whole}
-                    known = score_rows(table, first.of(table), wanted, query, proven)
+                    requested = {key: some for key, some in rows.items() if key in whole}
+                    known = score_rows(table, first.of(table), requested, query, proven)
         for key, some in rows.items():
             if key in known:
                 yield Scored(key, known[key], None)
@@ -231,7 +228,7 @@ class LanceStore(VectorStore):
         try:
             rounded = fresh._read(key)
             if not all(is_hash_of(rounded, known) for known in vectors_hashes):
-                raise IndexDamagedError(f"{self._place(key)}: the vectors are not what was written")
+                raise IndexDamagedError(f"{self._describe(key)}: the vectors are not what was written")
         finally:
             fresh.close()
         rows, values = rounded.shape
@@ -243,11 +240,11 @@ class LanceStore(VectorStore):
             self._sync()
 
     def keys(self, video_id: str | None = None) -> Iterator[VectorKey]:
-        wanted = "row = 0" if video_id is None else f"{filter_video(video_id)} AND row = 0"
+        condition = "row = 0" if video_id is None else f"{filter_video(video_id)} AND row = 0"
         found: set[VectorKey] = set()
         with self._reading("the list of videos"):
             for _, table in self._all_tables():
-                rows = table.search().where(wanted).select(["video_id", "generation"]).to_arrow()
+                rows = table.search().where(condition).select(["video_id", "generation"]).to_arrow()
                 found.update(keys_of(rows["video_id"].to_pylist(), rows["generation"].to_pylist()).values())
         yield from sorted(found)
 
@@ -262,7 +259,7 @@ class LanceStore(VectorStore):
         """Another one on the same tables."""
         return LanceStore(self.folder)
 
-    def _place(self, key: VectorKey) -> str:
+    def _describe(self, key: VectorKey) -> str:
         return f"{self._name} (LanceDB, video {key.video_id}, generation {key.generation})"
 
     def _vectors(self, key: VectorKey, vectors_hash: str | None) -> Float32Array:
@@ -272,7 +269,7 @@ class LanceStore(VectorStore):
         if known is not None and known.versions == versions and vectors_hash in (None, known.vectors_hash):
             return known.vectors
         rounded = self._read(key)
-        check_hash(rounded, vectors_hash, where=self._place(key))
+        check_hash(rounded, vectors_hash, where=self._describe(key))
         vectors = rounded.astype(np.float32)
         self._cache.put(key, _Cached(versions, vectors, vectors_hash), vectors.nbytes)
         return vectors
@@ -291,14 +288,14 @@ class LanceStore(VectorStore):
         with self._reading(f"video {key.video_id}"):
             found = self._rows(key)
             if found is None:
-                raise IndexDamagedError(f"{self._place(key)}: the vectors of the video are gone")
+                raise IndexDamagedError(f"{self._describe(key)}: the vectors of the video are gone")
             dimension, rows = found
             numbers = rows["row"].to_numpy()
             vectors = to_vectors(rows["vector"], dimension)
         if not (numbers == np.arange(len(numbers))).all():
             order = np.argsort(numbers, kind="stable")
             if not (numbers[order] == np.arange(len(numbers))).all():
-                raise IndexDamagedError(f"{self._place(key)}: rows are lost or doubled")
+                raise IndexDamagedError(f"{self._describe(key)}: rows are lost or doubled")
             vectors = vectors[order]
         return vectors
 
@@ -352,8 +349,8 @@ class LanceStore(VectorStore):
                         return None
                     if tries_left:  # another process may have made it since
                         continue
-                place = f"{self._name}/{name}.lance"
-                raise IndexDamagedError(f"{place}: LanceDB cannot open this table: {line_of(exc)}") from exc
+                where = f"{self._name}/{name}.lance"
+                raise IndexDamagedError(f"{where}: LanceDB cannot open this table: {line_of(exc)}") from exc
         raise AssertionError  # pragma: no cover (the last turn returns or raises)
 
     def _dimensions(self) -> list[int]:

@@ -12,6 +12,7 @@ import xxhash
 
 from hybrid.errors import IndexDamagedError, InputError
 from hybrid.values import Float32Array, Hits, IntArray
+from indexes.format.layout import VectorKey
 
 __all__ = [
     "Float16Array",
@@ -19,6 +20,7 @@ __all__ = [
     "VectorsDigest",
     "are_proven",
     "check_hash",
+    "check_length",
     "check_query",
     "checksum_vectors",
     "hash_vectors",
@@ -91,7 +93,7 @@ class VectorsDigest:
 
     def __init__(self, vectors_hash: str, rows: int, dimension: int) -> None:
         """``rows`` and ``dimension``: of all of them together."""
-        self._wanted = vectors_hash.removeprefix(_CHECKSUM)
+        self._expected = vectors_hash.removeprefix(_CHECKSUM)
         self._quick = vectors_hash.startswith(_CHECKSUM)
         start = _shape_line(rows, dimension)
         self._digest: Any = xxhash.xxh3_128(start) if self._quick else blake3.blake3(start)
@@ -103,7 +105,7 @@ class VectorsDigest:
     def matches(self) -> bool:
         """Whether what came so far is all of it, and as it was written."""
         found: str = self._digest.hexdigest() if self._quick else self._digest.hexdigest(length=16)
-        return found == self._wanted
+        return found == self._expected
 
 
 def run_checksums(rounded: Float16Array, starts: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint64]:
@@ -163,6 +165,16 @@ def check_query(query: Float32Array, top: int) -> None:
         raise InputError("query has a value that is not finite")
     if top < 1:
         raise InputError(f"top is {top}; it must be at least 1")
+
+
+def check_length(query: int, key: VectorKey, dimension: int) -> None:
+    """Refuse a query of another length than the vectors of a video.
+
+    Raises:
+        InputError: it does not fit.
+    """
+    if query != dimension:
+        raise InputError(f"query has {query} values; the vectors of video {key.video_id} have {dimension}")
 
 
 def similarities(vectors: Float32Array, query: Float32Array) -> Float32Array:

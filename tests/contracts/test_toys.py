@@ -21,7 +21,7 @@ from hybrid import Engine
 from hybrid.cli.app import app
 from hybrid.demo import demo_video
 from hybrid.errors import InputError
-from hybrid.frames.source import open_source
+from hybrid.frames.registry import open_source
 from hybrid.registry import Registry
 from hybrid.scorers.registry import SCORERS
 from hybrid.selectors.registry import SELECTORS

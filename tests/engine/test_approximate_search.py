@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hybrid.answers import SearchResult
-from hybrid.clip.encoder import TextVector
+from hybrid.clip.interface import TextVector
 from hybrid.engine import Engine
 from hybrid.engine.index.ann import SAMPLE_QUESTIONS
 from hybrid.errors import StageFailedError

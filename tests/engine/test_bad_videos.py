@@ -10,7 +10,7 @@ import pytest
 
 from bench.robustness.mutate import MUTATIONS, mutate_videos
 from hybrid.engine import Engine
-from hybrid.engine.index.run import VideoOutcome, index_here
+from hybrid.engine.batch.run import VideoOutcome, index_here
 from hybrid.options.engine import EngineOptions
 from hybrid.progress import NullProgress
 from indexes.format.failures import failures

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from hybrid.clip.encoder import ClipEncoder
+from hybrid.clip.open_clip import ClipEncoder
 from hybrid.engine import Engine
-from hybrid.engine.index import decoding
+from hybrid.engine.frames import decode_ahead as decoding
 from hybrid.errors import FrameDecodeError, VideoOpenError
-from hybrid.frames.source import FrameSource, open_source
+from hybrid.frames.interface import FrameSource
+from hybrid.frames.registry import open_source
 from hybrid.options.engine import EngineOptions
 from hybrid.values import ByteArray, Float32Array
 from indexes.format.failures import Attempt, Failure, remember_failure

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from hybrid.engine import Engine
-from hybrid.engine.index.estimate import RunEstimate, estimate_run
+from hybrid.engine.batch.estimate import RunEstimate, estimate_run
 from hybrid.errors import ModelLoadError
 from hybrid.fine.checkpoint import CheckpointFiles, CheckpointNotHereError, find_checkpoint
 from hybrid.fine.feature_maker import find_feature_maker
-from hybrid.fine.interface import FeatureScorer
+from hybrid.fine.interface import FeatureModel
 from hybrid.fine.known_weights import KnownWeights
 from hybrid.fine.load import load_scorer
 from hybrid.fine.prompt import GENS_QWEN, PromptSpec
@@ -226,7 +226,7 @@ def test_aria_has_conditions_of_its_own(open_engine: OpenEngine, demo_clip: Path
 
 def test_the_whole_identity_is_compared(gens_folder: Path, tmp_path: Path) -> None:
     scorer = load_scorer(gens_folder, device="cpu")
-    assert isinstance(scorer, FeatureScorer)
+    assert isinstance(scorer, FeatureModel)
     own = dict(scorer.feature_identity)
     maker = find_feature_maker(gens_folder, device="cpu")
     assert maker.made(own)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hybrid.engine import Engine
-from hybrid.engine.index.run import VideoOutcome, index_here
-from hybrid.engine.index.workers import EngineRecipe, index_in_workers
+from hybrid.engine.batch.run import VideoOutcome, index_here
+from hybrid.engine.batch.workers import EngineRecipe, index_in_workers
 from hybrid.errors import ArchiveUnwritableError
 from hybrid.options.engine import EngineOptions
 from hybrid.progress import NullProgress

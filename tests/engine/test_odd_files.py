@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from hybrid.engine import Engine
-from hybrid.engine.index.estimate import estimate_run
-from hybrid.engine.index.run import index_here
+from hybrid.engine.batch.estimate import estimate_run
+from hybrid.engine.batch.run import index_here
 from hybrid.errors import VideoOpenError
 from hybrid.options.engine import EngineOptions
 from indexes.archive.content_id import identify

@@ -12,8 +12,8 @@ import pytest
 
 from hybrid.cli.input.paths import find_videos
 from hybrid.engine import Engine
-from hybrid.engine.index.estimate import estimate_run
-from hybrid.engine.index.run import index_here
+from hybrid.engine.batch.estimate import estimate_run
+from hybrid.engine.batch.run import index_here
 from hybrid.options.engine import EngineOptions
 from indexes.archive.lookup import choose, find_indexed
 from indexes.archive.source_location import missing_videos, replaced_videos

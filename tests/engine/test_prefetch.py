@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hybrid.engine.index.prefetch import Prefetch, prefetched
+from hybrid.engine.frames.prefetch import Prefetch, prefetched
 
 
 def threads() -> list[str]:

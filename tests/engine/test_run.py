@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hybrid.engine.batch.run import RunSummary, VideoOutcome, index_here
 from hybrid.engine.index.indexing import IndexResult
-from hybrid.engine.index.run import RunSummary, VideoOutcome, index_here
 from hybrid.errors import (
     ArchiveError,
     ArchiveLockedError,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hybrid.answers import SearchResult
-from hybrid.clip.encoder import TextVector
+from hybrid.clip.interface import TextVector
 from hybrid.engine import Engine
 from hybrid.errors import (
     IndexMismatchError,
@@ -20,7 +20,7 @@ from hybrid.errors import (
     StageFailedError,
     VideoNotIndexedError,
 )
-from hybrid.fine.interface import FrameScorer
+from hybrid.fine.interface import FineModel
 from hybrid.options.engine import EngineOptions
 from hybrid.values import ByteArray, Float32Array, Timeline
 from indexes.archive.new_index import NewIndex
@@ -84,9 +84,9 @@ def open_engine() -> Iterator[OpenEngine]:
     """``open_engine(archive=FOLDER, scorer=...)``."""
     opened: list[Engine] = []
 
-    def make(*, archive: Path, scorer: FrameScorer | None = None) -> Engine:
+    def make(*, archive: Path, scorer: FineModel | None = None) -> Engine:
         opened.append(
-            Engine(open_archive(archive), EngineOptions(device="cpu"), encoder=ColourEncoder(), scorer=scorer)
+            Engine(open_archive(archive), EngineOptions(device="cpu"), encoder=ColourEncoder(), fine_model=scorer)
         )
         return opened[-1]
 

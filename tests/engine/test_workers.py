@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hybrid.engine.index.run import VideoOutcome
-from hybrid.engine.index.workers import _WATCHED, EngineRecipe, _Crew, _Task, _Worker, choose_workers, index_in_workers
+from hybrid.engine.batch.run import VideoOutcome
+from hybrid.engine.batch.workers import _WATCHED, EngineRecipe, _Crew, _Task, _Worker, choose_workers, index_in_workers
 from hybrid.errors import InputError, ModelLoadError
 from hybrid.options.engine import EngineOptions
 from hybrid.progress import NullProgress
@@ -80,7 +80,7 @@ def recipe(clip_folder: Path, tmp_path: Path) -> EngineRecipe:
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers are forked from a server, which is faster than the spawning of what is installed."""
     server = fork_server()
-    monkeypatch.setattr("hybrid.engine.index.workers.multiprocessing.get_context", lambda _: server)
+    monkeypatch.setattr("hybrid.engine.batch.workers.multiprocessing.get_context", lambda _: server)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def hold(forked: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]
     """``hold("1.mp4")``: the worker that embeds this video stays in it."""
 
     def choose(video: str) -> None:
-        monkeypatch.setattr("hybrid.engine.index.workers._work", partial(work_and_hold, video))
+        monkeypatch.setattr("hybrid.engine.batch.workers._work", partial(work_and_hold, video))
 
     return choose
 
@@ -163,7 +163,7 @@ def test_a_video_that_ends_the_process_while_it_is_decoded_ahead(
     clips: list[Path], recipe: EngineRecipe, monkeypatch: pytest.MonkeyPatch, deadly: str
 ) -> None:
     """The one that was being embedded is not to blame."""
-    monkeypatch.setattr("hybrid.engine.index.workers._work", partial(work_and_die, deadly))
+    monkeypatch.setattr("hybrid.engine.batch.workers._work", partial(work_and_die, deadly))
     good = [clip for clip in clips if clip.name != "bad.mp4"]
     summary = index_in_workers(recipe, good, Listener(), workers=1)
     assert {Path(outcome.video).name: outcome.status == "failed" for outcome in summary.outcomes} == {
@@ -186,7 +186,7 @@ def test_a_video_that_ends_the_process_while_it_is_decoded_ahead(
 def test_a_worker_that_ends_between_two_videos_costs_none(
     clips: list[Path], recipe: EngineRecipe, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    monkeypatch.setattr("hybrid.engine.index.workers._work", work_and_die_between)
+    monkeypatch.setattr("hybrid.engine.batch.workers._work", work_and_die_between)
     good = [clip for clip in clips if clip.name != "bad.mp4"]
     good += [Path(shutil.copy(clip, Path(recipe.archive).parent / f"copy-{clip.name}")) for clip in good]
     summary = index_in_workers(recipe, good, Listener(), workers=workers)
@@ -260,7 +260,7 @@ def test_a_video_that_gets_stuck_is_given_up(
 def test_a_video_whose_reading_gets_stuck_is_given_up(
     clips: list[Path], recipe: EngineRecipe, monkeypatch: pytest.MonkeyPatch, forked: None
 ) -> None:
-    monkeypatch.setattr("hybrid.engine.index.workers._work", partial(work_and_read_for_ever, "1.mp4"))
+    monkeypatch.setattr("hybrid.engine.batch.workers._work", partial(work_and_read_for_ever, "1.mp4"))
 
     class Impatient(Listener):
         """Waits for the reading of one video only: on a busy machine that of another might take longer."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.accuracy.prompts import write_prompt
+from bench.accuracy.answerers.prompts import write_prompt
 from bench.datasets.registry import load_questions
 from hybrid.answers import Answer, AnswerFrame
 from hybrid.errors import InputError, SaveError

@@ -27,7 +27,7 @@ from hybrid.export.benchmarks.lmms_eval import (
     shown_media,
     shown_messages,
 )
-from hybrid.frames.source import open_source
+from hybrid.frames.registry import open_source
 from hybrid.values import ByteArray, Sampling
 
 QUESTIONS = {"a": "Where is the pan?", "b": "Where is the pan? And who took it?", "c": "Who enters?"}

@@ -508,7 +508,7 @@ def test_a_gpu_is_asked_for_no_more_than_it_can_find(gpu: type[PretendedGpu]) ->
     meant = decode(book, codes) @ query
     for count, device in [
         (MOST_ON_GPU, "cuda:0"),
-        (MOST_ON_GPU + 1, "cpu (FAISS finds at most 2048 on a GPU; wanted were 2049)"),
+        (MOST_ON_GPU + 1, "cpu (FAISS finds at most 2048 on a GPU; 2049 were requested)"),
         (10, "cuda:0"),
     ]:
         scores, rows = scan.search(query, count)

@@ -17,7 +17,7 @@ from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError, I
 from indexes.archive import feature_file as features_file
 from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
-from indexes.format.feature_list import FeatureItem, FeatureList, FeatureSpec, Place, read_list
+from indexes.format.feature_list import FeatureItem, FeatureList, FeatureSpec, ItemLocation, read_list
 from indexes.format.manifest import Manifest
 
 ONE = video_id(1)
@@ -407,9 +407,9 @@ def test_specs_differ_by_every_part() -> None:
     )
 )
 def test_a_list_comes_back_from_its_bytes(given_places: dict[int, tuple[int, tuple[int, int], bytes]]) -> None:
-    places = {row: Place(*place) for row, place in given_places.items()}
+    places = {row: ItemLocation(*place) for row, place in given_places.items()}
     empty = FeatureList.empty(some_spec(), frames="0f", rows=30, values_name="features-x.values")
     listed = empty.added(places, size_bytes=123)
     found = read_list(listed.to_bytes(), where="here")
     assert found.to_bytes() == listed.to_bytes()
-    assert {row: found.place(row) for row in np.flatnonzero(found.present).tolist()} == places
+    assert {row: found.location(row) for row in np.flatnonzero(found.present).tolist()} == places

@@ -16,7 +16,7 @@ import pytest
 from archive_samples import some_index, video_id
 
 from hybrid.errors import ArchiveError, ArchiveUnreachableError, ArchiveUnwritableError, IndexDamagedError
-from hybrid.storage.write_errors import write_errors
+from hybrid.storage.atomic import write_errors
 from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.format.feature_list import FeatureSpec, feature_item

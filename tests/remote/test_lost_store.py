@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hybrid.engine import Engine
-from hybrid.engine.index.run import VideoOutcome, index_here
+from hybrid.engine.batch.run import VideoOutcome, index_here
 from hybrid.errors import ArchiveUnreachableError
 from hybrid.options.engine import EngineOptions
 from indexes.format.failures import failures

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hybrid.engine import Engine
-from hybrid.engine.index.run import index_here
+from hybrid.engine.batch.run import index_here
 from hybrid.errors import ArchiveUnreachableError
 from hybrid.options.engine import EngineOptions
 from indexes.archive.new_index import NewIndex

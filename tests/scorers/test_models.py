@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hybrid.clip.encoder import load_encoder
+from hybrid.clip.registry import load_encoder
 from hybrid.errors import ModelError, OutOfMemoryError
 from hybrid.runtime import ensure_torchvision
 from hybrid.scorers.batches import in_batches
@@ -205,7 +205,7 @@ def _tspo(x: np.ndarray, e: np.ndarray, tensors: dict[str, np.ndarray]) -> np.nd
 
 
 def test_peek_is_its_formula(spec_of: SpecOf, scorer_of: ScorerOf, clip_folder: Path, frames: list[ByteArray]) -> None:
-    from hybrid.clip.load import load_open_clip
+    from hybrid.clip.open_clip import load_open_clip
     from tests.scorers.checkpoints import peek_tensors
 
     scores = scorer_of("peek").score(frames, [QUESTION])[0]

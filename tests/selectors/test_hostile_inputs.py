@@ -21,7 +21,7 @@ from hybrid.selectors.maxinfo import maxinfo
 from hybrid.selectors.q_frame import q_frame
 from hybrid.selectors.ranking import first_equal_rows, mean
 from hybrid.selectors.registry import SELECTORS, select
-from hybrid.selectors.tass import tass, tass_order
+from hybrid.selectors.tass import tass
 from hybrid.selectors.uniform import evenly
 
 MAY_GIVE_FEWER = ("best_first", "tass", "dig", "maxinfo", "focus")
@@ -117,7 +117,7 @@ def test_equal_scores_exceed_no_mean(value: float) -> None:
     for count in range(1, 200):
         scores = np.full(count, value)
         assert mean(scores) == value
-        assert tass_order(scores, np.arange(float(count)), 5).tolist() == []
+        assert tass(scores, np.arange(float(count)), 5, faithful=True).tolist() == []
         assert tass(scores, np.arange(float(count)), 5).tolist() == evenly(count, 5).tolist()
 
 
@@ -127,7 +127,7 @@ def test_the_pool_of_tass_is_what_exceeds_the_mean() -> None:
         scores = rng.integers(0, 9, rng.integers(2, 30)) / 8
         exact = sum(map(Fraction, scores.tolist())) / len(scores)
         above = [row for row, score in enumerate(scores.tolist()) if Fraction(score) > exact]
-        assert sorted(tass_order(scores, np.arange(float(len(scores))), 30).tolist()) == above
+        assert sorted(tass(scores, np.arange(float(len(scores))), 30, faithful=True).tolist()) == above
 
 
 def test_f2c_makes_a_clip_no_longer_where_that_gains_nothing() -> None:

@@ -12,7 +12,8 @@ from safetensors.numpy import save
 
 from hybrid.errors import InputError
 from hybrid.fine.checkpoint import check_file_name
-from hybrid.storage.tensor_header import read_note, read_tensor_header
+from hybrid.storage.foreign_json import read_note
+from hybrid.storage.tensor_header import read_tensor_header
 
 
 def write(folder: Path, document: Any, data: bytes = bytes(16), *, size: int | None = None) -> Path:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from hybrid.cli.display.progress import Bars, JsonProgress
 from hybrid.cli.display.text import clock, echo, print_json_line, report, size
+from hybrid.engine.batch.estimate import RunEstimate
+from hybrid.engine.batch.run import RunSummary, VideoOutcome
 from hybrid.formatting import plural
 
 if TYPE_CHECKING:
     from hybrid.engine import IndexResult
-    from hybrid.engine.index.estimate import RunEstimate
-    from hybrid.engine.index.run import RunSummary, VideoOutcome
     from hybrid.progress import Progress
 
 __all__ = ["RunReport", "print_estimate", "print_summary"]

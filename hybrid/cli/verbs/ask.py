@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from hybrid.options.engine import EngineOptions
 if TYPE_CHECKING:
     from hybrid.answers import Answer
     from hybrid.cli.input.questions import Question
-    from hybrid.engine import Engine, SpanUpdate
+    from hybrid.engine import Engine
     from hybrid.progress import Progress
     from hybrid.values import ByteArray
 
@@ -156,10 +156,9 @@ def _ask_one(
     from hybrid.export.registry import EXPORTERS
     from hybrid.progress import NullProgress
 
-    listener = _print_spans([question]) if output.stream else None
     with Bars() as bars:
         progress: Progress = NullProgress() if output.as_json else bars.row()
-        answer = engine.ask_many(video, [question.text], options, on_spans=listener, progress=progress)[0]
+        answer = next(_answers(engine, video, [question], options, stream=output.stream, progress=progress))[1]
     if output.as_json:
         print_json(answer.to_dict(), indent=2)
     else:
@@ -187,18 +186,15 @@ def _ask_many(engine: Engine, video: str, questions: list[Question], options: As
             file = stack.enter_context(AnswerFile(out, configuration))
             left = file.left(questions)
 
-        def give(index: int, answer: Answer) -> None:
-            if file is not None:
-                file.add(left[index], answer)
-            if output.as_json:
-                print_json_line(id=left[index].name, **answer.to_dict())
-            else:
-                show_short_answer(answer)
-
-        listener = _print_spans(left) if output.stream else None
-        texts = [question.text for question in left]
+        answers = _answers(engine, video, left, options, stream=output.stream, progress=progress)
         try:
-            engine.ask_many(video, texts, options=options, on_answer=give, on_spans=listener, progress=progress)
+            for question, answer in answers:
+                if file is not None:
+                    file.add(question, answer)
+                if output.as_json:
+                    print_json_line(id=question.name, **answer.to_dict())
+                else:
+                    show_short_answer(answer)
         except KeyboardInterrupt:
             if out is not None:
                 echo(f"stopped; what was answered is kept in {out}, the same command goes on from there", err=True)
@@ -208,14 +204,21 @@ def _ask_many(engine: Engine, video: str, questions: list[Question], options: As
         echo(f"{len(left)} of {plural(len(questions), 'question')} answered now{before}: {out}", err=output.as_json)
 
 
-def _print_spans(questions: list[Question]) -> Callable[[SpanUpdate], None]:
-    def print_update(update: SpanUpdate) -> None:
-        question = questions[update.question]
-        spans = [asdict(span) for span in update.spans]
-        line = {"question": question.text, "id": question.name, "spans": spans, "finished": update.finished}
-        print_json(line, err=True)
+def _answers(
+    engine: Engine, video: str, questions: list[Question], options: AskOptions, *, stream: bool, progress: Progress
+) -> Iterator[tuple[Question, Answer]]:
+    """Each question with its answer, as soon as it is complete; with ``stream`` spans go to standard error before."""
+    from hybrid.engine import SpansChanged
 
-    return print_update
+    texts = [question.text for question in questions]
+    for event in engine.stream(video, texts, options, spans=stream, progress=progress):
+        question = questions[event.question]
+        if isinstance(event, SpansChanged):
+            spans = [asdict(span) for span in event.spans]
+            line = {"question": question.text, "id": question.name, "spans": spans, "finished": event.finished}
+            print_json(line, err=True)
+        else:
+            yield question, event.answer
 
 
 def _frames(engine: Engine, answer: Answer) -> Iterator[tuple[int, ByteArray]]:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from hybrid.clip.encoder import FrameEncoder
-from hybrid.storage.write_errors import write_errors
+from hybrid.clip.interface import FrameEncoder
+from hybrid.storage.atomic import write_errors
 from indexes.ann.files import ApproximateFiles
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Manifest

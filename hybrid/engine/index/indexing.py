@@ -10,18 +10,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hybrid.clip.encoder import FrameEncoder
-from hybrid.engine.ask.feature_rows import Tower
-from hybrid.engine.ask.gens_errors import gens_errors
-from hybrid.engine.index.decoding import DecodeAhead, Decoding
-from hybrid.engine.settings import file_decoder
+from hybrid.clip.interface import FrameEncoder
+from hybrid.engine.features.encoder import Tower
+from hybrid.engine.frames.decode_ahead import DecodeAhead, Decoding
+from hybrid.engine.settings import stored_decoder
 from hybrid.errors import FrameDecodeError, ModelError, VideoError, VideoOpenError
 from hybrid.formatting import plural
+from hybrid.frames.interface import ReadReport
 from hybrid.frames.rules import FRAME_RULES
-from hybrid.frames.source import ReadReport
 from hybrid.progress import Progress
+from hybrid.runtime import model_errors
+from hybrid.storage.atomic import write_errors
 from hybrid.storage.file_identity import absolute_path
-from hybrid.storage.write_errors import write_errors
 from hybrid.values import ByteArray, Float32Array, FrameBatch, Sampling, Timeline, VideoInfo
 from indexes.archive.feature_file import StagedFeatures
 from indexes.archive.new_index import NewIndex
@@ -118,7 +118,7 @@ class FeatureTap:
         if self.note:
             return
         try:
-            with gens_errors():
+            with model_errors("the sampler"):
                 items = make()
         except ModelError as exc:
             if self._must:
@@ -174,7 +174,7 @@ def index_video(
     """
     sampling = Sampling(rate=config.rate, policy=config.policy)
     started = time.perf_counter()
-    decoder = file_decoder(config)
+    decoder = stored_decoder(config, path)
     progress.stage("open")
     with ahead.decode(path, video_id, sampling, decoder, following=following) as decoding:
         opened = time.perf_counter()

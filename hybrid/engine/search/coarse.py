@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hybrid.answers import Stage
-from hybrid.clip.encoder import FrameEncoder
-from hybrid.engine.checking import what_fits
-from hybrid.engine.older_frames import older_note
+from hybrid.clip.interface import FrameEncoder
+from hybrid.engine.checking import older_note, option_for_encoder
 from hybrid.engine.search.work import Search, SearchModels
 from hybrid.errors import IndexDamagedError, IndexMismatchError
 from hybrid.formatting import plural
@@ -120,7 +119,8 @@ def _check_names(search: Search, manifests: Sequence[Manifest], models: SearchMo
     head = _most_common(manifests)
     raise IndexMismatchError(
         f"of {plural(len(manifests), 'video')} none was indexed with this encoder; the first, {head.source.path}: "
-        f"{'; '.join(models.name_changes(head))}; search with the one they were indexed with: {what_fits(head)}; "
+        f"{'; '.join(models.name_changes(head))}; search with the one they were indexed with: "
+        f"{option_for_encoder(head)}; "
         f"or index them with this one: hybrid index VIDEO --archive {search.archive.uri}"
     )
 

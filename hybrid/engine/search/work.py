@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hybrid.answers import Answer, SkippedVideo, Stage
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.errors import StageFailedError
 from hybrid.options.search import SearchOptions
 from indexes.archive.writer import Archive

@@ -10,7 +10,7 @@ import pytest
 
 from bench.accuracy import export
 from bench.accuracy.export import answers_of
-from bench.accuracy.record import RunFolder, Sample, read_run
+from bench.accuracy.run.record import RunFolder, Sample, read_run
 from hybrid.answers import Answer, AnswerFrame
 from hybrid.engine import Engine
 from hybrid.errors import InputError

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.accuracy.measures import measure_reply, measure_selection, tolerances_for
-from bench.accuracy.methods import Method, parse_method
-from bench.accuracy.plot import main_measure, save_plot
-from bench.accuracy.record import Sample
-from bench.accuracy.report import build_report, report_lines, report_notes
+from bench.accuracy.run.measures import measure_reply, measure_selection, tolerances_for
+from bench.accuracy.run.methods import Method, parse_method
+from bench.accuracy.run.plot import main_measure, save_plot
+from bench.accuracy.run.record import Sample
+from bench.accuracy.run.report import build_report, report_lines, report_notes
 from bench.datasets.question import Question
 from bench.metrics.bootstrap import bootstrap_difference
 from hybrid.answers import Answer, AnswerFrame

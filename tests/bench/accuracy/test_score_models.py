@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from bench.accuracy import __main__ as runner
-from bench.accuracy.methods import parse_method
-from bench.accuracy.record import read_run
-from bench.accuracy.runner import _check_scored
+from bench.accuracy.run.methods import parse_method
+from bench.accuracy.run.record import read_run
+from bench.accuracy.run.runner import _check_scored
 from hybrid.answers import Answer, Stage
 from hybrid.errors import OutOfMemoryError, StageFailedError
 from hybrid.scorers import spec as scorer_spec

@@ -11,7 +11,7 @@ import pytest
 
 from bench.accuracy import coverage, selectors_world, world
 from bench.accuracy.export import answers_of
-from bench.accuracy.record import read_run
+from bench.accuracy.run.record import read_run
 from bench.accuracy.selector_tables import Way, ways_of
 from bench.datasets.world import load_world, moments_label
 from bench.world.scenes import make_world
@@ -43,7 +43,7 @@ def test_the_choices_are_those_of_the_engine_and_are_kept(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = [SELECTORS.find(name) for name in ("uniform", "top_k", "best_first", "aks", "coverage")]
-    monkeypatch.setattr(selectors_world, "selectors", lambda: few)
+    monkeypatch.setattr(selectors_world, "SELECTORS", few)
     document = run(place)
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == document
     questions = load_world(place, videos=1, seconds=SECONDS, per_kind=1)

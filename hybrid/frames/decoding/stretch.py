@@ -1,0 +1,231 @@
+"""Decoding one stretch of a file: with unwanted pictures left out, or carefully where that fails.
+
+First the stretch is decoded with all that the plan allows to be left out. If the decoder refuses a
+packet, calls a frame damaged, or a requested frame does not come out in its turn, what is still
+lacking is decoded again with nothing left out, from an entry further back. That gives what a full
+decode of the file gives, concealment of damage included, unless damage reaches across more than
+four entries: such a frame may be patched up from other pictures than in a full decode.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Container, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeAlias
+
+import av
+import av.error
+import numpy as np
+
+from hybrid.frames.decoding.pictures import RgbConverter
+from hybrid.frames.packets.plan import NO_PTS, Job
+from hybrid.frames.packets.scan import Movie, PacketReader
+from hybrid.values import ByteArray, IntArray
+
+__all__ = ["Shown", "Tally", "decode_job", "frames_of"]
+
+Skip: TypeAlias = Literal["DEFAULT", "NONREF"]
+
+MOST_STEPS_BACK = 4
+"""A careful decoding starts one entry before a damaged stretch; so many, if that is damaged as well."""
+
+
+class Shown(NamedTuple):
+    """What became of one requested packet: the time and picture of its frame, or why there is none."""
+
+    packet: int
+    pts: int
+    rgb: ByteArray | None
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of what one thread's decoder did.
+
+    Attributes:
+        frames, packets: how many came out, and went in.
+        damaged: packets that the decoder refused.
+        redone: stretches that were decoded again in full.
+        concealed: requested frames that the decoder patched up.
+        backward: frames left out because their time goes back far.
+        reordered: frames whose time goes back a little, which keep the decoder's order.
+    """
+
+    frames: int = 0
+    packets: int = 0
+    damaged: set[int] = field(default_factory=set)
+    redone: int = 0
+    concealed: int = 0
+    backward: int = 0
+    reordered: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Add another thread's counts."""
+        self.damaged |= other.damaged
+        for name in ("frames", "packets", "redone", "concealed", "backward", "reordered"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+def frames_of(
+    reader: PacketReader, start: int, last: int, tally: Tally, *, keep: Container[int] | None = None
+) -> Generator[av.VideoFrame | int]:
+    """Decode packets ``start`` .. ``last`` afresh, and give all frames, the delayed ones at the end too.
+
+    Args:
+        reader: where the packets and the decoder come from.
+        start, last: packets to decode, inclusive.
+        tally: where to count.
+        keep: packets whose pictures are requested; of the others, those that no picture refers to are
+            skipped. None: skip nothing.
+
+    Yields:
+        Frames in order of presentation; the number of a packet where the decoder refused it.
+    """
+    skip: Skip = "DEFAULT"
+    try:
+        for index, packet in reader.packets(start, last):
+            wish: Skip = "DEFAULT" if keep is None or index in keep else "NONREF"
+            if wish != skip:
+                reader.context.skip_frame = skip = wish
+            tally.packets += 1
+            try:
+                frames = reader.context.decode(packet)
+            except av.error.FFmpegError:
+                tally.damaged.add(index)
+                yield index
+                continue
+            tally.frames += len(frames)
+            yield from frames
+        try:
+            frames = reader.context.decode(None)
+        except av.error.FFmpegError:
+            return
+        tally.frames += len(frames)
+        yield from frames
+    finally:
+        reader.context.flush_buffers()
+        reader.context.skip_frame = "DEFAULT"
+
+
+def decode_job(
+    reader: PacketReader, movie: Movie, job: Job, starts: IntArray, tally: Tally, to_rgb: RgbConverter
+) -> Iterator[Shown]:
+    """The frames of a job, in its order.
+
+    Args:
+        reader: used by this thread only.
+        movie: what was scanned.
+        job: the stretch and its requested packets.
+        starts: where decoding may start (:func:`hybrid.frames.packets.plan.entries`).
+        tally: where to count.
+        to_rgb: used by this thread only.
+    """
+    given = 0
+    for shown in _decode_sparingly(reader, movie, job, tally, to_rgb):
+        given += 1
+        yield shown
+    if given < len(job.requested):
+        tally.redone += 1
+        yield from _decode_carefully(
+            reader, movie, job._replace(requested=job.requested[given:]), starts, tally, to_rgb
+        )
+
+
+def _decode_sparingly(
+    reader: PacketReader, movie: Movie, job: Job, tally: Tally, to_rgb: RgbConverter
+) -> Iterator[Shown]:
+    """Leave out all that the plan allows, and stop at the first sign of damage.
+
+    A picture's references are decoded before it, but may be shown after it. So a frame is given
+    only once all that was decoded before it has come out undamaged.
+    """
+    pts = movie.packets.pts
+    requested = {int(pts[packet]): packet for packet in job.requested}
+    shown = movie.packets.shown[job.start : job.last + 1]
+    latest_before = np.maximum.accumulate(np.where(shown, pts[job.start : job.last + 1], NO_PTS))
+    first_pts = int(pts[job.start])
+    keep = frozenset(job.requested) if movie.keys.skippable else None
+    waiting: deque[tuple[int, av.VideoFrame]] = deque()
+    count = 0
+    with closing(frames_of(reader, job.start, job.last, tally, keep=keep)) as frames:
+        for frame in frames:
+            if isinstance(frame, int):
+                return
+            if frame.pts is None or (frame.pts < first_pts and frame.pts not in requested):
+                # Leading pictures that belong to the stretch before; they lack references here.
+                continue
+            if frame.is_corrupt:
+                return
+            packet = requested.get(frame.pts)
+            if packet is not None:
+                if packet != job.requested[count]:
+                    return
+                waiting.append((packet, frame))
+                count += 1
+            while waiting and latest_before[waiting[0][0] - job.start] <= frame.pts:
+                packet, decoded = waiting.popleft()
+                yield Shown(packet, int(pts[packet]), to_rgb(decoded))
+            if count == len(job.requested) and not waiting:
+                return
+    for packet, decoded in waiting:
+        yield Shown(packet, int(pts[packet]), to_rgb(decoded))
+
+
+def _decode_carefully(
+    reader: PacketReader, movie: Movie, job: Job, starts: IntArray, tally: Tally, to_rgb: RgbConverter
+) -> Iterator[Shown]:
+    number = int(np.searchsorted(starts, job.start, side="right")) - 1
+    begin = int(starts[max(0, number - 1)])
+    if begin > 0 and not _is_clean(reader, begin, job.start, tally):
+        begin = int(starts[max(0, number - MOST_STEPS_BACK)])
+    yield from _decode_all(reader, movie, job, begin, tally, to_rgb)
+
+
+def _is_clean(reader: PacketReader, begin: int, end: int, tally: Tally) -> bool:
+    """Whether the packets from ``begin`` up to ``end`` decode without a complaint."""
+    with closing(frames_of(reader, begin, end - 1, tally)) as frames:
+        return not any(isinstance(frame, int) or frame.is_corrupt for frame in frames)
+
+
+def _decode_all(
+    reader: PacketReader, movie: Movie, job: Job, begin: int, tally: Tally, to_rgb: RgbConverter
+) -> Iterator[Shown]:
+    """Decode from ``begin`` on with nothing left out, and give what is shown at the requested packets' times.
+
+    A packet without a frame of its own (the second field of a picture, say) shows the frame before
+    it; but where the decoder complained, its frame counts as lost.
+    """
+    pts = movie.packets.pts
+    left = list(reversed(job.requested))
+    complaints: set[int] = set()
+    held: av.VideoFrame | None = None
+
+    def without_frame(packet: int) -> Shown:
+        time = int(pts[packet])
+        if packet in complaints:
+            return Shown(packet, time, None, "its data is damaged: the decoder refused it")
+        if complaints or held is None or held.pts is None or held.pts > time:
+            return Shown(
+                packet, time, None, "no frame came out of the decoder: the data before it is damaged or missing"
+            )
+        return Shown(packet, held.pts, to_rgb(held))
+
+    with closing(frames_of(reader, begin, job.last, tally)) as frames:
+        for frame in frames:
+            if isinstance(frame, int):
+                complaints.add(frame)
+                continue
+            if frame.pts is None:
+                continue
+            while left and pts[left[-1]] < frame.pts:
+                yield without_frame(left.pop())
+            if left and pts[left[-1]] == frame.pts:
+                tally.concealed += frame.is_corrupt
+                yield Shown(left.pop(), frame.pts, to_rgb(frame))
+            if held is None or held.pts is None or held.pts < frame.pts:
+                held = frame
+    while left:
+        yield without_frame(left.pop())
