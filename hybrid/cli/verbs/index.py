@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hybrid.cli.display.text import echo, print_json_line, report
-from hybrid.cli.from_fields import Given, Without
+from hybrid.cli.from_fields import Fields, Given
 from hybrid.cli.input.paths import find_videos
 from hybrid.cli.options import DEFAULT_ARCHIVE, BackendOption, JsonOption, NewArchiveOption, refuse_for_gens
 from hybrid.cli.registry import Verb
@@ -31,7 +31,7 @@ EXIT_INTERRUPTED = 130
 
 def index(
     options: RunOptions,
-    engine: Annotated[Given[EngineOptions], Without("constrained")],
+    engine: Annotated[Given[EngineOptions], Fields(without=("constrained",))],
     paths: Annotated[list[str] | None, typer.Argument(help="Videos, folders (searched), or quoted patterns.")] = None,
     archive: NewArchiveOption = DEFAULT_ARCHIVE,
     backend: BackendOption = None,
