@@ -73,9 +73,9 @@ def draw_curves(
     pen.rectangle(_BOX, outline="black")
     for number, curve in enumerate(curves):
         _draw(pen, [at(*point) for point in curve.points], None if curve.mark is None else at(*curve.mark), number)
-        place = below - 30 - 26 * (len(curves) - number)
-        pen.line([left + 20, place, left + 60, place], fill=_COLOURS[number % len(_COLOURS)], width=4)
-        pen.text((left + 70, place), curve.label, fill="black", font=font, anchor="lm")
+        height = below - 30 - 26 * (len(curves) - number)
+        pen.line([left + 20, height, left + 60, height], fill=_COLOURS[number % len(_COLOURS)], width=4)
+        pen.text((left + 70, height), curve.label, fill="black", font=font, anchor="lm")
     pen.text((left + 20, below - 20), "large dot: the default", fill="black", font=font, anchor="lm")
     pen.text((left, 25), title, fill="black", font=ImageFont.load_default(24))
     pen.text(((left + right) / 2, below + 40), x_label, fill="black", font=font, anchor="ma")

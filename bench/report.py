@@ -1,4 +1,4 @@
-"""What every benchmark says of itself: command, commit, machine, versions; a table, and one JSON line last."""
+"""The report of every benchmark: command, commit, machine and versions; a table, and one JSON line last."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["circumstances", "print_table", "write_result"]
+__all__ = ["circumstances", "module_name", "print_table", "write_result"]
 
 PACKAGES = (
     "av",
@@ -33,7 +33,7 @@ PACKAGES = (
 def circumstances() -> dict[str, Any]:
     """Command, commit, machine kind and versions, for a result that can be repeated."""
     return {
-        "command": " ".join(["python -m", _module(), *sys.argv[1:]]),
+        "command": " ".join(["python -m", module_name(), *sys.argv[1:]]),
         "commit": _commit(),
         "machine": {
             "cpu": _cpu(),
@@ -53,15 +53,26 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def write_result(result: Mapping[str, Any], out: Path | None) -> None:
-    """Print the result as the last line, and keep it in a file if one is named."""
+def write_result(
+    benchmark: str, figures: Mapping[str, Any], out: Path | None, *, run: Mapping[str, Any] | None = None
+) -> None:
+    """Print the result as the last line, and write it to a file if one is named.
+
+    Args:
+        benchmark: its name.
+        figures: what it measured, ready for ``json.dumps``.
+        out: the file.
+        run: :func:`circumstances`; by default those of now.
+    """
+    result = {"benchmark": benchmark, **(circumstances() if run is None else run), **figures}
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result))
 
 
-def _module() -> str:
+def module_name() -> str:
+    """The name under which ``python -m`` runs this program."""
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     return spec.name.removesuffix(".__main__") if spec is not None else Path(sys.argv[0]).name

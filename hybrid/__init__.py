@@ -13,20 +13,31 @@ from hybrid.version import __version__
 
 if TYPE_CHECKING:
     from hybrid.answers import Answer, AnswerFrame, SearchResult, Span, Stage
-    from hybrid.engine import Engine, IndexResult
+    from hybrid.engine import Answered, Engine, IndexResult, SpansChanged
     from hybrid.errors import HybridError
-    from hybrid.fine.interface import FrameScorer, WindowScores
+    from hybrid.fine.interface import FineModel, WindowScores
     from hybrid.fine.prompt import PromptSpec
-    from hybrid.frames.source import FrameSource, open_source
+    from hybrid.frames.interface import FrameSource
+    from hybrid.frames.registry import open_source
+    from hybrid.options.ask import AskOptions
+    from hybrid.options.engine import EngineOptions
+    from hybrid.options.index import IndexOptions
+    from hybrid.options.search import SearchOptions
     from hybrid.presets import Preset
     from hybrid.values import Hits, Sampling, Timeline, Window
 
 _HOMES = {
+    "SearchOptions": "hybrid.options.search",
+    "IndexOptions": "hybrid.options.index",
+    "EngineOptions": "hybrid.options.engine",
+    "AskOptions": "hybrid.options.ask",
     "Answer": "hybrid.answers",
+    "Answered": "hybrid.engine",
+    "SpansChanged": "hybrid.engine",
     "AnswerFrame": "hybrid.answers",
     "Engine": "hybrid.engine",
-    "FrameScorer": "hybrid.fine.interface",
-    "FrameSource": "hybrid.frames.source",
+    "FineModel": "hybrid.fine.interface",
+    "FrameSource": "hybrid.frames.interface",
     "Hits": "hybrid.values",
     "HybridError": "hybrid.errors",
     "IndexResult": "hybrid.engine",
@@ -39,23 +50,29 @@ _HOMES = {
     "Timeline": "hybrid.values",
     "Window": "hybrid.values",
     "WindowScores": "hybrid.fine.interface",
-    "open_source": "hybrid.frames.source",
+    "open_source": "hybrid.frames.registry",
 }
 
 __all__ = [
     "Answer",
     "AnswerFrame",
+    "Answered",
+    "AskOptions",
     "Engine",
-    "FrameScorer",
+    "EngineOptions",
+    "FineModel",
     "FrameSource",
     "Hits",
     "HybridError",
+    "IndexOptions",
     "IndexResult",
     "Preset",
     "PromptSpec",
     "Sampling",
+    "SearchOptions",
     "SearchResult",
     "Span",
+    "SpansChanged",
     "Stage",
     "Timeline",
     "Window",

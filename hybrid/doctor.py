@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hybrid.errors import HybridError
+from hybrid.errors import HybridError, MissingDependencyError
+from hybrid.frames.registry import DECODERS, DEFAULT_DECODER, open_source
 from hybrid.values import ByteArray, Sampling
 
 __all__ = ["Check", "examine"]
@@ -76,8 +77,12 @@ def examine(
     yield _timed("device", lambda: _device(device), remedy="--device cpu, or install a CUDA build of torch")
     with tempfile.TemporaryDirectory(prefix="hybrid-doctor-") as folder:
         video = Path(folder) / "clip.mp4"
-        yield _timed("decode (pyav)", lambda: _decode(video, "pyav"), remedy="pip install --force-reinstall av")
-        yield _decord(video)
+        for decoder in DECODERS.names:
+            remedy = f"use --decoder {DEFAULT_DECODER}, the default"
+            if decoder == DEFAULT_DECODER:
+                remedy = "pip install --force-reinstall av"
+            decode = partial(_decode, video, decoder)
+            yield _timed(f"decode ({decoder})", decode, remedy=remedy, optional=decoder != DEFAULT_DECODER)
         hub = "on a machine without a model hub: --encoder local-dir:FOLDER, or --preset tiny"
         yield _timed("embed", lambda: _embed(encoder or encoder_of(preset), device, dtype), remedy=hub)
         for backend in STORES.names:
@@ -87,12 +92,13 @@ def examine(
         yield _timed("generate", lambda: _generate(sampler or sampler_of(preset), device, dtype), remedy=hub)
 
 
-def _timed(name: str, action: Callable[[], str], *, remedy: str) -> Check:
+def _timed(name: str, action: Callable[[], str], *, remedy: str, optional: bool = False) -> Check:
     started = time.perf_counter()
     try:
         found = action()
     except HybridError as exc:
-        return Check(name, "broken", str(exc), time.perf_counter() - started, remedy)
+        state: State = "missing" if optional and isinstance(exc, MissingDependencyError) else "broken"
+        return Check(name, state, str(exc), time.perf_counter() - started, remedy)
     except Exception as exc:  # whatever it is, the doctor's work is to report it
         return Check(name, "broken", f"{type(exc).__name__}: {exc}", time.perf_counter() - started, remedy)
     return Check(name, "ok", found, time.perf_counter() - started)
@@ -127,9 +133,7 @@ def _device(device: str) -> str:
     return f"{chosen}: {name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
 
 
-def _decode(video: Path, decoder: Literal["pyav", "decord"]) -> str:
-    from hybrid.frames.source import open_source
-
+def _decode(video: Path, decoder: str) -> str:
     if not video.exists():
         _write_clip(video)
     with open_source(video, Sampling(), decoder=decoder) as source:
@@ -141,14 +145,6 @@ def _decode(video: Path, decoder: Literal["pyav", "decord"]) -> str:
     if any(abs(shade - _shade(second)) > 12 for second, shade in enumerate(shades)):
         raise HybridError(f"the frames' brightness is {shades}; these are other frames than those that were written")
     return f"{len(times)} frames of a clip that was written just now, at the right times"
-
-
-def _decord(video: Path) -> Check:
-    try:
-        metadata.version("decord")
-    except metadata.PackageNotFoundError:
-        return Check("decode (decord)", "missing", "not installed; optional", 0.0, "pip install decord")
-    return _timed("decode (decord)", lambda: _decode(video, "decord"), remedy="use --decoder pyav, the default")
 
 
 def _shade(second: int) -> int:
@@ -169,7 +165,7 @@ def _write_clip(place: Path) -> None:
 
 
 def _embed(name: str, device: str, dtype: str) -> str:
-    from hybrid.clip.encoder import load_encoder
+    from hybrid.clip.registry import load_encoder
 
     encoder = load_encoder(name, device=device, dtype=dtype)
     frames = [np.full((CLIP_SIZE, CLIP_SIZE, 3), _shade(second), dtype=np.uint8) for second in range(CLIP_SECONDS)]
@@ -200,9 +196,10 @@ def _search(folder: Path, backend: str) -> str:
 
 
 def _generate(name: str, device: str, dtype: str) -> str:
+    from hybrid.fine.interface import read_window
     from hybrid.fine.load import load_scorer
 
     scorer = load_scorer(name, device=device, dtype=dtype)
     frames = [np.full((CLIP_SIZE, CLIP_SIZE, 3), _shade(second), dtype=np.uint8) for second in range(CLIP_SECONDS)]
-    scores = scorer.score(frames, "When does the wall get brighter?")
+    scores = read_window(scorer, frames, "When does the wall get brighter?")
     return f"{scorer.name} on {scorer.device}: {scores.prompt_tokens} tokens in, {scores.new_tokens} out"

@@ -1,7 +1,7 @@
 """Image files to RGB: the one way in which images are opened, with the same rules everywhere.
 
-Formats are :data:`FORMATS`, whatever a file is named; others that Pillow knows (some of which start programs) are not
-tried. A picture is shown upright (the orientation in its EXIF data), and its values become 8 bits:
+Formats are :data:`FORMATS`, whatever a file's name; Pillow's others (some of which start programs) are not tried.
+A picture is shown upright (the orientation in its EXIF data), and its values become 8 bits:
 
 * Grey, colour, palette, one bit, CMYK, YCbCr, LAB: as Pillow converts them; 16-bit colour is read as its high bytes.
 * 16-bit grey: value / 257, rounded. Grey of another depth that is stored in 16 bits (TIFF): by its own white.
@@ -9,7 +9,7 @@ tried. A picture is shown upright (the orientation in its EXIF data), and its va
 * 32-bit integers: refused, for the same reason.
 * Alpha: left out, and colours as they are stored, as ffmpeg's command line does it. They are not blended with a ground.
 * An image with several pictures (GIF, APNG, TIFF): the first one.
-* More than :data:`~hybrid.picture_size.MAX_PIXELS` pixels: refused before anything is decoded.
+* More than :data:`MAX_PIXELS` pixels: refused before anything is decoded.
 """
 
 from __future__ import annotations
@@ -25,19 +25,23 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from hybrid.errors import FrameDecodeError
-from hybrid.picture_size import check_picture_size
 from hybrid.values import ByteArray
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["FORMATS", "ImageHeader", "read_header", "read_image"]
+__all__ = ["FORMATS", "MAX_PIXELS", "ImageHeader", "read_header", "read_image", "too_large"]
 
 FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """As Pillow names them. MPO, a JPEG file with further pictures behind it, is read as JPEG."""
 
 PLUGINS: Final = ("Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP")
 """The parts of Pillow that read them."""
+
+MAX_PIXELS: Final = 2**26
+"""Pixels of a picture, of an image or a video: 8192 x 8192, twice those of 8K video (7680 x 4320), so that none of a
+real film is refused. A picture of this size takes 192 MiB as RGB and some of these while it is decoded and passed on.
+Without a limit, a file of 20 kB can ask for gigabytes."""
 
 ROWS_AT_A_TIME: Final = 256
 """An image is copied in strips, so that there are not three of it in memory."""
@@ -112,8 +116,9 @@ def _open(path: Path) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             opened = Image.open(path, formats=FORMATS)
         with opened as image:
-            hint = f"magick {path.name} -resize 4096x4096 smaller-{path.name}"
-            check_picture_size(*image.size, of=path.name, hint=hint, error=FrameDecodeError)
+            if image.width * image.height > MAX_PIXELS:
+                command = f"magick {path.name} -resize 4096x4096 smaller-{path.name}"
+                raise FrameDecodeError(too_large(path.name, *image.size, command=command))
             yield image
     except UnidentifiedImageError as exc:
         raise FrameDecodeError(f"{path.name} cannot be read: it is none of {', '.join(FORMATS)}") from exc
@@ -155,7 +160,7 @@ def _grey_to_bytes(values: Any, white: int, swapped: bool) -> ByteArray:
 
 
 def _check_range(image: Image.Image, path: Path) -> None:
-    """Refuse numbers of which it is not known what is white."""
+    """Refuse pixel values whose white is not known."""
     if image.mode == "I":
         raise FrameDecodeError(
             f"{path.name} holds 32-bit integers, of which it is not known what is white; save it with 8 or 16 bits"
@@ -169,3 +174,11 @@ def _check_range(image: Image.Image, path: Path) -> None:
             f"{path.name} holds floating-point values from {low:g} to {high:g}; 0 is read as black and 1 as white, so "
             "bring its values to 0 .. 1, or save it with 8 bits"
         )
+
+
+def too_large(name: str, width: int, height: int, *, command: str) -> str:
+    """The message for a file whose pictures have more than :data:`MAX_PIXELS` pixels; ``command`` makes it smaller."""
+    return (
+        f"{name}: its pictures are of {width} x {height} pixels; at most {MAX_PIXELS:,} are read (8192 x 8192). "
+        f"Make it smaller first: {command}"
+    )

@@ -22,7 +22,7 @@ class Preset:
 
     Attributes:
         name: what it is called on the command line.
-        encoder: name of the CLIP encoder (see :mod:`hybrid.clip.encoder`); for people where it is shipped
+        encoder: name of the CLIP encoder (see :mod:`hybrid.clip.registry`); for people where it is shipped
             (:func:`encoder_of` gives the name that it is loaded by).
         sampler: name of the GenS checkpoint on the model hub, or its folder; likewise (:func:`sampler_of`).
         description: one line for people.

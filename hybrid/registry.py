@@ -33,7 +33,8 @@ def unknown_name(kind: str, name: str, legal: tuple[str, ...]) -> InputError:
     >>> str(unknown_name("colour", "gren", ("red", "green")))
     "there is no colour 'gren'; did you mean 'green'? Legal are red, green"
     """
-    near = get_close_matches(name, legal, n=1)
+    beginning = [each for each in legal if name and each.startswith(name)]
+    near = beginning or get_close_matches(name, legal, n=1)
     guess = f"did you mean {near[0]!r}? Legal are" if near else "legal are"
     return InputError(f"there is no {kind} {name!r}; {guess} {', '.join(legal)}")
 
@@ -58,12 +59,17 @@ class Registry(Generic[Entry]):
         return tuple(self._modules)
 
     def register(self, name: str, module: str) -> None:
-        """Add an entry of another package, or replace one.
+        """Add an entry of another package.
 
         Args:
             name: the entry's own.
-            module: importable, with the entry in the registry's attribute.
+            module: importable; the entry is its attribute of the registry's.
+
+        Raises:
+            InputError: the name is taken.
         """
+        if name in self._modules:
+            raise InputError(f"there is a {self.kind} {name!r} already, in {self._modules[name]}; choose another name")
         self._modules[name] = module
 
     def find(self, name: str) -> Entry:

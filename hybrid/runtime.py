@@ -9,30 +9,37 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybrid.errors import InputError, OutOfMemoryError
+from hybrid.errors import HybridError, InputError, ModelError, OutOfMemoryError, first_line
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "as_model_error",
     "choose_device",
     "choose_dtype",
     "dtype_name",
     "ensure_torchvision",
     "free_host_bytes",
+    "model_errors",
     "out_of_memory_as_error",
     "settle_process",
+    "timed",
 ]
 
 DTYPE_NAMES = ("float32", "bfloat16", "float16")
 
 # How torch, the CUDA driver and cuBLAS say it when it is no OutOfMemoryError of theirs.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+
+# What model libraries raise, besides their lack of memory.
+_FOREIGN = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, MemoryError)
 
 # Of a control group: its limit, what it uses, and how its file cache is called in memory.stat. Versions 2 and 1.
 _GROUP_FILES = ("memory.max", "memory.current", ("active_file", "inactive_file"))
@@ -135,6 +142,42 @@ def out_of_memory_as_error(what: str) -> Iterator[None]:
         if any(sign in str(exc) for sign in _OUT_OF_MEMORY):
             raise OutOfMemoryError(f"{what}: {_head(exc)}") from exc
         raise
+
+
+def as_model_error(error: Exception, what: str) -> Exception:
+    """A foreign error of a model library as a :class:`~hybrid.errors.ModelError`; any other error as it is."""
+    if isinstance(error, _FOREIGN) and not isinstance(error, HybridError):
+        return ModelError(f"{what} failed: {first_line(error)}")
+    return error
+
+
+@contextmanager
+def model_errors(what: str) -> Iterator[None]:
+    """Turn what a model library raises while it computes into errors of ours.
+
+    Raises:
+        OutOfMemoryError: the device's memory does not suffice.
+        ModelError: any other error of the library; ``what`` failed.
+    """
+    try:
+        with out_of_memory_as_error(what):
+            yield
+    except _FOREIGN as exc:
+        if isinstance(exc, HybridError):
+            raise
+        raise as_model_error(exc, what) from exc
+
+
+@contextmanager
+def timed(seconds: dict[str, float], part: str, device: torch.device) -> Iterator[None]:
+    """Add the time of a block to ``seconds[part]``, with the device's queue drained at its end."""
+    started = time.perf_counter()
+    yield
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize(device)
+    seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - started
 
 
 def _head(error: BaseException) -> str:

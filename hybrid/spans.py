@@ -110,11 +110,11 @@ def spans_of_scores(
     if gap_samples < 0:
         raise InputError(f"gap_samples is {gap_samples}; it must be 0 or more")
     rows = np.flatnonzero(scores >= min_score)
-    places = timeline.ordinals[rows] if timeline.sampling.policy == "exact" else rows
+    samples = timeline.ordinals[rows] if timeline.sampling.policy == "exact" else rows
     until = timeline.until_seconds()
     stretches = (
         _span_of_rows(part, timeline.pts_seconds, until, scores, scorer)
-        for part in np.split(rows, np.flatnonzero(np.diff(places) > 1 + gap_samples) + 1)
+        for part in np.split(rows, np.flatnonzero(np.diff(samples) > 1 + gap_samples) + 1)
         if len(part)
     )
     return merge_spans(stretches, gap_seconds=gap_seconds)

@@ -77,12 +77,15 @@ ByteArray = npt.NDArray[np.uint8]
 _LAST_ORDINAL = int(LONGEST_SECONDS * LARGEST_RATE)
 
 
-def check_questions(questions: Sequence[str]) -> None:
-    """Refuse questions that nobody can answer, before any work is done.
+def check_questions(questions: Sequence[str], *, required: bool = False) -> None:
+    """Refuse questions that cannot be answered, before any work is done.
 
     Raises:
-        InputError: one of them is empty, longer than :data:`LONGEST_QUESTION`, or no text in Unicode.
+        InputError: there is none though one is ``required``, or one of them is empty, longer than
+            :data:`LONGEST_QUESTION`, or no text in Unicode.
     """
+    if required and not questions:
+        raise InputError("there is no question; give at least one")
     for question in questions:
         if not question.strip():
             raise InputError("the question is empty; ask for something that can be seen in the video")
@@ -279,8 +282,8 @@ class Timeline:
         holes = np.array(sorted(gap.ordinal for gap in self.missing), dtype=np.int64)
         if len(holes):
             # The first missing ordinal after each sample, if it comes before the next sample.
-            place = np.searchsorted(holes, self.ordinals, side="right")
-            next_hole = np.append(holes, np.iinfo(np.int64).max)[place]
+            following_hole = np.searchsorted(holes, self.ordinals, side="right")
+            next_hole = np.append(holes, np.iinfo(np.int64).max)[following_hole]
             next_sample = np.append(self.ordinals[1:], np.iinfo(np.int64).max)
             cut = next_hole < next_sample
             following[cut] = next_hole[cut] / self.sampling.rate

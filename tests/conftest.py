@@ -48,7 +48,7 @@ def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained open_clip checkpoint."""
-    from hybrid.models.untrained_clip import make_untrained_clip
+    from hybrid.testing.untrained_clip import make_untrained_clip
 
     return make_untrained_clip(tmp_path_factory.mktemp("clip") / "tiny-clip")
 
@@ -56,7 +56,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def gens_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained checkpoint of Qwen2.5-VL's architecture."""
-    from hybrid.models.untrained_gens import make_untrained_gens
+    from hybrid.testing.untrained_gens import make_untrained_gens
 
     folder = tmp_path_factory.mktemp("gens") / "tiny-gens"
     make_untrained_gens(folder)

@@ -17,10 +17,9 @@ from PIL import Image
 
 import hybrid
 from hybrid.errors import FrameDecodeError, VideoOpenError
-from hybrid.frames.folder import FolderSource
-from hybrid.frames.source import open_source
-from hybrid.image_file import read_header, read_image
-from hybrid.picture_size import MAX_PIXELS
+from hybrid.frames.decoders.folder import FolderSource
+from hybrid.frames.registry import open_source
+from hybrid.image_file import MAX_PIXELS, read_header, read_image
 from hybrid.values import Sampling
 from tests.frames.full_decode import read_all
 from tests.make_videos import picture, read_number
@@ -208,7 +207,7 @@ def bomb(path: Path) -> Path:
 
 READ_FOLDER = """
 import resource, sys
-from hybrid.frames.source import open_source
+from hybrid.frames.registry import open_source
 from hybrid.values import Sampling
 source = open_source(sys.argv[1], Sampling(1.0))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -20,11 +20,11 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, redirect_stdout
-from dataclasses import asdict
 from typing import Any, Final
 
-from bench.accuracy.answerers import Answerer, open_answerer
-from bench.accuracy.arguments import (
+from bench.accuracy.answerers.interface import Answerer
+from bench.accuracy.answerers.registry import open_answerer
+from bench.accuracy.run.arguments import (
     answerer_options,
     ask_options,
     check_arguments,
@@ -34,28 +34,27 @@ from bench.accuracy.arguments import (
     parser,
     template_of,
 )
-from bench.accuracy.grid import grid_text, one_grid
-from bench.accuracy.measures import tolerances_for
-from bench.accuracy.methods import Method, parse_method
-from bench.accuracy.plot import save_plot
-from bench.accuracy.record import RunFolder, part_of, read_run
-from bench.accuracy.report import Samples, build_report, report_lines, report_notes
-from bench.accuracy.runner import Plan, Progress, run_samples
+from bench.accuracy.run.grid import grid_text, one_grid
+from bench.accuracy.run.measures import tolerances_for
+from bench.accuracy.run.methods import Method, parse_method
+from bench.accuracy.run.plot import save_plot
+from bench.accuracy.run.record import RunFolder, part_of, read_run
+from bench.accuracy.run.report import Samples, build_report, report_lines, report_notes
+from bench.accuracy.run.runner import Plan, Progress, run_samples
+from bench.command import run_command
 from bench.datasets.question import Question
 from bench.report import circumstances, print_table
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.engine import Engine
-from hybrid.engine.ask.scoring import wants_model
-from hybrid.engine.models import HeldModels
-from hybrid.engine.settings import Settings
-from hybrid.engine.work import AskOptions
+from hybrid.engine.models import ModelPool
 from hybrid.errors import HybridError, InputError
-from hybrid.exports.json_file import write_text
-from hybrid.fine.interface import FrameScorer
+from hybrid.export.text_file import write_text
+from hybrid.fine.interface import FineModel
 from hybrid.fine.prompt import PromptSpec, read_prompt_file
-from hybrid.runtime import settle_process
+from hybrid.options.ask import AskOptions
+from hybrid.options.engine import EngineOptions
 from hybrid.scorers.interface import VideoScorer
-from hybrid.scorers.registry import load_video_scorer
+from hybrid.scorers.spec import load_video_scorer, parse_scorer
 from indexes.open_archive import open_archive
 
 __all__ = ["main"]
@@ -79,11 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     methods = [parse_method(name) for name in dict.fromkeys(given.method)]
-    options = AskOptions(**ask_options(given))  # refuses what is not legal, before any work
+    options = _recorded_options(given)  # refuses what is not legal, before any work
     check_arguments(given)
     template = template_of(given)
     prompt = None if given.prompt is None else read_prompt_file(given.prompt)
-    wanted = _settings(given, prompt)
+    settings_of_engine = _settings(given, prompt)
     questions = chosen_questions(given)
     check_labels(given.by, questions)
     if given.report_only:
@@ -94,10 +93,15 @@ def _run(given: argparse.Namespace) -> int:
         _check_reported(given, samples, methods)
         return _report(given, samples, questions, methods, settings)
     within = tuple(given.within) if given.within else tolerances_for(questions)
-    models = _Models(given, methods, wanted)
+    models = _Models(given, methods, settings_of_engine)
     settings = {
         "dataset": _dataset(given, questions),
-        "options": {**_said(options), "with_options": given.with_options, "within_seconds": within, **_visual(given)},
+        "options": {
+            **options,
+            "with_options": given.with_options,
+            "within_seconds": within,
+            **({"visual": True} if given.visual else {}),  # without it, as in runs of earlier versions
+        },
         "sampling": {"rate": given.rate, "policy": given.sampling, "decoder": given.decoder},
         "encoder": dict(models.encoder.identity),
         "device": models.encoder.device,
@@ -126,7 +130,7 @@ def _run(given: argparse.Namespace) -> int:
                 archive,
                 models.settings,
                 encoder=models.encoder,
-                scorer=models.scorer,
+                fine_model=models.scorer,
                 video_scorers=models.video_scorers,
             )
         )
@@ -134,24 +138,26 @@ def _run(given: argparse.Namespace) -> int:
         return _report(given, folder.samples, questions, methods, settings)
 
 
-def _visual(given: argparse.Namespace) -> dict[str, bool]:
-    """On record where it was asked for: samples with and without a measure do not belong in one run."""
-    return {"visual": True} if given.visual else {}
+def _recorded_options(given: argparse.Namespace) -> dict[str, Any]:
+    """The options of all methods; without ``look_for``, which no method has and earlier runs do not record.
+
+    A seed is for those methods that draw.
+    """
+    common = ask_options(given)
+    seed = common.pop("seed", None)
+    recorded = {**AskOptions(**common).to_dict(), "seed": seed}
+    del recorded["look_for"]
+    return recorded
 
 
-def _said(options: AskOptions) -> dict[str, Any]:
-    """The options of all methods; texts to look for are none of them, so that runs of before there were any go on."""
-    return {name: value for name, value in asdict(options).items() if name != "look_for"}
-
-
-def _settings(given: argparse.Namespace, prompt: PromptSpec | None) -> Settings:
+def _settings(given: argparse.Namespace, prompt: PromptSpec | None) -> EngineOptions:
     """What the engine works with; checked."""
-    settings = Settings(
+    settings = EngineOptions(
         preset=given.preset,
         encoder=given.encoder,
         sampler=given.sampler,
         rate=given.rate,
-        policy=given.sampling,
+        sampling=given.sampling,
         decoder=given.decoder,
         device=given.device,
         dtype=given.dtype,
@@ -188,19 +194,21 @@ class _Models:
     be run by a command of their own with the same ``--out``.
     """
 
-    def __init__(self, given: argparse.Namespace, methods: Sequence[Method], settings: Settings) -> None:
+    def __init__(self, given: argparse.Namespace, methods: Sequence[Method], settings: EngineOptions) -> None:
         self.settings = settings
         self.answerer: Answerer | None = None
         if given.answer is not None:
             self.answerer = open_answerer(given.answer, answerer_options(given))
-        held = HeldModels(settings)
+        held = ModelPool(settings)
         self.encoder: FrameEncoder = held.encoder_for(None)
-        self.scorer: FrameScorer | None = None
+        self.scorer: FineModel | None = None
         self.sampler_identity: Mapping[str, Any] | None = None
         if any(method.needs_gens for method in methods):
-            self.scorer = held.scorer()
+            self.scorer = held.fine_model()
             self.sampler_identity = {**self.scorer.identity, "constrained": settings.constrained}
-        names = dict.fromkeys(method.scores for method in methods if method.scores and wants_model(method.scores))
+        names = dict.fromkeys(
+            method.scores for method in methods if method.scores and parse_scorer(method.scores).checkpoint
+        )
         self.video_scorers: dict[str, VideoScorer] = {
             name: load_video_scorer(name, device=given.device, dtype=given.dtype) for name in names
         }
@@ -250,5 +258,4 @@ def _report(
 
 
 if __name__ == "__main__":
-    settle_process()
-    sys.exit(main())
+    run_command(main)

@@ -10,26 +10,24 @@ otherwise: how often replies differ is to be held against how often ``generate``
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from bench.command import check_counts, make_parser, run_command
 from bench.report import circumstances, print_table, write_result
 from bench.world.exam import Exam, prepare_exam
-from hybrid.errors import HybridError, InputError
 from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.load import load_scorer
 from hybrid.fine.prompt import PromptSpec
 from hybrid.fine.qwen.scorer import QwenScorer
 from hybrid.fine.reply import parse_reply
-from hybrid.frames.source import open_source
+from hybrid.fine.writer import replies_of
+from hybrid.frames.registry import open_source
 from hybrid.models.tiny import tiny_sampler
-from hybrid.runtime import settle_process
 from hybrid.values import ByteArray, Sampling
 
 if TYPE_CHECKING:
@@ -120,8 +118,8 @@ class Generate:
 def replies_of_ours(scorer: QwenScorer, frames: Sequence[ByteArray], questions: Sequence[str]) -> Replies:
     """What we write: all questions together, about features that are computed once."""
     features = scorer.encode_frames(frames)
-    requests = scorer.writer.requests([features] * len(questions), list(questions))
-    return [reply.ids for reply in scorer.writer.runner.run(requests)]
+    requests = scorer.writer.prompts([features] * len(questions), list(questions))
+    return [reply.ids for reply in replies_of(scorer.writer.scheduler.run(requests))]
 
 
 def compare_replies(ones: Replies, others: Replies, theirs: Generate, *, frames: int) -> dict[str, Any]:
@@ -149,16 +147,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         InputError: there is nothing to compare.
     """
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--videos", type=int, default=8, help="of the world's test split")
     parser.add_argument("--per-kind", type=int, default=3, help="most questions of a kind about each video")
     parser.add_argument("--frames", type=int, default=256, help="of a window")
     parser.add_argument("--folder", type=Path, default=Path("world-videos"), help="where films are made and kept")
-    parser.add_argument("--out", type=Path, help="file for the figures, besides the last line")
     given = parser.parse_args(argv)
-    for name, number in (("--videos", given.videos), ("--per-kind", given.per_kind), ("--frames", given.frames)):
-        if number < 1:
-            raise InputError(f"{name} is {number}; it must be at least 1")
+    check_counts(given, "videos", "per_kind", "frames")
     run = circumstances()
     exams = [prepare_exam(given.folder, "test", seed, per_kind=given.per_kind) for seed in range(given.videos)]
     ways, theirs = _ask_all(exams, given.frames)
@@ -170,9 +165,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print_table(["ways", *columns], [[name, *(one[column] for column in columns)] for name, one in pairs.items()])
     seconds = {name: statistics.median(way.seconds) for name, way in ways.items()}
     sizes = {"videos": len(exams), "questions": sum(len(exam.questions) for exam in exams), "frames": given.frames}
-    write_result(
-        {"benchmark": "agreement", **run, **sizes, "agreement": pairs, "median_seconds_of_a_video": seconds}, given.out
-    )
+    figures = {**sizes, "agreement": pairs, "median_seconds_of_a_video": seconds}
+    write_result("agreement", figures, given.out, run=run)
 
 
 def _ask_all(exams: Sequence[Exam], count: int) -> tuple[dict[str, _Way], Generate]:
@@ -211,8 +205,4 @@ def _scorer(precision: str, *, constrained: bool) -> QwenScorer:
 
 
 if __name__ == "__main__":
-    settle_process()
-    try:
-        main()
-    except HybridError as exc:
-        sys.exit(f"bench.accuracy.agreement: {exc}")
+    run_command(main)

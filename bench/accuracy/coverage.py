@@ -14,9 +14,7 @@ share of questions of which no such scene is missing. Intervals and tests resamp
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -28,14 +26,14 @@ from typing import Any, Final
 import numpy as np
 
 from bench.accuracy.coverage_cases import Case, Length, make_cases, noisy_similarities, simulated_gens
+from bench.command import check_counts, make_parser, run_command
 from bench.metrics.bootstrap import bootstrap_difference, bootstrap_mean
-from bench.report import circumstances, print_table, write_result
-from hybrid.clip.encoder import load_encoder
-from hybrid.errors import HybridError, InputError
+from bench.report import print_table, write_result
+from hybrid.clip.registry import load_encoder
 from hybrid.models.tiny import tiny_encoder
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.ranking import check_budget, min_max
-from hybrid.selectors.registry import NAMES, find_selector, select
+from hybrid.selectors.registry import SELECTORS, select
 from hybrid.values import FloatArray, IntArray
 
 __all__ = ["CONDITIONS", "METHODS", "Condition", "Scored", "methods_for", "moment_group", "run_methods", "score_cases"]
@@ -75,9 +73,9 @@ Method = Callable[[Scored, int], IntArray]
 def score_cases(cases: Sequence[Case], condition: Condition) -> list[Scored]:
     """The scores of a condition; the same each time."""
     scored = []
-    for place, case in enumerate(cases):
+    for index, case in enumerate(cases):
         error = -1 if condition.error is None else round(100 * condition.error)
-        rng = np.random.default_rng([place, round(100 * condition.noise), error + 1])
+        rng = np.random.default_rng([index, round(100 * condition.noise), error + 1])
         similarities = noisy_similarities(case, condition.noise, rng) if condition.noise else case.similarities
         gens = None
         if condition.error is not None:
@@ -109,8 +107,8 @@ def _gens_alone(scored: Scored, frames: int) -> IntArray:
 
 def _methods() -> dict[str, Method]:
     methods: dict[str, Method] = {}
-    for name in NAMES:
-        selector = find_selector(name)
+    for name in SELECTORS.names:
+        selector = SELECTORS.find(name)
         if "prompts" in selector.needs or name == "best_first":
             continue
         if not selector.uses_scores:
@@ -133,7 +131,7 @@ def methods_for(condition: Condition) -> dict[str, Method]:
     """
     if not condition.noise:
         return dict(METHODS)
-    unfair = {name for name in NAMES if "query" in find_selector(name).needs}
+    unfair = {name for name in SELECTORS.names if "query" in SELECTORS.find(name).needs}
     return {name: method for name, method in METHODS.items() if name.split()[0] not in unfair}
 
 
@@ -169,11 +167,11 @@ def run_methods(scored: Sequence[Scored], methods: Mapping[str, Method], frames:
 def _groups(cases: Sequence[Case]) -> dict[str, list[int]]:
     """Places of the questions by number of moments, of all, and by kind and length of the video."""
     groups: dict[str, list[int]] = defaultdict(list)
-    for place, case in enumerate(cases):
-        groups[f"{moment_group(case)} moments" if len(case.moments) > 1 else "1 moment"].append(place)
-        groups["all"].append(place)
-        groups[f"kind {case.kind}"].append(place)
-        groups[f"{case.length_seconds / 60:g} min"].append(place)
+    for index, case in enumerate(cases):
+        groups[f"{moment_group(case)} moments" if len(case.moments) > 1 else "1 moment"].append(index)
+        groups["all"].append(index)
+        groups[f"kind {case.kind}"].append(index)
+        groups[f"{case.length_seconds / 60:g} min"].append(index)
     return dict(sorted(groups.items()))
 
 
@@ -242,7 +240,7 @@ def _print(title: str, summary: Mapping[str, Any]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="embeddings lie here")
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument("--budget", type=int, action="append", help="by default 8, 16 and 32")
@@ -250,14 +248,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--first-seed", type=int, default=0, help="of the videos of each length")
     parser.add_argument("--videos", type=int, nargs=len(LENGTHS), help="of each length; by default 40 16 5")
     parser.add_argument("--encoder", help="by default the tiny preset's")
-    parser.add_argument("--out", type=Path)
     given = parser.parse_args(argv)
-    for option, number in (("--per-kind", given.per_kind), *(("--videos", count) for count in given.videos or ())):
-        if number < 1:
-            raise InputError(f"{option} is {number}; it must be at least 1")
+    check_counts(given, "per_kind", "videos")
     budgets = [check_budget(frames) for frames in given.budget or (8, 16, 32)]
     encoder = load_encoder(given.encoder or tiny_encoder(), device="auto")
-    lengths = [replace(LENGTHS[place], videos=count) for place, count in enumerate(given.videos or ())] or LENGTHS
+    lengths = [replace(LENGTHS[index], videos=count) for index, count in enumerate(given.videos or ())] or LENGTHS
     make = partial(make_cases, per_kind=given.per_kind, first_seed=given.first_seed)
     cases = [case for length in lengths for case in make(given.split, length, encoder, given.folder)]
     results: dict[str, Any] = {}
@@ -268,9 +263,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             results.setdefault(condition.name, {})[str(frames)] = summary
             _print(f"{condition.name}, {frames} frames", summary)
     write_result(
+        "coverage",
         {
-            "benchmark": "coverage",
-            **circumstances(),
             "split": given.split,
             "first_seed": given.first_seed,
             "lengths": [asdict(length) for length in lengths],
@@ -284,7 +278,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except HybridError as exc:
-        sys.exit(f"bench.accuracy.coverage: {exc}")
+    run_command(main)

@@ -16,7 +16,7 @@ import numpy as np
 from bench.world.draw import draw_scene
 from bench.world.questions import ANSWER_SCORE, Kind, choose_questions
 from bench.world.scenes import WORLD_VERSION, Split, World, make_world
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.values import ByteArray, Float32Array, FloatArray, IntArray
 
 __all__ = ["WINDOW", "Case", "Length", "make_cases", "noisy_similarities", "simulated_gens"]
@@ -110,8 +110,8 @@ def _file_name(world: World, length: Length) -> str:
 
 def _embeddings(world: World, times: FloatArray, encoder: FrameEncoder, file: Path) -> Float32Array:
     if file.exists():
-        kept: Float32Array = np.load(file)
-        return kept
+        stored: Float32Array = np.load(file)
+        return stored
     rng = np.random.default_rng(world.seed)
 
     def drawn() -> Iterator[ByteArray]:
@@ -173,7 +173,7 @@ def simulated_gens(case: Case, similarities: FloatArray, error: float, rng: np.r
             start, end = int(shown[0]), int(shown[-1]) + 1
         start += int(rng.integers(-1, 2)) if rng.random() < error else 0
         end += int(rng.integers(-1, 2)) if rng.random() < error else 0
-        named = np.arange(max(0, start), min(len(scores), end))
-        scores[named] = np.maximum(scores[named], value)
+        scored = np.arange(max(0, start), min(len(scores), end))
+        scores[scored] = np.maximum(scores[scored], value)
     scores[~read] = 0
     return scores

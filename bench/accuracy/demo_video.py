@@ -7,21 +7,18 @@ The six of the demo were chosen among those that are: this says among how many, 
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from bench.command import make_parser, run_command
 from bench.report import circumstances, print_table, write_result
 from bench.world.make_demo import demo_world
 from bench.world.questions import KINDS, choose_questions
 from hybrid.demo import DemoQuestion, answers_rightly, demo_video
 from hybrid.engine import Engine
-from hybrid.errors import HybridError
 from hybrid.progress import NullProgress
-from hybrid.runtime import settle_process
 
 __all__ = ["count_right", "main"]
 
@@ -61,10 +58,9 @@ def count_right(engine: Engine, *, per_kind: int, frames: int) -> dict[str, Any]
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Count and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--archive", type=Path, required=True, help="folder of the index")
     parser.add_argument("--frames", type=int, default=12, help="budget; that of the demo by default")
-    parser.add_argument("--out", type=Path, help="file for the figures, besides the last line")
     given = parser.parse_args(argv)
     run = circumstances()
     with Engine.open(given.archive, preset="tiny") as engine:
@@ -72,12 +68,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = [[kind, one["right"], one["questions"]] for kind, one in result["by_kind"].items()]
     rows.append(["unseen pairs, of any kind", *(result["unseen_pairs"][name] for name in ("right", "questions"))])
     print_table(["kind", "right", "questions"], [*rows, ["all", result["right"], result["questions"]]])
-    write_result({"benchmark": "demo_video", **run, "frames": given.frames, **result}, given.out)
+    write_result("demo_video", {"frames": given.frames, **result}, given.out, run=run)
 
 
 if __name__ == "__main__":
-    settle_process()
-    try:
-        main()
-    except HybridError as exc:
-        sys.exit(f"bench.accuracy.demo_video: {exc}")
+    run_command(main)

@@ -4,29 +4,28 @@
     python -m bench.accuracy.export RUN --method hybrid --to rag --out FILE.json --data FILE [--consumer qwen2_vl]
     python -m bench.accuracy.export RUN --method hybrid --to aks --out FOLDER --frames 64 --data lvb_val.json [--repeat]
 
-``RUN`` is the folder of ``python -m bench.accuracy``. See :mod:`hybrid.exports` for the forms and their traps.
+``RUN`` is the folder of ``python -m bench.accuracy``. See :mod:`hybrid.export` for the forms and their traps.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.accuracy.prompts import write_prompt
-from bench.accuracy.record import part_of, read_run
+from bench.accuracy.answerers.prompts import write_prompt
+from bench.accuracy.run.record import part_of, read_run
+from bench.command import make_parser, run_command
 from bench.datasets.files import read_records
 from bench.datasets.registry import load_questions
 from hybrid.answers import Answer
 from hybrid.engine import Engine
-from hybrid.errors import HybridError, InputError
-from hybrid.exports.aks_frames import save_aks_frames
-from hybrid.exports.gens_rag import save_rag_file
-from hybrid.exports.lmms_eval import Images, save_selection
-from hybrid.exports.output_file import RAG, check_output
+from hybrid.errors import InputError
+from hybrid.export.benchmarks.aks_frames import save_aks_frames
+from hybrid.export.benchmarks.gens_rag import save_rag_file
+from hybrid.export.benchmarks.lmms_eval import Images, save_selection
+from hybrid.export.output_file import RAG, check_output
 
 __all__ = ["answers_of", "export_aks", "main", "prompts_of"]
 
@@ -54,11 +53,11 @@ def answers_of(run: Path, method: str, *, allow_degraded: bool = False) -> dict[
     failed = [name for name, sample in own.items() if sample.selection is None]
     if failed:
         raise InputError(f"{len(failed)} questions have no selection, first {failed[0]}; run again with --retry-failed")
-    wanted = part_of(settings, "dataset", run).get("questions")
-    if len(own) != wanted:
+    expected = part_of(settings, "dataset", run).get("questions")
+    if len(own) != expected:
         raise InputError(
-            f"{run} is not finished: it holds {len(own)} of {wanted} samples of {method!r}; repeat the run's command, "
-            "which goes on where it was"
+            f"{run} is not finished: it holds {len(own)} of {expected} samples of {method!r}; "
+            "repeat the run's command, which continues it"
         )
     degraded = [sample for sample in own.values() if sample.degraded]
     if degraded and not allow_degraded:
@@ -78,7 +77,7 @@ def export_aks(
         answers: by the benchmark's id of the question.
         annotations: the file that the run's questions came from. Of a run over some of them, both files that are
             written hold these alone.
-        folder, frames, repeat: as in :func:`hybrid.exports.aks_frames.save_aks_frames`.
+        folder, frames, repeat: as in :func:`hybrid.export.benchmarks.aks_frames.save_aks_frames`.
 
     Returns:
         The places of the lists that are shorter than ``frames``.
@@ -93,7 +92,8 @@ def export_aks(
     if key is None:
         raise InputError(
             f"the annotations of {annotations} have none of the keys {', '.join(ID_KEYS)}, so that it is not known "
-            "which answer is to which of them; call hybrid.exports.aks_frames.save_aks_frames with both in order"
+            "which answer is to which of them; call hybrid.export.benchmarks.aks_frames.save_aks_frames with both in "
+            "order"
         )
     asked = [record for record in records if str(record.get(key)) in answers]
     if len(asked) != len(answers):
@@ -123,7 +123,7 @@ def prompts_of(run: Path, annotations: Path) -> dict[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__, out=False)
     parser.add_argument("run", type=Path)
     parser.add_argument("--method", required=True)
     parser.add_argument("--to", choices=("lmms-eval", "rag", "aks"), required=True)
@@ -164,7 +164,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except HybridError as exc:
-        sys.exit(f"bench.accuracy.export: {exc}")
+    run_command(main)

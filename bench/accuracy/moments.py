@@ -13,7 +13,6 @@ and tests resample videos (see :mod:`bench.metrics.bootstrap`).
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,12 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from bench.command import make_parser, run_command
 from bench.datasets.longvideobench import load_longvideobench
 from bench.datasets.lvb_selections import PublishedSelections, load_published_selections
 from bench.datasets.question import Question
 from bench.metrics.bootstrap import RESAMPLES, Estimate, bootstrap_difference, bootstrap_mean, check_resamples
 from bench.metrics.nearest import evidence_distances
-from bench.report import circumstances, print_table, write_result
+from bench.report import print_table, write_result
 from hybrid.values import FloatArray
 
 __all__ = ["METHODS", "TOLERANCES", "Case", "groups", "load_cases", "measure", "measure_by_moments"]
@@ -123,10 +123,9 @@ def measure_by_moments(cases: Sequence[Case], method: str, *, resamples: int) ->
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA)
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     check_resamples(arguments.resamples)
     cases = load_cases(arguments.data)
@@ -142,9 +141,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     several = _several_moments(cases, resamples)
     _print(cases, table, by_moments, differences, several)
     write_result(
+        "moments",
         {
-            "benchmark": "moments",
-            **circumstances(),
             "settings": {"resamples": resamples, "questions": len(cases), "tolerances_seconds": TOLERANCES},
             "recall": _plain(table),
             "by_distinct_moments": _plain(by_moments),
@@ -278,4 +276,4 @@ def _difference(row: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

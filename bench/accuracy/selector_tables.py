@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bench.accuracy.report import difference_text, interval_text, p_value_text, report_notes
+from bench.accuracy.run.report import difference_text, interval_text, p_value_text, report_notes
 from bench.report import print_table
 from hybrid.selectors.selector import Selector
 
 __all__ = ["Way", "print_tables", "slim", "ways_of"]
 
 RECALL, ALL_HIT = "recall@0", "all_hit@0"
-KEPT: Final = (RECALL, ALL_HIT, "frame_f1")
+ESSENTIAL: Final = (RECALL, ALL_HIT, "frame_f1")
 DIGITS: Final = 4
 MANY: Final = "moments=3+"
 
@@ -45,7 +45,7 @@ def print_tables(report: Mapping[int, Mapping[str, Any]], ways: Sequence[Way]) -
     """Print all tables.
 
     Args:
-        report: by budget, of :func:`bench.accuracy.report.build_report`, grouped by kind and number of moments.
+        report: by budget, of :func:`bench.accuracy.run.report.build_report`, grouped by kind and number of moments.
         ways: in the order of the rows.
     """
     _print(report, ways)
@@ -119,22 +119,23 @@ def slim(report: Mapping[str, Any]) -> dict[str, Any]:
     """What is kept of a report in a file: recall, all-hit and frame F1 with four digits; differences of two groups.
 
     Args:
-        report: of :func:`bench.accuracy.report.build_report`.
+        report: of :func:`bench.accuracy.run.report.build_report`.
     """
     differences = report["differences"]
-    groups = {group: _kept(row) for group, row in differences["by_group"].items() if group in ("all", MANY)}
+    groups = {group: _essential(row) for group, row in differences["by_group"].items() if group in ("all", MANY)}
     return {
         **report,
         "measures": {
-            group: {method: _kept(row) for method, row in rows.items()} for group, rows in report["measures"].items()
+            group: {method: _essential(row) for method, row in rows.items()}
+            for group, rows in report["measures"].items()
         },
         "differences": {"first": differences["first"], "by_group": groups},
     }
 
 
-def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
+def _essential(row: Mapping[str, Any]) -> dict[str, Any]:
     """By measure: an estimate, or estimates by method; the level of the intervals is 95 % throughout."""
-    return {measure: _rounded(row[measure]) for measure in KEPT if measure in row}
+    return {measure: _rounded(row[measure]) for measure in ESSENTIAL if measure in row}
 
 
 def _rounded(found: Mapping[str, Any]) -> dict[str, Any]:

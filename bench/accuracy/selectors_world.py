@@ -24,27 +24,28 @@ from typing import Final
 
 import numpy as np
 
-from bench.accuracy.arguments import digest
-from bench.accuracy.measures import measure_selection
-from bench.accuracy.record import Failure, LineFile, RunFolder, Sample
-from bench.accuracy.report import build_report
+from bench.accuracy.run.arguments import digest
+from bench.accuracy.run.measures import measure_selection
+from bench.accuracy.run.record import Failure, LineFile, RunFolder, Sample
+from bench.accuracy.run.report import build_report
 from bench.accuracy.selector_tables import Way, print_tables, slim, ways_of
 from bench.accuracy.world_scores import OpenedVideo, Scores, candidates_of, open_video, score_questions
+from bench.command import make_parser, run_command
 from bench.datasets.question import Question, needed_videos
 from bench.datasets.world import SPLITS, load_world
 from bench.metrics.bootstrap import RESAMPLES, check_resamples
 from bench.report import circumstances, write_result
 from hybrid.answers import Answer, AnswerFrame
-from hybrid.clip.encoder import FrameEncoder, load_encoder
+from hybrid.clip.interface import FrameEncoder
+from hybrid.clip.registry import load_encoder
 from hybrid.engine import Engine
-from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError, InputError
 from hybrid.fine.load import load_scorer
 from hybrid.models.tiny import tiny_encoder, tiny_sampler
-from hybrid.runtime import settle_process
+from hybrid.options.engine import EngineOptions
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.ranking import check_budget
-from hybrid.selectors.registry import select, selectors
+from hybrid.selectors.registry import SELECTORS, select
 from hybrid.values import DEFAULT_WINDOW
 from indexes.open_archive import open_archive
 
@@ -61,7 +62,7 @@ class _Opened:
     """What a run works with."""
 
     folder: RunFolder
-    kept: LineFile
+    scores_file: LineFile
     engine: Engine
     encoder: FrameEncoder
 
@@ -100,7 +101,7 @@ def _sample(
 
 def _run(given: argparse.Namespace, questions: Sequence[Question], opened: _Opened, ways: Sequence[Way]) -> None:
     folder, engine, encoder = opened.folder, opened.engine, opened.encoder
-    known = {line["id"]: Scores.from_dict(line) for line in opened.kept.lines}
+    known = {line["id"]: Scores.from_dict(line) for line in opened.scores_file.lines}
     names = [way.name(frames) for frames in given.frames for way in ways]
     videos = needed_videos(questions)
     for number, name in enumerate(videos, 1):
@@ -111,7 +112,7 @@ def _run(given: argparse.Namespace, questions: Sequence[Question], opened: _Open
         unknown = [question for question in asked if question.id not in known]
         if unknown:
             fresh = list(score_questions(engine, encoder, video, unknown, window=given.window))
-            opened.kept.add(*(scores.to_dict() for scores in fresh))
+            opened.scores_file.add(*(scores.to_dict() for scores in fresh))
             known |= {scores.id: scores for scores in fresh}
         for question in asked:
             query = encoder.encode_text(question.question).vector
@@ -129,7 +130,7 @@ def _run(given: argparse.Namespace, questions: Sequence[Question], opened: _Open
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__, out=False)
     parser.add_argument("--videos", type=Path, required=True, help="folder of the videos, which are filmed there")
     parser.add_argument("--archive", required=True, help="folder of the indexes, or s3://BUCKET/PREFIX")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; one that was stopped goes on")
@@ -145,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
     parser.add_argument("--result", type=Path, help="file for the figures, besides the last line")
     given = parser.parse_args(argv)
-    ways = ways_of(selectors())
+    ways = ways_of(tuple(SELECTORS))
     _check_against(ways, given.against)
     check_resamples(given.resamples)
     for frames in given.frames:
@@ -164,11 +165,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     with ExitStack() as stack:
         folder = stack.enter_context(RunFolder(given.out, settings, circumstances()))
-        kept = stack.enter_context(LineFile(given.out / "scores.jsonl"))
+        scores_file = stack.enter_context(LineFile(given.out / "scores.jsonl"))
         engine = stack.enter_context(
-            Engine(open_archive(given.archive), Settings(preset="tiny"), encoder=encoder, scorer=scorer)
+            Engine(open_archive(given.archive), EngineOptions(preset="tiny"), encoder=encoder, fine_model=scorer)
         )
-        _run(given, questions, _Opened(folder, kept, engine, encoder), ways)
+        _run(given, questions, _Opened(folder, scores_file, engine, encoder), ways)
     report = {
         frames: build_report(
             folder.samples,
@@ -182,8 +183,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     print_tables(report, ways)
     slimmed = {frames: slim(one) for frames, one in report.items()}
-    result = {"benchmark": "selectors_world", **circumstances(), "settings": settings, "report": slimmed}
-    write_result(result, given.result)
+    write_result("selectors_world", {"settings": settings, "report": slimmed}, given.result)
 
 
 def _compared(ways: Sequence[Way], frames: int, against: str) -> list[str]:
@@ -198,8 +198,4 @@ def _check_against(ways: Sequence[Way], against: str) -> None:
 
 
 if __name__ == "__main__":
-    settle_process()
-    try:
-        main()
-    except HybridError as exc:
-        sys.exit(f"bench.accuracy.selectors_world: {exc}")
+    run_command(main)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from bench.accuracy.methods import Method, parse_method, select_frames
+from bench.accuracy.run.methods import Method, parse_method, select_frames
+from bench.command import check_counts, make_parser, run_command
 from bench.metrics.bootstrap import bootstrap_difference, bootstrap_mean
 from bench.metrics.frame_f1 import frame_f1
 from bench.metrics.moment_recall import moment_recall
@@ -32,16 +32,15 @@ from bench.world.questions import ANCHOR_SCORE, ANSWER_SCORE, KINDS, Question, c
 from bench.world.scenes import World
 from bench.world.things import ALL_THINGS
 from hybrid.answers import Answer
-from hybrid.clip.encoder import load_encoder
+from hybrid.clip.registry import load_encoder
 from hybrid.engine import Engine
-from hybrid.engine.settings import Settings
-from hybrid.errors import HybridError, InputError
-from hybrid.fine.interface import FrameScorer
+from hybrid.errors import InputError
+from hybrid.fine.interface import FineModel, read_window
 from hybrid.fine.load import load_scorer
 from hybrid.fine.qwen.scorer import QwenScorer
 from hybrid.models.tiny import tiny_encoder, tiny_sampler
+from hybrid.options.engine import EngineOptions
 from hybrid.progress import NullProgress
-from hybrid.runtime import settle_process
 from hybrid.values import ByteArray, FloatArray, IntArray, Timeline
 from indexes.open_archive import open_archive
 
@@ -98,21 +97,21 @@ def score_f1(given: IntArray, truth: IntArray, *, least: int) -> float:
         truth: int64 [N].
         least: smallest score that counts.
     """
-    found, wanted = np.flatnonzero(given >= least), np.flatnonzero(truth >= least)
-    return frame_f1(found, wanted).f1 if len(wanted) else float(not len(found))
+    found, expected = np.flatnonzero(given >= least), np.flatnonzero(truth >= least)
+    return frame_f1(found, expected).f1 if len(expected) else float(not len(found))
 
 
-def compare_methods(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], *, frames: int) -> dict[str, Any]:
+def compare_methods(engine: Engine, scorer: FineModel, exams: Sequence[Exam], *, frames: int) -> dict[str, Any]:
     """Evidence recall of every method on the same questions, and how they differ."""
     records = {name: _Record() for name in METHODS}
     for number, exam in enumerate(exams):
         _ask_cold(engine, scorer, exam, exam.questions[number % len(exam.questions)], records, frames)
-        for place, question in enumerate(exam.questions):
+        for index, question in enumerate(exam.questions):
             for name, method in METHODS.items():
                 started = time.perf_counter()
                 answer = select_frames(engine, method, exam.video, question.text, {"frames": frames})
                 # The first question about a video brings GenS's features into the archive.
-                if place > 0:
+                if index > 0:
                     records[name].warm.append(time.perf_counter() - started)
                 records[name].add(question, answer)
     asked = [(exam.world.name, question) for exam in exams for question in exam.questions]
@@ -127,7 +126,7 @@ def compare_methods(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], 
 
 
 def _ask_cold(
-    engine: Engine, scorer: FrameScorer, exam: Exam, question: Question, records: Mapping[str, _Record], frames: int
+    engine: Engine, scorer: FineModel, exam: Exam, question: Question, records: Mapping[str, _Record], frames: int
 ) -> None:
     for name, method in METHODS.items():
         if isinstance(scorer, QwenScorer):
@@ -139,19 +138,19 @@ def _ask_cold(
 
 def _groups(questions: Sequence[Question]) -> dict[str, list[int]]:
     """Places of questions, by what they have in common; a group without questions is left out."""
-    unseen = {place for place, question in enumerate(questions) if question.held_out}
+    unseen = {index for index, question in enumerate(questions) if question.held_out}
     groups = {"all": list(range(len(questions)))}
-    groups["temporal"] = [place for place, question in enumerate(questions) if question.kind in TEMPORAL]
-    groups |= {kind: [place for place, one in enumerate(questions) if one.kind == kind] for kind in KINDS}
+    groups["temporal"] = [index for index, question in enumerate(questions) if question.kind in TEMPORAL]
+    groups |= {kind: [index for index, one in enumerate(questions) if one.kind == kind] for kind in KINDS}
     groups |= {
-        f"{name}, unseen pair": [place for place in places if place in unseen] for name, places in groups.items()
+        f"{name}, unseen pair": [index for index in indices if index in unseen] for name, indices in groups.items()
     }
-    return {name: places for name, places in groups.items() if places}
+    return {name: indices for name, indices in groups.items() if indices}
 
 
 def _summary(record: _Record, videos: Sequence[str], groups: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     return {
-        "evidence_recall": {name: _mean(record.recall, videos, places) for name, places in groups.items()},
+        "evidence_recall": {name: _mean(record.recall, videos, indices) for name, indices in groups.items()},
         "mean_frames": statistics.mean(record.frames),
         "degraded": {"answers": record.degraded, "reasons": dict(record.reasons.most_common())},
         "median_seconds": {
@@ -162,21 +161,21 @@ def _summary(record: _Record, videos: Sequence[str], groups: Mapping[str, Sequen
     }
 
 
-def _mean(values: Sequence[float], videos: Sequence[str], places: Sequence[int]) -> dict[str, Any]:
-    return asdict(bootstrap_mean([values[place] for place in places], [videos[place] for place in places]))
+def _mean(values: Sequence[float], videos: Sequence[str], indices: Sequence[int]) -> dict[str, Any]:
+    return asdict(bootstrap_mean([values[index] for index in indices], [videos[index] for index in indices]))
 
 
 def _difference(
-    records: Mapping[str, _Record], other: str, videos: Sequence[str], places: Sequence[int]
+    records: Mapping[str, _Record], other: str, videos: Sequence[str], indices: Sequence[int]
 ) -> dict[str, Any] | None:
     """Hybrid's recall minus another method's; None where there is no such question."""
-    if not places:
+    if not indices:
         return None
-    first, second = ([records[name].recall[place] for place in places] for name in ("hybrid", other))
-    return asdict(bootstrap_difference(first, second, [videos[place] for place in places]))
+    first, second = ([records[name].recall[index] for index in indices] for name in ("hybrid", other))
+    return asdict(bootstrap_difference(first, second, [videos[index] for index in indices]))
 
 
-def gens_alone(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], *, per_kind: int) -> dict[str, Any]:
+def gens_alone(engine: Engine, scorer: FineModel, exams: Sequence[Exam], *, per_kind: int) -> dict[str, Any]:
     """GenS on one window of each video, the scenes within its first 256 frames, and questions about them."""
     f1: dict[str, list[tuple[float, str]]] = defaultdict(list)
     parsed: list[tuple[float, str]] = []
@@ -188,10 +187,10 @@ def gens_alone(engine: Engine, scorer: FrameScorer, exams: Sequence[Exam], *, pe
         times = times[times < part.duration_seconds]
         frames = _frames(engine, exam, len(times))
         for question in choose_questions(part, per_kind=per_kind):
-            scored = scorer.score(frames, question.text)
+            scored = read_window(scorer, frames, question.text)
             given, truth = np.zeros(len(times), np.int64), question.scores_at(times)
-            for place, score in scored.scores.items():
-                given[place] = score
+            for index, score in scored.scores.items():
+                given[index] = score
             least = ANSWER_SCORE if question.kind in TEMPORAL else ANCHOR_SCORE
             value = (score_f1(given, truth, least=least), exam.world.name)
             f1[question.kind].append(value)
@@ -240,16 +239,16 @@ def clip_on_hours(engine: Engine, exams: Sequence[Exam], *, top: int = WINDOW) -
     for exam in exams:
         times = _timeline(engine, exam).pts_seconds
         for question in exam.questions:
-            wanted = times[question.scores_at(times) > 0]
-            if question.kind != "object" or not 0 < len(wanted) <= top:
+            expected = times[question.scores_at(times) > 0]
+            if question.kind != "object" or not 0 < len(expected) <= top:
                 continue
-            shares.append(_share_found(engine, exam, question, wanted, top))
-            sizes.append(len(wanted))
+            shares.append(_share_found(engine, exam, question, expected, top))
+            sizes.append(len(expected))
             asked.append((exam.world.name, question))
     if not shares:
         raise InputError(f"no object is shown in 1 to {top} frames of the long videos; give them another --hour")
     videos = [video for video, _ in asked]
-    unseen = [place for place, (_, question) in enumerate(asked) if question.held_out]
+    unseen = [index for index, (_, question) in enumerate(asked) if question.held_out]
     return {
         "videos": len(exams),
         "frames": [len(_timeline(engine, exam)) for exam in exams],
@@ -262,9 +261,9 @@ def clip_on_hours(engine: Engine, exams: Sequence[Exam], *, top: int = WINDOW) -
     }
 
 
-def _share_found(engine: Engine, exam: Exam, question: Question, wanted: FloatArray, top: int) -> float:
+def _share_found(engine: Engine, exam: Exam, question: Question, expected: FloatArray, top: int) -> float:
     found = {frame.seconds for frame in engine.ask(exam.video, question.text, frames=top, fine=False).frames}
-    return float(np.mean([seconds in found for seconds in wanted.tolist()]))
+    return float(np.mean([seconds in found for seconds in expected.tolist()]))
 
 
 def _mean_of(values: Sequence[float], videos: Sequence[str], name: str) -> float:
@@ -312,7 +311,7 @@ def _row(name: str, estimate: Mapping[str, Any]) -> list[object]:
 
 
 def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="videos and indexes are kept here")
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--videos", type=int, default=20)
@@ -323,7 +322,6 @@ def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--hour", type=float, default=3600.0, help="seconds of each")
     parser.add_argument("--encoder", help="by default the tiny preset's")
     parser.add_argument("--sampler", help="by default the tiny preset's")
-    parser.add_argument("--out", type=Path, help="file for the figures, besides the last line")
     return parser.parse_args(argv)
 
 
@@ -333,9 +331,7 @@ def _check(given: argparse.Namespace) -> None:
     Raises:
         InputError: a value is not legal.
     """
-    for name in ("videos", "per_kind", "frames", "hours"):
-        if (value := getattr(given, name)) < 1:
-            raise InputError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
+    check_counts(given, "videos", "per_kind", "frames", "hours")
     for name in ("seconds", "hour"):
         if not 0 < (value := getattr(given, name)) < float("inf"):
             raise InputError(f"--{name} is {value}; it must be above 0")
@@ -364,7 +360,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for seed in range(FIRST_HOUR_SEED, FIRST_HOUR_SEED + given.hours)
     ]
     archive = open_archive(given.folder / "archive")
-    with Engine(archive, Settings(preset="tiny"), encoder=encoder, scorer=scorer) as engine:
+    with Engine(archive, EngineOptions(preset="tiny"), encoder=encoder, fine_model=scorer) as engine:
         for exam in [*exams, *hours]:
             engine.index(exam.video, progress=NullProgress())
         result = {
@@ -379,12 +375,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             "models": {"encoder": dict(encoder.identity), "sampler": dict(scorer.identity)},
         }
     _print(result)
-    write_result({**run, **result}, given.out)
+    write_result("world", result, given.out, run=run)
 
 
 if __name__ == "__main__":
-    settle_process()
-    try:
-        main()
-    except HybridError as exc:
-        sys.exit(f"bench.accuracy.world: {exc}")
+    run_command(main)

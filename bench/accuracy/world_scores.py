@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.datasets.question import Question
 from hybrid.answers import Answer
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.engine import Engine
 from hybrid.progress import NullProgress
 from hybrid.selectors.candidates import Candidates

@@ -33,11 +33,11 @@ class Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-def find_file(place: Path, names: Iterable[str], *, what: str, source: str) -> Path:
-    """The annotation file: ``place`` itself, or the first of ``names`` in the folder ``place``.
+def find_file(path: Path, names: Iterable[str], *, what: str, source: str) -> Path:
+    """The annotation file: ``path`` itself, or the first of ``names`` in the folder ``path``.
 
     Args:
-        place: a file or a folder, as the caller gave it.
+        path: a file or a folder, as the caller gave it.
         names: paths inside the folder under which the authors publish the file.
         what: the data set's name, for the error.
         source: where people get the file, for the error.
@@ -45,14 +45,14 @@ def find_file(place: Path, names: Iterable[str], *, what: str, source: str) -> P
     Raises:
         DatasetError: there is no such file; the text says what to put where.
     """
-    if place.is_file():
-        return place
+    if path.is_file():
+        return path
     names = list(names)
     for name in names:
-        if (place / name).is_file():
-            return place / name
+        if (path / name).is_file():
+            return path / name
     listed = " or ".join(names)
-    raise DatasetError(f"{what}: there is no annotation file at {place}; put {listed} there ({source})")
+    raise DatasetError(f"{what}: there is no annotation file at {path}; put {listed} there ({source})")
 
 
 def read_json(file: Path) -> Any:

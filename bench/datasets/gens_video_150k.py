@@ -19,16 +19,16 @@ KINDS = ("*.json", "*.jsonl", "*.parquet")
 SOURCE = "from the data set yaolily/GenS-Video-150K on Hugging Face"
 
 
-def load_gens_video_150k(place: Path) -> NoReturn:
+def load_gens_video_150k(path: Path) -> NoReturn:
     """Say what is missing: the file, or what its keys mean, which are listed.
 
     Raises:
         DatasetError: always.
     """
-    found = [place] if place.is_file() else sorted(file for kind in KINDS for file in place.glob(kind))
+    found = [path] if path.is_file() else sorted(file for kind in KINDS for file in path.glob(kind))
     if not found:
         raise DatasetError(
-            f"GenS-Video-150K: there is no annotation file at {place}; put one there ({SOURCE}). Its keys, which are "
+            f"GenS-Video-150K: there is no annotation file at {path}; put one there ({SOURCE}). Its keys, which are "
             "not documented, are listed then; without them it cannot be read"
         )
     records = read_records(found[0])

@@ -63,16 +63,16 @@ class HourVideoEntry(Row):
     benchmark_dataset: list[object]
 
 
-def load_hourvideo(place: Path) -> list[Question]:
+def load_hourvideo(path: Path) -> list[Question]:
     """Read the questions that have text as options.
 
     Args:
-        place: ``dev_v1.0_annotations.json`` or the folder that holds it.
+        path: ``dev_v1.0_annotations.json`` or the folder that holds it.
 
     Raises:
         DatasetError: the file is missing, damaged or of another form, or a question's options cannot be told apart.
     """
-    file = find_file(place, FILES, what="HourVideo", source=SOURCE)
+    file = find_file(path, FILES, what="HourVideo", source=SOURCE)
     document = read_json(file)
     if not isinstance(document, dict):
         raise DatasetError(f"{file} holds no object with videos as keys")

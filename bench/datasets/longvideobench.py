@@ -41,16 +41,16 @@ class LongVideoBenchRow(Row):
     duration: float = Field(gt=0)
 
 
-def load_longvideobench(place: Path) -> list[Question]:
+def load_longvideobench(path: Path) -> list[Question]:
     """Read the questions of the validation set.
 
     Args:
-        place: ``lvb_val.json`` or the folder that holds it.
+        path: ``lvb_val.json`` or the folder that holds it.
 
     Raises:
         DatasetError: the file is missing, damaged or of another form.
     """
-    file = find_file(place, FILES, what="LongVideoBench", source=SOURCE)
+    file = find_file(path, FILES, what="LongVideoBench", source=SOURCE)
     rows = [validate(LongVideoBenchRow, record, file=file, line=i) for i, record in enumerate(read_records(file))]
     return [_question(row) for row in rows]
 

@@ -42,19 +42,19 @@ class HaystackRow(Row):
     video_metadata: HaystackMetadata
 
 
-def load_lv_haystack(place: Path) -> list[Question]:
+def load_lv_haystack(path: Path) -> list[Question]:
     """Read the questions of one split.
 
     Args:
-        place: the split's file (.parquet or .json), or a folder that holds nothing but its Parquet files.
+        path: the split's file (.parquet or .json), or a folder that holds nothing but its Parquet files.
 
     Raises:
         DatasetError: there is no file, or one is damaged or of another form.
     """
-    files = [place] if place.is_file() else sorted(place.glob("*.parquet"))
+    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
     if not files:
         raise DatasetError(
-            f"LV-Haystack: there is no annotation file at {place}; put a split's Parquet file there ({SOURCE})"
+            f"LV-Haystack: there is no annotation file at {path}; put a split's Parquet file there ({SOURCE})"
         )
     questions: list[Question] = []
     for file in files:

@@ -51,17 +51,17 @@ class PublishedSelections(Row):
         return np.linspace(0, self.total_frames - 1, frames).astype(np.int64) / self.fps
 
 
-def load_published_selections(place: Path, questions: Sequence[Question]) -> list[PublishedSelections]:
+def load_published_selections(path: Path, questions: Sequence[Question]) -> list[PublishedSelections]:
     """Read the selections for the questions, in their order.
 
     Args:
-        place: the file, or the folder that holds it.
+        path: the file, or the folder that holds it.
         questions: of LongVideoBench, all of them.
 
     Raises:
         DatasetError: the file is missing or damaged, or its lines are not those of the questions.
     """
-    file = find_file(place, FILES, what="published selections", source="a file of this project's developers")
+    file = find_file(path, FILES, what="published selections", source="a file of this project's developers")
     rows = [validate(PublishedSelections, record, file=file, line=i) for i, record in enumerate(read_records(file))]
     if [row.id for row in rows] != [question.id for question in questions]:
         raise DatasetError(f"{file} does not hold one line for each of the {len(questions)} questions, in their order")

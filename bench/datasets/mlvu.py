@@ -49,20 +49,20 @@ class MLVURow(Row):
     question_type: str
 
 
-def load_mlvu(place: Path) -> list[Question]:
+def load_mlvu(path: Path) -> list[Question]:
     """Read the questions of the development set.
 
     Args:
-        place: the folder of the nine files, or of some of them, or one of them.
+        path: the folder of the nine files, or of some of them, or one of them.
 
     Raises:
         DatasetError: there is none of the files, or one is damaged or of another form.
     """
-    files = [place] if place.is_file() else [place / f"{task}.json" for task in TASKS]
+    files = [path] if path.is_file() else [path / f"{task}.json" for task in TASKS]
     found = [file for file in files if file.is_file()]
     if not found:
         raise DatasetError(
-            f"MLVU: there is no annotation file in {place}; put {TASKS[0]}.json and so on there ({SOURCE})"
+            f"MLVU: there is no annotation file in {path}; put {TASKS[0]}.json and so on there ({SOURCE})"
         )
     return [question for file in found for question in _questions(file)]
 
@@ -87,8 +87,8 @@ def _questions(file: Path) -> list[Question]:
 
 def _answer(row: MLVURow) -> int | None:
     """The last of equal candidates is the right one, as the authors' evaluation has it."""
-    places = [place for place, candidate in enumerate(row.candidates) if candidate == row.answer]
-    return places[-1] if places else None
+    indices = [index for index, candidate in enumerate(row.candidates) if candidate == row.answer]
+    return indices[-1] if indices else None
 
 
 def _listed(row: MLVURow) -> str:

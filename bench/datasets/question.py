@@ -81,22 +81,22 @@ def subset(
     Raises:
         InputError: a label that no question has, a value that none has, or a limit below 1.
     """
-    kept = list(questions)
+    chosen = list(questions)
     for label, values in (labels or {}).items():
-        wanted, known = set(values), {q.labels[label] for q in questions if label in q.labels}
-        unknown = sorted(wanted - known)
+        requested, known = set(values), {q.labels[label] for q in questions if label in q.labels}
+        unknown = sorted(requested - known)
         if unknown:
             legal = ", ".join(sorted(known)) or f"nothing: the labels are {', '.join(_label_names(questions))}"
             raise InputError(f"no question has {label}={unknown[0]}; legal are {legal}")
-        kept = [q for q in kept if q.labels.get(label) in wanted]
-    if limit is None or limit >= len(kept):
-        return kept
+        chosen = [q for q in chosen if q.labels.get(label) in requested]
+    if limit is None or limit >= len(chosen):
+        return chosen
     if limit < 1:
         raise InputError(f"limit is {limit}; it must be at least 1")
     if seed is None:
-        return kept[:limit]
-    places = sorted(random.Random(seed).sample(range(len(kept)), limit))
-    return [kept[place] for place in places]
+        return chosen[:limit]
+    indices = sorted(random.Random(seed).sample(range(len(chosen)), limit))
+    return [chosen[index] for index in indices]
 
 
 def needed_videos(questions: Iterable[Question]) -> list[str]:

@@ -26,12 +26,12 @@ LOADERS: dict[str, Callable[[Path], list[Question]]] = {
 }
 
 
-def load_questions(name: str, place: Path) -> list[Question]:
+def load_questions(name: str, path: Path) -> list[Question]:
     """The questions of a data set.
 
     Args:
         name: see :data:`LOADERS`.
-        place: its annotation file, or the folder that holds it.
+        path: its annotation file, or the folder that holds it.
 
     Raises:
         InputError: there is no data set of that name, or two of its questions have the same id.
@@ -39,6 +39,6 @@ def load_questions(name: str, place: Path) -> list[Question]:
     """
     if name not in LOADERS:
         raise InputError(f"there is no data set {name!r}; legal are {', '.join(LOADERS)}")
-    questions = LOADERS[name](place)
+    questions = LOADERS[name](path)
     check_ids(questions)
     return questions

@@ -40,16 +40,16 @@ class VideoMMERow(Row):
     answer: str = Field(pattern="^[A-Z]$")
 
 
-def load_videomme(place: Path) -> list[Question]:
+def load_videomme(path: Path) -> list[Question]:
     """Read the questions.
 
     Args:
-        place: the annotation file (.parquet or .json), or the folder that holds it.
+        path: the annotation file (.parquet or .json), or the folder that holds it.
 
     Raises:
         DatasetError: the file is missing, damaged or of another form.
     """
-    file = find_file(place, FILES, what="Video-MME", source=SOURCE)
+    file = find_file(path, FILES, what="Video-MME", source=SOURCE)
     rows = [validate(VideoMMERow, record, file=file, line=i) for i, record in enumerate(read_records(file))]
     return [_question(row, file) for row in rows]
 
@@ -64,7 +64,7 @@ def _question(row: VideoMMERow, file: Path) -> Question:
         id=row.question_id,
         video=f"{row.videoID}.mp4",
         question=row.question,
-        options=tuple(_without_letter(option, place) for place, option in enumerate(row.options)),
+        options=tuple(_without_letter(option, index) for index, option in enumerate(row.options)),
         answer=answer,
         labels={
             "duration": row.duration,
@@ -75,9 +75,9 @@ def _question(row: VideoMMERow, file: Path) -> Question:
     )
 
 
-def _without_letter(option: str, place: int) -> str:
+def _without_letter(option: str, index: int) -> str:
     """The option without its own letter; one that begins with another letter keeps it, it is part of the text."""
     match = LETTER.match(option)
-    if match is None or ord(match[1]) - ord("A") != place:
+    if match is None or ord(match[1]) - ord("A") != index:
         return option
     return option[match.end() :]

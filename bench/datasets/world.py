@@ -79,7 +79,7 @@ def load_world(
 def _film_missing(folder: Path, split: Split, videos: int, seconds: float, workers: int) -> None:
     """Film side by side what is not there yet: drawing 300 s takes half a minute of one core."""
     worlds = [make_world(split, seed, seconds=seconds) for seed in range(videos)]
-    missing = [(world, place) for world in worlds if not (place := exam_video(folder, world, seconds=seconds)).exists()]
+    missing = [(world, path) for world in worlds if not (path := exam_video(folder, world, seconds=seconds)).exists()]
     if len(missing) < 2 or workers < 2:
         return
     with ProcessPoolExecutor(min(workers, len(missing)), mp_context=get_context("spawn")) as pool:

@@ -12,7 +12,6 @@ the file cache; the result is flushed to disk. ``copy`` is the same files copied
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -26,8 +25,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from bench.report import circumstances, print_table, write_result
-from hybrid.models.untrained_aria import ARIA_SIZES, UntrainedSizes, make_untrained_aria, published_shapes
+from bench.command import make_parser, run_command
+from bench.report import print_table, write_result
+from hybrid.testing.untrained_aria import ARIA_SIZES, UntrainedSizes, make_untrained_aria, published_shapes
 
 ITEMSIZE = 2
 SHARD_BYTES = 1_500_000_000
@@ -54,18 +54,17 @@ print(json.dumps({
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--gigabytes", type=float, default=5.0)
     parser.add_argument("--folder", type=Path, help="where there is room for twice that; the system's if not said")
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     sizes = sizes_for(arguments.gigabytes * 1e9)
-    with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="convert-") as place:
-        source = Path(place) / "source"
+    with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="convert-") as root:
+        source = Path(root) / "source"
         make_untrained_aria(source, sizes=sizes, dtype="bfloat16", shard_bytes=SHARD_BYTES)
-        converted = convert(source, Path(place) / "native")
-        shutil.rmtree(Path(place) / "native")
-        converted["copy_seconds"] = copy(source, Path(place) / "copy")
+        converted = convert(source, Path(root) / "native")
+        shutil.rmtree(Path(root) / "native")
+        converted["copy_seconds"] = copy(source, Path(root) / "copy")
     size = converted["weight_bytes"]
     converted["mb_per_second"] = size / 1e6 / converted["seconds"]
     converted["copy_mb_per_second"] = size / 1e6 / converted["copy_seconds"]
@@ -79,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ],
     )
     settings = {"gigabytes": arguments.gigabytes, "layers": sizes.layers, "shard_bytes": SHARD_BYTES, **shards}
-    write_result({"benchmark": "convert", **circumstances(), "settings": settings, "result": converted}, arguments.out)
+    write_result("convert", {"settings": settings, "result": converted}, arguments.out)
 
 
 def sizes_for(size: float) -> UntrainedSizes:
@@ -118,4 +117,4 @@ def copy(source: Path, dest: Path) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

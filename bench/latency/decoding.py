@@ -8,6 +8,7 @@ The consumer sleeps for each frame, as long as a model call would take: its time
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -25,13 +26,12 @@ __all__ = ["METHODS", "measure"]
 
 def _ours(policy: str) -> Callable[[str, int], Iterator[int]]:
     def sample(video: str, threads: int) -> Iterator[int]:
-        from hybrid.engine.index.decoding import decoded_ahead
-        from hybrid.frames.source import open_source
+        from hybrid.frames.registry import open_source
         from hybrid.values import Sampling
 
         # As the engine reads: decoding goes on, a bounded number of bytes ahead, while the model runs.
         with open_source(video, Sampling(1.0, policy), threads=threads) as source:  # type: ignore[arg-type]
-            with decoded_ahead(source.read()) as batches:
+            with _decoding_module().prefetched_frames(source.read()) as batches:
                 for batch in batches:
                     yield len(batch)
 
@@ -53,7 +53,7 @@ def _pyav_full(video: str, threads: int) -> Iterator[int]:
     """Every frame decoded; the last one at or before each second converted to RGB."""
     import av
 
-    from hybrid.frames.container import open_container
+    from hybrid.frames.container.open import open_container
 
     with open_container(video) as container:
         stream = container.streams.video[0]
@@ -102,9 +102,17 @@ def measure(method: str, video: str, *, threads: int, consumer_seconds: float) -
     return {"wall_seconds": wall, "cpu_seconds": cpu, "frames": frames, "above_start_mb": most[0] - before_mb}
 
 
+def _decoding_module() -> Any:
+    """The module that decodes ahead; earlier versions, which ``two_versions`` measures, have it elsewhere."""
+    with contextlib.suppress(ModuleNotFoundError):
+        return importlib.import_module("hybrid.engine.index.decoding")
+    return importlib.import_module("hybrid.engine.decoding")
+
+
 def _import_libraries() -> None:
     """Imports are no part of the measurement."""
-    for name in ("av", "decord", "imageio_ffmpeg", "hybrid.frames.pyav", "hybrid.engine.index.decoding"):
+    _decoding_module()
+    for name in ("av", "decord", "imageio_ffmpeg", "hybrid.frames.decoders.pyav"):
         importlib.import_module(name)
 
 

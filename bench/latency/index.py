@@ -11,7 +11,6 @@ index of the long video with a ViT-B-32. The videos are made on the first run an
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -24,8 +23,9 @@ from typing import Any, NamedTuple
 
 import imageio_ffmpeg
 
+from bench.command import make_parser, run_command
 from bench.latency.videos import CLIPS, GOP_250, make_clip, repeat
-from bench.report import circumstances, print_table, write_result
+from bench.report import print_table, write_result
 
 __all__ = ["main"]
 
@@ -71,11 +71,10 @@ TARGETS = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="a long video of 5 minutes instead of an hour")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "hybrid-bench-videos")
     parser.add_argument("--no-index", action="store_true", help="leave out the whole index with ViT-B-32")
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     minutes = 5 if arguments.quick else 60
     shorts = [make_clip(clip, arguments.folder, seconds=CLIP_SECONDS) for clip in CLIPS]
@@ -87,8 +86,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     ratios = _ratios(results, long_name)
     _print(results, ratios)
     result: dict[str, Any] = {
-        "benchmark": "index",
-        **circumstances(),
         "ffmpeg": imageio_ffmpeg.get_ffmpeg_version(),
         "quick": arguments.quick,
         "load_before_and_after": [load_before, os.getloadavg()[0]],
@@ -98,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     if not arguments.no_index:
         result["whole_index"] = _whole_index(long)
-    write_result(result, arguments.out)
+    write_result("index", result, arguments.out)
 
 
 def _measure_all(video: Path, runs: Sequence[Run], *, repeats: int = REPEATS) -> dict[str, dict[str, float]]:
@@ -189,4 +186,4 @@ def _whole_index(video: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

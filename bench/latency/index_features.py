@@ -19,7 +19,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.report import circumstances, print_table, write_result
+from bench.command import make_parser, run_command
+from bench.report import print_table, write_result
 
 QUESTIONS = ("When is the red circle seen?", "When does the blue square move?")
 MOST_RATIO = 1.1
@@ -28,7 +29,7 @@ MOST_RATIO = 1.1
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("video", type=Path, nargs="?", help="the bundled one if not said")
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--encoder")
@@ -36,7 +37,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--window", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     result = measure(arguments)
     print_table(["what", "seconds"], [[name, f"{seconds:.3f}"] for name, seconds in result["seconds"].items()])
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for name, value in result["ratios"].items()
         ],
     )
-    write_result({"benchmark": "index_features", **circumstances(), **result}, arguments.out)
+    write_result("index_features", result, arguments.out)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -58,13 +58,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     settle_process()
     from hybrid.demo import demo_video
     from hybrid.engine import Engine
-    from hybrid.engine.models import HeldModels
-    from hybrid.engine.settings import Settings
-    from hybrid.fine.interface import FeatureScorer
+    from hybrid.engine.models import ModelPool
+    from hybrid.fine.interface import FeatureModel
+    from hybrid.options.engine import EngineOptions
     from indexes.open_archive import open_archive
 
     video = arguments.video or demo_video()
-    settings = Settings(
+    settings = EngineOptions(
         preset=arguments.preset, encoder=arguments.encoder, sampler=arguments.sampler, device=arguments.device
     )
     settings.check()
@@ -73,11 +73,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
 
         def open_engine(name: str) -> Engine:
-            return Engine(open_archive(Path(folder) / name), settings, encoder=encoder, scorer=scorer)
+            return Engine(open_archive(Path(folder) / name), settings, encoder=encoder, fine_model=scorer)
 
-        models = HeldModels(settings)
-        encoder, scorer = models.encoder_for(None), models.scorer()
-        assert isinstance(scorer, FeatureScorer)
+        models = ModelPool(settings)
+        encoder, scorer = models.encoder_for(None), models.fine_model()
+        assert isinstance(scorer, FeatureModel)
         frames = _frames(open_engine("frames"), video)
         for turn in range(arguments.repeats):
             _timed(taken, "index, CLIP only", lambda: open_engine(f"plain-{turn}").index(video, features=False))  # noqa: B023
@@ -117,7 +117,7 @@ def _frames(engine: Any, video: Path) -> list[Any]:
 
 
 def _tower(scorer: Any, frames: Sequence[Any]) -> None:
-    from hybrid.engine.ask.feature_rows import Tower
+    from hybrid.engine.features.encoder import Tower
 
     with Tower(scorer) as tower:
         for frame in frames:
@@ -149,4 +149,4 @@ def _timed(taken: dict[str, list[float]], name: str, work: Callable[[], object])
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

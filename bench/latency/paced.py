@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from hybrid.clip.encoder import CPU_BATCH
-from hybrid.frames.source import FrameSource, open_source
+from hybrid.clip.open_clip import CPU_BATCH
+from hybrid.frames.interface import FrameSource
+from hybrid.frames.registry import open_source
 from hybrid.values import ByteArray, Float32Array, FrameBatch, Sampling
 
 __all__ = ["PacedEncoder", "PacedSource", "recorded"]

@@ -14,7 +14,6 @@ turns, and the ratio is the median of those of the turns, so that what slows the
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import os
 import statistics
@@ -22,15 +21,15 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.report import circumstances, print_table, write_result
+from bench.command import make_parser, run_command
+from bench.report import print_table, write_result
 from hybrid.selectors.aks import aks
 from hybrid.selectors.candidates import Candidates
-from hybrid.selectors.registry import NAMES, select
+from hybrid.selectors.registry import SELECTORS, select
 
 TARGET_MS = 50.0
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -40,16 +39,15 @@ AKS_SETTINGS = ({"depth": 5, "threshold": 0.8}, {"depth": 3, "threshold": 0.2})
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--frames", type=int, default=3600)
     parser.add_argument("--budget", type=int, default=64)
     parser.add_argument("--dimension", type=int, default=512)
     parser.add_argument("--repeat", type=int, default=31)
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     candidates = made_candidates(arguments.frames, arguments.dimension)
     budget, repeat = arguments.budget, arguments.repeat
-    selectors = {name: milliseconds(partial(select, name, candidates, budget), repeat) for name in NAMES}
+    selectors = {name: milliseconds(partial(select, name, candidates, budget), repeat) for name in SELECTORS.names}
     print_table(
         ["selector", "ms", f"under {TARGET_MS:g} ms"],
         [[name, f"{ms:.2f}", "yes" if ms < TARGET_MS else "NO"] for name, ms in selectors.items()],
@@ -61,9 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"port {row['port_ms']:.2f} ms: {row['ratio']:.1f} times"
         )
     write_result(
+        "selectors",
         {
-            "benchmark": "selectors",
-            **circumstances(),
             "settings": {
                 "frames": arguments.frames,
                 "budget": budget,
@@ -160,4 +157,4 @@ def _with_one_thread() -> None:
 
 if __name__ == "__main__":
     _with_one_thread()
-    main()
+    run_command(main)

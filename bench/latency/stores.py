@@ -9,7 +9,6 @@ file cache. FAISS searches with one thread, LanceDB as it likes.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -20,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.report import circumstances, print_table, write_result
+from bench.command import make_parser, run_command
+from bench.report import print_table, write_result
 from hybrid.values import Float32Array
 from indexes.format.layout import VectorKey
 from indexes.stores.registry import STORES, open_store
@@ -38,11 +38,10 @@ def drifting(rng: np.random.Generator, frames: int, dimension: int) -> Float32Ar
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--frames", type=int, default=3600)
     parser.add_argument("--dimension", type=int, default=512)
     parser.add_argument("--videos", type=int, default=20)
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     rng = np.random.default_rng(0)
     videos = {
@@ -64,10 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ratio = rows["lancedb"]["open_and_search_ms"] / rows["faiss"]["open_and_search_ms"]
     print(f"LanceDB takes {ratio:.1f} times as long as FAISS to open and search one video")
     settings = {"frames": arguments.frames, "dimension": arguments.dimension, "videos": arguments.videos, "top": TOP}
-    write_result(
-        {"benchmark": "stores", **circumstances(), "settings": settings, "rows": rows, "lancedb_over_faiss": ratio},
-        arguments.out,
-    )
+    write_result("stores", {"settings": settings, "rows": rows, "lancedb_over_faiss": ratio}, arguments.out)
 
 
 def measure_store(
@@ -153,4 +149,4 @@ def milliseconds(action: Callable[[], object], *, repeat: int = 3) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

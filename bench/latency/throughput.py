@@ -18,24 +18,25 @@ it overlaps shows where stages take no processor (:mod:`bench.latency.paced`), a
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 import numpy as np
 
+from bench.clock import Seconds, timed
+from bench.command import make_parser, run_command
 from bench.latency.videos import repeat
 from bench.memory import resident_mb
-from bench.report import circumstances, print_table, write_result
+from bench.report import print_table, write_result
 from bench.robustness.small_videos import write_small_videos
+from hybrid.engine.frames.decode_ahead import MAX_PREFETCHED_VIDEOS
 from indexes.archive.new_index import NewIndex
 
 STAGES = ("decode", "embed", "write")
@@ -57,21 +58,15 @@ LARGE_SHARE = 4
 """The large encoder gets a quarter of the videos: it takes some hundred times as long for each."""
 
 
-class _Time(NamedTuple):
-    wall: float
-    cpu: float
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("films", type=Path)
     parser.add_argument("--videos", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=20.0, help="least length of a video")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--many", type=int, default=100, help="videos for the memory figures")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "hybrid-bench-videos")
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     films = sorted(path for path in arguments.films.iterdir() if path.is_file())
     name = f"real-{arguments.seconds:g}s"
@@ -83,9 +78,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     paced = _all_paced(videos)
     _print(settings, paced, memory)
     write_result(
+        "throughput",
         {
-            "benchmark": "throughput",
-            **circumstances(),
             "load_before_and_after": [load_before, os.getloadavg()[0]],
             "videos": len(videos),
             "least_seconds": arguments.seconds,
@@ -100,9 +94,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _measure_settings(videos: Sequence[Path], repeats: int) -> dict[str, Any]:
     from bench.latency.whole_index import ARCHITECTURE, make_checkpoint
-    from hybrid.clip.encoder import load_encoder
-    from hybrid.engine.index import decoding
-    from hybrid.frames.source import open_source
+    from hybrid.clip.registry import load_encoder
+    from hybrid.engine.frames import decode_ahead as decoding
+    from hybrid.frames.registry import open_source
     from hybrid.presets import encoder_of
     from hybrid.runtime import settle_process
 
@@ -127,7 +121,7 @@ def _measure(encoder: Any, videos: Sequence[Path], repeats: int) -> dict[str, An
     _turn(encoder, videos[:1])  # warms up
     turns = [_turn(encoder, videos) for _ in range(repeats)]
     medians = {
-        part: _Time(*(statistics.median(turn[part][i] for turn in turns) for i in range(2))) for part in turns[0]
+        part: Seconds(*(statistics.median(turn[part][i] for turn in turns) for i in range(2))) for part in turns[0]
     }
     one_after_another = sum(medians[stage].wall for stage in STAGES)
     pipeline = medians["pipeline"]
@@ -148,11 +142,11 @@ def _measure(encoder: Any, videos: Sequence[Path], repeats: int) -> dict[str, An
     }
 
 
-def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, _Time]:
+def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, Seconds]:
     """Every stage alone and the pipeline, each over all videos."""
     from hybrid.engine import Engine
-    from hybrid.engine.settings import Settings
-    from hybrid.frames.source import open_source
+    from hybrid.frames.registry import open_source
+    from hybrid.options.engine import EngineOptions
     from hybrid.values import Sampling
     from indexes.open_archive import open_archive
 
@@ -163,11 +157,11 @@ def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, _Time]:
                 found.append([frame for batch in source.read() for frame in batch.rgb])
         return found
 
-    frames, decoding = _timed(decode)
-    vectors, embedding = _timed(lambda: [np.concatenate(list(encoder.encode_frames(each))) for each in frames])
+    frames, decoding = timed(decode)
+    vectors, embedding = timed(lambda: [np.concatenate(list(encoder.encode_frames(each))) for each in frames])
     with tempfile.TemporaryDirectory() as folder, open_archive(Path(folder) / "archive") as archive:
-        engine = Engine(archive, Settings(preset="tiny", device="cpu"), encoder=encoder)
-        _, pipeline = _timed(lambda: _index(engine, videos))
+        engine = Engine(archive, EngineOptions(preset="tiny", device="cpu"), encoder=encoder)
+        _, pipeline = timed(lambda: _index(engine, videos))
         manifests = {manifest.source.path: manifest for manifest in archive.manifests()}
         timelines = [archive.timeline(manifests[str(video.absolute())]) for video in videos]
         with open_archive(Path(folder) / "other") as other:
@@ -186,16 +180,16 @@ def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, _Time]:
                         ),
                     )
 
-            _, writing = _timed(write)
+            _, writing = timed(write)
     return {"decode": decoding, "embed": embedding, "write": writing, "pipeline": pipeline}
 
 
-def _index(engine: Any, videos: Sequence[Path]) -> None:
-    """As ``hybrid index`` does it in one process: the videos that come next are told."""
-    from hybrid.engine.index.decoding import MOST_AHEAD
+def _index(engine: Any, videos: Sequence[Path], *, after_each: Callable[[], None] = lambda: None) -> None:
+    """As ``hybrid index`` does it in one process, which names the videos that come next."""
 
-    for place, video in enumerate(videos):
-        engine.index(video, following=videos[place + 1 :][:MOST_AHEAD])
+    for number, video in enumerate(videos):
+        engine.index(video, following=videos[number + 1 :][:MAX_PREFETCHED_VIDEOS])
+        after_each()
 
 
 def _all_paced(videos: Sequence[Path]) -> list[dict[str, Any]]:
@@ -211,8 +205,8 @@ def _paced(
     """The pipeline over stages that take a stated time and no processor."""
     from bench.latency.paced import PacedEncoder, recorded
     from hybrid.engine import Engine
-    from hybrid.engine.index import decoding
-    from hybrid.engine.settings import Settings
+    from hybrid.engine.frames import decode_ahead as decoding
+    from hybrid.options.engine import EngineOptions
     from indexes.open_archive import open_archive
 
     sources = recorded(videos, decode_seconds)
@@ -221,13 +215,13 @@ def _paced(
 
     def index(folder: str, share: Sequence[Path]) -> None:
         with open_archive(folder) as archive:
-            engine = Engine(archive, Settings(preset="tiny", device="cpu"), encoder=encoder)
+            engine = Engine(archive, EngineOptions(preset="tiny", device="cpu"), encoder=encoder)
             _index(engine, share)
 
     replayed = mock.patch.object(decoding, "open_source", lambda path, *_, **__: sources[Path(path)])
     with replayed, tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(engines) as pool:
         shares = [videos[number::engines] for number in range(engines)]
-        _, took = _timed(lambda: list(pool.map(functools.partial(index, folder), shares)))
+        _, took = timed(lambda: list(pool.map(functools.partial(index, folder), shares)))
     slowest = frames * max(decode_seconds, embed_seconds)
     return {
         "what": name,
@@ -244,22 +238,13 @@ def _paced(
     }
 
 
-def _timed(action: Callable[[], Any]) -> tuple[Any, _Time]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = action()
-    return result, _Time(time.perf_counter() - wall, time.process_time() - cpu)
-
-
 def _memory(videos: Sequence[Path]) -> dict[str, Any]:
     """Memory of this process after each of many videos."""
     from hybrid.engine import Engine
-    from hybrid.engine.index.decoding import MOST_AHEAD
 
-    held = []
+    held: list[float] = []
     with tempfile.TemporaryDirectory() as folder, Engine.open(folder, preset="tiny", device="cpu") as engine:
-        for place, video in enumerate(videos):
-            engine.index(video, following=videos[place + 1 :][:MOST_AHEAD])
-            held.append(resident_mb())
+        _index(engine, videos, after_each=lambda: held.append(resident_mb()))
     late = held[len(held) // 4 :]
     slope = float(np.polyfit(np.arange(len(late)), late, 1)[0])
     return {
@@ -299,4 +284,4 @@ def _print(settings: dict[str, Any], paced: Sequence[dict[str, Any]], memory: di
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

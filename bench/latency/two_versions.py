@@ -14,7 +14,6 @@ Search: archives of the same made-up vectors, each filled by the version that se
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -27,8 +26,9 @@ from typing import Any
 
 import numpy as np
 
+from bench.command import make_parser, run_command
 from bench.latency.videos import CLIPS, make_clip
-from bench.report import circumstances, print_table, write_result
+from bench.report import print_table, write_result
 
 __all__ = ["Ratio", "main", "ratio_of_pairs"]
 
@@ -71,13 +71,12 @@ def ratio_of_pairs(old: Sequence[float], new: Sequence[float], *, seed: int = 0)
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--old", type=Path, required=True, help="folder with the earlier checkout")
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--only", choices=["sampling", "search"], help="default: both")
     parser.add_argument("--size", default="100x3600", help="videos x frames of each, of the searched archives")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "hybrid-bench-videos")
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     old = arguments.old.resolve()
     load_before = os.getloadavg()[0]
@@ -91,14 +90,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         for r in rows
     ]
     print_table(["what", "time", "old / new", "95 %", "pairs", f"upper end above {LEAST_UPPER_END}"], cells)
-    result = {
-        "benchmark": "two_versions",
-        **circumstances(),
-        "old_commit": _commit(old),
-        "load_before_and_after": [load_before, os.getloadavg()[0]],
-        "rows": rows,
-    }
-    write_result(result, arguments.out)
+    loads = [load_before, os.getloadavg()[0]]
+    write_result(
+        "two_versions", {"old_commit": _commit(old), "load_before_and_after": loads, "rows": rows}, arguments.out
+    )
 
 
 def _sampling(old: Path, pairs: int, folder: Path) -> list[dict[str, Any]]:
@@ -132,7 +127,10 @@ def _search(old: Path, pairs: int, size: str, folder: Path) -> list[dict[str, An
 _FILL = """
 import argparse, sys
 from pathlib import Path
-from bench.latency.archive import fill
+try:
+    from bench.latency.archive.filling import fill
+except ModuleNotFoundError:  # an earlier version
+    from bench.latency.archive import fill
 fill(Path(sys.argv[1]), sys.argv[2], argparse.Namespace(backend=sys.argv[3], dimension=int(sys.argv[4]), shake=0.04))
 """
 
@@ -186,4 +184,4 @@ def _commit(checkout: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

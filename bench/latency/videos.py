@@ -17,7 +17,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.frames.container import open_container
+from hybrid.frames.container.open import open_container
 
 __all__ = ["CLIPS", "GOP_30", "GOP_30_LAST", "GOP_250", "HEVC", "Clip", "make_clip", "repeat"]
 

@@ -19,19 +19,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.command import make_parser, run_command
 from bench.memory import most_resident_mb, resident_mb
-from bench.report import circumstances, print_table, write_result
+from bench.report import print_table, write_result
 
 ARCHITECTURE = "ViT-B-32"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("video", type=Path)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--sampling", default="exact")
-    parser.add_argument("--out", type=Path)
     parser.add_argument("--inner", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.inner is not None:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{result['frames']} frames of {result['duration_seconds']:.0f} s in {result['wall_seconds']:.1f} s; "
         f"peak {result['peak_mb']:.0f} MB, {result['above_model_mb']:.0f} MB above the model's"
     )
-    write_result({"benchmark": "whole_index", **circumstances(), "encoder": ARCHITECTURE, **result}, arguments.out)
+    write_result("whole_index", {"encoder": ARCHITECTURE, **result}, arguments.out)
 
 
 def make_checkpoint(folder: Path) -> Path:
@@ -77,7 +77,8 @@ def measure(video: Path, checkpoint: Path, dtype: str, sampling: str) -> dict[st
     settle_process()
     import numpy as np
 
-    from hybrid.clip.encoder import CPU_BATCH, load_encoder
+    from hybrid.clip.open_clip import CPU_BATCH
+    from hybrid.clip.registry import load_encoder
     from hybrid.engine import Engine
     from indexes.archive.writer import Archive  # noqa: F401  (its import counts as the model's share, not as the index's)
 
@@ -112,4 +113,4 @@ def measure(video: Path, checkpoint: Path, dtype: str, sampling: str) -> dict[st
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

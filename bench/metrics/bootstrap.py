@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,7 @@ BATCH = 1_000
 """How many draws are held at once: 1,000 draws of 1,000 videos are 8 MB."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """A mean with its interval.
 
@@ -53,25 +54,15 @@ class Estimate:
     videos: int
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference(Estimate):
     """First minus second method, on the same questions.
 
     Attributes:
-        value: difference of the means.
-        low, high: ends of the percentile interval.
-        level: of the interval.
         p_value: two-sided, of the paired sign-flip test over videos; never 0.
-        questions, videos: how many there were.
     """
 
-    value: float
-    low: float
-    high: float
-    level: float
     p_value: float
-    questions: int
-    videos: int
 
 
 def bootstrap_mean(
@@ -88,7 +79,7 @@ def bootstrap_mean(
     Args:
         values: [Q], one finite number a question.
         videos: [Q], which video each question is about.
-        weights: [Q], positive; all 1 if not said.
+        weights: [Q], positive; default: all 1.
         resamples: how many times the videos are drawn.
         level: of the interval, between 0 and 1.
         seed: of the draws.
@@ -96,17 +87,7 @@ def bootstrap_mean(
     Raises:
         InputError: no question, lengths that differ, a value that is not finite, a weight that is not positive.
     """
-    sums, totals = _by_video(values, videos, weights)
-    draws = np.concatenate([(c @ sums) / (c @ totals) for c in _video_counts(len(sums), resamples, seed)])
-    low, high = _ends(draws, level)
-    return Estimate(
-        value=float(sums.sum() / totals.sum()),
-        low=low,
-        high=high,
-        level=level,
-        questions=len(videos),
-        videos=len(sums),
-    )
+    return Estimate(**_interval(*_by_video(values, videos, weights), len(videos), resamples, level, seed))
 
 
 def bootstrap_difference(
@@ -132,16 +113,8 @@ def bootstrap_difference(
     if a.shape != b.shape:
         raise InputError(f"the two methods have {a.shape} and {b.shape} values; they must answer the same questions")
     sums, totals = _by_video(a - b, videos, weights)
-    draws = np.concatenate([(c @ sums) / (c @ totals) for c in _video_counts(len(sums), resamples, seed)])
-    low, high = _ends(draws, level)
     return Difference(
-        value=float(sums.sum() / totals.sum()),
-        low=low,
-        high=high,
-        level=level,
-        p_value=_sign_flip_p(sums, resamples, seed),
-        questions=len(videos),
-        videos=len(sums),
+        **_interval(sums, totals, len(videos), resamples, level, seed), p_value=_sign_flip_p(sums, resamples, seed)
     )
 
 
@@ -172,10 +145,10 @@ def _by_video(
     if not (w > 0).all():
         raise InputError("a weight is not above 0; leave out the questions that do not count")
     numbers: dict[Hashable, int] = {}
-    place = np.array([numbers.setdefault(video, len(numbers)) for video in videos], dtype=np.int64)
+    video_of = np.array([numbers.setdefault(video, len(numbers)) for video in videos], dtype=np.int64)
     sums, totals = np.zeros(len(numbers)), np.zeros(len(numbers))
-    np.add.at(sums, place, w * v)
-    np.add.at(totals, place, w)
+    np.add.at(sums, video_of, w * v)
+    np.add.at(totals, video_of, w)
     return sums, totals
 
 
@@ -187,11 +160,16 @@ def _video_counts(videos: int, resamples: int, seed: int) -> Iterator[IntArray]:
         yield rng.multinomial(videos, np.full(videos, 1 / videos), size=min(BATCH, resamples - start))
 
 
-def _ends(draws: FloatArray, level: float) -> tuple[float, float]:
+def _interval(
+    sums: FloatArray, totals: FloatArray, questions: int, resamples: int, level: float, seed: int
+) -> dict[str, Any]:
+    """The fields of an estimate."""
     if not 0 < level < 1:
         raise InputError(f"level is {level}; it must lie between 0 and 1")
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    draws = np.concatenate([(c @ sums) / (c @ totals) for c in _video_counts(len(sums), resamples, seed)])
+    low, high = map(float, np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]))
+    value = float(sums.sum() / totals.sum())
+    return {"value": value, "low": low, "high": high, "level": level, "questions": questions, "videos": len(sums)}
 
 
 def _sign_flip_p(sums: FloatArray, resamples: int, seed: int) -> float:

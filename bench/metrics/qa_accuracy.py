@@ -44,7 +44,7 @@ def correct(answers: Sequence[int | None], right: Sequence[int]) -> FloatArray:
     """
     if len(answers) != len(right):
         raise InputError(f"there are {len(answers)} answers to {len(right)} questions")
-    return np.array([float(answer == wanted) for answer, wanted in zip(answers, right, strict=True)])
+    return np.array([float(answer == expected) for answer, expected in zip(answers, right, strict=True)])
 
 
 def qa_accuracy(answers: Sequence[int | None], right: Sequence[int]) -> Accuracy:

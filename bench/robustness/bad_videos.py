@@ -9,7 +9,6 @@ bundled small encoder, in a process of its own, whose time and memory are taken 
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import tempfile
@@ -18,30 +17,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.report import circumstances, print_table, write_result
+from bench.command import make_parser, run_command
+from bench.report import print_table, write_result
 from bench.robustness.mutate import mutate_videos
 from bench.robustness.watch import FileWatch, Spent
-from hybrid.engine.index.run import RunSummary, VideoOutcome
-from hybrid.engine.index.workers import EngineRecipe, index_in_workers
-from hybrid.engine.settings import Settings
+from hybrid.engine.batch.run import RunSummary, VideoOutcome
+from hybrid.engine.batch.workers import EngineRecipe, index_in_workers
+from hybrid.options.engine import EngineOptions
 from indexes.maintenance.verify import verify_archive
 from indexes.open_archive import open_archive
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("sources", type=Path)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     sources = sorted(path for path in arguments.sources.iterdir() if path.is_file())
     with tempfile.TemporaryDirectory() as name:
         videos = mutate_videos(sources, Path(name) / "bad", arguments.count, seed=arguments.seed)
         archive = Path(name) / "archive"
         open_archive(archive).close()
-        recipe = EngineRecipe(str(archive), Settings(preset="tiny", device="cpu"))
+        recipe = EngineRecipe(str(archive), EngineOptions(preset="tiny", device="cpu"))
         with FileWatch() as watch:
             # One worker, so that what its process takes belongs to the file that it is at.
             summary = index_in_workers(recipe, videos, watch, workers=1)
@@ -54,9 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print_table(["per file", "median", "95 %", "most", "which"], _spent_rows(result["per_file"]))
     print(f"{len(summary.outcomes)} of {len(videos)} ended: {summary.counts()}; {len(damaged)} indexes not sound")
     write_result(
+        "bad_videos",
         {
-            "benchmark": "bad_videos",
-            **circumstances(),
             "load_at_end": os.getloadavg()[2],
             "sources": [path.name for path in sources],
             "videos": len(videos),
@@ -124,4 +122,4 @@ def _rows(summary: RunSummary) -> list[list[object]]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

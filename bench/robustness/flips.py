@@ -14,7 +14,6 @@ searched or not readable, a stage with a reason or a note. Otherwise it is *sile
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
 import logging
@@ -32,14 +31,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.report import circumstances, print_table, write_result
+from bench.command import make_parser, run_command
+from bench.report import print_table, write_result
 from bench.robustness.small_videos import write_small_videos
 from hybrid.answers import Answer, SearchResult
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.engine import Engine
-from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError
-from hybrid.fine.interface import FrameScorer
+from hybrid.fine.interface import FineModel
+from hybrid.options.engine import EngineOptions
 from indexes.maintenance.build_ann import update_approximate
 from indexes.open_archive import open_archive
 
@@ -49,7 +49,7 @@ DEMO = Path(__file__).resolve().parent.parent.parent / "hybrid" / "demo" / "worl
 QUESTIONS = ("When is the red circle visible?", "a blue square", "When is a green triangle left of a red circle?")
 VIDEOS = 6
 MOST_ZEROED = 4096
-SETTINGS = Settings(preset="tiny", device="cpu")
+SETTINGS = EngineOptions(preset="tiny", device="cpu")
 
 
 Seen = tuple[str, Any, list[str]]
@@ -62,13 +62,13 @@ class Change:
 
     Attributes:
         file: its path below the archive's folder.
-        place: the byte.
+        offset: the byte.
         bit: which bit of it; None for a stretch.
         length: bytes that are zeroed; 0 for a bit.
     """
 
     file: str
-    place: int
+    offset: int
     bit: int | None
     length: int = 0
 
@@ -76,9 +76,10 @@ class Change:
         """The file's content after it."""
         changed = bytearray(data)
         if self.bit is not None:
-            changed[self.place] ^= 1 << self.bit
+            changed[self.offset] ^= 1 << self.bit
         else:
-            changed[self.place : self.place + self.length] = bytes(len(changed[self.place : self.place + self.length]))
+            end = min(self.offset + self.length, len(changed))
+            changed[self.offset : end] = bytes(end - self.offset)
         return bytes(changed)
 
 
@@ -91,14 +92,14 @@ def draw_changes(sizes: dict[str, int], *, flips: int, zeroed: int, seed: int) -
         if number < flips and number % 2:
             at = int(dice.integers(ends[-1]))
             file = int(np.searchsorted(ends, at, side="right"))
-            place = at - (int(ends[file - 1]) if file else 0)
+            offset = at - (int(ends[file - 1]) if file else 0)
         else:
             file = int(dice.integers(len(names)))
-            place = int(dice.integers(sizes[names[file]]))
+            offset = int(dice.integers(sizes[names[file]]))
         if number < flips:
-            yield Change(names[file], place, int(dice.integers(8)))
+            yield Change(names[file], offset, int(dice.integers(8)))
         else:
-            yield Change(names[file], place, None, int(dice.integers(1, MOST_ZEROED)))
+            yield Change(names[file], offset, None, int(dice.integers(1, MOST_ZEROED)))
 
 
 class FlipTest:
@@ -113,7 +114,7 @@ class FlipTest:
                 engine.index(video, features=True)
             update_approximate(engine.archive, from_frames=1)
             self._encoder: FrameEncoder = engine._models.encoder_for(None)
-            self._scorer: FrameScorer = engine._models.scorer()
+            self._scorer: FineModel = engine._models.fine_model()
         self.files = {
             path.relative_to(self._archive).as_posix(): path.read_bytes()
             for path in sorted(self._archive.rglob("*"))
@@ -140,10 +141,10 @@ class FlipTest:
         """What the three verbs give: name, what counts, and what is said of damage."""
         question = QUESTIONS[turn % len(QUESTIONS)]
         found: list[Seen] = []
-        with Engine(open_archive(self._archive), SETTINGS, encoder=self._encoder, scorer=self._scorer) as engine:
-            said: list[str] = []
-            manifests = list(engine.archive.manifests(on_damage=lambda _, error: said.append(str(error))))
-            found.append(("list", [(m.video_id, m.source.path, m.frames, m.status) for m in manifests], said))
+        with Engine(open_archive(self._archive), SETTINGS, encoder=self._encoder, fine_model=self._scorer) as engine:
+            remarks: list[str] = []
+            manifests = list(engine.archive.manifests(on_damage=lambda _, error: remarks.append(str(error))))
+            found.append(("list", [(m.video_id, m.source.path, m.frames, m.status) for m in manifests], remarks))
             for name, call in (
                 ("ask", lambda: engine.ask(self._videos[turn], question, frames=8, fine=fine)),
                 ("search", lambda: engine.search(question, top=12)),
@@ -212,7 +213,7 @@ def run(backend: str, flips: int, zeroed: int, seed: int, folder: Path) -> dict[
         outcome, seen = test.try_change(change)
         counts["zeroed" if change.length else "flip"][outcome] += 1
         if outcome in ("silent", "crash"):
-            wrong.append({"file": change.file, "place": change.place, "bit": change.bit, "length": change.length,
+            wrong.append({"file": change.file, "place": change.offset, "bit": change.bit, "length": change.length,
                           "outcome": outcome, "seen": seen})  # fmt: skip
             print(wrong[-1], file=sys.stderr, flush=True)
     seconds = time.perf_counter() - started
@@ -228,12 +229,11 @@ def run(backend: str, flips: int, zeroed: int, seed: int, folder: Path) -> dict[
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--flips", type=int, default=5000, help="for each backend")
     parser.add_argument("--zeroed", type=int, default=500, help="for each backend")
     parser.add_argument("--backend", nargs="+", choices=["faiss", "lancedb"], default=["faiss", "lancedb"])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
@@ -249,8 +249,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for kind, counts in r["outcomes"].items()
     ]
     print_table(["backend", "change", "same", "told", "silent", "crash"], rows)
-    write_result({"benchmark": "flips", **circumstances(), "seed": arguments.seed, "results": results}, arguments.out)
+    write_result("flips", {"seed": arguments.seed, "results": results}, arguments.out)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -10,7 +10,6 @@ has to be refused must end with an exit code, and leave an archive with which ev
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import shutil
@@ -21,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.report import circumstances, print_table, write_result
+from bench.command import make_parser, run_command
+from bench.report import print_table, write_result
 from bench.robustness.hostile_case import KINDS, Case, Kind, Maker, clean_cases, prepare
 from bench.robustness.hostile_documents import DOCUMENTS
 from bench.robustness.hostile_media import FOLDERS, IMAGES, PLAYLISTS
@@ -66,11 +66,10 @@ class Verdict:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run and report; 1 if something happened that must not."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", choices=KINDS, action="append", help="may come many times; all if none")
-    parser.add_argument("--out", type=Path)
     given = parser.parse_args(argv)
     kinds = tuple(given.kind or KINDS)
     share = sum(_SHARES[kind] for kind in kinds)
@@ -83,10 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"    {verdict.outcome.output[-1500:]}", flush=True)
     result = describe(verdicts)
     print_table(["kind", "inputs", "exit codes", "faults", "most s", "most MB"], _rows(result["kinds"]))
-    write_result(
-        {"benchmark": "hostile", **circumstances(), "load_at_end": os.getloadavg()[2], "seed": given.seed, **result},
-        given.out,
-    )
+    write_result("hostile", {"load_at_end": os.getloadavg()[2], "seed": given.seed, **result}, given.out)
     return int(any(verdict.faults for verdict in verdicts))
 
 
@@ -183,4 +179,4 @@ def _rows(kinds: Mapping[str, Mapping[str, Any]]) -> list[list[object]]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_command(main)

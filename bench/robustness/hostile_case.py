@@ -115,10 +115,10 @@ def resealed(document: dict[str, Any]) -> bytes:
     return json.dumps({**document, "digest": digest_of(document)}).encode()
 
 
-def index_case(kind: Kind, name: str, place: Path, folder: Path, *, refused: bool = False) -> Case:
+def index_case(kind: Kind, name: str, path: Path, folder: Path, *, refused: bool = False) -> Case:
     """Index a path into an archive of its own."""
     archive = str(folder / "made")
-    command = ("index", str(place), "--archive", archive, *TINY, "--workers", "0", "--json")
+    command = ("index", str(path), "--archive", archive, *TINY, "--workers", "0", "--json")
     return Case(kind, name, command, "index", refused)
 
 

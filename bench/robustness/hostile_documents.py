@@ -25,8 +25,8 @@ def _with_any_value(document: Any, dice: random.Random) -> Any:
         deeper = isinstance(inner, dict | list) and inner and dice.random() < 0.7
         return {**document, name: _with_any_value(inner, dice) if deeper else value}
     if isinstance(document, list) and document:
-        place = dice.randrange(len(document))
-        return [*document[:place], _with_any_value(document[place], dice), *document[place + 1 :]]
+        index = dice.randrange(len(document))
+        return [*document[:index], _with_any_value(document[index], dice), *document[index + 1 :]]
     return value
 
 
@@ -83,17 +83,17 @@ def _ask(ground: Ground, folder: Path, *more: str) -> tuple[str, ...]:
 
 def _questions(ground: Ground, folder: Path, dice: random.Random) -> Case:
     name, data = hostile_text(b'{"question": "a red circle", "id": "q1"}', dice)
-    place = folder / "questions.jsonl"
-    place.write_bytes(b"a blue square\n" + data.replace(b"\n", b" ") + b"\n")
-    command = _ask(ground, folder, "--questions", str(place), "--no-fine")
+    path = folder / "questions.jsonl"
+    path.write_bytes(b"a blue square\n" + data.replace(b"\n", b" ") + b"\n")
+    command = _ask(ground, folder, "--questions", str(path), "--no-fine")
     return Case("documents", f"questions: {name}", command, "questions")
 
 
 def _plain_question(ground: Ground, folder: Path, dice: random.Random) -> Case:
     name, text = dice.choice([("8 MB", "why " * 2**21), ("zero byte", "a\0b"), ("10,001 characters", "x" * 10_001)])
-    place = folder / "questions.txt"
-    place.write_text(text + "\n", encoding="utf-8")
-    command = _ask(ground, folder, "--questions", str(place), "--no-fine")
+    path = folder / "questions.txt"
+    path.write_text(text + "\n", encoding="utf-8")
+    command = _ask(ground, folder, "--questions", str(path), "--no-fine")
     return Case("documents", f"a question of {name}", command, "questions", refused=name != "zero byte")
 
 
@@ -104,15 +104,15 @@ def _prompt(ground: Ground, folder: Path, dice: random.Random) -> Case:
         name, data = f"frames of {side} pixels", json.dumps({**sound, "frame_size": [side, side]}).encode()
     else:
         name, data = hostile_text(json.dumps(sound).encode(), dice)
-    place = folder / "prompt.json"
-    place.write_bytes(data)
-    command = _ask(ground, folder, "a red circle", "--prompt", str(place))
+    path = folder / "prompt.json"
+    path.write_bytes(data)
+    command = _ask(ground, folder, "a red circle", "--prompt", str(path))
     return Case("documents", f"prompt: {name}", command, "ask", refused=name.startswith("frames of"))
 
 
-def _in_file(ground: Ground, folder: Path, dice: random.Random, place: Path) -> str:
-    name, data = hostile_text(place.read_bytes(), dice)
-    place.write_bytes(data)
+def _in_file(ground: Ground, folder: Path, dice: random.Random, path: Path) -> str:
+    name, data = hostile_text(path.read_bytes(), dice)
+    path.write_bytes(data)
     return name
 
 
@@ -127,8 +127,8 @@ def _sampler(ground: Ground, folder: Path, dice: random.Random) -> Case:
 def _header(ground: Ground, folder: Path, dice: random.Random) -> Case:
     """The list of tensors at the head of a file of weights."""
     model = ground.copy_of(ground.sampler, folder)
-    (place,) = model.glob("*.safetensors")
-    data = place.read_bytes()
+    (path,) = model.glob("*.safetensors")
+    data = path.read_bytes()
     end = 8 + int.from_bytes(data[:8], "little")
     document = json.loads(data[8:end])
     if dice.random() < 0.4:
@@ -141,7 +141,7 @@ def _header(ground: Ground, folder: Path, dice: random.Random) -> Case:
     else:
         name, header = hostile_text(data[8:end], dice)
     size = 2**63 if dice.random() < 0.1 else len(header)
-    place.write_bytes(size.to_bytes(8, "little") + header + data[end:])
+    path.write_bytes(size.to_bytes(8, "little") + header + data[end:])
     command = _ask(ground, folder, "a red circle", "--sampler", str(model))
     return Case("documents", f"header of weights: {name}", command, "ask")
 
@@ -164,13 +164,13 @@ def _verb(verb: str, archive: Path) -> tuple[str, ...]:
 
 def _manifest(ground: Ground, folder: Path, dice: random.Random) -> Case:
     archive = ground.copy_of(ground.archive, folder)
-    place = dice.choice(sorted(archive.glob("videos/*/manifest.json")))
+    path = dice.choice(sorted(archive.glob("videos/*/manifest.json")))
     if dice.random() < 0.5:
-        document = _with_any_value(json.loads(place.read_bytes()), dice)
-        place.write_bytes(resealed(document))
+        document = _with_any_value(json.loads(path.read_bytes()), dice)
+        path.write_bytes(resealed(document))
         name = "a value of another kind, with its digest"
     else:
-        name = _in_file(ground, folder, dice, place)
+        name = _in_file(ground, folder, dice, path)
     verb = dice.choice(_VERBS)
     after = tuple(_verb(verb, archive) for verb in ("stats", "search", "compact"))
     return Case("documents", f"manifest, {verb}: {name}", _verb(verb, archive), verb, after=after)
@@ -192,12 +192,12 @@ def _archive_file(ground: Ground, folder: Path, dice: random.Random) -> Case:
         ),
     )
     pattern = dice.choice(["archive.json", "failed/*.json", "cache/paths/*.json", "videos/*/timeline-*"])
-    place = dice.choice(sorted(archive.glob(pattern)))
+    path = dice.choice(sorted(archive.glob(pattern)))
     if pattern.startswith("videos"):
         name, data = hostile_text(b'{"__metadata__": {"hybrid_timeline": "{}"}}', dice)
-        place.write_bytes(len(data).to_bytes(8, "little") + data)
+        path.write_bytes(len(data).to_bytes(8, "little") + data)
     else:
-        name = _in_file(ground, folder, dice, place)
+        name = _in_file(ground, folder, dice, path)
     verb = dice.choice(_VERBS)
     return Case("documents", f"{pattern}, {verb}: {name}", _verb(verb, archive), verb)
 
@@ -207,10 +207,10 @@ def _answers(ground: Ground, folder: Path, dice: random.Random) -> Case:
     answer = {"stages": [stage], "reply": None}
     line = {"id": None, "question": "a red circle", "configuration": {}, "answer": answer}
     name, data = hostile_text(json.dumps(line).encode(), dice)
-    place, questions = folder / "answers.jsonl", folder / "questions.txt"
-    place.write_bytes(data.replace(b"\n", b" ") + b"\n")
+    path, questions = folder / "answers.jsonl", folder / "questions.txt"
+    path.write_bytes(data.replace(b"\n", b" ") + b"\n")
     questions.write_text("a red circle\n", encoding="utf-8")
-    command = _ask(ground, folder, "--questions", str(questions), "--out", str(place), "--no-fine")
+    command = _ask(ground, folder, "--questions", str(questions), "--out", str(path), "--no-fine")
     return Case("documents", f"answers that are gone on with: {name}", command, "questions")
 
 
@@ -245,12 +245,12 @@ _ROW = {
 
 
 def _dataset(ground: Ground, folder: Path, dice: random.Random) -> Case:
-    place = folder / "data.json"
+    path = folder / "data.json"
     sound = json.dumps([_ROW, _ROW] if dice.random() < 0.5 else _ROW).encode()
     name, data = hostile_text(sound, dice)
-    place.write_bytes(data if dice.random() < 0.5 else json.dumps(_ROW).encode() + b"\n" + data)
+    path.write_bytes(data if dice.random() < 0.5 else json.dumps(_ROW).encode() + b"\n" + data)
     return Case(
-        "documents", f"data set: {name}", ("dataset", *dataset_arguments(place, folder)), "dataset", refused=True
+        "documents", f"data set: {name}", ("dataset", *dataset_arguments(path, folder)), "dataset", refused=True
     )
 
 

@@ -236,9 +236,9 @@ def _playlist(number: int) -> Maker:
     def make(ground: Ground, folder: Path, dice: random.Random) -> Case:
         name, file, content = _PLAYLISTS[number]
         shutil.copy(ground.clip, folder / "clip.mp4")
-        place = folder / file
-        place.write_text(content(ground.clip), encoding="utf-8")
-        return index_case("playlists", f"{name} ({file})", place, folder, refused=True)
+        path = folder / file
+        path.write_text(content(ground.clip), encoding="utf-8")
+        return index_case("playlists", f"{name} ({file})", path, folder, refused=True)
 
     return make
 
@@ -301,7 +301,7 @@ def _many(root: Path, ground: Ground, dice: random.Random) -> None:
         (root / f"{number}.mp4").touch()
 
 
-def _named(root: Path, ground: Ground, *names: bytes) -> None:
+def _copies(root: Path, ground: Ground, *names: bytes) -> None:
     for name in names:
         shutil.copy(os.fsencode(ground.clip), os.fsencode(root / "") + b"/" + name)
 
@@ -346,15 +346,15 @@ _FOLDERS: tuple[tuple[str, Callable[[Path, Ground, random.Random], None]], ...] 
     ("very deep", _deep),
     ("pipe and socket", _special),
     ("many files", _many),
-    ("odd names", lambda root, ground, dice: _named(root, ground, b"a\nb.mp4", b"\x1b[2J.mp4", b"[bold].mp4")),
-    ("names that are no text", lambda root, ground, dice: _named(root, ground, b"caf\xe9.mp4", b"\xff\xfe.mp4")),
-    ("names as options", lambda root, ground, dice: _named(root, ground, b"--help.mp4", b"-.mp4", b" .mp4")),
-    ("long names", lambda root, ground, dice: _named(root, ground, b"x" * 251 + b".mp4")),
-    ("names as patterns", lambda root, ground, dice: _named(root, ground, b"*.mp4", b"[a-z].mp4", b"?.mp4")),
-    ("names as formats", lambda root, ground, dice: _named(root, ground, b"%d.mp4", b"{0}.mp4", b"%2F..%2F.mp4")),
+    ("odd names", lambda root, ground, dice: _copies(root, ground, b"a\nb.mp4", b"\x1b[2J.mp4", b"[bold].mp4")),
+    ("names that are no text", lambda root, ground, dice: _copies(root, ground, b"caf\xe9.mp4", b"\xff\xfe.mp4")),
+    ("names as options", lambda root, ground, dice: _copies(root, ground, b"--help.mp4", b"-.mp4", b" .mp4")),
+    ("long names", lambda root, ground, dice: _copies(root, ground, b"x" * 251 + b".mp4")),
+    ("names as patterns", lambda root, ground, dice: _copies(root, ground, b"*.mp4", b"[a-z].mp4", b"?.mp4")),
+    ("names as formats", lambda root, ground, dice: _copies(root, ground, b"%d.mp4", b"{0}.mp4", b"%2F..%2F.mp4")),
     ("empty videos", lambda root, ground, dice: _empty(root)),
-    ("other kinds", lambda root, ground, dice: _named(root, ground, *_OTHER_KINDS)),
-    ("unfinished downloads", lambda root, ground, dice: _named(root, ground, *_UNFINISHED)),
+    ("other kinds", lambda root, ground, dice: _copies(root, ground, *_OTHER_KINDS)),
+    ("unfinished downloads", lambda root, ground, dice: _copies(root, ground, *_UNFINISHED)),
 )
 
 
@@ -373,8 +373,8 @@ def _folder(number: int) -> Maker:
 def _nothing(ground: Ground, folder: Path, dice: random.Random) -> Case:
     """A path where there is no folder, or an empty one."""
     (folder / "empty").mkdir()
-    place = dice.choice([folder / "empty", folder / "none", folder / ("x" * 300), folder / ("y/" * 3000)])
-    return index_case("folders", "nothing there", place, folder, refused=True)
+    path = dice.choice([folder / "empty", folder / "none", folder / ("x" * 300), folder / ("y/" * 3000)])
+    return index_case("folders", "nothing there", path, folder, refused=True)
 
 
 FOLDERS: tuple[Maker, ...] = (*map(_folder, range(len(_FOLDERS))), _nothing)

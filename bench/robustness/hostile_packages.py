@@ -33,12 +33,12 @@ def _parts(ground: Ground) -> Parts:
 def _case(ground: Ground, folder: Path, name: str, content: bytes, *, refused: bool = True) -> Case:
     """Import a file, then do with the archive what everybody does."""
     archive = str(ground.copy_of(ground.other, folder))
-    place = folder / "foreign.hybrid"
-    place.write_bytes(content)
+    path = folder / "foreign.hybrid"
+    path.write_bytes(content)
     verbs = tuple((verb, "--archive", archive) for verb in ("list", "stats"))
     after = (*verbs, ("search", "a red circle", "--archive", archive, *TINY))
     return Case(
-        "packages", name, ("import", str(place), "--archive", archive), "import", refused, after if refused else ()
+        "packages", name, ("import", str(path), "--archive", archive), "import", refused, after if refused else ()
     )
 
 

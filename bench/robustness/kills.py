@@ -36,7 +36,8 @@ from typing import Any
 
 import psutil
 
-from bench.report import circumstances, print_table, write_result
+from bench.command import make_parser, run_command
+from bench.report import print_table, write_result
 from hybrid.presets import encoder_of
 from indexes.maintenance.verify import verify_archive
 from indexes.open_archive import open_archive
@@ -49,14 +50,13 @@ _ORPHAN_SECONDS = 30.0
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("videos", type=Path)
     parser.add_argument("--kills", type=int, default=200, help="for each backend")
     parser.add_argument("--backend", choices=STORES.names, action="append", help="may come twice; both if none")
     parser.add_argument("--workers", type=int, default=0, help="processes that index in each run; 0: only one in all")
     parser.add_argument("--encoder", help="by default the bundled small one")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args(argv)
     results: dict[str, dict[str, Any]] = {}
     for backend in arguments.backend or STORES.names:
@@ -64,8 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             results[backend] = _Trial(Path(name), backend, arguments).run()
         print_table(["what", backend], [[key, value] for key, value in results[backend].items()])
         print(flush=True)
-    load = os.getloadavg()[2]
-    write_result({"benchmark": "kills", **circumstances(), "load_at_end": load, "backends": results}, arguments.out)
+    write_result("kills", {"load_at_end": os.getloadavg()[2], "backends": results}, arguments.out)
 
 
 class _Trial:
@@ -249,4 +248,4 @@ def _look_at(archive: Path) -> _Look:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

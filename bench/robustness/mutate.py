@@ -41,8 +41,8 @@ def _flip_header(data: bytes, dice: random.Random) -> bytes:
     changed = bytearray(data)
     edge = min(2000, len(data) // 2)
     for _ in range(dice.choice([1, 10, 100])):
-        place = dice.randrange(edge)
-        changed[place if dice.random() < 0.5 else len(data) - 1 - place] ^= 1 << dice.randrange(8)
+        offset = dice.randrange(edge)
+        changed[offset if dice.random() < 0.5 else len(data) - 1 - offset] ^= 1 << dice.randrange(8)
     return bytes(changed)
 
 
@@ -129,7 +129,7 @@ def mutate_videos(sources: Sequence[Path], folder: Path, count: int, *, seed: in
 
 
 if __name__ == "__main__":
-    start, target, wanted = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    start, target, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     originals = sorted(path for path in start.iterdir() if path.is_file()) if start.is_dir() else [start]
-    for written in mutate_videos(originals, target, wanted):
+    for written in mutate_videos(originals, target, count):
         print(written)

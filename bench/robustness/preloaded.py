@@ -15,10 +15,10 @@ import faiss  # noqa: E402, F401
 import open_clip  # noqa: E402, F401
 import torch  # noqa: E402
 
-import hybrid.cli.run_report  # noqa: E402
-import hybrid.clip.load  # noqa: E402
+import hybrid.cli.display.run_report  # noqa: E402
+import hybrid.clip.open_clip  # noqa: E402
 import hybrid.engine.engine  # noqa: E402
-import hybrid.frames.pyav  # noqa: E402, F401
+import hybrid.frames.decoders.pyav  # noqa: E402, F401
 
 # Most of what importing lancedb takes is these, and they start no threads.
 for _name in ("lance_namespace_urllib3_client", "pyarrow"):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import av
 
-from hybrid.frames.container import open_container
+from hybrid.frames.container.open import open_container
 
 __all__ = ["write_small_videos"]
 

@@ -9,7 +9,7 @@ from types import TracebackType
 
 import psutil
 
-from hybrid.engine.index.run import VideoOutcome
+from hybrid.engine.batch.run import VideoOutcome
 from hybrid.progress import NullProgress, Progress
 
 __all__ = ["FileWatch", "Spent"]

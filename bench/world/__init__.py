@@ -1,5 +1,5 @@
 """A small world of coloured shapes: videos, questions and exact truth, made from seeds.
 
-The bundled ``tiny`` models are trained on it (``train_*.py``) and measured on it
+The bundled ``tiny`` models are trained on it (``training``) and measured on it
 (``bench.accuracy.world``). Nothing here is downloaded.
 """

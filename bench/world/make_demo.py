@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Final
 
+from bench.command import run_command
 from bench.world.film import film_world
 from bench.world.questions import choose_questions
 from bench.world.scenes import World, make_world
@@ -86,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

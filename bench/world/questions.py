@@ -117,9 +117,9 @@ class Question:
         scores = np.zeros(len(seconds), dtype=np.int64)
         for value, scenes in ((ANCHOR_SCORE, self.anchors), (ANSWER_SCORE, self.answers)):
             for scene in scenes:
-                for place in np.flatnonzero((seconds >= scene.start_seconds) & (seconds < scene.end_seconds)):
-                    if scene.level(float(seconds[place])) >= VISIBLE_LEVEL:
-                        scores[place] = value
+                for index in np.flatnonzero((seconds >= scene.start_seconds) & (seconds < scene.end_seconds)):
+                    if scene.level(float(seconds[index])) >= VISIBLE_LEVEL:
+                        scores[index] = value
         return scores
 
 
@@ -195,7 +195,7 @@ def choose_questions(world: World, *, per_kind: int) -> list[Question]:
     chosen: list[Question] = []
     for question_list in _by_kind(possible).values():
         order = rng.permutation(len(question_list))[:per_kind]
-        chosen += [question_list[place] for place in sorted(order)]
+        chosen += [question_list[index] for index in sorted(order)]
     return chosen
 
 

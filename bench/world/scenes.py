@@ -256,7 +256,7 @@ def make_scene(
     return Scene(
         start_seconds=start,
         end_seconds=end,
-        placements=tuple(_place(rng, thing, place, len(things)) for place, thing in enumerate(things)),
+        placements=tuple(_draw_placement(rng, thing, index, len(things)) for index, thing in enumerate(things)),
         backdrop=_draw_backdrop(rng),
         brightness=float(rng.uniform(0.75, 1.05)),
         noise=float(rng.uniform(0, noise)),
@@ -265,11 +265,11 @@ def make_scene(
     )
 
 
-def _place(rng: np.random.Generator, thing: Thing, place: int, count: int) -> Placement:
+def _draw_placement(rng: np.random.Generator, thing: Thing, index: int, count: int) -> Placement:
     u = rng.random(10)
     radius = 0.13 + 0.08 * float(u[0])
     # Two things keep to their halves: what is left of what is never in doubt.
-    left, right = (0.17, 0.83) if count == 1 else ((0.16, 0.34), (0.66, 0.84))[place]
+    left, right = (0.17, 0.83) if count == 1 else ((0.16, 0.34), (0.66, 0.84))[index]
     colour = COLOURS[thing.colour]
     return Placement(
         thing=thing,

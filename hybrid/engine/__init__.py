@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hybrid.engine.ask.streaming import SpanUpdate
+from hybrid.engine.ask.events import Answered, AskEvent, SpansChanged
 from hybrid.engine.engine import Engine
 from hybrid.engine.index.indexing import IndexResult
-from hybrid.engine.work import AskOptions
+from hybrid.options.ask import AskOptions
 
-__all__ = ["AskOptions", "Engine", "IndexResult", "SpanUpdate"]
+__all__ = ["Answered", "AskEvent", "AskOptions", "Engine", "IndexResult", "SpansChanged"]

@@ -9,74 +9,71 @@ This is the face only: each method says what it promises, and hands over to the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid.answers import Answer, SearchResult
-from hybrid.clip.encoder import FrameEncoder
-from hybrid.engine.ask.groups import answer_in_groups
-from hybrid.engine.ask.streaming import OnSpans
+from hybrid.clip.interface import FrameEncoder
+from hybrid.engine.ask.answers import answer_questions
+from hybrid.engine.ask.events import Answered, AskEvent
+from hybrid.engine.ask.video import ResolvedVideo, models_for, resolve_video
 from hybrid.engine.checking import encoder_changes, name_changes
-from hybrid.engine.finding import find_video, manifest_of, read_frames
-from hybrid.engine.index.decoding import DecodeAhead
+from hybrid.engine.frames.decode_ahead import VideoPrefetcher
 from hybrid.engine.index.indexing import IndexResult, end_failure
 from hybrid.engine.index.updating import update_index
-from hybrid.engine.models import HeldModels
-from hybrid.engine.ready import Ready, ready_video
+from hybrid.engine.models import ModelPool
 from hybrid.engine.search.searching import search_archive
-from hybrid.engine.search.work import SearchModels, SearchOptions, options_of_search
-from hybrid.engine.settings import Settings, configuration_of
-from hybrid.engine.work import AskKeywords, WindowMode, only_said, read_options
+from hybrid.engine.search.work import SearchModels
+from hybrid.engine.settings import configuration_of
+from hybrid.engine.videos import find_video, manifest_of, read_frames
 from hybrid.errors import InputError
-from hybrid.fine.interface import FrameScorer
-from hybrid.fine.prompt import read_prompt_file
-from hybrid.frames.source import DecoderName
-from hybrid.presets import DEFAULT_PRESET
+from hybrid.fine.interface import FineModel
+from hybrid.options.ask import AskOptions
+from hybrid.options.engine import EngineOptions
+from hybrid.options.index import IndexOptions
+from hybrid.options.search import SearchOptions
 from hybrid.progress import NullProgress, Progress
-from hybrid.values import DEFAULT_FRAMES, ByteArray, SamplingPolicy, check_questions
+from hybrid.values import ByteArray, check_questions
 from indexes.archive.writer import Archive
 from indexes.open_archive import open_archive
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from hybrid.options.keywords import AskKeywords, EngineKeywords, IndexKeywords, SearchKeywords
     from hybrid.scorers.interface import VideoScorer
     from indexes.maintenance.build_ann import ApproximateUpdate
 
 __all__ = ["Engine"]
 
-LOCK_SECONDS = 600.0
-"""How long to wait for another process that indexes the same video."""
-
 
 class Engine:
     """An archive of indexed videos and the models that answer questions about them.
 
-    Models are loaded when they are first needed. Not safe for several threads at once.
+    Models are loaded when they are first needed. Several threads may ask at a time; indexing is for one at a time.
     """
 
     def __init__(
         self,
         archive: Archive,
-        settings: Settings,
+        settings: EngineOptions,
         *,
         encoder: FrameEncoder | None = None,
-        scorer: FrameScorer | None = None,
+        fine_model: FineModel | None = None,
         video_scorers: Mapping[str, VideoScorer] | None = None,
     ) -> None:
-        """Most callers use :meth:`open`. ``encoder`` and ``scorer`` go before what settings name.
+        """Most callers use :meth:`open`. ``encoder`` and ``fine_model`` go before what settings name.
 
         ``video_scorers`` are held by the text that names them in ``scores``; others are loaded when they are needed.
         """
         self.archive = archive
-        self._models = HeldModels(settings, encoder=encoder, scorer=scorer, video_scorers=video_scorers)
-        self._ahead = DecodeAhead(archive, settings)
+        self._models = ModelPool(settings, encoder=encoder, fine_model=fine_model, video_scorers=video_scorers)
+        self._prefetcher = VideoPrefetcher(archive, settings)
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> EngineOptions:
         """What the engine works with."""
         return self._models.settings
 
@@ -84,236 +81,177 @@ class Engine:
     def open(
         cls,
         archive: str | Path,
+        options: EngineOptions | None = None,
         *,
-        preset: str = DEFAULT_PRESET,
-        encoder: str | None = None,
-        sampler: str | None = None,
         backend: str | None = None,
-        rate: float | None = None,
-        sampling: SamplingPolicy | None = None,
-        decoder: DecoderName | None = None,
-        device: str = "auto",
-        dtype: str = "auto",
-        prompt: str | Path | None = None,
-        batch_size: int | None = None,
-        loading: str | None = None,
-        constrained: bool = False,
         create: bool = True,
+        **keywords: Unpack[EngineKeywords],
     ) -> Engine:
         """Open an archive, or make one.
 
         Args:
             archive: its folder, or the URI of a remote one; made if it is not there.
-            preset: names the models: ``gens-3b``, ``gens-aria`` or ``tiny``.
-            encoder: a CLIP encoder instead of the preset's (``ARCHITECTURE/TAG``, ``local-dir:FOLDER``).
-            sampler: a GenS checkpoint instead of the preset's: hub name or folder.
-            backend: ``faiss`` or ``lancedb`` for a new archive (``faiss`` if not said).
-            rate: samples per second (1 if not said).
-            sampling: ``exact`` (if not said) or ``keyframes``.
-            decoder: ``pyav`` (if not said) or ``decord``.
-            device: ``auto``, ``cpu``, ``cuda`` ...
-            dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-            prompt: file with a PromptSpec.
-            batch_size: frames that CLIP encodes at once; by default what suits the device.
-            loading: how a large GenS is loaded: ``4bit``, ``offload`` ... (see
-                :func:`hybrid.fine.aria.placement.read_loading`).
-            constrained: GenS can only write replies of its own form, which are always valid.
+            options: with which models and how: :class:`hybrid.options.engine.EngineOptions`.
+            backend: ``faiss`` or ``lancedb`` for a new archive; default: ``faiss``.
             create: make an archive that is not there.
+            keywords: the fields of ``options``, instead of it or to change some of it.
 
         Raises:
             InputError: a value is not legal.
             ArchiveFormatError: the folder is something else, or of another backend, or there is none and
                 ``create`` is off.
         """
-        settings = Settings(
-            preset=preset,
-            encoder=encoder,
-            sampler=sampler,
-            rate=rate,
-            policy=sampling,
-            decoder=decoder,
-            device=device,
-            dtype=dtype,
-            prompt=None if prompt is None else read_prompt_file(Path(prompt)),
-            batch_size=batch_size,
-            loading=loading,
-            constrained=constrained,
-        )
-        settings.check()
-        return cls(open_archive(archive, backend=backend, create=create), settings)
+        chosen = EngineOptions.of(options, keywords)
+        return cls(open_archive(archive, backend=backend, create=create), chosen)
 
     def index(
         self,
         video: str | Path,
+        options: IndexOptions | None = None,
         *,
-        features: bool | None = None,
         following: Sequence[str | Path] = (),
         progress: Progress | None = None,
-        lock_seconds: float = LOCK_SECONDS,
+        **keywords: Unpack[IndexKeywords],
     ) -> IndexResult:
         """Index a video; if its index is there already, with this configuration, do nothing.
 
         An index of another configuration is replaced. Rate, policy, decoder and precision that the
-        caller did not say stay as they are.
+        caller did not set stay as they are.
 
         Args:
             video: a file, or a folder of numbered images.
-            features: whether GenS's vision tower runs now, from the same decoding, so that questions
-                need neither the video nor the tower. By default if the caller named a sampler (or
-                gave one): a preset's alone is not loaded just to index. Said as True, that it cannot
-                be done is an error; by default it is a note, and the first question does its part.
+            options: how: :class:`hybrid.options.index.IndexOptions`. With ``features`` GenS's vision encoder runs now,
+                from the same decoding, so that questions need neither the video nor the encoder. By default it runs
+                if the caller named a sampler (or gave one): a preset's alone is not loaded just to index. Where it
+                cannot run, ``features=True`` is an error; by default that is a note, and the first question does it.
             following: the videos that will be indexed next, in order: their decoding begins when this one's
                 has ended, while frames of this one are still embedded. Only a hint; three are enough.
-            progress: is told how far it is.
-            lock_seconds: how long to wait for another process that writes this video.
+            progress: receives how far it is.
+            keywords: the fields of ``options``, instead of it or to change some of it.
 
         Raises:
             VideoError: the video cannot be opened or decoded.
             ModelError: the encoder cannot be loaded, or runs out of memory; or GenS, if ``features``.
             ArchiveError: the archive cannot be written, or another process holds it.
         """
-        told = progress or NullProgress()
+        chosen = IndexOptions.of(options, keywords)
         return update_index(
             self.archive,
             self._models,
             Path(video),
-            ahead=self._ahead,
+            prefetcher=self._prefetcher,
             following=[Path(each) for each in following],
-            features=features,
-            progress=told,
-            lock_seconds=lock_seconds,
+            features=chosen.features,
+            progress=progress or NullProgress(),
+            lock_seconds=chosen.lock_seconds,
         )
 
     def ask(
         self,
         video: str | Path,
         question: str,
+        options: AskOptions | None = None,
         *,
-        frames: int = DEFAULT_FRAMES,
-        window: int | None = None,
-        window_mode: WindowMode | None = None,
-        segments: int | None = None,
-        context_seconds: float | None = None,
-        coarse: bool = True,
-        fine: bool = True,
-        features: bool = True,
-        strict: bool = False,
-        min_score: int | None = None,
-        gap_seconds: float | None = None,
-        select: str | None = None,
-        scores: str | None = None,
-        seed: int | None = None,
-        look_for: Sequence[str] = (),
-        on_spans: OnSpans | None = None,
         progress: Progress | None = None,
+        **keywords: Unpack[AskKeywords],
     ) -> Answer:
         """Answer a question; the video is indexed first if it is not yet.
 
-        What is None is not said, and as :class:`hybrid.engine.work.AskOptions` has it. What is said and would
-        decide nothing beside the rest (``context_seconds`` without ``window_mode="context"``) is an error.
-
         Args:
-            video: a file or folder; or, if it is not at hand, the path or content id under which
-                the archive knows it (GenS then runs only if its features are stored).
+            video: a file or folder; or, if it is missing now, the path or content id under which the archive knows it
+                (GenS then runs only if its features are stored).
             question: plain text.
-            frames: how many frames to select at most.
-            window: how many frames GenS reads at once, and how many the coarse stage passes on (256).
-            window_mode: ``scattered`` (if not said): GenS reads the most similar frames, wherever they lie;
-                ``context``: the best of them together with the frames around each, as many in all;
-                ``segments``: the segments of the video that are most similar.
-            segments: how many segments it reads, in that mode (4).
-            context_seconds: how far before and after a frame its surroundings reach, in that mode (4).
-            coarse: False: GenS reads the whole video in consecutive windows.
-            fine: False: no GenS; the most similar frames are the answer.
-            features: False: GenS's features of frames are neither taken from the archive nor kept.
-            strict: a stage that cannot do what it was asked to is an error.
-            min_score: least GenS score (1 to 5) of a frame that belongs to a span (4).
-            gap_seconds: how far apart two stretches may lie and still be one span; by default one
-                sampling interval.
-            select: a selector that chooses the frames, by GenS's scores, or without GenS by similarity, with
-                its options: ``aks``, ``aks:depth=3,threshold=0.2,faithful`` (``hybrid selectors`` lists them);
-                by default those with the best scores.
-            scores: what the selector goes by instead: ``clip``, ``gens``, or a model of its own such as
-                ``blip-itm:CHECKPOINT``, which then sees every frame of the video (see
-                :mod:`hybrid.scorers.registry`).
-            seed: for selectors that draw; by default the one that ``select`` says, or the selector's own.
-            look_for: texts that frames are compared with by a selector that needs several (``tifre``): "a photo of a
-                dog"; by default they are made of the question's words.
-            on_spans: is told of spans as GenS finds them; what it raises ends the asking.
-            progress: is told how far it is, if the video has to be indexed.
+            options: how it is answered: :class:`hybrid.options.ask.AskOptions`.
+            progress: receives how far indexing is, if the video has to be indexed.
+            keywords: the fields of ``options``, instead of it or to change some of it.
 
         Raises:
-            InputError: a value is not legal, or the question is not.
+            InputError: a value is not legal, or decides nothing beside the others (``context_seconds`` without
+                ``window_mode="context"``), or the question is not.
             IndexMismatchError: the index was made with another configuration.
             StageFailedError: ``strict``, and a stage did not do what it was asked to.
             VideoError, ModelError, ArchiveError: as :meth:`index`.
         """
-        said = only_said(
-            frames=frames,
-            window=window,
-            window_mode=window_mode,
-            segments=segments,
-            context_seconds=context_seconds,
-            coarse=coarse,
-            fine=fine,
-            features=features,
-            strict=strict,
-            min_score=min_score,
-            gap_seconds=gap_seconds,
-            select=select,
-            scores=scores,
-            seed=seed,
-            look_for=look_for,
-        )
-        return self.ask_many(video, [question], on_spans=on_spans, progress=progress, **said)[0]
+        return self.ask_many(video, [question], options, progress=progress, **keywords)[0]
 
     def ask_many(
         self,
         video: str | Path,
         questions: Sequence[str],
+        options: AskOptions | None = None,
         *,
-        on_answer: Callable[[int, Answer], None] | None = None,
-        on_spans: OnSpans | None = None,
         progress: Progress | None = None,
-        **options: Unpack[AskKeywords],
+        **keywords: Unpack[AskKeywords],
     ) -> list[Answer]:
-        """Answer many questions to one video: those of :meth:`ask`, one by one, in far less time.
+        """Answer many questions about one video: those of :meth:`ask`, one by one, in far less time.
 
-        GenS gets the questions together. What it reads of a window is read once for all that share
-        it, and replies are written side by side.
+        GenS gets the questions together. What it reads of a window is read once for all that share it, and replies
+        are written side by side.
 
         Args:
-            video: as in :meth:`ask`.
+            video, options, progress, keywords: as in :meth:`ask`.
             questions: plain text.
-            on_answer: is given each answer with the place of its question as soon as GenS has finished the reply,
-                in whatever order that is. It is called in the thread that asked, between two steps of decoding; what
-                it raises ends the asking. It cannot ask GenS itself, which is busy (InputError), but where GenS is
-                asked from frames, one question after the other.
-            on_spans: is told of spans as GenS finds them; ``question`` is the place.
-            progress: as in :meth:`ask`.
-            options: as in :meth:`ask`; here, too, what is None is not said.
 
         Returns:
             One answer a question, in order.
 
         Raises:
-            As :meth:`ask`; what was given to ``on_answer`` before stays true.
+            As :meth:`ask`.
         """
-        asked = read_options(**options)
-        if on_spans is not None and not asked.fine:
-            raise InputError(
-                "on_spans (--stream) is told by GenS, and the fine stage is left out; leave out one of both"
-            )
+        answers: dict[int, Answer] = {}
+        for event in self.stream(video, questions, options, progress=progress, **keywords):
+            assert isinstance(event, Answered)  # spans are not asked for
+            answers[event.question] = event.answer
+        return [answers[index] for index in range(len(questions))]
+
+    def stream(
+        self,
+        video: str | Path,
+        questions: Sequence[str],
+        options: AskOptions | None = None,
+        *,
+        spans: bool = False,
+        progress: Progress | None = None,
+        **keywords: Unpack[AskKeywords],
+    ) -> Generator[AskEvent, None, None]:
+        """Answer questions as :meth:`ask_many`, and give each answer as soon as it is complete.
+
+        Close the generator, or stop iterating, to cancel what is not finished. Nothing is locked between two events:
+        other threads, and the caller itself, may ask meanwhile.
+
+        Args:
+            video, questions, options, progress, keywords: as in :meth:`ask_many`.
+            spans: also give spans as GenS finds them.
+
+        Yields:
+            Events, with the index of their question: one :class:`~hybrid.engine.ask.events.Answered` each, in
+            whatever order replies end; with ``spans`` any number of
+            :class:`~hybrid.engine.ask.events.SpansChanged` before it.
+
+        Raises:
+            As :meth:`ask`.
+        """
+        chosen = AskOptions.of(options, keywords)
+        if spans and not chosen.fine:
+            raise InputError("spans (--stream) come from GenS, and the fine stage is left out; leave out one of both")
         check_questions(questions)
+        return self._stream(Path(video), questions, chosen, spans=spans, progress=progress)
+
+    def _stream(
+        self, path: Path, questions: Sequence[str], options: AskOptions, *, spans: bool, progress: Progress | None
+    ) -> Generator[AskEvent, None, None]:
         if not questions:
-            return []
-        ready = self._ready(Path(video), progress)
-        return answer_in_groups(
-            self.archive, self._models, ready, questions, asked, on_answer=on_answer, on_spans=on_spans
-        )
+            return
+        video = self._resolve(path, progress)
+        yield from answer_questions(video, questions, options, models_for(video, options, self._models), spans=spans)
 
     def configuration(
-        self, video: str | Path, *, progress: Progress | None = None, **options: Unpack[AskKeywords]
+        self,
+        video: str | Path,
+        options: AskOptions | None = None,
+        *,
+        progress: Progress | None = None,
+        **keywords: Unpack[AskKeywords],
     ) -> dict[str, Any]:
         """Everything that decides the answers to questions about a video, ready for ``json.dumps``.
 
@@ -321,58 +259,37 @@ class Engine:
         is indexed if it is not yet.
 
         Args:
-            video, progress, options: as in :meth:`ask`.
+            video, options, progress, keywords: as in :meth:`ask`.
 
         Raises:
             As :meth:`index`, and IndexMismatchError.
         """
-        asked = read_options(**options)
-        manifest = self._ready(Path(video), progress).manifest
-        return configuration_of(self.settings, manifest, asked, sampler_name=self._models.sampler_name)
+        chosen = AskOptions.of(options, keywords)
+        manifest = self._resolve(Path(video), progress).manifest
+        return configuration_of(self.settings, manifest, chosen, sampler_name=self._models.fine_model_name)
 
     def search(
-        self,
-        question: str,
-        *,
-        top: int = DEFAULT_FRAMES,
-        fine: int = 0,
-        videos: Sequence[str | Path] = (),
-        under: Sequence[str | Path] = (),
-        since: datetime | None = None,
-        strict: bool = False,
-        threads: int | None = None,
-        exact: bool = False,
-        ask: AskKeywords | None = None,
+        self, question: str, options: SearchOptions | None = None, **keywords: Unpack[SearchKeywords]
     ) -> SearchResult:
         """Search the whole archive, or some of its videos.
 
         Args:
             question: plain text.
-            top: how many frames over all videos, at most.
-            fine: GenS is asked about so many of the best videos.
-            videos: only these, by path or content id.
-            under: only videos that lie below one of these folders.
-            since: only videos that were indexed at or after this time (with a time zone).
-            strict: what could not be done as asked, and a video that cannot be searched, is an error.
-            threads: how many cores search; by default all, up to eight.
-            exact: compare every frame, even where the archive has an approximate index.
-            ask: with ``fine``: options of the questions to the best videos, as in :meth:`ask`, but for ``fine`` and
-                ``strict``.
+            options: how it is searched: :class:`hybrid.options.search.SearchOptions`.
+            keywords: the fields of ``options``, instead of it or to change some of it.
 
         Raises:
             See :func:`hybrid.engine.search.searching.search_archive`.
         """
-        names, folders = tuple(map(str, videos)), tuple(map(str, under))
-        wanted = SearchOptions(top, fine, names, folders, since, threads, strict, exact)
-        options = options_of_search(wanted, ask or {})
+        chosen = SearchOptions.of(options, keywords)
         models = SearchModels(
             encoder=self._models.encoder_for,
             name_changes=partial(name_changes, self._models.encoder_name),
             changes=partial(encoder_changes, self.settings),
-            ask=lambda video_id: self.ask(video_id, question, **options),
-            sampler_name=self._models.sampler_name,
+            ask=lambda video_id: self.ask(video_id, question, chosen.questions),
+            sampler_name=self._models.fine_model_name,
         )
-        return search_archive(self.archive, question, wanted, models)
+        return search_archive(self.archive, question, chosen, models)
 
     def refresh_approximate(self, *, from_frames: int | None = None) -> list[ApproximateUpdate]:
         """Bring the archive's approximate index up to date, or make one where the archive is large enough.
@@ -420,7 +337,7 @@ class Engine:
 
     def close(self) -> None:
         """Let go of the archive's files, and of a video whose decoding was begun."""
-        self._ahead.close()
+        self._prefetcher.close()
         self.archive.close()
 
     def __enter__(self) -> Engine:
@@ -429,7 +346,7 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ready(self, video: Path, progress: Progress | None) -> Ready:
+    def _resolve(self, video: Path, progress: Progress | None) -> ResolvedVideo:
         """The video's index, made now if there is none."""
 
         # The question's own frames come first; the rest of the features can wait for an index run.
@@ -438,4 +355,4 @@ class Engine:
             end_failure(self.archive, result.video_id, path)
             return result
 
-        return ready_video(self.archive, self._models, video, index)
+        return resolve_video(self.archive, self._models, video, index)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hybrid.clip.encoder import FrameEncoder, load_encoder
-from hybrid.engine.settings import Settings
+from hybrid.clip.interface import FrameEncoder
+from hybrid.clip.registry import load_encoder
 from hybrid.errors import ModelLoadError
-from hybrid.fine.interface import FeatureScorer, FrameScorer
+from hybrid.fine.interface import FeatureModel, FineModel
+from hybrid.options.engine import EngineOptions
 from hybrid.presets import encoder_of, sampler_of
 from hybrid.runtime import choose_device, choose_dtype, dtype_name
 from indexes.format.manifest import Manifest
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from hybrid.fine.known_weights import KnownWeights
     from hybrid.scorers.interface import VideoScorer
 
-__all__ = ["HeldModels", "Models", "feature_maker_of"]
+__all__ = ["ModelPool", "Models", "feature_maker_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +29,19 @@ class Models:
     """What answers questions; loaded when it is needed.
 
     Attributes:
-        encoder: gives the encoder of the index; is called if a coarse stage runs.
-        scorer: gives GenS; is called if a fine stage runs.
-        video_scorer: gives the scorer of ``scores``; is called if it has a model of its own.
-        sampler_name: its name, for the record where it cannot be loaded.
+        encoder: gives the encoder of the index; called if a coarse stage runs.
+        fine_model: gives the fine-stage model; called if a fine stage runs.
+        video_scorer: gives the scorer of ``scores``; called if it has a model of its own.
+        fine_model_name: for the record where it cannot be loaded.
     """
 
     encoder: Callable[[], FrameEncoder]
-    scorer: Callable[[], FrameScorer]
+    fine_model: Callable[[], FineModel]
     video_scorer: Callable[[], VideoScorer]
-    sampler_name: str
+    fine_model_name: str
 
 
-def feature_maker_of(settings: Settings) -> FeatureMaker:
+def feature_maker_of(settings: EngineOptions) -> FeatureMaker:
     """What shows which stored features are those of the sampler that settings name. Nothing is downloaded.
 
     Raises:
@@ -57,29 +59,32 @@ def feature_maker_of(settings: Settings) -> FeatureMaker:
     )
 
 
-class HeldModels:
-    """What settings name, as far as it was needed. Not safe for several threads at once.
+class ModelPool:
+    """The models that settings name; each is loaded once, when it is first needed, and kept.
+
+    Several threads may ask for models: one loads, the others wait for it.
 
     Attributes:
         settings: name the models, their device and precision.
-        names_sampler: whether the caller named a sampler or gave one; a preset's does not count.
+        chose_fine_model: whether the caller named a fine-stage model or gave one; a preset's does not count.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        settings: EngineOptions,
         *,
         encoder: FrameEncoder | None = None,
-        scorer: FrameScorer | None = None,
+        fine_model: FineModel | None = None,
         video_scorers: Mapping[str, VideoScorer] | None = None,
     ) -> None:
-        """``encoder`` and ``scorer`` go before what settings name; ``video_scorers`` are held all along, by name."""
+        """``encoder`` and ``fine_model`` go before what settings name; ``video_scorers`` are kept by name."""
         self.settings = settings
-        self.names_sampler = settings.sampler is not None or scorer is not None
+        self.chose_fine_model = settings.sampler is not None or fine_model is not None
+        self._lock = threading.RLock()
         self._encoder = encoder
         self._encoder_is_given = encoder is not None
-        self._scorer = scorer
-        self._scorer_failure: str | None = None
+        self._fine_model = fine_model
+        self._load_failure: str | None = None
         self._feature_maker: FeatureMaker | None = None
         self._given_scorers = dict(video_scorers or {})
         self._video_scorer: tuple[str, VideoScorer] | None = None
@@ -97,10 +102,10 @@ class HeldModels:
         return self.settings.encoder or encoder_of(self.settings.preset)
 
     @property
-    def sampler_name(self) -> str:
+    def fine_model_name(self) -> str:
         """The name that it is, or would be, loaded by."""
-        if self._scorer is not None:
-            return self._scorer.name
+        if self._fine_model is not None:
+            return self._fine_model.name
         return self.settings.sampler or sampler_of(self.settings.preset)
 
     def encoder_for(self, stored: Manifest | None) -> FrameEncoder:
@@ -109,52 +114,54 @@ class HeldModels:
         Raises:
             ModelError: it cannot be loaded.
         """
-        held = self._encoder
-        if held is not None and self._encoder_is_given:
-            return held
-        dtype = self.settings.dtype
-        if dtype == "auto" and stored is not None:
-            dtype = str(stored.config.encoder.get("precision", "auto"))
-        if dtype == "auto":
-            dtype = dtype_name(choose_dtype("auto", choose_device(self.settings.device)))
-        if held is not None and held.identity.get("precision") == dtype:
-            return held
-        self._encoder = load_encoder(
-            str(self.encoder_name),
-            device=self.settings.device,
-            dtype=dtype,
-            batch_size=self.settings.batch_size,
-        )
-        return self._encoder
+        with self._lock:
+            held = self._encoder
+            if held is not None and self._encoder_is_given:
+                return held
+            dtype = self.settings.dtype
+            if dtype == "auto" and stored is not None:
+                dtype = str(stored.config.encoder.get("precision", "auto"))
+            if dtype == "auto":
+                dtype = dtype_name(choose_dtype("auto", choose_device(self.settings.device)))
+            if held is not None and held.identity.get("precision") == dtype:
+                return held
+            self._encoder = load_encoder(
+                str(self.encoder_name),
+                device=self.settings.device,
+                dtype=dtype,
+                batch_size=self.settings.batch_size,
+            )
+            return self._encoder
 
-    def scorer(self) -> FrameScorer:
-        """GenS.
+    def fine_model(self) -> FineModel:
+        """The fine-stage model.
 
         Raises:
             ModelError: it cannot be loaded, or could not when it was first tried.
             MissingDependencyError: a package for it is not installed.
         """
-        if self._scorer_failure is not None:
-            # A hub that did not answer a minute ago is not asked again for every question. Only the
-            # text is kept: the error itself would hold on to what was loaded until then.
-            raise ModelLoadError(self._scorer_failure)
-        if self._scorer is None:
-            from hybrid.fine.decoding.options import LoopOptions
-            from hybrid.fine.load import load_scorer
+        with self._lock:
+            if self._load_failure is not None:
+                # A hub that did not answer a minute ago is not asked again for every question. Only the
+                # text is kept: the error itself would hold on to what was loaded until then.
+                raise ModelLoadError(self._load_failure)
+            if self._fine_model is None:
+                from hybrid.fine.decoding.options import LoopOptions
+                from hybrid.fine.load import load_scorer
 
-            try:
-                self._scorer = load_scorer(
-                    self.settings.sampler or sampler_of(self.settings.preset),
-                    device=self.settings.device,
-                    dtype=self.settings.dtype,
-                    prompt=self.settings.prompt,
-                    loading=self.settings.loading,
-                    loop=LoopOptions(constrained=True) if self.settings.constrained else None,
-                )
-            except ModelLoadError as exc:
-                self._scorer_failure = str(exc)
-                raise
-        return self._scorer
+                try:
+                    self._fine_model = load_scorer(
+                        self.settings.sampler or sampler_of(self.settings.preset),
+                        device=self.settings.device,
+                        dtype=self.settings.dtype,
+                        prompt=self.settings.prompt,
+                        loading=self.settings.loading,
+                        loop=LoopOptions(constrained=True) if self.settings.constrained else None,
+                    )
+                except ModelLoadError as exc:
+                    self._load_failure = str(exc)
+                    raise
+            return self._fine_model
 
     def made_features(self, identity: Mapping[str, str], weights: KnownWeights) -> bool:
         """Whether stored features of this identity are those of GenS, which is not loaded to tell.
@@ -167,34 +174,36 @@ class HeldModels:
             ModelError: its files cannot be looked at or are not on this machine, or it could not be loaded before.
             InputError: it makes no features that could be stored.
         """
-        if self._scorer is not None:
-            return isinstance(self._scorer, FeatureScorer) and self._scorer.feature_identity == identity
-        if self._scorer_failure is not None:
-            raise ModelLoadError(self._scorer_failure)
-        if self._feature_maker is None:
-            self._feature_maker = feature_maker_of(self.settings)
-        return self._feature_maker.made(identity, weights)
+        with self._lock:
+            if self._fine_model is not None:
+                return isinstance(self._fine_model, FeatureModel) and self._fine_model.feature_identity == identity
+            if self._load_failure is not None:
+                raise ModelLoadError(self._load_failure)
+            if self._feature_maker is None:
+                self._feature_maker = feature_maker_of(self.settings)
+            return self._feature_maker.made(identity, weights)
 
     def video_scorer(self, scores: str) -> VideoScorer:
-        """The scorer of that name (see :mod:`hybrid.scorers.registry`): a given one, else the last one is kept.
+        """The scorer of that name (see :mod:`hybrid.scorers.spec`): a given one, else the last one is kept.
 
         Raises:
             InputError: there is no such scorer, or one of its options has no legal value.
             ModelError: it cannot be loaded.
         """
-        if scores in self._given_scorers:
-            return self._given_scorers[scores]
-        if self._video_scorer is None or self._video_scorer[0] != scores:
-            from hybrid.scorers.registry import load_video_scorer
+        with self._lock:
+            if scores in self._given_scorers:
+                return self._given_scorers[scores]
+            if self._video_scorer is None or self._video_scorer[0] != scores:
+                from hybrid.scorers.spec import load_video_scorer
 
-            self._video_scorer = None  # two large models need not be held at once
-            loaded = load_video_scorer(
-                scores,
-                device=self.settings.device,
-                dtype=self.settings.dtype,
-                prompt=self.settings.prompt,
-                loading=self.settings.loading,
-                constrained=self.settings.constrained,
-            )
-            self._video_scorer = (scores, loaded)
-        return self._video_scorer[1]
+                self._video_scorer = None  # two large models need not be held at once
+                loaded = load_video_scorer(
+                    scores,
+                    device=self.settings.device,
+                    dtype=self.settings.dtype,
+                    prompt=self.settings.prompt,
+                    loading=self.settings.loading,
+                    constrained=self.settings.constrained,
+                )
+                self._video_scorer = (scores, loaded)
+            return self._video_scorer[1]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.errors import InputError, ModelLoadError
+from hybrid.fine.registry import FAMILIES
 from hybrid.storage import foreign_json
 from hybrid.storage.tensor_header import read_tensor_header
 
@@ -35,7 +36,6 @@ __all__ = [
 UNFINISHED = "hybrid_conversion_unfinished.json"
 """Lies in the folder of a conversion (:mod:`hybrid.fine.aria.convert.convert`) as long as it is not complete."""
 
-_SUPPORTED = ("qwen2_5_vl", "aria")
 _ORIGINAL_ARIA = "yi_vl"
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
 _INDEX = "model.safetensors.index.json"
@@ -214,8 +214,10 @@ def _check_kind(name: str, kind: object) -> None:
             f"{name} is the original GenS on Aria (model_type {kind!r}), which has to be converted once: "
             f"hybrid convert-gens {name} FOLDER, then --sampler FOLDER"
         )
-    if kind not in _SUPPORTED:
-        raise ModelLoadError(f"{name} has the model_type {kind!r}; this version runs {' and '.join(_SUPPORTED)} only")
+    if kind not in FAMILIES.names:
+        raise ModelLoadError(
+            f"{name} has the model_type {kind!r}; this version runs {' and '.join(FAMILIES.names)} only"
+        )
 
 
 def _looks_like_path(name: str) -> bool:

@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from blake3 import blake3
 
 from hybrid.errors import InputError
 from hybrid.fine.prompt import PromptMode
+from hybrid.values import ByteArray
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["FrameFeatures", "content_key", "features_from_rows"]
+__all__ = ["FrameFeatures", "check_frames", "content_key", "features_from_rows"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +50,21 @@ class FrameFeatures:
             )
         if not self.key:
             raise InputError("features need a key; content_key() makes one of their values")
+
+
+def check_frames(frames: Sequence[ByteArray]) -> None:
+    """Refuse what is no list of RGB frames.
+
+    Raises:
+        InputError: there are no frames, or one is not uint8 [H, W, 3] with H, W > 0.
+    """
+    if not len(frames):
+        raise InputError("there are no frames to score; a window needs at least one")
+    for position, frame in enumerate(frames):
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+            raise InputError(
+                f"frame {position} is {frame.dtype} {list(frame.shape)}; it must be uint8 [height, width, 3]"
+            )
 
 
 def content_key(items: Sequence[Tensor], grids: Sequence[tuple[int, int]], *, mode: PromptMode) -> str:

@@ -1,19 +1,23 @@
-"""The interface of a fine stage model: a window of frames and a question in, scores out.
+"""The interface of a fine-stage model: windows of frames and questions in, events out.
 
-A scorer speaks in positions of the window it was shown. It knows nothing of videos, times,
-indexes or of how the window came about.
+A model knows positions of the window it was shown. It knows nothing of videos, times, indexes, or of how the
+window was chosen.
 
-:class:`FrameScorer` is what every model offers. :class:`FeatureScorer` is the same model with its
-work cut in two, where the results of the first half can be kept: a caller that holds the features
-of the frames, from an index for instance, neither decodes them again nor runs the vision tower.
-``isinstance(scorer, FeatureScorer)`` tells whether a model can do that.
+:class:`FineModel` is what every model offers. :class:`FeatureModel` is a model with its work cut in two, where the
+results of the first half can be stored: a caller that holds the features of the frames neither decodes them again
+nor runs the vision encoder. ``isinstance(model, FeatureModel)`` tells whether a model can do that.
+
+:meth:`FineModel.read` is a generator. A caller that closes it, or stops iterating, cancels what is not finished. An
+error that concerns one request is an event of that request; the others go on. Several threads may read with one model
+at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 from hybrid.values import ByteArray
 
@@ -21,37 +25,37 @@ if TYPE_CHECKING:
     from hybrid.fine.features import FrameFeatures
 
 __all__ = [
-    "CUT_NOTE",
-    "WHY_VIDEO_IS_NOT_KEPT",
-    "FeatureScorer",
-    "FrameScorer",
-    "OnReply",
-    "OnScores",
+    "VIDEO_MODE_REASON",
+    "Event",
+    "FeatureModel",
+    "FineModel",
+    "FramesScored",
+    "ReplyFinished",
     "ReplyStatus",
-    "ScoreUpdate",
+    "Request",
+    "RequestFailed",
     "WindowScores",
+    "read_window",
 ]
 
-CUT_NOTE = "the reply was cut at the limit of {limit} tokens"
-
-WHY_VIDEO_IS_NOT_KEPT = "in video mode a feature belongs to two neighbours in a window, not to a frame"
-"""Why a store of features of frames takes none that are made in video mode."""
+VIDEO_MODE_REASON = "in video mode a feature belongs to two neighbours in a window, not to a frame"
+"""Why features that are made in video mode cannot be stored frame by frame."""
 
 ReplyStatus = Literal["ok", "salvaged", "empty"]
 
 
 @dataclass(frozen=True, slots=True)
 class WindowScores:
-    """What a model said about one window.
+    """What a model replied about one window.
 
     Attributes:
-        scores: position -> 1..5; positions that it did not name are absent.
-        status: ``ok``: the reply was the JSON that was asked for; ``salvaged``: something had to be
-            repaired or dropped; ``empty``: nothing usable in it.
+        scores: position -> 1..5; positions that the reply does not name are absent.
+        status: ``ok``: the reply is the JSON that was asked for; ``salvaged``: something had to be repaired or
+            dropped; ``empty``: nothing in it can be used.
         text: the reply, word for word.
         notes: what was repaired or dropped, one line each.
         prompt_tokens, new_tokens: sizes of prompt and reply in tokens.
-        reused_tokens: tokens of the prompt whose keys and values an earlier question had left.
+        reused_tokens: tokens of the prompt whose keys and values came from an earlier question.
         seconds: time by part, for instance ``preprocess``, ``vision``, ``prefix``, ``prefill``, ``decode``.
     """
 
@@ -65,36 +69,60 @@ class WindowScores:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreUpdate:
-    """What is known of one reply while it is still being written.
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """A window and a question about it.
 
     Attributes:
-        place: which pair of :meth:`FeatureScorer.score_many` it belongs to.
-        scores: position -> 1..5 of all entries that are complete. An entry never goes away again;
-            its score can only rise, where a later entry names the same position.
-        finished: whether this is the reply's last update. The first entry that a question gets and
-            every further one gives an update, so the last may repeat the one before it. (Aria gives the
-            last one only.)
+        id: names the request in its events; unique within one call of :meth:`FineModel.read`.
+        question: plain text; special tokens in it are taken as text.
+        frames: uint8 [H, W, 3] RGB each, in time order; or, for a :class:`FeatureModel`, what
+            :meth:`FeatureModel.encode_frames` made of them.
     """
 
-    place: int
+    id: int
+    question: str
+    frames: Sequence[ByteArray] | FrameFeatures
+
+
+@dataclass(frozen=True, slots=True)
+class FramesScored:
+    """Entries of a reply that is still being written.
+
+    Attributes:
+        request_id: the request.
+        scores: position -> 1..5 of all entries that are complete. An entry never goes away; its score can only
+            rise, where a later entry names the same position.
+    """
+
+    request_id: int
     scores: Mapping[int, int]
-    finished: bool
 
 
-OnScores = Callable[[ScoreUpdate], None]
-"""Called in the thread that called the scorer, between two steps; what it raises ends the run.
+@dataclass(frozen=True, slots=True)
+class ReplyFinished:
+    """A request's reply; the last event of the request."""
 
-It cannot ask the scorer, which is busy (:class:`~hybrid.errors.InputError`).
-"""
-
-OnReply = Callable[[int, WindowScores], None]
-"""(which pair of :meth:`FeatureScorer.score_many`, what was said of it); called like :data:`OnScores`, and after it."""
+    request_id: int
+    reply: WindowScores
 
 
-class FrameScorer(Protocol):
-    """A model that scores the frames of a window."""
+@dataclass(frozen=True, slots=True)
+class RequestFailed:
+    """Why a request has no reply; the last event of the request.
+
+    The error is an :class:`~hybrid.errors.OutOfMemoryError` where the window is too large for the device.
+    """
+
+    request_id: int
+    error: Exception
+
+
+Event: TypeAlias = FramesScored | ReplyFinished | RequestFailed
+
+
+class FineModel(Protocol):
+    """A model that scores the frames of windows."""
 
     @property
     def name(self) -> str:
@@ -108,46 +136,51 @@ class FrameScorer(Protocol):
 
     @property
     def device(self) -> str:
-        """Where it runs."""
+        """The device, or several with commas."""
         ...
 
     def prepare(self, frame: ByteArray) -> ByteArray:
         """The frame in the size that the model looks at: uint8 [h, w, 3].
 
-        A caller that holds a window of large frames prepares each as it is decoded; preparing a
-        prepared frame changes nothing.
+        A caller that holds a window of large frames prepares each as it is decoded; preparing a prepared frame
+        changes nothing.
         """
         ...
 
-    def score(self, frames: Sequence[ByteArray], question: str) -> WindowScores:
-        """Score the frames of one window.
+    def read(self, requests: Sequence[Request], *, partial: bool = False) -> Generator[Event, None, None]:
+        """Read windows and answer the questions about them.
+
+        Neither the order nor the company of a request changes its reply (beyond rounding, in 16 bits).
 
         Args:
-            frames: uint8 [H, W, 3] RGB each, in time order; position = place in this sequence.
-            question: plain text.
+            requests: each with an id of its own.
+            partial: also give :class:`FramesScored` while replies are written, where the model can.
+
+        Yields:
+            Events; of each request exactly one :class:`ReplyFinished` or :class:`RequestFailed`, in the order in
+            which requests end.
 
         Raises:
-            InputError: no frames, or an empty question.
-            OutOfMemoryError: the window is too large for the device.
+            InputError: a request is not legal; raised before any work is done.
         """
         ...
 
 
 @runtime_checkable
-class FeatureScorer(FrameScorer, Protocol):
-    """A :class:`FrameScorer` that can be given features instead of frames, and many questions at once.
+class FeatureModel(FineModel, Protocol):
+    """A :class:`FineModel` whose features of frames can be stored.
 
-    ``score(frames, question)`` equals ``score_features(encode_frames(frames), question)``, and
-    ``score_many`` equals ``score_features`` pair by pair.
+    A request with frames has the same reply as one with ``encode_frames(frames)``. Requests whose features have
+    the same ``key`` share all work that does not depend on the question.
     """
 
     @property
     def feature_identity(self) -> Mapping[str, str]:
         """Everything that decides :meth:`encode_frames`: plain strings.
 
-        A store keeps it beside the features and refuses them where it differs. The prompt's texts
-        are not part of it, versions of libraries are not either; the size of frames, the rule of
-        resizing, the mode, the weights and the dtype are.
+        A store keeps it beside the features and refuses them where it differs. The size of frames, the rule of
+        resizing, the mode, the weights and the dtype are part of it; the prompt's texts and versions of libraries
+        are not.
         """
         ...
 
@@ -158,59 +191,37 @@ class FeatureScorer(FrameScorer, Protocol):
 
     @property
     def feature_dtype(self) -> str:
-        """``float32``, ``bfloat16`` or ``float16``: of what :meth:`encode_frames` gives."""
+        """The dtype that :meth:`encode_frames` gives: ``float32``, ``bfloat16`` or ``float16``."""
         ...
 
     def encode_frames(self, frames: Sequence[ByteArray]) -> FrameFeatures:
-        """Run the vision tower; depends on the frames and the checkpoint, not on any question.
+        """Run the vision encoder; depends on the frames and the checkpoint, not on any question.
 
-        In image mode each frame's features are independent of the other frames, so that those of
-        any frames may be put together again (:func:`hybrid.fine.features.features_from_rows`).
+        In image mode each frame's features are independent of the other frames, so that those of any frames may be
+        put together again (:func:`hybrid.fine.features.features_from_rows`).
 
         Args:
             frames: uint8 [H, W, 3] RGB each, in time order.
 
         Raises:
             InputError: no frames, or a frame of another form.
-            OutOfMemoryError: the device's memory did not suffice.
+            OutOfMemoryError: the device's memory does not suffice.
         """
         ...
 
-    def score_features(self, features: FrameFeatures, question: str) -> WindowScores:
-        """Score a window whose frames were encoded before; same result as :meth:`score`.
 
-        Raises:
-            InputError: an empty question, or features of another prompt mode.
-            OutOfMemoryError: the window is too large for the device.
-        """
-        ...
+def read_window(model: FineModel, frames: Sequence[ByteArray] | FrameFeatures, question: str) -> WindowScores:
+    """The reply to one question about one window; arguments as in :class:`Request`.
 
-    def score_many(
-        self,
-        features: Sequence[FrameFeatures],
-        questions: Sequence[str],
-        *,
-        on_scores: OnScores | None = None,
-        on_reply: OnReply | None = None,
-    ) -> list[WindowScores]:
-        """Score pairs of a window and a question; the replies are those of :meth:`score_features`.
-
-        Pairs whose features have the same ``key`` share all work that does not depend on the
-        question, whatever their order; all pairs are decoded together as far as memory allows.
-        Neither the order nor the company of a pair changes its reply (beyond rounding, in 16 bits).
-
-        Args:
-            features: one window per pair; the same object or key may come many times.
-            questions: plain text, one per pair.
-            on_scores: is told of entries while they are written.
-            on_reply: is given what is said of each pair once, as soon as its reply is finished, in whatever
-                order replies are.
-
-        Returns:
-            One per pair, in the order of the pairs.
-
-        Raises:
-            InputError: the lengths differ, a question is empty, or features of another prompt mode.
-            OutOfMemoryError: a single window is too large for the device.
-        """
-        ...
+    Raises:
+        InputError: the frames or the question are not legal.
+        OutOfMemoryError: the window is too large for the device.
+        ModelError: the model cannot be run.
+    """
+    with closing(model.read([Request(0, question, frames)])) as events:
+        for event in events:
+            if isinstance(event, ReplyFinished):
+                return event.reply
+            if isinstance(event, RequestFailed):
+                raise event.error
+    raise AssertionError(f"{model.name} ended without a reply; see hybrid.fine.interface.FineModel.read")

@@ -19,10 +19,11 @@ from typing import Protocol
 
 import numpy as np
 
+from hybrid.errors import InputError
 from hybrid.fine.prompt import PromptSpec
 from hybrid.values import IntArray, check_questions
 
-__all__ = ["PromptTokens", "TextTokenizer", "VisionTokenIds", "VisualPrefix"]
+__all__ = ["PromptTokens", "TextTokenizer", "VisionTokenIds", "VisualPrefix", "check_positions"]
 
 
 class TextTokenizer(Protocol):
@@ -148,3 +149,22 @@ class PromptTokens:
         if not text:
             return []
         return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+
+
+def check_positions(prompt: int, reply: int, *, frames: int, limit: int) -> None:
+    """Refuse what is longer than a model was made for: beyond its positions it goes on, and means nothing.
+
+    Args:
+        prompt: positions of the whole prompt.
+        reply: of the longest reply.
+        frames: of the window, for the error.
+        limit: how many the model has (``max_position_embeddings``).
+
+    Raises:
+        InputError: there are more.
+    """
+    if prompt + reply > limit:
+        raise InputError(
+            f"a window of {frames} frames with its question takes {prompt} positions and the reply up to {reply}, "
+            f"the model has {limit}; use a smaller --window or a shorter question"
+        )

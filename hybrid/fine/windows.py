@@ -1,4 +1,4 @@
-"""Run a scorer over windows of frames and bring its scores back to the rows of the index.
+"""Read windows of frames with a model, and bring its scores back to the rows of the index.
 
 GenS answers in positions of the window that it was shown; here, and only here, positions become
 rows. Scores are absolute (1 to 5), so those of several windows compare; where two windows hold
@@ -7,26 +7,30 @@ the same frame the higher one stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from hybrid.errors import InputError, ModelError, OutOfMemoryError
 from hybrid.fine.features import FrameFeatures
-from hybrid.fine.interface import FeatureScorer, FrameScorer, OnScores, WindowScores
+from hybrid.fine.interface import FineModel, FramesScored, ReplyFinished, Request, WindowScores
 from hybrid.values import ByteArray, IntArray, Window
 
 __all__ = [
-    "FeatureWindow",
+    "AskedWindow",
     "FineScores",
-    "OnWindow",
+    "PieceScored",
+    "WindowEvent",
+    "WindowFailed",
+    "WindowRead",
+    "WindowReader",
     "consecutive_windows",
     "merge",
-    "score_feature_windows",
-    "score_windows",
 ]
 
 
@@ -67,72 +71,37 @@ def consecutive_windows(rows: IntArray, size: int) -> list[Window]:
     return [Window(rows=rows[start : start + size]) for start in range(0, len(rows), size)]
 
 
-def score_windows(
-    scorer: FrameScorer,
-    windows: Iterable[tuple[Window, Sequence[ByteArray]]],
-    question: str,
-    *,
-    rows: int,
-) -> FineScores:
-    """Score every window and merge the scores.
-
-    If the device runs out of memory, the window is cut in half, and so are all that follow: a
-    device that could not hold 256 frames once will not hold them the next time.
-
-    Args:
-        scorer: the model.
-        windows: each with its frames, in the order of its rows.
-        question: plain text.
-        rows: rows of the video's index.
-
-    Raises:
-        OutOfMemoryError: even a single frame does not fit.
-        InputError: a window and its frames do not match.
-    """
-    scores = np.zeros(rows, dtype=np.int8)
-    replies: list[WindowScores] = []
-    limit: int | None = None
-    for window, frames in windows:
-        if len(window) != len(frames):
-            raise InputError(f"a window of {len(window)} rows came with {len(frames)} frames")
-        start = 0
-        while start < len(window):
-            size = min(limit or len(window), len(window) - start)
-            try:
-                reply = scorer.score(frames[start : start + size], question)
-            except OutOfMemoryError:
-                if size == 1:
-                    raise
-                limit = (size + 1) // 2
-                continue
-            merge(scores, window.rows[start : start + size], reply)
-            replies.append(reply)
-            start += size
-    return FineScores(scores=scores, replies=tuple(replies), cut_to=limit)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class FeatureWindow:
-    """A window whose frames were encoded before, and who asks about it.
+class AskedWindow:
+    """A window, what a model sees of it, and who asks about it.
 
     Attributes:
-        question: place of the question among those that are asked together.
+        question: index of the question among those that are asked together.
         window: its rows.
-        features: of the frames of these rows, in order.
+        frames: of these rows, in order: uint8 [H, W, 3] each, or their features.
     """
 
     question: int
     window: Window
-    features: FrameFeatures
+    frames: Sequence[ByteArray] | FrameFeatures
 
-    def cut(self, size: int) -> list[FeatureWindow]:
-        """The same in pieces of at most ``size`` frames (in image mode, where frames are independent)."""
+    def __post_init__(self) -> None:
+        count = self.frames.frame_count if isinstance(self.frames, FrameFeatures) else len(self.frames)
+        if len(self.window) != count:
+            raise InputError(f"a window of {len(self.window)} rows came with {count} frames")
+
+    def cut(self, size: int) -> list[AskedWindow]:
+        """The same in pieces of at most ``size`` frames (of features: in image mode, where frames are independent)."""
         if len(self.window) <= size:
             return [self]
         return [self._piece(start, start + size) for start in range(0, len(self.window), size)]
 
-    def _piece(self, start: int, end: int) -> FeatureWindow:
-        whole, similarities = self.features, self.window.similarities
+    def _piece(self, start: int, end: int) -> AskedWindow:
+        similarities = self.window.similarities
+        part = Window(self.window.rows[start:end], None if similarities is None else similarities[start:end])
+        whole = self.frames
+        if not isinstance(whole, FrameFeatures):
+            return AskedWindow(self.question, part, whole[start:end])
         features = FrameFeatures(
             items=whole.items[start:end],
             grids=whole.grids[start:end],
@@ -141,109 +110,108 @@ class FeatureWindow:
             key=f"{whole.key}:{start}-{end}",
             seconds=whole.seconds if start == 0 else {},
         )
-        part = Window(self.window.rows[start:end], None if similarities is None else similarities[start:end])
-        return FeatureWindow(self.question, part, features)
+        return AskedWindow(self.question, part, features)
 
 
-OnWindow = Callable[[FeatureWindow, Sequence[tuple[FeatureWindow, WindowScores]]], None]
-"""(a window, what was said of it): of the window itself, or, where it had to be cut, of each of its pieces in order."""
+@dataclass(frozen=True, slots=True, eq=False)
+class PieceScored:
+    """Entries of a reply that is still being written about a window, or a piece of it."""
+
+    piece: AskedWindow
+    scores: Mapping[int, int]
 
 
-def score_feature_windows(
-    scorer: FeatureScorer,
-    windows: Sequence[FeatureWindow],
-    questions: Sequence[str],
-    *,
-    on_window: OnWindow,
-    limit: int | None = None,
-    listen: Callable[[Sequence[FeatureWindow]], OnScores] | None = None,
-) -> int | None:
-    """Score many windows for many questions together.
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowRead:
+    """The replies about a window: one, or where it had to be cut, one about each of its pieces, in order."""
 
-    If the device runs out of memory, the windows of which not all is said yet are cut in half and scored again.
-
-    Args:
-        scorer: the model.
-        windows: each with its features and its question.
-        questions: plain text.
-        on_window: is given each window once, as soon as all is said of it, in whatever order they are finished.
-        limit: how many frames a window may hold at most, if an earlier call found that out.
-        listen: is given the windows that are tried now, in order, and gives what is told of their
-            entries as they are written.
-
-    Returns:
-        The limit that was found.
-
-    Raises:
-        ModelError: the scorer gave no reply to some of the windows.
-        OutOfMemoryError: even a single frame does not fit.
-    """
-    left = list(windows)
-    while left:
-        pieces = _Pieces(left, limit, on_window)
-        try:
-            scorer.score_many(
-                [piece.features for piece in pieces.tried],
-                [questions[piece.question] for piece in pieces.tried],
-                on_scores=None if listen is None else listen(pieces.tried),
-                on_reply=pieces.hear,
-            )
-        except OutOfMemoryError:
-            largest = max(len(piece.window) for piece in pieces.tried)
-            if largest == 1:
-                raise
-            limit = (largest + 1) // 2
-            left = pieces.unfinished()
-        else:
-            silent = pieces.unfinished()
-            if silent:
-                raise ModelError(
-                    f"{scorer.name} gave no reply to {len(silent)} of {len(left)} windows; its score_many must give "
-                    "what is said of each window to on_reply (see hybrid.fine.interface.FeatureScorer)"
-                )
-            left = []
-    return limit
+    window: AskedWindow
+    replies: tuple[tuple[AskedWindow, WindowScores], ...]
 
 
-class _Pieces:
-    """Windows in pieces that a device should hold, and what is said of these so far.
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowFailed:
+    """Why there is no reply about a window."""
+
+    window: AskedWindow
+    error: Exception
+
+
+WindowEvent: TypeAlias = PieceScored | WindowRead | WindowFailed
+
+
+class WindowReader:
+    """Reads windows with a model, in pieces where the device's memory does not suffice for a whole one.
+
+    A device that could not hold a window once will not hold it the next time: the size that fits is remembered.
 
     Args:
-        windows: are cut.
-        limit: how many frames a piece may have; None: the windows stay whole.
-        on_window: is given each window when the last of its pieces is heard of.
+        model: the model.
+
+    Attributes:
+        limit: how many frames a window may have; None as long as all fitted.
     """
 
-    def __init__(self, windows: Sequence[FeatureWindow], limit: int | None, on_window: OnWindow) -> None:
-        self._windows, self._on_window = windows, on_window
-        cut = [whole.cut(limit or len(whole.window)) for whole in windows]
-        self.tried = [piece for pieces in cut for piece in pieces]
-        self._window_of = [number for number, pieces in enumerate(cut) for _ in pieces]
-        self._silent = [len(pieces) for pieces in cut]
-        self._said: dict[int, WindowScores] = {}
+    def __init__(self, model: FineModel) -> None:
+        self._model = model
+        self.limit: int | None = None
 
-    def hear(self, place: int, said: WindowScores) -> None:
-        """Of the piece in that place."""
-        number = self._window_of[place]
-        self._said[place] = said
-        self._silent[number] -= 1
-        if not self._silent[number]:
-            own = [place for place, window in enumerate(self._window_of) if window == number]
-            self._on_window(self._windows[number], [(self.tried[place], self._said[place]) for place in own])
+    def read(
+        self, windows: Sequence[AskedWindow], questions: Mapping[int, str], *, partial: bool = False
+    ) -> Generator[WindowEvent, None, None]:
+        """Read many windows for many questions together.
 
-    def unfinished(self) -> list[FeatureWindow]:
-        """The windows of which not all is said."""
-        return [whole for whole, silent in zip(self._windows, self._silent, strict=True) if silent]
+        Args:
+            windows: the windows.
+            questions: index -> plain text.
+            partial: also give :class:`PieceScored`.
+
+        Yields:
+            Events; of each window one :class:`WindowRead` or :class:`WindowFailed`.
+
+        Raises:
+            InputError: a question is not legal.
+        """
+        unread = dict(enumerate(windows))
+        while unread:
+            pieces = [(i, piece) for i, whole in unread.items() for piece in whole.cut(self.limit or len(whole.window))]
+            replies: dict[int, WindowScores] = {}
+            missing = Counter(number for number, _ in pieces)
+            requests = [Request(i, questions[piece.question], piece.frames) for i, (_, piece) in enumerate(pieces)]
+            with closing(self._model.read(requests, partial=partial)) as events:
+                for event in events:
+                    number, piece = pieces[event.request_id]
+                    if isinstance(event, FramesScored):
+                        yield PieceScored(piece, event.scores)
+                    elif isinstance(event, ReplyFinished):
+                        replies[event.request_id] = event.reply
+                        missing[number] -= 1
+                        if not missing[number]:
+                            own = [i for i, (whole, _) in enumerate(pieces) if whole == number]
+                            yield WindowRead(unread.pop(number), tuple((pieces[i][1], replies[i]) for i in own))
+                    elif isinstance(event.error, OutOfMemoryError) and len(piece.window) > 1:
+                        largest = max(len(piece.window) for _, piece in pieces)
+                        self.limit = (largest + 1) // 2
+                        break
+                    elif number in unread:
+                        yield WindowFailed(unread.pop(number), event.error)
+                else:
+                    for number in list(unread):
+                        error = ModelError(
+                            f"{self._model.name} gave no reply to one of {len(windows)} windows; its read must end "
+                            "each request with an event (see hybrid.fine.interface.FineModel)"
+                        )
+                        yield WindowFailed(unread.pop(number), error)
 
 
-def merge(scores: npt.NDArray[np.int8], rows: npt.NDArray[Any], reply: WindowScores) -> None:
+def merge(scores: npt.NDArray[np.int8], rows: npt.NDArray[Any], given: Mapping[int, int]) -> None:
     """Bring the scores of a window's positions to rows; where a row has a score, the higher one stands.
 
     Args:
         scores: int8 [rows of the index], is changed.
         rows: of the window, by position.
-        reply: what was said of it.
+        given: position -> 1..5.
     """
-    for position, score in reply.scores.items():
+    for position, score in given.items():
         row = rows[position]
         scores[row] = max(int(scores[row]), score)

@@ -5,13 +5,13 @@ as well. That takes a pass over the file's packets, once for each index of versi
 
 An index states the version (``frame_rules`` in its manifest; none is 1). A change of what is shown of some files gets a
 new version and a line in :data:`VIDEO_CHANGES` or :data:`IMAGE_CHANGES`, which tells the files that it concerns. So an
-index of any other file stays good, and an index of such a file is made anew, and never used together with frames that
-are read now.
+index of any other file stays valid. An index of such a file is rebuilt, and never used together with frames that are
+read now.
 
 A change is looked for in what opening a file and decoding its first frame shows. One that needs more has a
 ``confirmed`` as well, which is asked, with the scan of the whole file, only where ``seen`` does not rule it out.
 
-decord reads frames by its own rules, which have not changed.
+Only the decoders in :data:`FOLLOW_RULES` follow these rules; each of the others has its own, which have not changed.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from hybrid.errors import FrameDecodeError
-from hybrid.frames.bitstream import KeyPackets
-from hybrid.frames.container import open_stream, packets_of
-from hybrid.frames.crop import container_crop
-from hybrid.frames.display import AS_STORED, Orientation, orientation_of
-from hybrid.frames.folder import numbered_images
-from hybrid.frames.scan import Movie, scan
+from hybrid.formatting import plural
+from hybrid.frames.container.boxes import container_crop
+from hybrid.frames.container.open import open_stream, packets_of
+from hybrid.frames.decoders.folder import numbered_images
+from hybrid.frames.decoding.pictures import AS_STORED, Orientation, orientation_of
+from hybrid.frames.packets.bitstream import KeyPackets
+from hybrid.frames.packets.scan import Movie, scan
 from hybrid.image_file import ImageHeader, read_header
 from hybrid.values import SamplingPolicy
-from hybrid.words import counted
 
 __all__ = [
     "FRAME_RULES",
@@ -44,11 +44,14 @@ __all__ = [
     "ImageChange",
     "Indexed",
     "VideoChange",
-    "why_frames_changed",
+    "frames_changed_reason",
 ]
 
 FRAME_RULES: Final = 2
 """The version of today's rules."""
+
+FOLLOW_RULES: Final = ("pyav", "folder")
+"""Names of the decoders that read frames by these rules."""
 
 MOST_PACKETS: Final = 64
 """How many packets are decoded to get a first frame."""
@@ -59,12 +62,12 @@ LARGEST_SLIP_SECONDS = 0.5
 
 
 class Indexed(NamedTuple):
-    """What an index says of its video.
+    """What an index states about its video.
 
     Attributes:
         seconds: its length.
-        partial: whether it could not be read to its end, or has missing samples.
-        missing: samples that could not be had.
+        partial: whether it could not be read to its end, or lacks samples.
+        missing: samples that could not be read.
     """
 
     seconds: float
@@ -165,7 +168,7 @@ VIDEO_CHANGES: Final = (
         2,
         "several of its pictures share a packet (packed B-frames), which are decoded in full now",
         seen=lambda opened: opened.codec == "mpeg4",
-        confirmed=lambda movie: movie.packed,
+        confirmed=lambda movie: movie.keys.packed,
     ),
     VideoChange(
         2,
@@ -187,7 +190,7 @@ IMAGE_CHANGES: Final = (
 )
 
 
-def why_frames_changed(
+def frames_changed_reason(
     path: str | Path, *, since: int, decoder: str, policy: SamplingPolicy, indexed: Indexed | None = None
 ) -> str | None:
     """Why today's frames of a video are others than those by older rules; None if they are the same.
@@ -196,18 +199,18 @@ def why_frames_changed(
         path: a file, or a folder of images.
         since: the version of the older rules.
         decoder, policy: those of the index.
-        indexed: what the index says of the video; None: only its pictures are looked at.
+        indexed: what the index states about the video; None: only its pictures are looked at.
 
     Raises:
         VideoError: it cannot be opened.
     """
-    if since >= FRAME_RULES or decoder == "decord":
+    if since >= FRAME_RULES or decoder not in FOLLOW_RULES:
         return None
-    place = Path(path)
-    return _why_of_folder(place, since) if place.is_dir() else _why_of_file(place, since, policy, indexed)
+    path = Path(path)
+    return _folder_reason(path, since) if path.is_dir() else _file_reason(path, since, policy, indexed)
 
 
-def _why_of_file(path: Path, since: int, policy: SamplingPolicy, indexed: Indexed | None) -> str | None:
+def _file_reason(path: Path, since: int, policy: SamplingPolicy, indexed: Indexed | None) -> str | None:
     container, stream = open_stream(path)
     with container:
         opened = Opened(str(path), policy, container, stream, _first_frame(container, stream))
@@ -219,10 +222,10 @@ def _why_of_file(path: Path, since: int, policy: SamplingPolicy, indexed: Indexe
         movie = movie or scan(path)
         if change.confirmed(movie):
             return change.reason
-    return None if indexed is None else _why_judged_otherwise(movie or scan(path), indexed)
+    return None if indexed is None else _judgement_reason(movie or scan(path), indexed)
 
 
-def _why_judged_otherwise(movie: Movie, indexed: Indexed) -> str | None:
+def _judgement_reason(movie: Movie, indexed: Indexed) -> str | None:
     if abs(movie.end_seconds - indexed.seconds) > LARGEST_SLIP_SECONDS:
         return f"it is {movie.end_seconds:.2f} s long by today's rules, not {indexed.seconds:.2f} s"
     if movie.cut and not indexed.partial:
@@ -248,7 +251,7 @@ def _first_frame(container: InputContainer, stream: VideoStream) -> av.VideoFram
         return None
 
 
-def _why_of_folder(folder: Path, since: int) -> str | None:
+def _folder_reason(folder: Path, since: int) -> str | None:
     headers = []
     for path in numbered_images(folder).values():
         try:
@@ -258,5 +261,5 @@ def _why_of_folder(folder: Path, since: int) -> str | None:
     for change in IMAGE_CHANGES:
         concerned = sum(map(change.seen, headers)) if change.version > since else 0
         if concerned:
-            return f"{counted(concerned, 'of its images has', 'of its images have')} {change.reason}"
+            return f"{plural(concerned, 'of its images has', 'of its images have')} {change.reason}"
     return None

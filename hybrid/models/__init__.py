@@ -1,1 +1,1 @@
-"""Small checkpoints: made here for tests, demonstrations and the ``tiny`` preset."""
+"""The small models of the ``tiny`` preset, and where they lie."""

@@ -1,4 +1,4 @@
-"""Compute things some at a time, fewer at a time where the device has no room, and put the results together."""
+"""Compute things in batches, smaller ones where the device has no room, and join the results."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def batch_size_for(device: str, asked: int | None, *, cpu: int, cuda: int) -> int:
+def batch_size_for(device: str, requested: int | None, *, cpu: int, cuda: int) -> int:
     """How many frames are computed together.
 
     Raises:
-        InputError: less than one was asked for.
+        InputError: less than one is requested.
     """
-    if asked is not None and asked < 1:
-        raise InputError(f"batch_size is {asked}; it must be at least 1")
-    return asked or (cuda if device.startswith("cuda") else cpu)
+    if requested is not None and requested < 1:
+        raise InputError(f"batch_size is {requested}; it must be at least 1")
+    return requested or (cuda if device.startswith("cuda") else cpu)
 
 
 def in_batches(items: Iterable[Item], size: int, compute: Callable[[Sequence[Item]], Result]) -> Iterator[Result]:
     """Results of batches, in order.
 
-    Where the device has no room for a batch it is cut in half, and so are all that follow: a device that could
-    not hold 64 frames once will not hold them the next time.
+    A batch that the device has no room for is cut in half, and so are all that follow: a device that could not hold
+    64 frames once will not hold them the next time.
 
     Args:
         items: taken as they are needed.
@@ -65,6 +65,5 @@ def in_batches(items: Iterable[Item], size: int, compute: Callable[[Sequence[Ite
 
 def side_by_side(blocks: Iterable[FloatArray], questions: int) -> FloatArray:
     """Blocks [questions, n] of consecutive frames as one array: float64 [questions, N]."""
-    parts = [np.zeros((questions, 0)), *blocks]
-    whole: FloatArray = np.concatenate(parts, axis=1).astype(np.float64)
-    return whole
+    joined: FloatArray = np.concatenate([np.zeros((questions, 0)), *blocks], axis=1).astype(np.float64)
+    return joined

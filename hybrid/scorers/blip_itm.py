@@ -4,7 +4,7 @@
 
 The scorer of AKS (arXiv 2502.21271) and FOCUS (arXiv 2510.27280), with transformers' ``BlipForImageTextRetrieval``.
 As there, and as in LAVIS, from which they take the model: the question alone, in lower case, with
-``. ! " ( ) * # : ; ~`` as spaces, at most 50 words and 35 tokens, the token ``[ENC]`` in the place of ``[CLS]``; the
+``. ! " ( ) * # : ; ~`` as spaces, at most 50 words and 35 tokens, the token ``[ENC]`` in place of ``[CLS]``; the
 frame as a square. Published tokenizers of transformers' conversions lack ``[ENC]``; it is the last row of the
 checkpoint's embeddings. ``first=cls`` keeps ``[CLS]``, which is what transformers' own processor gives.
 """
@@ -12,17 +12,18 @@ checkpoint's embeddings. ``first=cls`` keeps ``[CLS]``, which is what transforme
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hybrid.errors import InputError, ModelLoadError
-from hybrid.runtime import ensure_torchvision
-from hybrid.scorers.batches import batch_size_for, in_batches, side_by_side
-from hybrid.scorers.checkpoint import Place, identity_of, load_model, load_tokenizer, model_errors, open_checkpoint
-from hybrid.scorers.interface import Loading, ScorerKind, check_frame, check_questions
+from hybrid.errors import ModelLoadError
+from hybrid.runtime import model_errors
+from hybrid.scorers.batches import in_batches, side_by_side
+from hybrid.scorers.checkpoint import ModelScorer, open_checkpoint
+from hybrid.scorers.interface import Loading, ScorerKind, checked
 from hybrid.scorers.pixels import PixelRule, read_pixel_rule
 from hybrid.values import ByteArray, Float32Array, FloatArray
 
@@ -32,58 +33,43 @@ if TYPE_CHECKING:
 __all__ = ["SCORER", "BlipItmScorer", "load", "plain_question"]
 
 LONGEST_TOKENS = 35
-LONGEST_WORDS = 50
+LONGEST_TEXT = 50
 FIRST = ("enc", "cls")
 
 
-class BlipItmScorer:
-    """A :class:`~hybrid.scorers.interface.VideoScorer` on a BLIP checkpoint; made by :func:`load`."""
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class BlipItmScorer(ModelScorer):
+    """A :class:`~hybrid.scorers.interface.VideoScorer` on a BLIP checkpoint; made by :func:`load`.
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        identity: Mapping[str, str],
-        model: Any,
-        tokenizer: Any,
-        first_token: int | None,
-        pixels: PixelRule,
-        batch_size: int,
-    ) -> None:
-        """``first_token`` stands in the place of the tokenizer's first one; None keeps that."""
-        self.name = name
-        self.identity = identity
-        self._model = model
-        self._tokenizer = tokenizer
-        self._first_token = first_token
-        self._pixels = pixels
-        self._batch_size = batch_size
+    Attributes:
+        tokenizer: of the checkpoint.
+        first_token: replaces the tokenizer's first token; None keeps that.
+        pixels: how frames become the model's input.
+    """
 
-    @property
-    def device(self) -> str:
-        """Where it runs."""
-        return str(self._model.device)
+    tokenizer: Any
+    first_token: int | None
+    pixels: PixelRule
 
     def score(self, frames: Iterable[ByteArray], questions: Sequence[str]) -> FloatArray:
-        """Probabilities of a match, 0 to 1; the picture is encoded once for all questions."""
-        check_questions(questions)
+        """Probabilities of a match, 0 to 1; each frame is encoded once for all questions."""
+        inputs = map(self.pixels.apply, checked(frames, questions))
         texts = [self._tokens(question) for question in questions]
-        inputs = (self._pixels.apply(check_frame(frame)) for frame in frames)
-        return side_by_side(in_batches(inputs, self._batch_size, partial(self._match, texts)), len(questions))
+        return side_by_side(in_batches(inputs, self.batch_size, partial(self._match, texts)), len(questions))
 
     def _tokens(self, question: str) -> torch.Tensor:
         """Token ids of a question: int64 [1, L]."""
         text = plain_question(question)
-        ids = self._tokenizer(text, truncation=True, max_length=LONGEST_TOKENS, return_tensors="pt")["input_ids"]
-        if self._first_token is not None:
-            ids[:, 0] = self._first_token
-        moved: torch.Tensor = ids.to(self._model.device)
+        ids = self.tokenizer(text, truncation=True, max_length=LONGEST_TOKENS, return_tensors="pt")["input_ids"]
+        if self.first_token is not None:
+            ids[:, 0] = self.first_token
+        moved: torch.Tensor = ids.to(self.model.device)
         return moved
 
     def _match(self, texts: Sequence[torch.Tensor], inputs: Sequence[Float32Array]) -> FloatArray:
         import torch
 
-        model = self._model
+        model = self.model
         with torch.inference_mode(), model_errors(f"matching {len(inputs)} frames with {self.name}"):
             pixels = torch.from_numpy(np.stack(inputs)).to(model.device, model.dtype)
             pictures = model.vision_model(pixel_values=pixels).last_hidden_state
@@ -109,7 +95,7 @@ def plain_question(question: str) -> str:
     'when does it start? roughly'
     """
     text = re.sub(r"\s{2,}", " ", re.sub(r'[.!"()*#:;~]', " ", question.lower())).strip()
-    return " ".join(text.split(" ")[:LONGEST_WORDS])
+    return " ".join(text.split(" ")[:LONGEST_TEXT])
 
 
 def load(loading: Loading) -> BlipItmScorer:
@@ -120,26 +106,20 @@ def load(loading: Loading) -> BlipItmScorer:
         ModelLoadError: it is missing, incomplete, or of another architecture.
         OutOfMemoryError: it does not fit on the device.
     """
-    first = loading.options.get("first", "enc")
-    if first not in FIRST:
-        raise InputError(f"first is {first!r}; legal are {', '.join(FIRST)}")
-    place = Place.of(loading)
-    files = open_checkpoint(loading.checkpoint)
-    ensure_torchvision()
+    first = loading.choice("first", FIRST)
+    checkpoint = open_checkpoint(loading)
     from transformers import BlipForImageTextRetrieval
 
-    pixels = read_pixel_rule(files.folder, square=True)
-    model = load_model(files, BlipForImageTextRetrieval, place)
-    tokenizer = load_tokenizer(files)
-    token = _enc_token(files.name, model, tokenizer) if first == "enc" else None
+    pixels = read_pixel_rule(checkpoint.files.folder, square=True)
+    model, tokenizer = checkpoint.model(BlipForImageTextRetrieval), checkpoint.tokenizer()
     return BlipItmScorer(
         name=loading.name,
-        identity=identity_of(files, "blip-itm", place, first=first),
+        identity=checkpoint.identity("blip-itm", first=first),
         model=model,
         tokenizer=tokenizer,
-        first_token=token,
+        first_token=_enc_token(checkpoint.name, model, tokenizer) if first == "enc" else None,
         pixels=pixels,
-        batch_size=batch_size_for(str(place.device), loading.batch_size, cpu=8, cuda=64),
+        batch_size=checkpoint.batch_size(cpu=8, cuda=64),
     )
 
 
@@ -162,6 +142,6 @@ SCORER = ScorerKind(
     summary="probability that frame and question match",
     needs="a checkpoint of BlipForImageTextRetrieval (Salesforce/blip-itm-large-coco)",
     source="BLIP (arXiv 2201.12086), as AKS and FOCUS use it",
-    options={"first": "enc (as published) or cls (as transformers' processor has it)"},
+    options={"first": "enc (as published) or cls (as transformers' processor does)"},
     framewise=True,
 )

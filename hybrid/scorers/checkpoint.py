@@ -1,7 +1,7 @@
-"""Load a scorer's model and tokenizer through transformers, and say exactly which ones they are.
+"""The models and tokenizers of scorers, loaded through transformers, and their identity.
 
-This is the one place where the exceptions of transformers become :class:`~hybrid.errors.ModelLoadError`. No code
-from a checkpoint is run.
+Exceptions of transformers become :class:`~hybrid.errors.ModelLoadError` here and nowhere else. No code from a
+checkpoint is run.
 """
 
 from __future__ import annotations
@@ -9,154 +9,157 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid.errors import HybridError, ModelError, ModelLoadError, OutOfMemoryError, first_line
+from hybrid.errors import ModelLoadError, OutOfMemoryError, first_line
 from hybrid.fine.checkpoint import CheckpointFiles, find_folder, read_json
 from hybrid.runtime import choose_device, choose_dtype, dtype_name, ensure_torchvision, out_of_memory_as_error
+from hybrid.scorers.batches import batch_size_for
 from hybrid.scorers.interface import Loading
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Place", "file_of", "identity_of", "load_model", "load_tokenizer", "model_errors", "open_checkpoint"]
+__all__ = ["Checkpoint", "ModelScorer", "load_errors", "open_checkpoint"]
 
 _SMALL = ("*.json", "*.txt", "*.jinja", "*.model")
 _USE = "--scores KIND:FOLDER"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a model runs and in which precision."""
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ModelScorer:
+    """What every scorer with a model of its own has.
 
+    Attributes:
+        name: ``KIND:CHECKPOINT``, with options, as the caller wrote it.
+        identity: everything that decides a score.
+        model: has the attribute ``device``.
+        batch_size: frames that are computed together.
+    """
+
+    name: str
+    identity: Mapping[str, str]
+    model: Any
+    batch_size: int
+
+    @property
+    def device(self) -> str:
+        """The device of its model."""
+        return str(self.model.device)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The files of a checkpoint in transformers' form, and the device and precision its model is loaded with."""
+
+    loading: Loading
+    files: CheckpointFiles
     device: torch.device
     dtype: torch.dtype
 
-    @classmethod
-    def of(cls, loading: Loading) -> Place:
-        """What the caller asked for.
+    @property
+    def name(self) -> str:
+        """Its folder, or its name on the hub."""
+        return self.files.name
+
+    def batch_size(self, *, cpu: int, cuda: int) -> int:
+        """The requested batch size; by default that of the device."""
+        return batch_size_for(str(self.device), self.loading.batch_size, cpu=cpu, cuda=cuda)
+
+    def model(self, kind: Any) -> Any:
+        """A model of transformers, in evaluation mode, on its device.
+
+        Args:
+            kind: a class of transformers with ``from_pretrained``.
 
         Raises:
-            InputError: the device or the dtype is not legal.
+            ModelLoadError: it cannot be read, or its weights are not those of this class.
+            OutOfMemoryError: it does not fit on the device.
         """
-        device = choose_device(loading.device)
-        return cls(device, choose_dtype(loading.dtype, device))
+        with load_errors(self.name):
+            model, report = kind.from_pretrained(
+                self.files.folder, dtype=self.dtype, output_loading_info=True, local_files_only=True
+            )
+        foreign = [key for key in map(str, report.get("unexpected_keys") or ()) if not key.endswith(".position_ids")]
+        for what, found in (
+            ("missing keys", report.get("missing_keys")),
+            ("mismatched keys", report.get("mismatched_keys")),
+            ("unexpected keys", foreign),
+        ):
+            keys = sorted(map(str, found or ()))
+            if keys:
+                raise ModelLoadError(
+                    f"{self.name} is not a checkpoint of {kind.__name__}: {len(keys)} {what}, first {keys[0]!r}; "
+                    "it is incomplete or of another architecture"
+                )
+        with out_of_memory_as_error(f"moving {self.name} to {self.device}"):
+            return model.to(self.device).eval()
+
+    def tokenizer(self) -> Any:
+        """Its tokenizer.
+
+        Raises:
+            ModelLoadError: there is none that transformers can read.
+        """
+        from transformers import AutoTokenizer
+
+        with load_errors(f"the tokenizer of {self.name}"):
+            return AutoTokenizer.from_pretrained(self.files.folder, local_files_only=True)
+
+    def identity(self, kind: str, **more: str) -> Mapping[str, str]:
+        """Everything that decides a score of this checkpoint."""
+        import torch
+        import transformers
+
+        return {
+            "scorer": kind,
+            "checkpoint": self.name,
+            "revision": self.files.revision,
+            "weights": self.files.weights_digest(),
+            "settings": self.files.settings_digest(),
+            "dtype": dtype_name(self.dtype),
+            "torch": str(torch.__version__),
+            "transformers": transformers.__version__,
+            **more,
+        }
 
 
-def open_checkpoint(name: str) -> CheckpointFiles:
-    """The files of a checkpoint in transformers' form; from the hub if it is no folder.
+def open_checkpoint(loading: Loading) -> Checkpoint:
+    """A checkpoint in transformers' form: a folder, or a name on the hub.
 
     Weights are safetensors, or where there are none, PyTorch's own files, of which transformers reads tensors only.
 
     Raises:
-        ModelLoadError: there is no such folder or name, or there are no weights in it.
+        InputError: the device or the dtype is not legal.
+        ModelLoadError: there is no such folder or name, or it holds no weights.
     """
-    folder = find_folder(name, (*_SMALL, "*.safetensors"), use=_USE)
+    device = choose_device(loading.device)
+    dtype = choose_dtype(loading.dtype, device)
+    folder = find_folder(loading.checkpoint, (*_SMALL, "*.safetensors"), use=_USE)
     config = read_json(folder / "config.json")
     weights = tuple(sorted(folder.glob("*.safetensors")))
     if not weights:
-        folder = find_folder(name, (*_SMALL, "*.bin"), use=_USE)
+        folder = find_folder(loading.checkpoint, (*_SMALL, "*.bin"), use=_USE)
         weights = tuple(sorted(folder.glob("*.bin")))
     if not isinstance(config, dict) or not weights:
         raise ModelLoadError(f"{folder} holds no weights of a checkpoint (*.safetensors, *.bin); download it again")
-    return CheckpointFiles(name=name, folder=folder, config=config, weights=weights, parameters=0)
-
-
-def load_model(files: CheckpointFiles, kind: Any, place: Place) -> Any:
-    """A model of transformers, in evaluation mode, on its device.
-
-    Args:
-        files: of the checkpoint.
-        kind: a class of transformers with ``from_pretrained``.
-        place: where to.
-
-    Raises:
-        ModelLoadError: it cannot be read, or weights of the model are missing in it.
-        OutOfMemoryError: it does not fit on the device.
-    """
-    try:
-        with out_of_memory_as_error(f"loading {files.name}"):
-            model, report = kind.from_pretrained(
-                files.folder, dtype=place.dtype, output_loading_info=True, local_files_only=True
-            )
-    except OutOfMemoryError:
-        raise
-    except Exception as exc:  # transformers and safetensors raise what they like; one seam for all
-        raise ModelLoadError(f"{files.name} cannot be loaded: {first_line(exc)}; download it again") from exc
-    foreign = [key for key in map(str, report.get("unexpected_keys") or ()) if not key.endswith(".position_ids")]
-    for what, found in (
-        ("missing keys", report.get("missing_keys")),
-        ("mismatched keys", report.get("mismatched_keys")),
-        ("unexpected keys", foreign),
-    ):
-        keys = sorted(map(str, found or ()))
-        if keys:
-            raise ModelLoadError(
-                f"{files.name} is not a checkpoint of {kind.__name__}: {len(keys)} {what}, first {keys[0]!r}; "
-                "it is incomplete or of another architecture"
-            )
-    with out_of_memory_as_error(f"moving {files.name} to {place.device}"):
-        return model.to(place.device).eval()
-
-
-def load_tokenizer(files: CheckpointFiles) -> Any:
-    """The tokenizer of a checkpoint.
-
-    Raises:
-        ModelLoadError: there is none that transformers can read.
-    """
     ensure_torchvision()
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(files.folder, local_files_only=True)
-    except Exception as exc:  # see load_model
-        raise ModelLoadError(f"the tokenizer of {files.name} cannot be loaded: {first_line(exc)}") from exc
-
-
-def identity_of(files: CheckpointFiles, kind: str, place: Place, **more: str) -> Mapping[str, str]:
-    """Everything that decides a score of this checkpoint."""
-    import torch
-    import transformers
-
-    return {
-        "scorer": kind,
-        "checkpoint": files.name,
-        "revision": files.revision,
-        "weights": files.weights_digest(),
-        "settings": files.settings_digest(),
-        "dtype": dtype_name(place.dtype),
-        "torch": str(torch.__version__),
-        "transformers": transformers.__version__,
-        **more,
-    }
+    files = CheckpointFiles(name=loading.checkpoint, folder=folder, config=config, weights=weights, parameters=0)
+    return Checkpoint(loading, files, device, dtype)
 
 
 @contextmanager
-def model_errors(what: str) -> Iterator[None]:
-    """Turn what a model library raises while it computes into a ModelError that says what was done.
+def load_errors(what: str) -> Iterator[None]:
+    """Turn what a model library raises while it loads into a ModelLoadError.
 
     Raises:
-        OutOfMemoryError: the device's memory did not suffice.
-        ModelError: any other error of the library.
+        OutOfMemoryError: the memory did not suffice.
+        ModelLoadError: any other error.
     """
     try:
-        with out_of_memory_as_error(what):
+        with out_of_memory_as_error(f"loading {what}"):
             yield
-    except HybridError:
+    except OutOfMemoryError:
         raise
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as exc:
-        raise ModelError(f"{what} failed: {first_line(exc)}") from exc
-
-
-def file_of(name: str) -> Path:
-    """A single file of weights.
-
-    Raises:
-        ModelLoadError: there is no such file.
-    """
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise ModelLoadError(f"there is no file {name}; give the path of the downloaded weights")
-    return path
+    except Exception as exc:  # transformers and safetensors raise exceptions of many types
+        raise ModelLoadError(f"{what} cannot be loaded: {first_line(exc)}; download it again") from exc

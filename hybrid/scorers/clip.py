@@ -1,7 +1,7 @@
 """CLIP: the cosine of a frame and the question.
 
-``clip`` alone is the similarity that the coarse stage has from the index. ``clip:ENCODER`` is that of another encoder,
-on the frames themselves, as AKS and BOLT have it with theirs.
+``clip`` alone is the similarity that the coarse stage computes from the index. ``clip:ENCODER`` is that of another
+encoder, on the frames themselves, as AKS and BOLT compute it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from hybrid.clip.encoder import FrameEncoder, load_encoder
+from hybrid.clip.interface import FrameEncoder
+from hybrid.clip.registry import load_encoder
 from hybrid.scorers.batches import side_by_side
-from hybrid.scorers.interface import Loading, ScorerKind, check_frame, check_questions
+from hybrid.scorers.interface import Loading, ScorerKind, checked
 from hybrid.values import ByteArray, FloatArray
 
 __all__ = ["SCORER", "ClipScorer", "load"]
@@ -22,25 +23,25 @@ class ClipScorer:
     """A :class:`~hybrid.scorers.interface.VideoScorer` on any encoder."""
 
     def __init__(self, encoder: FrameEncoder, *, name: str = "clip") -> None:
-        """With an encoder that is loaded."""
+        """``encoder`` is loaded already."""
         self.name = name
         self._encoder = encoder
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """That of the encoder."""
+        """The identity of the encoder."""
         return self._encoder.identity
 
     @property
     def device(self) -> str:
-        """Where it runs."""
+        """The device of the encoder."""
         return self._encoder.device
 
     def score(self, frames: Iterable[ByteArray], questions: Sequence[str]) -> FloatArray:
         """Cosines, -1 to 1."""
-        check_questions(questions)
+        frames = checked(frames, questions)
         texts = np.stack([self._encoder.encode_text(question).vector for question in questions])
-        vectors = self._encoder.encode_frames(check_frame(frame) for frame in frames)
+        vectors = self._encoder.encode_frames(frames)
         return side_by_side(((texts @ block.T).astype(np.float64) for block in vectors), len(questions))
 
 
@@ -48,7 +49,7 @@ def load(loading: Loading) -> ClipScorer:
     """Load another encoder than that of the index.
 
     Raises:
-        InputError, ModelLoadError: see :func:`hybrid.clip.encoder.load_encoder`.
+        InputError, ModelLoadError: see :func:`hybrid.clip.registry.load_encoder`.
     """
     encoder = load_encoder(
         loading.checkpoint, device=loading.device, dtype=loading.dtype, batch_size=loading.batch_size
@@ -62,7 +63,6 @@ SCORER = ScorerKind(
     summary="cosine of frame and question",
     needs="nothing but the index; with clip:ENCODER, another open_clip encoder",
     source="CLIP (arXiv 2103.00020)",
-    options={},
     in_engine=True,
     framewise=True,
 )

@@ -5,20 +5,19 @@ A scorer knows nothing of videos, times, indexes or selectors. More is better; t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from hybrid.errors import InputError
-from hybrid.values import ByteArray, FloatArray
-from hybrid.values import check_questions as _check_each
+from hybrid.values import ByteArray, FloatArray, check_questions
 
 if TYPE_CHECKING:
     from hybrid.fine.prompt import PromptSpec
 
-__all__ = ["Loading", "Replying", "ScorerKind", "Trouble", "VideoScorer", "check_frame", "check_questions"]
+__all__ = ["Loading", "Replying", "ScorerKind", "Trouble", "VideoScorer", "checked"]
 
 
 class VideoScorer(Protocol):
@@ -26,7 +25,7 @@ class VideoScorer(Protocol):
 
     @property
     def name(self) -> str:
-        """What it was asked for by: ``KIND:CHECKPOINT``."""
+        """``KIND:CHECKPOINT``, with options, as the caller wrote it."""
         ...
 
     @property
@@ -36,7 +35,7 @@ class VideoScorer(Protocol):
 
     @property
     def device(self) -> str:
-        """Where it runs."""
+        """The device of its model: ``cpu``, ``cuda:0`` ..."""
         ...
 
     def score(self, frames: Iterable[ByteArray], questions: Sequence[str]) -> FloatArray:
@@ -62,11 +61,11 @@ class VideoScorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What did not go as it should with the scores of one question.
+    """A problem with the scores of one question.
 
     Attributes:
-        reason: for the reader.
-        usable: whether there are scores all the same; False: those that were given say nothing.
+        reason: what happened.
+        usable: whether the scores can be used all the same.
     """
 
     reason: str
@@ -75,17 +74,17 @@ class Trouble:
 
 @runtime_checkable
 class Replying(Protocol):
-    """A scorer whose model writes its scores as text, which may turn out not to hold any."""
+    """A scorer whose model writes its scores as text; a text may contain none."""
 
     @property
     def troubles(self) -> Sequence[Trouble | None]:
-        """One a question of the last call of ``score``; None if all its replies could be used."""
+        """One for each question of the last call of ``score``; None if all replies to it could be used."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """What a scorer is loaded with.
+    """The arguments of :attr:`ScorerKind.load`.
 
     Attributes:
         name: as the caller wrote it: ``KIND:CHECKPOINT``, with options.
@@ -93,9 +92,8 @@ class Loading:
         options: the caller's, by name.
         device: ``auto``, ``cpu``, ``cuda`` ...
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-        batch_size: frames that are computed together; by default what suits the device.
-        prompt, loading, constrained: of a scorer that is a GenS (see :func:`hybrid.fine.load.load_scorer`);
-            the others have no such thing.
+        batch_size: frames that are computed together; by default it depends on the device.
+        prompt, loading, constrained: for GenS only (see :func:`hybrid.fine.load.load_scorer`).
     """
 
     name: str
@@ -108,19 +106,30 @@ class Loading:
     loading: str | None = None
     constrained: bool = False
 
+    def choice(self, option: str, legal: Sequence[str]) -> str:
+        """The value of an option; by default the first legal one.
+
+        Raises:
+            InputError: the value is not legal.
+        """
+        value = self.options.get(option, legal[0])
+        if value not in legal:
+            raise InputError(f"{option} is {value!r}; legal are {', '.join(legal)}")
+        return value
+
 
 @dataclass(frozen=True, slots=True)
 class ScorerKind:
-    """A kind of scorer, and what a reader wants to know of it.
+    """A kind of scorer: how one is loaded, and its description.
 
     Attributes:
-        name: under which it is asked for; its file has ``_`` for ``-``.
-        load: makes one; imports what it needs itself.
+        name: the KIND of ``--scores KIND:CHECKPOINT``; its file has ``_`` for ``-``.
+        load: loads a scorer; imports model libraries itself.
         summary: one line.
-        needs: what has to be there.
-        source: where it comes from.
-        options: the names of its options, each with its meaning.
-        in_engine: the score is one that answering a question makes anyway, so that it can do without a checkpoint.
+        needs: what must be there.
+        source: paper or project that it comes from.
+        options: its options, each with its meaning.
+        in_engine: answering a question computes these scores anyway, so that no checkpoint is needed.
         framewise: the score of a frame does not depend on the other frames, so that some can be scored alone.
     """
 
@@ -129,28 +138,23 @@ class ScorerKind:
     summary: str
     needs: str
     source: str
-    options: Mapping[str, str]
+    options: Mapping[str, str] = field(default_factory=dict, hash=False)
     in_engine: bool = False
     framewise: bool = False
 
 
-def check_questions(questions: Sequence[str]) -> None:
-    """Refuse questions that nothing can be compared with.
+def checked(frames: Iterable[ByteArray], questions: Sequence[str]) -> Iterator[ByteArray]:
+    """The frames, each checked when it is taken; the questions are checked now.
 
     Raises:
-        InputError: there is none, or one of them is not legal (see :func:`hybrid.values.check_questions`).
+        InputError: there is no question, one of them is not legal (see :func:`hybrid.values.check_questions`), or a
+            frame is not uint8 [H, W, 3] with H, W > 0.
     """
-    if not questions:
-        raise InputError("there is no question to score frames for; give at least one")
-    _check_each(questions)
+    check_questions(questions, required=True)
+    return map(_check_frame, frames)
 
 
-def check_frame(frame: ByteArray) -> ByteArray:
-    """The frame, if it is one.
-
-    Raises:
-        InputError: it is not uint8 [H, W, 3] with H, W > 0.
-    """
+def _check_frame(frame: ByteArray) -> ByteArray:
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
         raise InputError(f"a frame is {frame.dtype} {list(frame.shape)}; it must be uint8 [height, width, 3]")
     return frame

@@ -1,4 +1,4 @@
-"""Frames as a checkpoint wants them: resized, cropped and normalised as its ``preprocessor_config.json`` says.
+"""Frames as a checkpoint's input: resized, cropped and normalised by its ``preprocessor_config.json``.
 
 Pillow does the resizing, as it did when these models were published; transformers' present processors use
 torchvision, which rounds differently.
@@ -60,7 +60,7 @@ class PixelRule:
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling(self.resample))
         if self.crop is not None:
-            top, left = (max(0, (side - kept) // 2) for side, kept in zip((height, width), self.crop, strict=True))
+            top, left = (max(0, (side - inner) // 2) for side, inner in zip((height, width), self.crop, strict=True))
             # What lies outside of a picture that is smaller than the crop comes out black.
             image = image.crop((left, top, left + self.crop[1], top + self.crop[0]))
         values = np.asarray(image, dtype=np.float32) / np.float32(255)

@@ -16,17 +16,19 @@ Any checkpoint that transformers opens as ``AutoModelForImageTextToText`` will d
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from inspect import signature
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hybrid.errors import InputError, ModelLoadError, first_line
-from hybrid.runtime import ensure_torchvision
-from hybrid.scorers.batches import batch_size_for, in_batches, side_by_side
-from hybrid.scorers.checkpoint import Place, identity_of, load_model, model_errors, open_checkpoint
-from hybrid.scorers.interface import Loading, ScorerKind, check_frame, check_questions
+from hybrid.errors import ModelLoadError
+from hybrid.runtime import model_errors
+from hybrid.scorers.batches import in_batches, side_by_side
+from hybrid.scorers.checkpoint import ModelScorer, load_errors, open_checkpoint
+from hybrid.scorers.interface import Loading, ScorerKind, checked
 from hybrid.values import ByteArray, FloatArray
 
 if TYPE_CHECKING:
@@ -44,53 +46,34 @@ _SPACES = ("", " ", "\u2581", "\u0120")
 """How tokenizers write the space before a word: plainly, and as SentencePiece's and byte-level BPE's signs."""
 
 
-class YesScorer:
-    """A :class:`~hybrid.scorers.interface.VideoScorer` on a vision-language model; made by :func:`load`."""
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class YesScorer(ModelScorer):
+    """A :class:`~hybrid.scorers.interface.VideoScorer` on a vision-language model; made by :func:`load`.
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        identity: Mapping[str, str],
-        model: Any,
-        processor: Any,
-        yes: Sequence[int],
-        no: Sequence[int],
-        share: str,
-        batch_size: int,
-    ) -> None:
-        """``yes`` and ``no`` are token ids; ``share`` says of what the probability is a share."""
-        self.name = name
-        self.identity = identity
-        self._model = model
-        self._processor = processor
-        self._yes, self._no = list(yes), list(no)
-        self._share = share
-        self._batch_size = batch_size
-        # Only the last token's logits are looked at; with a large vocabulary all of them would fill a device.
-        can_keep_one = "logits_to_keep" in signature(model.forward).parameters
-        self._keep: Mapping[str, int] = {"logits_to_keep": 1} if can_keep_one else {}
+    Attributes:
+        processor: of the checkpoint.
+        yes, no: ids of the tokens that are this word.
+        share: what the probability is a share of: one of :data:`SHARES`.
+        forward_options: of the model's forward pass.
+    """
 
-    @property
-    def device(self) -> str:
-        """Where it runs."""
-        return str(self._model.device)
+    processor: Any
+    yes: list[int]
+    no: list[int]
+    share: str
+    forward_options: Mapping[str, int]
 
     def score(self, frames: Iterable[ByteArray], questions: Sequence[str]) -> FloatArray:
         """Probabilities of yes, 0 to 1. Each frame and question is a forward pass of the whole model."""
-        check_questions(questions)
-        texts = [self._text(question) for question in questions]
-        blocks = (
-            scores
-            for same in _same_size(frames)
-            for scores in in_batches(same, self._batch_size, partial(self._ask, texts))
-        )
+        runs = _same_size(checked(frames, questions))
+        compute = partial(self._ask, [self._text(question) for question in questions])
+        blocks = (scores for run in runs for scores in in_batches(run, self.batch_size, compute))
         return side_by_side(blocks, len(questions))
 
     def _text(self, question: str) -> str:
         content = [{"type": "image"}, {"type": "text", "text": PROMPT.format(question=question)}]
         with model_errors(f"writing the prompt of {self.name}"):
-            text: str = self._processor.apply_chat_template(
+            text: str = self.processor.apply_chat_template(
                 [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
             )
         return text
@@ -103,12 +86,12 @@ class YesScorer:
         rows = []
         with torch.inference_mode(), model_errors(f"asking {self.name} about {len(frames)} frames"):
             for text in texts:
-                inputs = self._processor(
+                inputs = self.processor(
                     images=[[image] for image in images], text=[text] * len(images), return_tensors="pt"
                 )
                 # Frames of one size and one text have prompts of one length: nothing was padded.
-                inputs = inputs.to(self._model.device, dtype=self._model.dtype)
-                logits = self._model(**inputs, use_cache=False, **self._keep).logits[:, -1].float()
+                inputs = inputs.to(self.model.device, dtype=self.model.dtype)
+                logits = self.model(**inputs, use_cache=False, **self.forward_options).logits[:, -1].float()
                 rows.append(self._probability(logits))
             scores: FloatArray = torch.stack(rows).cpu().numpy().astype(np.float64)
         return scores
@@ -116,23 +99,17 @@ class YesScorer:
     def _probability(self, logits: torch.Tensor) -> torch.Tensor:
         """float32 [n] of logits [n, vocabulary]."""
         logs = logits.log_softmax(dim=-1)
-        yes = logs[:, self._yes].logsumexp(dim=-1)
-        if self._share == "vocabulary":
+        yes = logs[:, self.yes].logsumexp(dim=-1)
+        if self.share == "vocabulary":
             return yes.exp()
-        return (yes - logs[:, self._no].logsumexp(dim=-1)).sigmoid()
+        return (yes - logs[:, self.no].logsumexp(dim=-1)).sigmoid()
 
 
 def _same_size(frames: Iterable[ByteArray]) -> Iterator[list[ByteArray]]:
-    """Runs of consecutive frames of one size, cut at some length so that few are held at once."""
-    run: list[ByteArray] = []
-    for frame in frames:
-        check_frame(frame)
-        if run and (frame.shape != run[0].shape or len(run) == 64):
-            yield run
-            run = []
-        run.append(frame)
-    if run:
-        yield run
+    """Runs of consecutive frames of one size, at most 64 frames long so that few are held at once."""
+    for _, run in groupby(frames, key=lambda frame: frame.shape):
+        while part := list(islice(run, 64)):
+            yield part
 
 
 def word_tokens(tokenizer: Any, word: str) -> list[int]:
@@ -165,30 +142,27 @@ def load(loading: Loading) -> YesScorer:
         ModelLoadError: it is missing, incomplete, of another kind, or has no chat template or no token for yes or no.
         OutOfMemoryError: it does not fit on the device.
     """
-    share = loading.options.get("of", "pair")
-    if share not in SHARES:
-        raise InputError(f"of is {share!r}; legal are {', '.join(SHARES)}")
-    place = Place.of(loading)
-    files = open_checkpoint(loading.checkpoint)
-    ensure_torchvision()
+    share = loading.choice("of", SHARES)
+    checkpoint = open_checkpoint(loading)
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    try:
-        processor = AutoProcessor.from_pretrained(files.folder, local_files_only=True)
-    except Exception as exc:  # transformers raises what it likes; see hybrid.scorers.checkpoint
-        raise ModelLoadError(f"the processor of {files.name} cannot be loaded: {first_line(exc)}") from exc
+    with load_errors(f"the processor of {checkpoint.name}"):
+        processor = AutoProcessor.from_pretrained(checkpoint.files.folder, local_files_only=True)
     if not getattr(processor, "chat_template", None):
-        raise ModelLoadError(f"{files.name} has no chat template, so that it is not known how to ask it")
-    tokenizer = processor.tokenizer
+        raise ModelLoadError(f"{checkpoint.name} has no chat template, so that it is not known how to ask it")
+    model = checkpoint.model(AutoModelForImageTextToText)
+    # Only the last token's logits are used; with a large vocabulary all of them would fill a device.
+    last_only = "logits_to_keep" in signature(model.forward).parameters
     return YesScorer(
         name=loading.name,
-        identity=identity_of(files, "yes", place, share=share, prompt=PROMPT),
-        model=load_model(files, AutoModelForImageTextToText, place),
+        identity=checkpoint.identity("yes", share=share, prompt=PROMPT),
+        model=model,
         processor=processor,
-        yes=word_tokens(tokenizer, "yes"),
-        no=word_tokens(tokenizer, "no"),
+        yes=word_tokens(processor.tokenizer, "yes"),
+        no=word_tokens(processor.tokenizer, "no"),
         share=share,
-        batch_size=batch_size_for(str(place.device), loading.batch_size, cpu=1, cuda=16),
+        forward_options={"logits_to_keep": 1} if last_only else {},
+        batch_size=checkpoint.batch_size(cpu=1, cuda=16),
     )
 
 

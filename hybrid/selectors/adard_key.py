@@ -3,14 +3,14 @@
 AdaRD-Key (arXiv 2510.02778), from second-hand descriptions of the greedy step; unit embeddings e_i:
 
     gain(i | S) = R_i + balance * ln( (1 + e) - g^T (G_S + e I)^-1 g ),   g = E_S e_i,  G_S = E_S E_S^T
-    largest R below 0.4: R is left out, and only the difference counts
+    largest R below 0.4: R is ignored, and only the difference counts
 
 Partial: the paper sets the balance for each video from the spread of R and from N / K by a formula whose
-constants are not known, so it is fixed here, at 0.1 unless said; e is 1e-6. Both are our choice.
+constants are not known, so it is fixed here, at by default 0.1; e is 1e-6. Both are our choice.
 
 R is the matching probability of BLIP-2 there. ``faithful=True`` takes the scores as they are. By default
 they are scaled to 0..1 first: cosines of CLIP lie below 0.4, and the rule would never look at them. Equal
-scores are left out in both. Ties go to the earlier frame.
+scores are ignored in both. Ties go to the earlier frame.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.errors import InputError
 from hybrid.selectors.greedy_determinant import greedy_determinant
-from hybrid.selectors.ranking import as_scores, as_vectors, check_budget, first_equal_rows, min_max
+from hybrid.selectors.ranking import as_scores, as_vectors, first_equal_rows, min_max, require
 from hybrid.selectors.selector import Selector
 from hybrid.values import FloatArray, IntArray
 
@@ -46,11 +45,9 @@ def adard_key(
         int64, increasing; ``min(N, frames)`` of them.
 
     Raises:
-        InputError: a budget below 1, a balance that is not above 0, or shapes that do not fit.
+        InputError: a balance that is not above 0, or shapes that do not fit.
     """
-    frames = check_budget(frames)
-    if not balance > 0:
-        raise InputError(f"balance is {balance}; it must be above 0")
+    require(balance > 0, "balance", balance, "above 0")
     values = as_scores(scores)
     vectors = as_vectors(embeddings, count=len(values))
     if len(values) <= frames:

@@ -15,7 +15,7 @@ frames published for LongVideoBench follow depth 3 at K = 64 and depth 5 at K = 
 
 ``faithful=True`` returns what the released code does: with K < 2^depth nothing at all, with a K that is
 no multiple of 2^depth fewer than K, and all candidates if there are fewer than K. By default the depth is
-at most floor(log2 K), and places that are left over go to the best unused scores. Equal scores
+at most floor(log2 K), and the rest of the budget goes to the best unused scores. Equal scores
 throughout divide 0 by 0 in the released code; here z is then 0 in both.
 """
 
@@ -26,8 +26,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.errors import InputError
-from hybrid.selectors.ranking import as_scores, best_rows, check_budget, fill, min_max
+from hybrid.selectors.ranking import as_scores, best_rows, fill, min_max, require
 from hybrid.selectors.selector import Selector
 from hybrid.values import FloatArray, IntArray
 
@@ -57,11 +56,9 @@ def aks(
         int64, increasing; by default ``min(N, frames)`` of them.
 
     Raises:
-        InputError: a budget below 1, a negative depth, or scores that are not finite.
+        InputError: a negative depth, or scores that are not finite.
     """
-    frames = check_budget(frames)
-    if depth < 0:
-        raise InputError(f"depth is {depth}; it must be 0 or more")
+    require(depth >= 0, "depth", depth, "0 or more")
     values = as_scores(scores)
     if len(values) < frames or (len(values) == frames and not faithful):
         return np.arange(len(values), dtype=np.int64)

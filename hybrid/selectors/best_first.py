@@ -2,9 +2,9 @@
 
 Frames are taken score by score, best first, until K are chosen (K = min(number retrieved, budget),
 GenS, arXiv 2503.09146, section 2.2: frames without a score are never added to fill the budget).
-Where the last score that still fits has more frames than there are places, GenS's released code
-draws at random (Aria-RAG-Eval, ``rag_utils``); here the places are spread evenly over those
-frames in time order, so that the same scores always give the same frames.
+Where the last score that still fits has more frames than the rest of the budget, GenS's released code
+draws at random (Aria-RAG-Eval, ``rag_utils``); here frames are taken evenly from them in time order,
+so that the same scores always give the same frames.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.selectors.ranking import as_scores, check_budget
+from hybrid.selectors.ranking import as_scores
 from hybrid.selectors.selector import Selector
 from hybrid.values import IntArray
 
@@ -31,31 +31,28 @@ def best_first(scores: npt.ArrayLike, frames: int) -> IntArray:
         int64, increasing rows; fewer than ``frames`` if fewer have a score.
 
     Raises:
-        InputError: a budget below 1, or scores that are not finite.
+        InputError: scores that are not finite.
     """
-    frames = check_budget(frames)
     values = as_scores(scores)
     scored = values if (values < 0).any() else values[values > 0]
     chosen: list[int] = []
     for score in np.unique(scored)[::-1].tolist():
-        rows = np.flatnonzero(values == score)
-        chosen.extend(int(row) for row in spread(rows, frames - len(chosen)))
+        chosen += spread(np.flatnonzero(values == score), frames - len(chosen)).tolist()
         if len(chosen) == frames:
             break
     return np.array(sorted(chosen), dtype=np.int64)
 
 
-def spread(rows: IntArray, places: int) -> IntArray:
-    """``places`` of ``rows``, evenly: the middle one of each of ``places`` equal parts."""
-    if places >= len(rows):
+def spread(rows: IntArray, count: int) -> IntArray:
+    """``count`` of ``rows``, evenly: the middle one of each of ``count`` equal parts."""
+    if count >= len(rows):
         return rows
-    middles = ((np.arange(places) + 0.5) * len(rows) / places).astype(np.int64)
-    return rows[middles]
+    return rows[((np.arange(count) + 0.5) * len(rows) / count).astype(np.int64)]
 
 
 SELECTOR = Selector(
     name="best_first",
     choose=best_first,
-    summary="the best scores, equal ones spread evenly; frames that GenS gave none are never added",
+    summary="the best scores, equal ones spread evenly; never a frame without a score of GenS",
     source="GenS (arXiv 2503.09146)",
 )

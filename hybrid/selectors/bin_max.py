@@ -1,7 +1,7 @@
 """Bin-max: the best score around each of K evenly spaced prototypes.
 
     prototypes  p_i = round(i ((N - 1) / (K - 1))),  half to even;   K = 1: p_0 = N - 1
-    a row belongs to the nearest prototype (as near to two: to the earlier); the best row of each
+    a row belongs to the nearest prototype (equally near to two: the earlier); the best row of each
 
 The rule of TSPO (arXiv 2508.04369) on Video-MME. Unlike the parts of the stratified argmax, its first
 and last bins are half as wide. Ties go to the earlier frame.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.selectors.ranking import as_scores, best_of_parts, check_budget
+from hybrid.selectors.ranking import as_scores, best_of_parts
 from hybrid.selectors.selector import Selector
 from hybrid.values import IntArray
 
@@ -30,9 +30,8 @@ def bin_max(scores: npt.ArrayLike, frames: int) -> IntArray:
         int64, increasing.
 
     Raises:
-        InputError: a budget below 1, or scores that are not finite.
+        InputError: scores that are not finite.
     """
-    frames = check_budget(frames)
     values = as_scores(scores)
     count = len(values)
     if count <= frames:

@@ -1,4 +1,4 @@
-"""BOLT: evenly spaced places in the cumulated scores (inverse transform sampling without chance).
+"""BOLT: evenly spaced quantiles of the scores (inverse transform sampling without randomness).
 
 BOLT (CVPR 2025, arXiv 2503.21483):
 
@@ -10,7 +10,7 @@ Published powers: 3 on Video-MME and MLVU, 2.5 on LongVideoBench.
 ``faithful=True`` returns what the released code does: always K rows, which repeat where the scores have
 a sharp peak; u = 1 for K = 1, and twice 0.5 for K = 2; K times row 0 if all scores are equal. (Where rounding
 takes the released code beyond the last row, the last row is given.) By default each row is taken once
-and places that are left over go to the best unused scores, ties to the earlier frame; equal scores weigh
+and the rest of the budget goes to the best unused scores, ties to the earlier frame; equal scores weigh
 equally; K of 1 or 2 takes u = (i + 0.5) / K.
 """
 
@@ -19,10 +19,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.errors import InputError
-from hybrid.selectors.ranking import as_scores, check_budget, fill, min_max
+from hybrid.selectors.ranking import as_scores, fill, min_max, require
 from hybrid.selectors.selector import Selector
-from hybrid.values import FloatArray, IntArray
+from hybrid.values import IntArray
 
 __all__ = ["bolt"]
 
@@ -40,11 +39,9 @@ def bolt(scores: npt.ArrayLike, frames: int, *, power: float = 3.0, faithful: bo
         int64, not decreasing; by default increasing, ``min(N, frames)`` of them.
 
     Raises:
-        InputError: a budget below 1, a power that is not legal, or scores that are not finite.
+        InputError: a power that is not legal, or scores that are not finite.
     """
-    frames = check_budget(frames)
-    if not (power > 0 or power == -1):
-        raise InputError(f"power is {power}; it must be above 0, or -1 for none")
+    require(power > 0 or power == -1, "power", power, "above 0, or -1 for none")
     values = min_max(as_scores(scores))
     flat = not values.any()
     if flat and faithful:
@@ -53,15 +50,10 @@ def bolt(scores: npt.ArrayLike, frames: int, *, power: float = 3.0, faithful: bo
         return np.arange(len(values), dtype=np.int64)
     weights = np.ones(len(values)) if flat else values if power == -1 else values**power
     cumulated = np.cumsum(weights / weights.sum())
-    rows = np.searchsorted(cumulated, _places(frames, faithful), side="left").clip(max=len(values) - 1)
+    even = np.linspace(1 / frames, 1 - 1 / frames, frames)
+    quantiles = even if frames > 2 or faithful else (np.arange(frames) + 0.5) / frames
+    rows = np.searchsorted(cumulated, quantiles, side="left").clip(max=len(values) - 1)
     return rows.astype(np.int64) if faithful else fill(rows, weights, frames)
-
-
-def _places(frames: int, faithful: bool) -> FloatArray:
-    if frames > 2 or faithful:
-        return np.linspace(1 / frames, 1 - 1 / frames, frames)
-    places: FloatArray = (np.arange(frames) + 0.5) / frames
-    return places
 
 
 SELECTOR = Selector(

@@ -36,8 +36,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.errors import InputError
-from hybrid.selectors.ranking import as_scores, check_budget
+from hybrid.selectors.ranking import as_scores, require
 from hybrid.selectors.selector import Selector
 from hybrid.values import FloatArray, IntArray
 
@@ -77,14 +76,12 @@ def coverage(
         int64, increasing. Ties go to the earlier frame.
 
     Raises:
-        InputError: a budget below 1, an option out of its range, or scores that are not finite.
+        InputError: an option out of its range, or scores that are not finite.
     """
-    frames = check_budget(frames)
-    if not (reach > 0 and sharpness > 0 and trust >= 0 and floor >= 0):
-        raise InputError(
-            f"reach, sharpness, trust and floor are {reach}, {sharpness}, {trust} and {floor}; "
-            "the first two must be above 0, the others 0 or more"
-        )
+    require(reach > 0, "reach", reach, "above 0")
+    require(sharpness > 0, "sharpness", sharpness, "above 0")
+    require(trust >= 0, "trust", trust, "0 or more")
+    require(floor >= 0, "floor", floor, "0 or more")
     times = np.asarray(seconds, dtype=np.float64)
     if similarities is None and gens_scores is None:
         similarities = scores
@@ -193,12 +190,9 @@ class _EvenSpread:
 
     def add(self, row: int) -> None:
         """A row was chosen: those between its neighbours gain less now."""
-        before = [other for other in self._chosen if other < row]
-        after = [other for other in self._chosen if other > row]
+        self._update(max((other for other in self._chosen if other < row), default=None), row)
+        self._update(row, min((other for other in self._chosen if other > row), default=None))
         self._chosen.append(row)
-        left, right = max(before, default=None), min(after, default=None)
-        self._update(left, row)
-        self._update(row, right)
 
     def _update(self, left: int | None, right: int | None) -> None:
         """Rows between two chosen ones, or between one and the end of the video."""
@@ -216,13 +210,11 @@ class _EvenSpread:
 
     def _between(self, distance: FloatArray | float) -> FloatArray:
         d = np.minimum(distance, 2 * self._spacing)
-        area: FloatArray = np.asarray(d - d * d / (4 * self._spacing))
-        return area
+        return np.asarray(d - d * d / (4 * self._spacing))
 
     def _end(self, distance: FloatArray | float) -> FloatArray:
         e = np.minimum(distance, self._spacing)
-        area: FloatArray = np.asarray(e - e * e / (2 * self._spacing))
-        return area
+        return np.asarray(e - e * e / (2 * self._spacing))
 
 
 SELECTOR = Selector(

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.errors import InputError
-from hybrid.selectors.ranking import as_scores, as_vectors, check_budget
+from hybrid.selectors.ranking import as_scores, as_vectors, require
 from hybrid.selectors.selector import Selector
 from hybrid.values import FloatArray, IntArray
 
@@ -56,11 +56,9 @@ def dig(
         int64, increasing; by default none twice. If the parts hold fewer rows than the budget, those.
 
     Raises:
-        InputError: a budget below 1, a negative prominence, or shapes that do not fit.
+        InputError: a negative prominence, or shapes that do not fit.
     """
-    frames = check_budget(frames)
-    if not prominence >= 0:
-        raise InputError(f"prominence is {prominence}; it must be 0 or more")
+    require(prominence >= 0, "prominence", prominence, "0 or more")
     values = as_scores(scores)
     vectors = as_vectors(embeddings, count=len(values))
     if len(values) <= frames:
@@ -103,22 +101,19 @@ def dig_spans(rewards: npt.ArrayLike, boundaries: npt.ArrayLike, *, faithful: bo
     # In this order, as the authors have it: a mean may equal a reward, and then the last bit decides.
     z = (r - r.min()) / (r.max() - r.min() + 1e-8) * 100.0
     parts = np.flatnonzero(z > 0)
+    if len(parts) > 1:
+        parts = parts[_refined(z[parts], faithful=faithful)]
     if len(parts) == 0:
-        return [(int(b[0]), int(b[-1]))]
-    kept = parts if len(parts) == 1 else parts[_refined(z[parts], faithful=faithful)]
-    if len(kept) == 0:
         return [(int(b[0]), int(b[-1]))]
     cap = n - 1 if faithful else n
     # Part i lies between boundaries i and i + 1; the authors count the reach from i on both sides.
-    return _joined([(int(b[max(0, i - REACH)]), int(b[min(cap, i + REACH)])) for i in kept.tolist()])
+    return _joined([(int(b[max(0, i - REACH)]), int(b[min(cap, i + REACH)])) for i in parts.tolist()])
 
 
 def dig_frames(spans: list[tuple[int, int]], frames: int) -> IntArray:
-    """``frames`` evenly spaced places of the spans laid end to end, truncated to whole ones: int64, not decreasing."""
-    frames = check_budget(frames)
-    places = np.concatenate([np.arange(first, last + 1) for first, last in spans]).astype(np.int64)
-    chosen: IntArray = places[np.linspace(0, len(places) - 1, frames).astype(np.int64)]
-    return chosen
+    """``frames`` evenly spaced rows of the spans laid end to end, truncated to whole ones: int64, not decreasing."""
+    rows = np.concatenate([np.arange(first, last + 1) for first, last in spans]).astype(np.int64)
+    return rows[np.linspace(0, len(rows) - 1, frames).astype(np.int64)]
 
 
 def _refined(z: FloatArray, *, faithful: bool) -> IntArray:
@@ -126,15 +121,15 @@ def _refined(z: FloatArray, *, faithful: bool) -> IntArray:
     above_mean = z
     while True:
         lower = np.maximum(above_mean - above_mean.mean(), 0.0)
-        anew = ((lower == 0) & (above_mean > 0)).any()
+        more_zeros = ((lower == 0) & (above_mean > 0)).any()
         above_mean = lower
-        if not anew:
+        if not more_zeros:
             break
-    kept = np.flatnonzero(above_mean > 0)
+    stricter = np.flatnonzero(above_mean > 0)
     above_half = np.flatnonzero(z > z.max() / 2)
-    if len(kept) == 0 and not faithful:
+    if len(stricter) == 0 and not faithful:
         return above_half
-    return kept if len(kept) <= len(above_half) else above_half
+    return min(stricter, above_half, key=len)
 
 
 def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -148,12 +143,12 @@ def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _peaks(values: FloatArray, prominence: float) -> IntArray:
-    """Places of local maxima that stand out by at least ``prominence``; of a plateau the middle, rounded down.
+    """Positions of local maxima that stand out by at least ``prominence``; of a plateau the middle, rounded down.
 
     The prominence of a peak is its height above the higher of the two lowest points that lie between it
     and the next higher value (or the end) on either side.
     """
-    found = [place for place in _maxima(values) if _prominence(values, place) >= prominence]
+    found = [at for at in _maxima(values) if _prominence(values, at) >= prominence]
     return np.array(found, dtype=np.int64)
 
 
@@ -165,12 +160,12 @@ def _maxima(values: FloatArray) -> list[int]:
     return [int(starts[i] + ends[i]) // 2 for i in inner]
 
 
-def _prominence(values: npt.NDArray[Any], place: int) -> float:
-    higher_before = np.flatnonzero(values[:place] > values[place])
-    higher_after = np.flatnonzero(values[place:] > values[place])
-    low = int(higher_before[-1]) + 1 if len(higher_before) else 0
-    high = place + int(higher_after[0]) if len(higher_after) else len(values)
-    return float(values[place] - max(values[low : place + 1].min(), values[place:high].min()))
+def _prominence(values: npt.NDArray[Any], at: int) -> float:
+    higher = np.flatnonzero(values > values[at])
+    before, after = higher[higher < at], higher[higher > at]
+    low = int(before[-1]) + 1 if len(before) else 0
+    high = int(after[0]) if len(after) else len(values)
+    return float(values[at] - max(values[low : at + 1].min(), values[at:high].min()))
 
 
 SELECTOR = Selector(

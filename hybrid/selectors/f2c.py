@@ -17,7 +17,7 @@ row more after it) and shifted where the video ends. K-means starts from quantil
 ``faithful=True`` gives all rows of these clips: up to 4 K frames, of which most are meant to be shown
 small, so that the number of tokens stays that of K; :func:`f2c_clips` gives the clips with their scales. By default
 the budget is one of frames in full size: side = 1 and A = K / 4, the same clips of up to 4, never more
-than K rows, and places that overlaps leave over go to the best unused scores. Ties go to the earlier frame.
+than K rows, and the rest of the budget goes to the best unused scores. Ties go to the earlier frame.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.errors import InputError
-from hybrid.selectors.ranking import as_scores, as_vectors, check_budget, fill
+from hybrid.selectors.ranking import as_scores, as_vectors, fill, ranked
 from hybrid.selectors.selector import Selector
 from hybrid.values import FloatArray, IntArray
 
@@ -76,9 +76,8 @@ def f2c(
         int64, increasing; by default ``min(N, frames)`` of them.
 
     Raises:
-        InputError: a budget below 1, or shapes that do not fit.
+        InputError: shapes that do not fit.
     """
-    frames = check_budget(frames)
     values = as_scores(scores)
     if not faithful and len(values) <= frames:
         return np.arange(len(values), dtype=np.int64)
@@ -106,9 +105,8 @@ def f2c_clips(
         side: largest scale, 1 or more.
 
     Raises:
-        InputError: no candidate, a budget or number of anchors below 1, or shapes that do not fit.
+        InputError: no candidate, a number of anchors below 1, or shapes that do not fit.
     """
-    frames = check_budget(frames)
     if anchors < 1 or side < 1:
         raise InputError(f"anchors is {anchors} and side {side}; both must be at least 1")
     values = as_scores(scores)
@@ -131,9 +129,7 @@ def f2c_peaks(scores: npt.ArrayLike) -> IntArray:
     """
     values = as_scores(scores)
     if len(values) < 3:
-        return (
-            np.arange(len(values), dtype=np.int64)[[int(np.argmax(values))]] if len(values) else np.zeros(0, np.int64)
-        )
+        return ranked(values)[:1]
     inner = 1 + np.flatnonzero((values[1:-1] <= values[:-2]) & (values[1:-1] <= values[2:]))
     valleys = np.concatenate([[0], inner, [len(values) - 1]])
     peaks = [low + int(np.argmax(values[low : high + 1])) for low, high in pairwise(valleys.tolist())]
@@ -149,18 +145,18 @@ def _anchors(values: FloatArray, anchors: int) -> IntArray:
     return np.sort(np.array(best, dtype=np.int64))
 
 
-def _clusters(places: FloatArray, count: int, *, rounds: int = 100) -> IntArray:
-    """1-D K-means of sorted places: the number of each one's cluster. A cluster never becomes empty here."""
-    centres = np.quantile(places, (np.arange(count) + 0.5) / count)
-    cluster = np.zeros(len(places), dtype=np.int64)
+def _clusters(points: FloatArray, count: int, *, rounds: int = 100) -> IntArray:
+    """1-D K-means of sorted points: the number of each one's cluster. A cluster never becomes empty here."""
+    centres = np.quantile(points, (np.arange(count) + 0.5) / count)
+    cluster = np.zeros(len(points), dtype=np.int64)
     for _ in range(rounds):
         borders = (centres[:-1] + centres[1:]) / 2
-        moved = np.searchsorted(borders, places, side="left").astype(np.int64)
+        moved = np.searchsorted(borders, points, side="left").astype(np.int64)
         if (moved == cluster).all():
             break
         cluster = moved
         sizes = np.bincount(cluster, minlength=count)
-        sums = np.bincount(cluster, weights=places, minlength=count)
+        sums = np.bincount(cluster, weights=points, minlength=count)
         centres = np.where(sizes > 0, sums / np.maximum(sizes, 1), centres)
     return cluster
 

@@ -32,7 +32,7 @@ import numpy as np
 
 from hybrid.errors import InputError
 from hybrid.selectors.candidates import ScoreFrames
-from hybrid.selectors.ranking import check_budget, min_max
+from hybrid.selectors.ranking import min_max, ranked, require
 from hybrid.selectors.selector import Selector
 from hybrid.values import FloatArray, IntArray
 
@@ -105,11 +105,10 @@ def focus(
         int64, increasing; at most ``frames``.
 
     Raises:
-        InputError: a budget below 1, a negative distance, or a scorer that does not give one finite score a row.
+        InputError: a negative distance, or a scorer that does not give one finite score a row.
     """
-    frames = check_budget(frames)
-    if gap_seconds is not None and not gap_seconds >= 0:
-        raise InputError(f"gap_seconds is {gap_seconds}; it must be 0 or more")
+    if gap_seconds is not None:
+        require(gap_seconds >= 0, "gap_seconds", gap_seconds, "0 or more")
     count = len(seconds)
     if count == 0 or (count <= frames and not faithful):
         return np.arange(count, dtype=np.int64)
@@ -119,10 +118,9 @@ def focus(
     apart = count / rate / frames
     gap = gap_seconds if gap_seconds is not None else 0.0 if apart <= 0.2 else min(0.25 * apart, 1.0)
     best = round(BEST_SHARE * min(frames, len(survey.rows)))
-    order = np.argsort(-survey.scores, kind="stable")[:best]
-    chosen = list(dict.fromkeys(survey.rows[order].tolist()))
-    for arm, places in _shares(survey, frames - best):
-        chosen += _draw(arm, places, chosen, round(gap * rate), rng)
+    chosen = list(dict.fromkeys(survey.rows[ranked(survey.scores)[:best]].tolist()))
+    for arm, count in _shares(survey, frames - best):
+        chosen += _draw(arm, count, chosen, round(gap * rate), rng)
     return np.unique(np.array(chosen, dtype=np.int64))[:frames]
 
 
@@ -148,18 +146,17 @@ def focus_survey(
     scores = iter(_ask(score_frames, [row for rows in coarse for row in rows]).tolist())
     for arm, rows in zip(arms, coarse, strict=True):
         arm.rows, arm.scores = list(rows), [next(scores) for _ in rows]
-    zoomed = _best_first(_bounds(arms))[: max(LEAST_ZOOMED, math.ceil(ZOOM_SHARE * len(arms)))]
+    zoomed = ranked(_bounds(arms))[: max(LEAST_ZOOMED, math.ceil(ZOOM_SHARE * len(arms)))].tolist()
     half = max(1, round(max(1 / rate, count / rate / parts / 2) * rate))
     done = {row for rows in coarse for row in rows}
     fine: set[int] = set()
-    for place in zoomed:
-        fine |= _fine_rows(arms[place].middle, count, half, min(round(rate), stride), done | fine, rng)
+    for best in zoomed:
+        fine |= _fine_rows(arms[best].middle, count, half, min(round(rate), stride), done | fine, rng)
     rows = [row for part in coarse for row in part] + sorted(fine)
-    fine_scores = _ask(score_frames, sorted(fine))
-    all_scores = np.concatenate([[s for arm in arms for s in arm.scores], fine_scores])
+    all_scores = np.concatenate([[s for arm in arms for s in arm.scores], _ask(score_frames, sorted(fine))])
     if not faithful:
         all_scores = min_max(all_scores)
-        _teach(arms, rows, all_scores)
+        _assign(arms, rows, all_scores)
     return Survey(np.array(rows, dtype=np.int64), all_scores, tuple(arms), _bounds(arms))
 
 
@@ -202,11 +199,11 @@ def _fine_rows(middle: int, count: int, half: int, step: int, done: set[int], rn
     return rows | set(_drawn(free, need - even, rng))
 
 
-def _drawn(rows: list[int], wanted: int, rng: np.random.Generator) -> list[int]:
-    """At most ``wanted`` different ones of ``rows``; nothing is drawn if there are none."""
-    if not rows or wanted < 1:
+def _drawn(rows: list[int], count: int, rng: np.random.Generator) -> list[int]:
+    """At most ``count`` different ones of ``rows``; nothing is drawn if there are none."""
+    if not rows or count < 1:
         return []
-    drawn: list[int] = rng.choice(rows, size=min(wanted, len(rows)), replace=False).tolist()
+    drawn: list[int] = rng.choice(rows, size=min(count, len(rows)), replace=False).tolist()
     return drawn
 
 
@@ -229,12 +226,7 @@ def _bounds(arms: list[Arm]) -> FloatArray:
     return np.array(bounds)
 
 
-def _best_first(bounds: FloatArray) -> list[int]:
-    order: list[int] = np.argsort(-bounds, kind="stable").tolist()
-    return order
-
-
-def _teach(arms: list[Arm], rows: list[int], scores: FloatArray) -> None:
+def _assign(arms: list[Arm], rows: list[int], scores: FloatArray) -> None:
     """Give every scored row to the arm in which it lies."""
     for arm in arms:
         arm.rows, arm.scores = [], []
@@ -245,33 +237,32 @@ def _teach(arms: list[Arm], rows: list[int], scores: FloatArray) -> None:
         arm.scores.append(score)
 
 
-def _shares(survey: Survey, places: int) -> list[tuple[Arm, int]]:
+def _shares(survey: Survey, frames: int) -> list[tuple[Arm, int]]:
     """The best arms and how many frames each gives, best first."""
     count = len(survey.arms)
     final = min(count, max(LEAST_ZOOMED, min(MOST_FINAL_ARMS, math.ceil(ZOOM_SHARE * count))))
-    each, more = divmod(places, final)
-    order = _best_first(survey.bounds)[:final]
+    each, more = divmod(frames, final)
+    order = ranked(survey.bounds)[:final].tolist()
     return [(survey.arms[arm], each + (rank < more)) for rank, arm in enumerate(order)]
 
 
-def _draw(arm: Arm, places: int, chosen: list[int], gap_rows: int, rng: np.random.Generator) -> list[int]:
+def _draw(arm: Arm, frames: int, chosen: list[int], gap_rows: int, rng: np.random.Generator) -> list[int]:
     """Rows of one arm, drawn in proportion to the sharpened nearest score."""
     rows = np.arange(arm.start, arm.end)
     scored = np.array(arm.rows)
     nearest = np.abs(rows[:, None] - scored[None, :]).argmin(axis=1)
     scores = np.clip(np.array(arm.scores)[nearest], 0.0, 1.0)
-    taken = np.array(chosen, dtype=np.int64)
-    distance = np.abs(rows[:, None] - taken[None, :]).min(axis=1, initial=arm.end + gap_rows)
+    distance = np.abs(rows[:, None] - np.array(chosen, dtype=np.int64)[None, :]).min(axis=1, initial=arm.end + gap_rows)
     far = distance >= max(1, gap_rows)
     # Where the whole arm is too near to chosen frames, the distance is given up, not the arm.
     open_rows = far if far.any() else distance > 0
     rows, scores = rows[open_rows], scores[open_rows]
-    wanted = min(places, len(rows))
-    if wanted == 0:
+    count = min(frames, len(rows))
+    if count == 0:
         return []
-    z = (scores - scores.min()) / (scores.max() - scores.min()) if scores.max() > scores.min() else np.ones(len(rows))
+    z = min_max(scores)
     weights = np.exp((z - z.max()) / TEMPERATURE)
-    drawn = rng.choice(len(rows), size=wanted, p=weights / weights.sum(), replace=False)
+    drawn = rng.choice(len(rows), size=count, p=weights / weights.sum(), replace=False)
     return [int(row) for row in rows[drawn]]
 
 

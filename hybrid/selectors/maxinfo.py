@@ -1,4 +1,4 @@
-"""MaxInfo: the frames that span the video's content best, without a look at the question.
+"""MaxInfo: the frames that span the video's content best, whatever the question.
 
 MaxInfo (arXiv 2502.03183). A pool of uniform candidates, their embeddings F [P, D] reduced to ``rank``
 columns by a singular value decomposition F = U S V^T, and the rows of the largest volume of A = U[:, :rank]:
@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.errors import InputError
-from hybrid.selectors.ranking import as_vectors, check_budget, first_equal_rows
+from hybrid.selectors.ranking import as_vectors, first_equal_rows, require
 from hybrid.selectors.selector import Selector
 from hybrid.selectors.uniform import evenly
 from hybrid.values import FloatArray, IntArray
@@ -50,8 +50,8 @@ def maxinfo(
     Args:
         embeddings: [N, D].
         frames: the budget, at least 1.
-        pool: how many uniform candidates are looked at (64 "fast", 128 "slow" in the paper); at least the budget is.
-        rank: how many columns are kept, at least 1.
+        pool: number of uniform candidates (64 "fast", 128 "slow" in the paper), never below the budget.
+        rank: number of columns, at least 1.
         tolerance: of the rectangular search, above 0.
         faithful: see above.
 
@@ -59,13 +59,11 @@ def maxinfo(
         int64, increasing; at most ``frames``.
 
     Raises:
-        InputError: a budget, pool or rank below 1, a tolerance that is not above 0 and finite, or embeddings of
+        InputError: a pool or rank below 1, a tolerance that is not above 0 and finite, or embeddings of
             another shape or with a number that is not finite.
     """
-    frames = check_budget(frames)
     for name, value in (("pool", pool), ("rank", rank), ("tolerance", tolerance)):
-        if not 0 < value < math.inf:
-            raise InputError(f"{name} is {value}; it must be above 0 and finite")
+        require(0 < value < math.inf, name, value, "above 0 and finite")
     vectors = as_vectors(np.asarray(embeddings, dtype=np.float32))
     if len(vectors) == 0:
         return np.zeros(0, dtype=np.int64)
@@ -131,10 +129,10 @@ def _square_maxvol(matrix: FloatArray) -> list[int]:
     same = first_equal_rows(matrix)
     for _ in range(EXCHANGES):
         coefficients = np.linalg.solve(matrix[chosen].T, matrix.T).T[same]
-        row, place = np.unravel_index(int(np.argmax(np.abs(coefficients))), coefficients.shape)
-        if abs(coefficients[row, place]) <= EXCHANGE_ABOVE:
+        row, column = np.unravel_index(int(np.argmax(np.abs(coefficients))), coefficients.shape)
+        if abs(coefficients[row, column]) <= EXCHANGE_ABOVE:
             break
-        chosen[int(place)] = int(row)
+        chosen[int(column)] = int(row)
     return chosen
 
 
@@ -142,13 +140,13 @@ def _pivot_rows(matrix: FloatArray) -> list[int]:
     """The pivots of Gaussian elimination with row pivoting."""
     left = matrix.copy()
     chosen: list[int] = []
-    for place in range(matrix.shape[1]):
-        sizes = np.abs(left[:, place])
+    for column in range(matrix.shape[1]):
+        sizes = np.abs(left[:, column])
         sizes[chosen] = -1.0
         row = int(np.argmax(sizes))
         chosen.append(row)
-        if place + 1 < matrix.shape[1]:
-            left[:, place + 1 :] -= np.outer(left[:, place] / left[row, place], left[row, place + 1 :])
+        if column + 1 < matrix.shape[1]:
+            left[:, column + 1 :] -= np.outer(left[:, column] / left[row, column], left[row, column + 1 :])
     return chosen
 
 

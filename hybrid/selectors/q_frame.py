@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.errors import InputError
-from hybrid.selectors.ranking import as_scores, check_budget, ranked
+from hybrid.selectors.ranking import as_scores, ranked, require
 from hybrid.selectors.selector import Selector
 from hybrid.values import FloatArray, IntArray
 
@@ -54,11 +54,9 @@ def q_frame(
         int64, increasing; by default ``min(N, frames)`` of them.
 
     Raises:
-        InputError: a budget below 1, a temperature or spread that is not above 0, or scores that are not finite.
+        InputError: a temperature or spread that is not above 0, or scores that are not finite.
     """
-    frames = check_budget(frames)
-    if not spread > 0:
-        raise InputError(f"spread is {spread}; it must be above 0")
+    require(spread > 0, "spread", spread, "above 0")
     values = as_scores(scores)
     drawn = np.random.default_rng(seed).random(len(values))
     if faithful:
@@ -70,7 +68,7 @@ def q_frame(
 
 
 def q_frame_keys(scores: npt.ArrayLike, drawn: npt.ArrayLike, *, temperature: float = 0.8) -> FloatArray:
-    """What the frames are ranked by: float64 [N].
+    """The key that ranks the frames: float64 [N].
 
     Args:
         scores: [N].
@@ -80,8 +78,7 @@ def q_frame_keys(scores: npt.ArrayLike, drawn: npt.ArrayLike, *, temperature: fl
     Raises:
         InputError: a temperature that is not above 0, or lengths that differ.
     """
-    if not temperature > 0:
-        raise InputError(f"temperature is {temperature}; it must be above 0")
+    require(temperature > 0, "temperature", temperature, "above 0")
     values, uniform = as_scores(scores), as_scores(drawn)
     if values.shape != uniform.shape:
         raise InputError(f"{len(values)} scores need as many drawn numbers, not {len(uniform)}")

@@ -1,7 +1,7 @@
-"""What the rules share: the best rows with a stated order of ties, min-max scaling, and filling a budget.
+"""Shared steps of the rules: the best rows, min-max scaling, filling a budget, and checks of arguments.
 
-Ties everywhere go to the earlier row, which is what numpy's stable sort and ``heapq.nlargest`` do.
-``torch.topk`` leaves ties open, so code that was published with it may differ there.
+Ties always go to the earlier row, as in numpy's stable sort and ``heapq.nlargest``. ``torch.topk`` leaves ties open, so
+that code published with it may differ there.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ __all__ = [
     "mean",
     "min_max",
     "ranked",
+    "require",
 ]
 
 LARGEST = 1e100
-"""Largest size of a score: sums and squares of such numbers are still finite."""
+"""The largest absolute value of a score: sums and squares of such numbers are still finite."""
 
 
 def as_scores(scores: npt.ArrayLike) -> FloatArray:
@@ -93,11 +94,21 @@ def check_budget(frames: SupportsIndex) -> int:
     return budget
 
 
+def require(holds: bool, option: str, value: float, legal: str) -> None:
+    """Refuse an option of a rule unless a condition holds.
+
+    Raises:
+        InputError: it does not; ``legal`` completes "it must be".
+    """
+    if not holds:
+        raise InputError(f"{option} is {value}; it must be {legal}")
+
+
 def first_equal_rows(vectors: npt.NDArray[Any]) -> IntArray:
     """The first row that is equal to each row: int64 [N].
 
-    What a matrix product gives for equal rows may differ in the last bit, because it sums a row in another order
-    depending on where it lies. ``product[first_equal_rows(vectors)]`` makes copies of a frame tie.
+    A matrix product of equal rows may differ in the last bit, because the order of its sums depends on a row's address.
+    ``product[first_equal_rows(vectors)]`` makes copies of a frame tie.
 
     Args:
         vectors: [N, D].
@@ -113,21 +124,19 @@ def first_equal_rows(vectors: npt.NDArray[Any]) -> IntArray:
 
 
 def mean(values: FloatArray) -> float:
-    """The mean of at least one value; that of equal values is their value, which a plain sum misses by rounding."""
+    """The mean of at least one value; of equal values exactly their value, which a plain sum misses by rounding."""
     least = values.min()
     return float(least + (values - least).mean())
 
 
 def ranked(scores: npt.NDArray[Any]) -> IntArray:
     """All rows, best first, ties to the earlier: int64 [N]."""
-    order: IntArray = np.argsort(-scores, kind="stable").astype(np.int64)
-    return order
+    return np.argsort(-scores, kind="stable").astype(np.int64)
 
 
 def best_rows(scores: npt.NDArray[Any], frames: int) -> IntArray:
-    """The best ``frames`` rows, ties to the earlier: int64, increasing."""
-    chosen: IntArray = np.sort(ranked(scores)[:frames])
-    return chosen
+    """The best ``frames`` rows: int64, increasing."""
+    return np.sort(ranked(scores)[:frames])
 
 
 def min_max(scores: FloatArray) -> FloatArray:
@@ -147,5 +156,4 @@ def fill(rows: npt.NDArray[Any], scores: npt.NDArray[Any], frames: int) -> IntAr
         return chosen
     order = ranked(scores)
     unused = order[~np.isin(order, chosen)]
-    filled: IntArray = np.sort(np.concatenate([chosen, unused[:missing]]))
-    return filled
+    return np.sort(np.concatenate([chosen, unused[:missing]]))

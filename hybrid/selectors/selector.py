@@ -1,13 +1,18 @@
-"""One selector: its function, and what a reader wants to know of it. What it needs is read from its parameters."""
+"""One selector: its function and its description. What it needs follows from its parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from inspect import Parameter, signature
 from typing import Any, get_type_hints
 
+import numpy as np
+
+from hybrid.errors import InputError
+from hybrid.selectors.candidates import Candidates
+from hybrid.selectors.ranking import check_budget
 from hybrid.values import IntArray
 
 __all__ = ["NEEDS", "Selector"]
@@ -18,16 +23,16 @@ NEEDS = ("seconds", "scores", "score_frames", "similarities", "gens_scores", "em
 _SCORES = frozenset({"scores", "score_frames", "similarities", "gens_scores"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Selector:
     """A rule that chooses frames.
 
     Attributes:
         name: the name of its file.
-        choose: called with keywords; gives int64 rows.
+        choose: the rule; called with keywords and a legal budget, returns int64 rows in any order.
         summary: one line.
         source: paper or project that it comes from.
-        partial: what is not as published because it is not known; empty if nothing.
+        partial: what differs from the published method because it is not known; empty if nothing.
     """
 
     name: str
@@ -36,38 +41,85 @@ class Selector:
     source: str
     partial: str = ""
 
-    @property
+    def select(
+        self,
+        candidates: Candidates,
+        frames: int,
+        *,
+        faithful: bool = False,
+        seed: int | None = None,
+        **options: Any,
+    ) -> IntArray:
+        """Choose frames.
+
+        Args:
+            candidates: must have what the selector needs.
+            frames: the budget, at least 1.
+            faithful: reproduce the authors' code with its quirks. By default they are corrected, as the rule's
+                docstring says.
+            seed: of the draws; by default the rule's own. Ignored by rules that do not draw.
+            options: of this selector.
+
+        Returns:
+            int64 rows in time order. By default each once and at most ``frames``; a faithful rule may repeat rows,
+            return none, or exceed the budget where its authors' code does.
+
+        Raises:
+            InputError: an unknown option, a budget below 1, or candidates without something that the rule needs.
+        """
+        frames = check_budget(frames)
+        lacking = [need for need in self.needs if getattr(candidates, need) is None]
+        if lacking:
+            raise InputError(
+                f"the selector {self.name!r} needs {' and '.join(lacking)}, which these candidates do not have; "
+                f"it needs {', '.join(self.needs)}"
+            )
+        unknown = [option for option in options if option not in self.options]
+        if unknown:
+            legal = ", ".join(self.options) or "none"
+            raise InputError(f"the selector {self.name!r} has no option {unknown[0]!r}; its options are: {legal}")
+        if len(candidates) == 0:
+            return np.zeros(0, dtype=np.int64)
+        arguments = {need: getattr(candidates, need) for need in (*self.needs, *self.takes)}
+        if self.has_quirks:
+            arguments["faithful"] = faithful
+        if self.draws and seed is not None:
+            arguments["seed"] = seed
+        rows: IntArray = np.sort(self.choose(frames=frames, **arguments, **options))
+        return rows
+
+    @cached_property
     def needs(self) -> tuple[str, ...]:
-        """Which attributes of the candidates it cannot do without."""
+        """The attributes of the candidates that it requires."""
         return tuple(
             need for need in NEEDS if need in self._parameters and self._parameters[need].default is Parameter.empty
         )
 
-    @property
+    @cached_property
     def takes(self) -> tuple[str, ...]:
-        """Which attributes of the candidates it looks at where they are there: parameters that default to None."""
+        """The attributes of the candidates that it uses where they exist: parameters that default to None."""
         return tuple(need for need in NEEDS if need in self._parameters and need not in self.needs)
 
     @property
     def uses_scores(self) -> bool:
-        """Whether it goes by scores of frames, and not by embeddings or times alone."""
+        """Whether it uses scores of frames, and not only embeddings or times."""
         return not _SCORES.isdisjoint({*self.needs, *self.takes})
 
-    @property
+    @cached_property
     def options(self) -> Mapping[str, Any]:
         """Its options with their defaults."""
-        known = {*NEEDS, "frames", "faithful", "seed"}
-        return {name: p.default for name, p in self._parameters.items() if name not in known}
+        common = {*NEEDS, "frames", "faithful", "seed"}
+        return {name: p.default for name, p in self._parameters.items() if name not in common}
 
     @property
     def option_types(self) -> Mapping[str, Any]:
-        """The types of its options, as they are annotated."""
+        """The annotated types of its options."""
         types = get_type_hints(self.choose)
         return {name: types[name] for name in self.options}
 
     @property
     def option_texts(self) -> tuple[str, ...]:
-        """Its options as they are written, with their defaults; ``faithful`` and ``seed`` where it has them."""
+        """Its options with their defaults, as they are written; ``faithful`` and ``seed`` where it has them."""
         written = [f"{name}={str(default).lower()}" for name, default in self.options.items()]
         if self.draws:
             written.append(f"seed={self.default_seed}")
@@ -75,7 +127,7 @@ class Selector:
 
     @property
     def default_seed(self) -> int:
-        """The seed of its draws if nobody says one; 0 if it draws nothing."""
+        """The default seed of its draws; 0 if it draws nothing."""
         return int(self._parameters["seed"].default) if self.draws else 0
 
     @property
@@ -85,15 +137,10 @@ class Selector:
 
     @property
     def has_quirks(self) -> bool:
-        """Whether the authors' code differs from what it does by default."""
+        """Whether the authors' code differs from its default behaviour."""
         return "faithful" in self._parameters
 
-    @property
+    @cached_property
     def _parameters(self) -> Mapping[str, Parameter]:
-        return _parameters_of(self.choose)
-
-
-@cache
-def _parameters_of(choose: Callable[..., IntArray]) -> Mapping[str, Parameter]:
-    """Read once: every call asks what a selector needs, and reading takes longer than some of them."""
-    return signature(choose).parameters
+        """Read once: reading takes longer than some of the rules."""
+        return signature(self.choose).parameters

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.selectors.ranking import as_scores, best_of_parts, check_budget
+from hybrid.selectors.ranking import as_scores, best_of_parts
 from hybrid.selectors.selector import Selector
 from hybrid.values import IntArray
 
@@ -28,9 +28,8 @@ def stratified(scores: npt.ArrayLike, frames: int) -> IntArray:
         int64, increasing.
 
     Raises:
-        InputError: a budget below 1, or scores that are not finite.
+        InputError: scores that are not finite.
     """
-    frames = check_budget(frames)
     values = as_scores(scores)
     parts = min(len(values), frames)
     ends = np.arange(parts + 1) * len(values) // max(parts, 1)

@@ -21,12 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.errors import InputError
-from hybrid.selectors.ranking import as_scores, check_budget, mean, ranked
+from hybrid.selectors.ranking import as_scores, mean, ranked, require
 from hybrid.selectors.selector import Selector
 from hybrid.selectors.uniform import evenly
 from hybrid.values import IntArray
 
-__all__ = ["tass", "tass_order"]
+__all__ = ["tass"]
 
 POOL_PER_FRAME = 4
 
@@ -49,52 +49,38 @@ def tass(
         faithful: see above.
 
     Returns:
-        int64, increasing; at most ``frames``.
+        int64 in the order of the choice; at most ``frames``.
 
     Raises:
-        InputError: as for :func:`tass_order`.
+        InputError: a distance that is not above 0 and finite, scores or times that are not finite, or not one time a
+            score.
     """
-    order = tass_order(scores, seconds, frames, gap_seconds=gap_seconds)
-    if len(order) == 0 and not faithful:
-        return evenly(len(as_scores(scores)), frames)
-    return np.sort(order)
-
-
-def tass_order(scores: npt.ArrayLike, seconds: npt.ArrayLike, frames: int, *, gap_seconds: float = 20.0) -> IntArray:
-    """The same rows in the order in which they are taken; none if no score exceeds the mean.
-
-    Raises:
-        InputError: a budget below 1, a distance that is not above 0 and finite, scores or times that are not
-            finite, or as many times as there are scores are not given.
-    """
-    frames = check_budget(frames)
-    if not 0 < gap_seconds < math.inf:
-        raise InputError(f"gap_seconds is {gap_seconds}; it must be above 0 and finite")
+    require(0 < gap_seconds < math.inf, "gap_seconds", gap_seconds, "above 0 and finite")
     values, times = as_scores(scores), np.asarray(seconds, dtype=np.float64)
     if times.shape != values.shape:
         raise InputError(f"{len(values)} scores need as many times, not {list(times.shape)}")
     if not np.isfinite(times).all():
         raise InputError("a time is not a finite number; nothing can keep a distance from it")
-    if len(values) == 0:
-        return np.zeros(0, dtype=np.int64)
-    above = int(np.count_nonzero(values > mean(values)))
+    above = int(np.count_nonzero(values > mean(values))) if len(values) else 0
+    if above == 0:
+        return evenly(0 if faithful else len(values), frames)
     pool = ranked(values)[: min(above, POOL_PER_FRAME * frames)]
     if len(pool) <= frames:
         return pool
-    places = times[pool]
-    # Distance of each row of the pool to the nearest taken one; 0 for the taken ones themselves.
+    at = times[pool]
+    # Distance of each row of the pool to the nearest chosen one; 0 for the chosen ones themselves.
     nearest = np.full(len(pool), np.inf)
-    taken: list[int] = []
+    chosen: list[int] = []
     gap = gap_seconds
     # Two candidates may have one and the same time: no distance above 0 lets both in.
-    reachable = min(frames, len(np.unique(places)))
-    while len(taken) < reachable:
+    reachable = min(frames, len(np.unique(at)))
+    while len(chosen) < reachable:
         for i, row in enumerate(pool.tolist()):
-            if nearest[i] >= gap and len(taken) < reachable:
-                taken.append(row)
-                nearest = np.minimum(nearest, np.abs(places - places[i]))
+            if nearest[i] >= gap and len(chosen) < reachable:
+                chosen.append(row)
+                nearest = np.minimum(nearest, np.abs(at - at[i]))
         gap /= 2
-    return np.array(taken, dtype=np.int64)
+    return np.array(chosen, dtype=np.int64)
 
 
 SELECTOR = Selector(

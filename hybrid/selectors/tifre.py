@@ -1,4 +1,4 @@
-"""TiFRe's selection: the frames that show best any of the things that the question is about.
+"""TiFRe's selection: the frames most similar to any of the things that the question is about.
 
 TiFRe (arXiv 2602.08861), from second-hand descriptions: a language model turns the question into prompts
 such as "a photo of a <object>", and
@@ -6,7 +6,7 @@ such as "a photo of a <object>", and
     S_j = max over prompts i of cos(text_i, frame_j)
 
 The frames with the highest S are kept; how many is not known for every setting, here it is the budget.
-Left out: the language model (the prompts come with the candidates: the caller's, or a photo of each word of the
+Missing: the language model (the prompts come with the candidates: the caller's, or a photo of each word of the
 question that may name a thing, :func:`object_prompts`), and the merging of the other frames' features into the kept
 ones, which is no choice of frames and whose formula is not known. Ties go to the earlier frame.
 """
@@ -18,14 +18,14 @@ import re
 import numpy.typing as npt
 
 from hybrid.errors import InputError
-from hybrid.selectors.ranking import as_vectors, best_rows, check_budget, first_equal_rows
+from hybrid.selectors.ranking import as_vectors, best_rows, first_equal_rows
 from hybrid.selectors.selector import Selector
 from hybrid.values import IntArray
 
 __all__ = ["object_prompts", "tifre"]
 
 _WORD = re.compile(r"\w+(?:['\u2019-]\w+)*")
-_FUNCTION_WORDS = """
+_STOPWORDS = """
     a about after again all also am an and another any are as at be because been before being below between both but
     by can could did do does doing down during each either else ever every few first following for from had happen
     happened happens has have he her here him his how i if in into is it its just last many may me might more most much
@@ -35,7 +35,7 @@ _FUNCTION_WORDS = """
     where whether which while who whom whose why will with within without would you your frame frames scene scenes see
     seen visible appear appears appeared come comes came go goes went get gets make makes made moment
 """
-_NAMES_NOTHING = frozenset(_FUNCTION_WORDS.split())
+_NO_OBJECTS = frozenset(_STOPWORDS.split())
 """Words of English questions that name no object."""
 
 
@@ -47,8 +47,8 @@ def object_prompts(question: str) -> tuple[str, ...]:
     >>> object_prompts("Where is the red bag when the man comes?")
     ('a photo of a red', 'a photo of a bag', 'a photo of a man')
     """
-    words = dict.fromkeys(word for word in _WORD.findall(question.lower()) if word not in _NAMES_NOTHING)
-    return tuple(f"a photo of a {word}" for word in words) or (question,)
+    objects = dict.fromkeys(word for word in _WORD.findall(question.lower()) if word not in _NO_OBJECTS)
+    return tuple(f"a photo of a {each}" for each in objects) or (question,)
 
 
 def tifre(embeddings: npt.ArrayLike, prompts: npt.ArrayLike, frames: int) -> IntArray:
@@ -63,9 +63,8 @@ def tifre(embeddings: npt.ArrayLike, prompts: npt.ArrayLike, frames: int) -> Int
         int64, increasing; ``min(N, frames)`` of them.
 
     Raises:
-        InputError: a budget below 1, or shapes that do not fit.
+        InputError: shapes that do not fit.
     """
-    frames = check_budget(frames)
     vectors, texts = as_vectors(embeddings), as_vectors(prompts)
     if len(texts) == 0 or texts.shape[1] != vectors.shape[1]:
         raise InputError(f"embeddings {list(vectors.shape)} and prompts {list(texts.shape)} must be [N, D] and [P, D]")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy.typing as npt
 
-from hybrid.selectors.ranking import as_scores, best_rows, check_budget
+from hybrid.selectors.ranking import as_scores, best_rows
 from hybrid.selectors.selector import Selector
 from hybrid.values import IntArray
 
@@ -26,9 +26,8 @@ def top_k(scores: npt.ArrayLike, frames: int) -> IntArray:
         int64, increasing.
 
     Raises:
-        InputError: a budget below 1, or scores that are not finite.
+        InputError: scores that are not finite.
     """
-    frames = check_budget(frames)
     return best_rows(as_scores(scores), frames)
 
 

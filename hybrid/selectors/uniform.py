@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid.selectors.ranking import check_budget
 from hybrid.selectors.selector import Selector
 from hybrid.values import FloatArray, IntArray
 
@@ -28,16 +27,12 @@ def uniform(seconds: FloatArray, frames: int, *, centred: bool = False) -> IntAr
 
     Returns:
         int64, increasing.
-
-    Raises:
-        InputError: a budget below 1.
     """
     return evenly(len(seconds), frames, centred=centred)
 
 
 def evenly(count: int, frames: int, *, centred: bool = False) -> IntArray:
     """``min(count, frames)`` of ``count`` rows; see :func:`uniform`."""
-    frames = check_budget(frames)
     if count <= frames:
         return np.arange(count, dtype=np.int64)
     if centred and frames == 1:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hybrid.errors import InputError, VideoError
-from hybrid.words import counted
+from hybrid.formatting import plural
 from indexes.archive.content_id import remembered
 from indexes.archive.reader import ArchiveReader
 from indexes.format.layout import Layout
@@ -155,7 +155,7 @@ def check_folders(videos: Iterable[Sequence[str]]) -> None:
         folders = sorted(set[str]().union(*lost))
         more = f" and {len(folders) - 3} more" if len(folders) > 3 else ""
         raise InputError(
-            f"{counted(len(lost), 'video')} lay in folders that are not there any more, or empty: "
+            f"{plural(len(lost), 'video')} lay in folders that are not there any more, or empty: "
             f"{', '.join(folders[:3])}{more}; nothing was removed, since a disk may not be mounted; mount it, or to "
             "forget them all the same, add --even-if-folders-are-missing"
         )

@@ -19,11 +19,11 @@ from typing import BinaryIO
 import numpy as np
 
 from hybrid.errors import ArchiveError, HybridError, IndexDamagedError, IndexMismatchError, InputError
+from hybrid.formatting import plural
 from hybrid.storage.atomic import write_atomically, write_errors
 from hybrid.storage.foreign_json import JsonLimits
 from hybrid.storage.package import PackageError, open_package
 from hybrid.values import Float32Array
-from hybrid.words import counted
 from indexes.archive.new_index import check_parts
 from indexes.archive.reader import ArchiveReader
 from indexes.archive.writer import Archive
@@ -128,7 +128,7 @@ def _check_sizes(sizes: Mapping[str, int], manifest: Manifest, path: Path) -> No
     most = least + _HEADER_BYTES + _REASON_BYTES * manifest.missing
     if not least <= sizes[_TIMELINE] <= most:
         raise IndexDamagedError(
-            f"{path}: {_TIMELINE} has {sizes[_TIMELINE]} bytes; of {counted(manifest.frames, 'frame')} it has "
+            f"{path}: {_TIMELINE} has {sizes[_TIMELINE]} bytes; of {plural(manifest.frames, 'frame')} it has "
             f"{least} to {most}"
         )
 
@@ -176,7 +176,7 @@ def import_index(archive: Archive, export: Export, *, replace: bool = False) -> 
 def _another(archive: Archive, current: Manifest) -> str:
     return (
         f"archive {archive.uri} holds another index of {current.source.path} "
-        f"({counted(current.frames, 'frame')}, {current.created_at}); to put this one in its place, add --replace"
+        f"({plural(current.frames, 'frame')}, {current.created_at}); to put this one in its place, add --replace"
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.latency.archive import draw, merged
+from bench.latency.archive.report import draw, merged
 from bench.latency.video_vectors import VideoWorld
 
 

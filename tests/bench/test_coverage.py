@@ -20,7 +20,7 @@ from bench.accuracy.coverage import (
     score_cases,
 )
 from bench.accuracy.coverage_cases import WINDOW, Case, Length, make_cases, noisy_similarities, simulated_gens
-from hybrid.clip.encoder import load_encoder
+from hybrid.clip.registry import load_encoder
 from hybrid.errors import InputError
 from hybrid.models.tiny import tiny_encoder
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from bench.robustness.bad_videos import describe
 from bench.robustness.small_videos import write_small_videos
 from bench.robustness.watch import Spent
-from hybrid.engine.index.run import RunSummary, VideoOutcome
-from hybrid.frames.source import open_source
+from hybrid.engine.batch.run import RunSummary, VideoOutcome
+from hybrid.frames.registry import open_source
 from hybrid.values import Sampling
 from indexes.archive.content_id import identify
 from tests.demo_clip import DEMO_SCENES, write_demo_clip

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from bench.world.draw import draw_scene
 from bench.world.exam import exam_video
 from bench.world.film import film_world
-from bench.world.gens_model import make_tokenizer
 from bench.world.questions import KINDS, WORDINGS, ask_questions, choose_questions
 from bench.world.scenes import FRAME_RATES, VISIBLE_LEVEL, WORLD_VERSION, Split, World, make_scene, make_world
 from bench.world.things import ALL_THINGS, COLOURS, HELD_OUT, NAMELESS_SHAPES, SEEN_THINGS, SHAPES, Thing
-from bench.world.windows import write_reply
+from bench.world.training.gens_model import make_tokenizer
+from bench.world.training.windows import write_reply
 from hybrid.errors import InputError
 from hybrid.fine.reply import parse_reply
-from hybrid.frames.source import open_source
+from hybrid.frames.registry import open_source
 from hybrid.values import ByteArray, Sampling
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import distributed
 
-from bench.world import train_vision
-from bench.world.bank import Bank, bank_of
-from bench.world.checkpointing import Means, Run, TrainingFailedError, save_whole, stop_unless_finite
-from bench.world.pictures import NOT_LABELLED, stream_pictures
 from bench.world.things import SEEN_THINGS, Thing
-from bench.world.train_gens import Plan, agree_on_steps, train
-from bench.world.windows import Lesson, draw_window
+from bench.world.training import vision as train_vision
+from bench.world.training.bank import Bank, bank_of
+from bench.world.training.checkpointing import Means, Run, TrainingFailedError, save_whole, stop_unless_finite
+from bench.world.training.gens import Plan, agree_on_steps, train
+from bench.world.training.pictures import NOT_LABELLED, stream_pictures
+from bench.world.training.windows import Lesson, draw_window
 from hybrid.errors import InputError
 from tests.forked import fork_server
 
@@ -166,7 +166,7 @@ def gens_plan(folder: Path, vision: Path, **changed: Any) -> Plan:
         "larger": 1.0,
         "start": None,
         "skip": 0.0,
-        "meeting_place": "",
+        "init_method": "",
     }
     return Plan(folder=folder, vision=vision, **{**values, **changed})
 
@@ -181,5 +181,5 @@ def test_another_plan_for_gens_is_refused_before_frames_are_drawn(tmp_path: Path
     with pytest.raises(InputError, match=r"at step 2: scenes was 40 and is 50"):
         train(0, gens_plan(tmp_path / "gens", vision, scenes=50))
     assert not list(plan.folder.glob("bank-*"))
-    with pytest.raises(InputError, match=r"--vision is .*nothing\.pt.*train_vision"):
+    with pytest.raises(InputError, match=r"--vision is .*nothing\.pt.*training.vision"):
         gens_plan(tmp_path / "gens", tmp_path / "nothing.pt").deciding()

@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 
 from hybrid.answers import Answer
 from hybrid.cli.app import app
-from hybrid.cli.paths import find_videos
-from hybrid.cli.text import clock
+from hybrid.cli.display.text import clock
+from hybrid.cli.input.paths import find_videos
 from hybrid.errors import HybridError, InputError
 from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
@@ -202,7 +202,7 @@ def test_a_video_that_another_process_holds_does_not_end_the_run(
     folder.mkdir()
     (folder / "a.mp4").write_bytes(clip.read_bytes())
     write_demo_clip(folder / "b.mp4", DEMO_SCENES[:1])
-    monkeypatch.setattr("hybrid.engine.index.run.WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("hybrid.engine.batch.run.WAIT_SECONDS", 0.2)
     with open_archive(archive) as other, other.lock(other.identify(folder / "a.mp4")):
         result = run("index", folder, "--archive", archive, "--json", "--workers", "0", *models["index"])
     assert result.exit_code == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ from typer.testing import CliRunner, Result
 
 from hybrid.answers import Answer, Stage
 from hybrid.cli.app import app
-from hybrid.cli.questions import AnswerFile, Question, read_questions
-from hybrid.cli.text import size
+from hybrid.cli.display.text import size
+from hybrid.cli.input.questions import AnswerFile, Question, read_questions
 from hybrid.errors import HybridError, InputError
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 
@@ -40,16 +41,18 @@ def options(models: list[str], tmp_path: Path) -> list[str]:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The questions that reach the engine, in order."""
-    from hybrid.engine import Engine
+    from hybrid.engine import AskEvent, Engine
 
     heard: list[str] = []
-    real = Engine.ask_many
+    real = Engine.stream
 
-    def listening(self: Engine, video: object, questions: list[str], **rest: object) -> list[Answer]:
+    def listening(
+        self: Engine, video: object, questions: list[str], *rest: object, **more: object
+    ) -> Iterator[AskEvent]:
         heard.extend(questions)
-        return real(self, video, questions, **rest)  # type: ignore[arg-type]
+        return real(self, video, questions, *rest, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Engine, "ask_many", listening)
+    monkeypatch.setattr(Engine, "stream", listening)
     return heard
 
 

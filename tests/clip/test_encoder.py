@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from hybrid.clip.encoder import ClipEncoder, load_encoder
-from hybrid.clip.load import canonical_name
+from hybrid.clip.open_clip import ClipEncoder, canonical_name
+from hybrid.clip.registry import load_encoder
 from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError
-from hybrid.models.untrained_clip import make_untrained_clip
+from hybrid.testing.untrained_clip import make_untrained_clip
 from hybrid.values import ByteArray
 
 
@@ -66,7 +66,7 @@ def test_a_device_that_is_too_small_for_a_batch_takes_it_in_parts(
     clip_folder: Path, encoder: ClipEncoder, pictures: list[ByteArray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = load_encoder(str(clip_folder), device="cpu", batch_size=8)
-    real, sizes = small._model.encode_image, []
+    real, sizes = small.model.encode_image, []
 
     def encode(pixels: torch.Tensor) -> torch.Tensor:
         if len(pixels) > 3:
@@ -74,10 +74,10 @@ def test_a_device_that_is_too_small_for_a_batch_takes_it_in_parts(
         sizes.append(len(pixels))
         return real(pixels)
 
-    monkeypatch.setattr(small._model, "encode_image", encode)
+    monkeypatch.setattr(small.model, "encode_image", encode)
     np.testing.assert_allclose(vectors_of(small, pictures), vectors_of(encoder, pictures), atol=1e-5)
     assert sum(sizes) == len(pictures)
-    monkeypatch.setattr(small._model, "encode_image", lambda pixels: encode(pixels.repeat(9, 1, 1, 1)))
+    monkeypatch.setattr(small.model, "encode_image", lambda pixels: encode(pixels.repeat(9, 1, 1, 1)))
     with pytest.raises(OutOfMemoryError):
         vectors_of(small, pictures)
 

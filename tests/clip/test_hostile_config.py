@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hybrid.clip.load import load_open_clip
+from hybrid.clip.open_clip import load_open_clip
 from hybrid.errors import ModelLoadError
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from tests.make_videos import session_clips
 from tests.remote.conftest import s3_endpoint
+from tests.scorers.conftest import frames, scorer_of, spec_of
 
-__all__ = ["s3_endpoint"]
+__all__ = ["frames", "s3_endpoint", "scorer_of", "spec_of"]
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from hybrid.errors import FrameDecodeError
-from hybrid.frames.pyav import PyAVSource
+from hybrid.frames.decoders.pyav import PyAVSource
 from hybrid.values import Sampling
 from tests.frames.full_decode import Samples, assert_same, read_all
 from tests.make_kinds import KINDS, Kind, kind_files

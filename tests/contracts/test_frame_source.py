@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from hybrid.errors import InputError, MissingDependencyError, NoVideoStreamError, VideoError, VideoOpenError
-from hybrid.frames.source import DECODERS, DecoderName, FrameSource, open_source
+from hybrid.frames.interface import FrameSource
+from hybrid.frames.registry import DECODERS, open_source
 from hybrid.values import Sampling, SamplingPolicy
 from tests.frames.full_decode import Samples, assert_same, full_decode, read_all, samples
 from tests.make_videos import image_folder, read_number
@@ -46,7 +47,7 @@ DECORD_FAILS = {
 needs_decord = pytest.mark.skipif(
     importlib.util.find_spec("decord") is None, reason="decord is not installed: pip install 'hybrid[decord]'"
 )
-DECODER = [pytest.param(name, marks=[needs_decord] if name == "decord" else []) for name in DECODERS]
+DECODER = [pytest.param(name, marks=[needs_decord] if name == "decord" else []) for name in DECODERS.names]
 KIND = [*DECODER, pytest.param("folder", id="folder")]
 
 
@@ -58,7 +59,7 @@ def open_kind(
         folder = tmp_path / "frames"
         place = folder if folder.exists() else image_folder(folder, range(10))
         return open_source(place, sampling, batch_bytes=batch_bytes)
-    decoder: DecoderName = "decord" if kind == "decord" else "pyav"
+    decoder: str = "decord" if kind == "decord" else "pyav"
     return open_source(clips["short_gop"], sampling, decoder=decoder, batch_bytes=batch_bytes)
 
 
@@ -137,7 +138,7 @@ def test_a_report_needs_a_finished_reading(kind: str, clips: dict[str, Path], tm
 
 @pytest.mark.parametrize("name", GOOD)
 @pytest.mark.parametrize("decoder", DECODER)
-def test_the_right_frames_come(decoder: DecoderName, name: str, clips: dict[str, Path]) -> None:
+def test_the_right_frames_come(decoder: str, name: str, clips: dict[str, Path]) -> None:
     with open_source(clips[name], Sampling(1.0), decoder=decoder) as source:
         found = read_all(source)
     assert found.ordinals == list(range(len(found.ordinals)))
@@ -177,7 +178,7 @@ def test_decord_is_known_to_fail(name: str, clips: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("name", ["text", "empty", "noise", "absent", "sound", "cover"])
 @pytest.mark.parametrize("decoder", DECODER)
-def test_what_is_no_video_is_an_error(decoder: DecoderName, name: str, clips: dict[str, Path]) -> None:
+def test_what_is_no_video_is_an_error(decoder: str, name: str, clips: dict[str, Path]) -> None:
     with pytest.raises(VideoOpenError, match=name) as caught:
         open_source(clips[name], Sampling(1.0), decoder=decoder)
     assert "\n" not in str(caught.value)
@@ -185,7 +186,7 @@ def test_what_is_no_video_is_an_error(decoder: DecoderName, name: str, clips: di
 
 @pytest.mark.parametrize("name", ["cut_mp4", "cut_mkv", "flipped", "flipped_open", "hole"])
 @pytest.mark.parametrize("decoder", DECODER)
-def test_damage_ends_in_frames_or_in_our_error(decoder: DecoderName, name: str, clips: dict[str, Path]) -> None:
+def test_damage_ends_in_frames_or_in_our_error(decoder: str, name: str, clips: dict[str, Path]) -> None:
     try:
         with open_source(clips[name], Sampling(1.0), decoder=decoder) as source:
             found = read_all(source)
@@ -214,7 +215,7 @@ def test_decord_fails_in_our_words(clips: dict[str, Path], monkeypatch: pytest.M
 
 @pytest.mark.parametrize("decoder", DECODER)
 def test_a_colon_in_a_name(
-    clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder: DecoderName
+    clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("12:30:00.mp4").write_bytes(clips["short_gop"].read_bytes())
@@ -225,13 +226,13 @@ def test_a_colon_in_a_name(
 
 @needs_decord
 def test_rotated_by_both_decoders(clips: dict[str, Path]) -> None:
-    one, other = (read_all(open_source(clips["rotated"], Sampling(1.0), decoder=name)) for name in DECODERS)
+    one, other = (read_all(open_source(clips["rotated"], Sampling(1.0), decoder=name)) for name in DECODERS.names)
     assert one.rgb[0].shape == other.rgb[0].shape == (160, 96, 3)
     assert np.abs(one.rgb[1].astype(int) - other.rgb[1]).mean() < 3
 
 
 @pytest.mark.parametrize("decoder", DECODER)
-def test_key_frames_only(decoder: DecoderName, clips: dict[str, Path]) -> None:
+def test_key_frames_only(decoder: str, clips: dict[str, Path]) -> None:
     with open_source(clips["vfr"], Sampling(1.0, "keyframes"), decoder=decoder) as source:
         found = read_all(source)
         assert [read_number(rgb) for rgb in found.rgb] == [0, 48, 96, 144, 192]
@@ -241,7 +242,7 @@ def test_key_frames_only(decoder: DecoderName, clips: dict[str, Path]) -> None:
 
 def test_an_unknown_decoder_is_refused(clips: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="'opencv'; legal are pyav, decord"):
-        open_source(clips["short_gop"], Sampling(1.0), decoder="opencv")  # type: ignore[arg-type]
+        open_source(clips["short_gop"], Sampling(1.0), decoder="opencv")
 
 
 def test_without_decord_the_command_is_named(clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hybrid.clip.encoder import ClipEncoder, load_encoder
+from hybrid.clip.open_clip import ClipEncoder
+from hybrid.clip.registry import load_encoder
 from hybrid.engine import Engine
 from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.features import FrameFeatures
-from hybrid.fine.interface import FrameScorer, OnReply, OnScores, WindowScores
+from hybrid.fine.interface import Event, FineModel, Request, WindowScores
 from hybrid.fine.qwen.scorer import QwenScorer
 from hybrid.fine.reply import parse_reply
 from hybrid.values import ByteArray
 from tests.demo_clip import write_demo_clip
+from tests.fine.reading import OneByOne
 
 
 @pytest.fixture(scope="session")
@@ -32,13 +34,13 @@ def tiny_encoder(clip_folder: Path) -> ClipEncoder:
 
 
 @pytest.fixture(scope="session")
-def tiny_scorer(gens_folder: Path) -> FrameScorer:
+def tiny_scorer(gens_folder: Path) -> FineModel:
     from hybrid.fine.load import load_scorer
 
     return load_scorer(gens_folder, device="cpu")
 
 
-class Recorded:
+class Recorded(OneByOne):
     """A scorer that replies what it was given, through the real parser, and keeps what it was shown."""
 
     name, device = "recorded", "cpu"
@@ -65,22 +67,15 @@ class Counted(QwenScorer):
         super().__init__(*arguments)
         self.encoded: list[int] = []
         self.asked: list[list[str]] = []
-        """For each call of ``score_many``, the keys of its windows."""
+        """For each call of ``read``, the keys of its windows."""
 
     def encode_frames(self, frames: Sequence[ByteArray]) -> FrameFeatures:
         self.encoded.append(len(frames))
         return super().encode_frames(frames)
 
-    def score_many(
-        self,
-        features: Sequence[FrameFeatures],
-        questions: Sequence[str],
-        *,
-        on_scores: OnScores | None = None,
-        on_reply: OnReply | None = None,
-    ) -> list[WindowScores]:
-        self.asked.append([window.key for window in features])
-        return super().score_many(features, questions, on_scores=on_scores, on_reply=on_reply)
+    def read(self, requests: Sequence[Request], *, partial: bool = False) -> Generator[Event, None, None]:
+        self.asked.append([request.frames.key for request in requests])
+        yield from super().read(requests, partial=partial)
 
 
 def counted_from(scorer: Any, *, batch: int = 32, **prompt: Any) -> Counted:
@@ -94,11 +89,11 @@ def open_engine(tmp_path: Path, clip_folder: Path, gens_folder: Path) -> Iterato
     """``open_engine(**options)``: an engine on an archive of the test's own."""
     opened: list[Engine] = []
 
-    def make(*, scorer: FrameScorer | None = None, archive: Path | None = None, **options: object) -> Engine:
+    def make(*, scorer: FineModel | None = None, archive: Path | None = None, **options: object) -> Engine:
         given = {"encoder": f"local-dir:{clip_folder}", "sampler": str(gens_folder), "device": "cpu", **options}
         engine = Engine.open(archive or tmp_path / "archive", **given)  # type: ignore[arg-type]
         if scorer is not None:
-            engine = Engine(engine.archive, engine.settings, scorer=scorer)
+            engine = Engine(engine.archive, engine.settings, fine_model=scorer)
         opened.append(engine)
         return engine
 

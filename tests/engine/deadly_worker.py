@@ -7,8 +7,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from hybrid.engine.index import decoding, workers
-from hybrid.frames.source import FrameSource, open_source
+from hybrid.engine.batch import workers
+from hybrid.engine.frames import decode_ahead
+from hybrid.frames.interface import FrameSource
+from hybrid.frames.registry import open_source
 
 __all__ = ["work_and_die", "work_and_die_between"]
 
@@ -23,7 +25,7 @@ def work_and_die(deadly: str, recipe: workers.EngineRecipe, connection: Connecti
             os._exit(7)
         return open_source(path, *arguments, **options)
 
-    decoding.open_source = opening
+    decode_ahead.open_source = opening
     _work(recipe, connection, threads)
 
 

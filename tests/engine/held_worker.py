@@ -7,7 +7,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from hybrid.engine.index import workers
+from hybrid.engine.batch import workers
 from indexes.archive import content_id as identity
 
 __all__ = ["work_and_hold", "work_and_read_for_ever"]

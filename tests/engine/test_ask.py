@@ -14,7 +14,7 @@ import pytest
 
 from hybrid.answers import Answer, Stage
 from hybrid.engine import Engine
-from hybrid.engine.models import HeldModels
+from hybrid.engine.models import ModelPool
 from hybrid.errors import (
     IndexMismatchError,
     InputError,
@@ -23,8 +23,8 @@ from hybrid.errors import (
     StageFailedError,
     VideoOpenError,
 )
-from hybrid.fine.interface import FrameScorer
-from hybrid.frames.source import open_source
+from hybrid.fine.interface import FineModel
+from hybrid.frames.registry import open_source
 from hybrid.values import Sampling
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.conftest import Recorded
@@ -52,7 +52,7 @@ def test_the_published_reply_to_the_gens_example_selects_seconds_11_and_12_first
 
 
 def test_every_stage_runs_on_the_gens_example_with_a_real_checkpoint(
-    open_engine: OpenEngine, tiny_scorer: FrameScorer, shared_data: Path
+    open_engine: OpenEngine, tiny_scorer: FineModel, shared_data: Path
 ) -> None:
     answer = open_engine(scorer=tiny_scorer).ask(shared_data / "gens_example", GENS_QUESTION)
     assert [s.name for s in answer.stages] == ["index", "coarse", "frames", "gens", "select"]
@@ -229,7 +229,7 @@ def test_the_coarse_stage_is_exact(open_engine: OpenEngine, demo_clip: Path) -> 
     engine = open_engine()
     answer = engine.ask(demo_clip, "a red circle", fine=False, frames=7)
     vectors = engine.archive.read(answer.video_id)
-    text = HeldModels(engine.settings).encoder_for(None).encode_text("a red circle").vector
+    text = ModelPool(engine.settings).encoder_for(None).encode_text("a red circle").vector
     best = np.sort(np.argsort(-(vectors @ text), kind="stable")[:7])
     assert [frame.ordinal for frame in answer.frames] == best.tolist()
     for frame in answer.frames:
@@ -285,10 +285,9 @@ def test_options_that_are_not_legal_are_refused(
         ({"fine": False, "window_mode": "scattered"}, r"window_mode is 'scattered' \(--window\), which is for GenS"),
         ({"fine": False, "min_score": 4}, r"min_score is 4 \(--min-score\), which is for GenS"),
         ({"fine": False, "features": False}, r"features is False \(--no-features\), which is for GenS"),
-        ({"fine": False, "on_spans": print}, r"on_spans \(--stream\) is told by GenS"),
         ({"seed": 3}, "seed is 3, which is for selectors that draw"),
         ({"seed": 3, "select": "aks"}, "the selector 'aks' does not draw"),
-        ({"seed": 3, "select": "focus:seed=4"}, "'focus:seed=4' says its own"),
+        ({"seed": 3, "select": "focus:seed=4"}, "'focus:seed=4' has its own"),
     ],
 )
 def test_options_that_would_decide_nothing_are_refused_before_any_work(
@@ -429,7 +428,7 @@ def test_a_failed_load_is_not_tried_again_for_each_question_and_keeps_nothing_al
     calls = []
     errors: list[weakref.ref[ModelLoadError]] = []
 
-    def load(name: str, **_: object) -> FrameScorer:
+    def load(name: str, **_: object) -> FineModel:
         calls.append(name)
         error = ModelLoadError(f"{name} cannot be loaded")
         errors.append(weakref.ref(error))
@@ -449,7 +448,7 @@ def test_a_device_that_was_full_is_tried_again(
 ) -> None:
     free = False
 
-    def load(name: str, **_: object) -> FrameScorer:
+    def load(name: str, **_: object) -> FineModel:
         if not free:
             raise OutOfMemoryError("the weights do not fit")
         return Recorded('{"1": 5}')

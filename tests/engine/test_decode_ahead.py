@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from hybrid.clip.encoder import ClipEncoder
+from hybrid.clip.open_clip import ClipEncoder
 from hybrid.engine import Engine
-from hybrid.engine.index import decoding
-from hybrid.engine.settings import Settings
+from hybrid.engine.frames import decode_ahead as decoding
 from hybrid.errors import FrameDecodeError, VideoOpenError
-from hybrid.frames.source import FrameSource, open_source
+from hybrid.frames.interface import FrameSource
+from hybrid.frames.registry import open_source
+from hybrid.options.engine import EngineOptions
 from hybrid.values import ByteArray, Float32Array
 from indexes.format.failures import Attempt, Failure, remember_failure
 from indexes.open_archive import open_archive
@@ -78,7 +79,7 @@ def encoder(tiny_encoder: ClipEncoder) -> WaitingEncoder:
 @pytest.fixture
 def engine(tmp_path: Path, encoder: WaitingEncoder) -> Iterator[Engine]:
     given: Any = encoder
-    with Engine(open_archive(tmp_path / "archive"), Settings(device="cpu"), encoder=given) as made:
+    with Engine(open_archive(tmp_path / "archive"), EngineOptions(device="cpu"), encoder=given) as made:
         yield made
 
 
@@ -177,9 +178,9 @@ def test_a_changed_rate_is_followed(engine: Engine, encoder: WaitingEncoder, ope
     encoder.wait_for = None
     # Another process indexes it meanwhile, at two samples a second.
     given: Any = encoder
-    with Engine(open_archive(engine.archive.uri), Settings(device="cpu", rate=2.0), encoder=given) as other:
+    with Engine(open_archive(engine.archive.uri), EngineOptions(device="cpu", rate=2.0), encoder=given) as other:
         video_id = other.index(clips[1]).video_id
-    engine._models.settings = replace(engine.settings, policy="keyframes")
+    engine._models.settings = replace(engine.settings, sampling="keyframes")
     result = engine.index(clips[1])
     assert (result.video_id, result.outcome) == (video_id, "indexed")
     assert engine.archive.require(video_id).config.rate == 2.0
@@ -210,13 +211,13 @@ def test_what_is_known_is_not_begun_ahead(
         )
         remember_failure(engine.archive.folder, record)
     looked = threading.Event()
-    real = decoding.DecodeAhead._open
+    real = decoding.VideoPrefetcher._open
 
-    def look(ahead: decoding.DecodeAhead, begun: Any) -> None:
+    def look(ahead: decoding.VideoPrefetcher, begun: Any) -> None:
         real(ahead, begun)
         looked.set()
 
-    monkeypatch.setattr(decoding.DecodeAhead, "_open", look)
+    monkeypatch.setattr(decoding.VideoPrefetcher, "_open", look)
     encoder.wait_for = looked
     engine.index(clips[0], following=[clips[1]])
     assert opened.names.count("1.mp4") == (known == "indexed")

@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 
 from hybrid.engine import Engine
-from hybrid.engine.index.estimate import RunEstimate, estimate_run
-from hybrid.engine.settings import Settings
+from hybrid.engine.batch.estimate import RunEstimate, estimate_run
 from hybrid.errors import ModelLoadError
 from hybrid.fine.checkpoint import CheckpointFiles, CheckpointNotHereError, find_checkpoint
 from hybrid.fine.feature_maker import find_feature_maker
-from hybrid.fine.interface import FeatureScorer
+from hybrid.fine.interface import FeatureModel
 from hybrid.fine.known_weights import KnownWeights
 from hybrid.fine.load import load_scorer
 from hybrid.fine.prompt import GENS_QWEN, PromptSpec
+from hybrid.options.engine import EngineOptions
 
 OpenEngine = Callable[..., Engine]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -226,7 +226,7 @@ def test_aria_has_conditions_of_its_own(open_engine: OpenEngine, demo_clip: Path
 
 def test_the_whole_identity_is_compared(gens_folder: Path, tmp_path: Path) -> None:
     scorer = load_scorer(gens_folder, device="cpu")
-    assert isinstance(scorer, FeatureScorer)
+    assert isinstance(scorer, FeatureModel)
     own = dict(scorer.feature_identity)
     maker = find_feature_maker(gens_folder, device="cpu")
     assert maker.made(own)
@@ -242,4 +242,4 @@ def test_a_configuration_without_a_tower_does_not_break_the_estimate(gens_folder
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "vision_config": None}))
     assert find_feature_maker(folder, device="cpu").frame_bytes is None
-    assert estimate_run(None, [], Settings(preset="tiny", sampler=str(folder))).features == 0
+    assert estimate_run(None, [], EngineOptions(preset="tiny", sampler=str(folder))).features == 0

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from hybrid.answers import Answer, Stage
-from hybrid.engine import Engine
-from hybrid.engine.index.estimate import estimate_run
+from hybrid.engine import Engine, videos
+from hybrid.engine.batch.estimate import estimate_run
 from hybrid.errors import InputError, ModelLoadError
 from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.feature_maker import find_feature_maker
 from hybrid.fine.load import load_scorer
 from hybrid.fine.prompt import GENS_QWEN
-from hybrid.models.untrained_clip import make_untrained_clip
-from hybrid.models.untrained_gens import make_untrained_gens
+from hybrid.testing.untrained_clip import make_untrained_clip
+from hybrid.testing.untrained_gens import make_untrained_gens
 from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.conftest import Counted, Recorded, counted_from
@@ -62,16 +62,15 @@ def other_gens(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Grows by one for each time that a question opens a video."""
-    from hybrid.engine.ask import features
 
     places: list[Path] = []
-    real = features.open_source
+    real = videos.open_source
 
     def counting(path: Path, *arguments: object, **options: object) -> object:
         places.append(path)
         return real(path, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(features, "open_source", counting)
+    monkeypatch.setattr(videos, "open_source", counting)
     return places
 
 
@@ -390,7 +389,7 @@ def test_they_survive_another_encoder_and_go_with_another_rate(
 def test_an_archive_that_another_process_holds_costs_no_answer(
     open_engine: OpenEngine, video: Path, scorer: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hybrid.engine.ask.features.LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("hybrid.engine.features.store.LOCK_SECONDS", 0.05)
     engine = open_engine(scorer=scorer)
     video_id = engine.index(video, features=False).video_id
     with open_archive(engine.archive.folder) as other, other.lock(video_id):
@@ -439,7 +438,7 @@ def test_constrained_replies_are_chosen_by_an_option(
 def test_the_features_of_a_window_are_the_towers_own(open_engine: OpenEngine, video: Path, scorer: Counted) -> None:
     import torch
 
-    from hybrid.engine.ask.feature_rows import features_of, items_of, spec_of
+    from hybrid.engine.features.encoder import features_of, items_of, spec_of
 
     engine = open_engine(scorer=scorer)
     engine.index(video)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from hybrid.answers import Answer
-from hybrid.clip.encoder import ClipEncoder
+from hybrid.clip.open_clip import ClipEncoder
 from hybrid.engine import Engine
-from hybrid.engine.models import HeldModels
+from hybrid.engine.models import ModelPool
 from hybrid.errors import (
     ArchiveFormatError,
     FrameDecodeError,
@@ -23,8 +23,8 @@ from hybrid.errors import (
     VideoError,
     VideoOpenError,
 )
-from hybrid.frames.source import open_source
-from hybrid.models.untrained_clip import make_untrained_clip
+from hybrid.frames.registry import open_source
+from hybrid.testing.untrained_clip import make_untrained_clip
 from hybrid.values import Sampling
 
 OpenEngine = Callable[..., Engine]
@@ -66,7 +66,7 @@ def test_the_second_time_there_is_nothing_to_do(
     def must_not_open(*_: object, **__: object) -> None:
         pytest.fail("an unchanged video was opened again")
 
-    monkeypatch.setattr("hybrid.engine.index.decoding.open_source", must_not_open)
+    monkeypatch.setattr("hybrid.engine.frames.decode_ahead.open_source", must_not_open)
     result = open_engine().index(demo_clip)
     assert (result.outcome, result.frames_decoded) == ("unchanged", 0)
 
@@ -147,7 +147,7 @@ def test_an_index_in_another_precision_is_used_as_it_is_unless_one_is_asked_for(
 def test_a_frame_that_is_held_is_embedded_once(open_engine: OpenEngine, demo_clip: Path) -> None:
     engine = open_engine(rate=60.0)
     seen: list[int] = []
-    real = HeldModels(engine.settings).encoder_for(None)
+    real = ModelPool(engine.settings).encoder_for(None)
 
     class Counting:
         name, device, identity = real.name, real.device, real.identity
@@ -241,7 +241,7 @@ def test_a_video_that_changes_while_it_is_indexed_is_not_stored(
     video = tmp_path / "video.mp4"
     video.write_bytes(demo_clip.read_bytes())
     engine = open_engine()
-    real = HeldModels(engine.settings).encoder_for(None)
+    real = ModelPool(engine.settings).encoder_for(None)
 
     class Changing:
         name, device, identity = real.name, real.device, real.identity
@@ -288,7 +288,7 @@ def test_a_name_that_is_not_text_is_indexed(open_engine: OpenEngine, demo_clip: 
 
 def test_an_encoder_without_a_precision_is_unchanged_the_second_time(open_engine: OpenEngine, demo_clip: Path) -> None:
     engine = open_engine()
-    real = HeldModels(engine.settings).encoder_for(None)
+    real = ModelPool(engine.settings).encoder_for(None)
 
     class Plain:
         name, device, identity = "plain", "cpu", {"model": "plain"}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,10 @@ import numpy as np
 import pytest
 
 from hybrid.answers import Answer, Stage
-from hybrid.engine import Engine, SpanUpdate
-from hybrid.engine.models import HeldModels
+from hybrid.engine import Answered, AskEvent, Engine, SpansChanged
+from hybrid.engine.models import ModelPool
 from hybrid.errors import InputError, ModelError, OutOfMemoryError, StageFailedError
-from hybrid.fine.features import FrameFeatures
-from hybrid.fine.interface import OnReply, OnScores, WindowScores
+from hybrid.fine.interface import Event, ReplyFinished, Request, RequestFailed
 from hybrid.spans import spans_of_scores
 from indexes.archive.writer import Archive
 from tests.engine.conftest import Counted, Recorded, counted_from
@@ -82,24 +82,16 @@ def test_an_answer_is_given_while_others_are_written(
     open_engine: OpenEngine, demo_clip: Path, tiny_scorer: object, options: dict[str, object]
 ) -> None:
     engine = open_engine(scorer=counted_from(tiny_scorer, batch=2))
-    told: list[tuple[int, Answer] | SpanUpdate] = []
-    answers = engine.ask_many(
-        demo_clip,
-        QUESTIONS,
-        min_score=1,
-        on_answer=lambda place, answer: told.append((place, answer)),
-        on_spans=told.append,
-        **options,  # type: ignore[arg-type]
-    )
-    given = [entry for entry in told if isinstance(entry, tuple)]
-    assert sorted(place for place, _ in given) == list(range(len(QUESTIONS)))
-    assert all(answer is answers[place] for place, answer in given)
+    stream = engine.stream(demo_clip, QUESTIONS, min_score=1, spans=True, **options)  # type: ignore[arg-type]
+    told = list(stream)
+    given = [event for event in told if isinstance(event, Answered)]
+    assert sorted(event.question for event in given) == list(range(len(QUESTIONS)))
+    answers = [event.answer for event in sorted(given, key=lambda event: event.question)]
     assert [answer.question for answer in answers] == QUESTIONS
-    for place, answer in given:
-        at = told.index((place, answer))
-        assert told[at - 1] == SpanUpdate(place, answer.spans, finished=True)
+    for event in given:
+        assert told[told.index(event) - 1] == SpansChanged(event.question, event.answer.spans, finished=True)
     first = told.index(given[0])
-    begun = {entry.question for entry in told[:first] if isinstance(entry, SpanUpdate)}
+    begun = {entry.question for entry in told[:first] if isinstance(entry, SpansChanged)}
     if options == {"window": 8}:  # in the other modes questions share windows, which are read one after another
         assert len(begun) < len(QUESTIONS), "some were not even begun"
     alone = [engine.ask(demo_clip, question, min_score=1, **options) for question in QUESTIONS]  # type: ignore[arg-type]
@@ -109,17 +101,11 @@ def test_an_answer_is_given_while_others_are_written(
 def test_questions_go_to_gens_in_groups(
     open_engine: OpenEngine, demo_clip: Path, scorer: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hybrid.engine.ask.groups.QUESTIONS_AT_ONCE", 2)
+    monkeypatch.setattr("hybrid.engine.ask.answers.QUESTIONS_AT_ONCE", 2)
     engine = open_engine(scorer=scorer)
-    calls: dict[int, int] = {}
-    answers = engine.ask_many(
-        demo_clip,
-        QUESTIONS,
-        window=8,
-        on_answer=lambda place, answer: calls.update({place: len(scorer.asked)}),
-    )
+    stream = engine.stream(demo_clip, QUESTIONS, window=8)
+    calls = {event.question: len(scorer.asked) for event in stream}
     assert calls == {0: 1, 1: 1, 2: 2, 3: 2, 4: 3}
-    assert [answer.question for answer in answers] == QUESTIONS
 
 
 def test_without_gens_each_question_is_answered_before_the_next_is_looked_for(
@@ -129,59 +115,41 @@ def test_without_gens_each_question_is_answered_before_the_next_is_looked_for(
     searched: list[object] = []
     search = Archive.search
     monkeypatch.setattr(Archive, "search", lambda self, *rest: searched.append(rest) or search(self, *rest))
-    given: list[tuple[int, int]] = []
-    engine.ask_many(
-        demo_clip,
-        QUESTIONS,
-        fine=False,
-        select="top_k",
-        on_answer=lambda place, answer: given.append((place, len(searched))),
-    )
-    assert given == [(place, place + 1) for place in range(len(QUESTIONS))]
+    stream = engine.stream(demo_clip, QUESTIONS, fine=False, select="top_k")
+    given = [(event.question, len(searched)) for event in stream]
+    assert given == [(index, index + 1) for index in range(len(QUESTIONS))]
 
 
-def test_what_is_raised_where_answers_are_given_ends_the_asking(
-    open_engine: OpenEngine, demo_clip: Path, tiny_scorer: object
-) -> None:
-    """As it is, also where it looks like an error of the model, and what was given before stays given."""
-    engine = open_engine(scorer=counted_from(tiny_scorer, batch=1))
-    given: list[int] = []
-
-    def give(place: int, answer: Answer) -> None:
-        if len(given) == 2:
-            raise OutOfMemoryError("no room for answers")
-        given.append(place)
-
-    with pytest.raises(OutOfMemoryError, match="no room for answers"):
-        engine.ask_many(demo_clip, QUESTIONS, window=8, on_answer=give)
-    assert len(given) == 2
-    assert len(engine.ask_many(demo_clip, QUESTIONS, window=8)) == len(QUESTIONS)
+def test_a_caller_that_stops_ends_the_work(open_engine: OpenEngine, demo_clip: Path, tiny_scorer: object) -> None:
+    scorer = counted_from(tiny_scorer, batch=1)
+    engine = open_engine(scorer=scorer)
+    stream = engine.stream(demo_clip, QUESTIONS, window=8)
+    first = next(stream)
+    stream.close()
+    scheduler = scorer.writer.scheduler
+    assert (scheduler._rows, len(scheduler._waiting)) == ([], 0)
+    answers = engine.ask_many(demo_clip, QUESTIONS, window=8)
+    assert said(answers[first.question]) == said(first.answer)
 
 
 class Failing(Counted):
-    """A real scorer that fails when it has written some replies."""
+    """A real scorer that fails all requests that are left when it has written some replies."""
 
     def __init__(self, *arguments: Any, after: int, error: Exception) -> None:
         super().__init__(*arguments)
         self.after, self.error = after, error
 
-    def score_many(
-        self,
-        features: Sequence[FrameFeatures],
-        questions: Sequence[str],
-        *,
-        on_scores: OnScores | None = None,
-        on_reply: OnReply | None = None,
-    ) -> list[WindowScores]:
-        def give(place: int, said: WindowScores) -> None:
-            if self.after == 0:
-                self.after = -1
-                raise self.error
-            self.after -= 1
-            assert on_reply is not None
-            on_reply(place, said)
-
-        return super().score_many(features, questions, on_scores=on_scores, on_reply=give)
+    def read(self, requests: Sequence[Request], *, partial: bool = False) -> Generator[Event, None, None]:
+        left = {request.id for request in requests}
+        for event in super().read(requests, partial=partial):
+            if isinstance(event, ReplyFinished):
+                if self.after == 0:
+                    self.after = -1
+                    yield from (RequestFailed(each, self.error) for each in left)
+                    return
+                self.after -= 1
+                left.remove(event.request_id)
+            yield event
 
     @classmethod
     def like(cls, scorer: Counted, *, after: int, error: Exception) -> Failing:
@@ -192,9 +160,8 @@ def test_what_was_answered_before_a_failure_stays(
     open_engine: OpenEngine, demo_clip: Path, tiny_scorer: object
 ) -> None:
     scorer = Failing.like(counted_from(tiny_scorer, batch=1), after=2, error=ModelError("it broke"))
-    given: dict[int, Answer] = {}
-    answers = open_engine(scorer=scorer).ask_many(demo_clip, QUESTIONS, window=8, on_answer=given.__setitem__)
-    assert list(given.values()) == [answers[place] for place in given]
+    stream = open_engine(scorer=scorer).stream(demo_clip, QUESTIONS, window=8)
+    given = {event.question: event.answer for event in stream}
     assert len(given) == len(QUESTIONS)
     whole = [answer for answer in given.values() if answer.reply is not None]
     assert whole == list(given.values())[:2]
@@ -202,39 +169,28 @@ def test_what_was_answered_before_a_failure_stays(
 
 
 class Forgetful(Counted):
-    """A real scorer that returns all its replies, but tells ``on_reply`` of the first ones only."""
+    """A real scorer that ends with the events of the first requests only."""
 
-    heard = 0
+    ended = 0
 
-    def score_many(
-        self,
-        features: Sequence[FrameFeatures],
-        questions: Sequence[str],
-        *,
-        on_scores: OnScores | None = None,
-        on_reply: OnReply | None = None,
-    ) -> list[WindowScores]:
-        found = super().score_many(features, questions, on_scores=on_scores)
-        for place, said in enumerate(found[: self.heard]):
-            assert on_reply is not None
-            on_reply(place, said)
-        return found
+    def read(self, requests: Sequence[Request], *, partial: bool = False) -> Generator[Event, None, None]:
+        yield from super().read(requests[: self.ended], partial=partial)
 
 
-@pytest.mark.parametrize("heard", [0, 2])
-def test_a_scorer_that_does_not_give_its_replies_is_no_empty_answer(
-    open_engine: OpenEngine, demo_clip: Path, tiny_scorer: object, heard: int
+@pytest.mark.parametrize("ended", [0, 2])
+def test_a_model_that_does_not_end_its_requests_is_no_empty_answer(
+    open_engine: OpenEngine, demo_clip: Path, tiny_scorer: object, ended: int
 ) -> None:
     plain = counted_from(tiny_scorer)
     scorer = Forgetful(plain._checkpoint, plain.prompt, plain.options)
-    scorer.heard = heard
+    scorer.ended = ended
     engine = open_engine(scorer=scorer)
     answers = engine.ask_many(demo_clip, QUESTIONS, window=8)
-    for place, answer in enumerate(answers):
+    for index, answer in enumerate(answers):
         reason = stage(answer, "gens").fallback_reason
-        assert (answer.reply is not None, reason is None) == (place < heard, place < heard)
-        assert place < heard or f"gave no reply to {len(QUESTIONS) - heard} of {len(QUESTIONS)} windows" in str(reason)
-    with pytest.raises(StageFailedError, match="must give what is said of each window to on_reply"):
+        assert (answer.reply is not None, reason is None) == (index < ended, index < ended)
+        assert index < ended or f"gave no reply to one of {len(QUESTIONS)} windows" in str(reason)
+    with pytest.raises(StageFailedError, match="must end each request with an event"):
         engine.ask_many(demo_clip, QUESTIONS, window=8, strict=True)
 
 
@@ -245,10 +201,10 @@ def test_windows_that_were_read_in_full_are_not_cut_when_memory_runs_out(
     engine = open_engine(scorer=plain)
     whole = engine.ask_many(demo_clip, QUESTIONS[:3], window=16)
     scorer = Failing.like(plain, after=1, error=OutOfMemoryError("out of memory"))
-    given: dict[int, Answer] = {}
-    answers = open_engine(scorer=scorer).ask_many(demo_clip, QUESTIONS[:3], window=16, on_answer=given.__setitem__)
-    assert sorted(given) == [0, 1, 2]
-    first, *cut = given
+    stream = open_engine(scorer=scorer).stream(demo_clip, QUESTIONS[:3], window=16)
+    answers = {event.question: event.answer for event in stream}
+    assert sorted(answers) == [0, 1, 2]
+    first, *cut = answers
     assert said(answers[first]) == said(whole[first])
     assert stage(answers[first], "gens").fallback_reason is None
     for gens in (stage(answers[place], "gens") for place in cut):
@@ -258,63 +214,60 @@ def test_windows_that_were_read_in_full_are_not_cut_when_memory_runs_out(
 
 def test_spans_are_told_while_they_are_written(open_engine: OpenEngine, demo_clip: Path, scorer: Counted) -> None:
     engine = open_engine(scorer=scorer)
-    updates: list[SpanUpdate] = []
-    answers = engine.ask_many(
-        demo_clip, QUESTIONS[:3], window_mode="segments", window=10, segments=2, min_score=1, on_spans=updates.append
+    stream = engine.stream(
+        demo_clip, QUESTIONS[:3], window_mode="segments", window=10, segments=2, min_score=1, spans=True
     )
-    for place, answer in enumerate(answers):
-        mine = [update for update in updates if update.question == place]
+    updates, answers = split(stream)
+    for index, answer in enumerate(answers):
+        mine = [update for update in updates if update.question == index]
         assert [update.finished for update in mine] == [False] * (len(mine) - 1) + [True]
         assert mine[-1].spans == answer.spans
     assert {update.question for update in updates} == {0, 1, 2}
     assert any(not update.finished and update.spans for update in updates)
 
 
-def test_what_a_listener_raises_ends_the_asking_as_it_is(
-    open_engine: OpenEngine, demo_clip: Path, scorer: Counted
-) -> None:
-    class EnoughError(ValueError):
-        pass
-
-    def enough(update: SpanUpdate) -> None:
-        raise EnoughError("seen enough")
-
-    with pytest.raises(EnoughError, match="seen enough"):
-        open_engine(scorer=scorer).ask(demo_clip, QUESTIONS[0], on_spans=enough)
+def split(stream: Iterable[AskEvent]) -> tuple[list[SpansChanged], list[Answer]]:
+    """The changes of spans, and the answers in order of their questions."""
+    events = list(stream)
+    answers = {event.question: event.answer for event in events if isinstance(event, Answered)}
+    return [event for event in events if isinstance(event, SpansChanged)], [answers[i] for i in range(len(answers))]
 
 
-def test_a_listener_that_asks_is_told_that_it_cannot(open_engine: OpenEngine, demo_clip: Path, scorer: Counted) -> None:
+def test_who_takes_an_event_may_ask(open_engine: OpenEngine, demo_clip: Path, scorer: Counted) -> None:
     """In a thread of its own: it used to wait for itself for ever."""
     engine = open_engine(scorer=scorer)
-    ended: list[BaseException] = []
+    inner: list[Answer] = []
 
     def ask() -> None:
-        try:
-            engine.ask(demo_clip, QUESTIONS[0], on_spans=lambda update: engine.ask(demo_clip, QUESTIONS[1]) and None)
-        except BaseException as exc:
-            ended.append(exc)
+        for event in engine.stream(demo_clip, QUESTIONS[:1], spans=True):
+            if isinstance(event, SpansChanged) and not inner:
+                inner.append(engine.ask(demo_clip, QUESTIONS[1]))
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(200)
-    assert [type(exc) for exc in ended] == [InputError]
-    assert "cannot ask the model that it is listening to" in str(ended[0])
-    assert engine.ask(demo_clip, QUESTIONS[1]).reply
+    assert [said(answer) for answer in inner] == [said(engine.ask(demo_clip, QUESTIONS[1]))]
+
+
+def test_several_threads_ask_one_engine(open_engine: OpenEngine, demo_clip: Path, tiny_scorer: object) -> None:
+    engine = open_engine(scorer=counted_from(tiny_scorer, batch=3))
+    engine.index(demo_clip)
+    alone = [said(engine.ask(demo_clip, question, window=8)) for question in QUESTIONS]
+    suspended = engine.stream(demo_clip, QUESTIONS[:2], window=8, spans=True)
+    next(suspended)
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda question: said(engine.ask(demo_clip, question, window=8)), QUESTIONS * 2))
+    assert together == alone * 2
+    assert [said(answer) for answer in split(suspended)[1]] == alone[:2]
 
 
 def test_a_scorer_that_takes_frames_only_is_asked_one_by_one(open_engine: OpenEngine, demo_clip: Path) -> None:
     replies = ('{"1": 5}', '{"2": 4}', "I cannot say.")
-    updates: list[SpanUpdate] = []
     scorer = Recorded(*replies)
     engine = open_engine(scorer=scorer)
-    given: list[tuple[int, int]] = []
-    answers = engine.ask_many(
-        demo_clip,
-        QUESTIONS[:3],
-        window=8,
-        on_answer=lambda place, answer: given.append((place, len(scorer.shown))),
-        on_spans=updates.append,
-    )
+    events = [(event, len(scorer.shown)) for event in engine.stream(demo_clip, QUESTIONS[:3], window=8, spans=True)]
+    given = [(event.question, shown) for event, shown in events if isinstance(event, Answered)]
+    updates, answers = split(event for event, _ in events)
     assert given == [(0, 1), (1, 2), (2, 3)], "each before GenS is asked the next"
     assert [answer.reply for answer in answers] == list(replies)
     assert [answer.degraded for answer in answers] == [False, False, True]
@@ -334,23 +287,16 @@ def test_windows_are_halved_until_the_device_holds_them(
     open_engine: OpenEngine, demo_clip: Path, tiny_scorer: object
 ) -> None:
     class Small(Counted):
-        def score_many(
-            self,
-            features: Sequence[FrameFeatures],
-            questions: Sequence[str],
-            *,
-            on_scores: OnScores | None = None,
-            on_reply: OnReply | None = None,
-        ) -> list[WindowScores]:
-            if max(window.frame_count for window in features) > 12:
-                raise OutOfMemoryError("out of memory")
-            return super().score_many(features, questions, on_scores=on_scores, on_reply=on_reply)
+        def read(self, requests: Sequence[Request], *, partial: bool = False) -> Generator[Event, None, None]:
+            if max(request.frames.frame_count for request in requests) > 12:
+                yield from (RequestFailed(request.id, OutOfMemoryError("out of memory")) for request in requests)
+            else:
+                yield from super().read(requests, partial=partial)
 
     plain = counted_from(tiny_scorer)
     small = Small(plain._checkpoint, plain.prompt, plain.options)
     engine = open_engine(scorer=small)
-    updates: list[SpanUpdate] = []
-    answers = engine.ask_many(demo_clip, QUESTIONS[:2], min_score=1, on_spans=updates.append)
+    updates, answers = split(engine.stream(demo_clip, QUESTIONS[:2], min_score=1, spans=True))
     for answer in answers:
         gens = stage(answer, "gens")
         assert gens.ran
@@ -365,10 +311,10 @@ def test_windows_are_halved_until_the_device_holds_them(
 def test_a_device_that_holds_no_frame_falls_back_for_all(
     open_engine: OpenEngine, demo_clip: Path, scorer: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OutOfMemoryError("1 frame does not fit")
+    def full(requests: Sequence[Request], **_: object) -> Iterator[Event]:
+        return (RequestFailed(request.id, OutOfMemoryError("1 frame does not fit")) for request in requests)
 
-    monkeypatch.setattr(scorer, "score_many", full)
+    monkeypatch.setattr(scorer, "read", full)
     answers = open_engine(scorer=scorer).ask_many(demo_clip, QUESTIONS[:2], frames=3)
     assert all("1 frame does not fit" in str(stage(answer, "gens").fallback_reason) for answer in answers)
     assert [len(answer.frames) for answer in answers] == [3, 3]
@@ -380,7 +326,7 @@ def test_many_windows_are_read_in_groups_that_memory_holds(
     engine = open_engine(scorer=scorer)
     whole = engine.ask_many(demo_clip, QUESTIONS[:2], coarse=False, window=8)
     assert len(scorer.asked) == 1
-    monkeypatch.setattr("hybrid.engine.ask.fine_features.ROWS_AT_ONCE", 16)
+    monkeypatch.setattr("hybrid.engine.ask.window_frames.ROWS_AT_ONCE", 16)
     groups = engine.ask_many(demo_clip, QUESTIONS[:2], coarse=False, window=8)
     assert [said(answer) for answer in groups] == [said(answer) for answer in whole]
     # 6 windows a question: two and two, each with the rest of the first question's before the second's.
@@ -411,7 +357,7 @@ def test_the_segment_with_the_most_similar_frames_is_read(
     assert gens.details["windows"] == 1
     assert gens.candidates_in in (8, 9)
     vectors = engine.archive.read(answer.video_id)
-    similar = vectors @ HeldModels(engine.settings).encoder_for(None).encode_text(QUESTIONS[0]).vector
+    similar = vectors @ ModelPool(engine.settings).encoder_for(None).encode_text(QUESTIONS[0]).vector
     edges = [0, 9, 17, 25, 33, 41]
     means = [sorted(similar[a:b])[-8:] for a, b in pairwise(edges)]
     best = max(range(5), key=lambda place: sum(means[place]) / len(means[place]))
@@ -455,8 +401,7 @@ def test_the_configuration_changes_with_what_decides_an_answer(
 
 def test_updates_hold_the_spans_of_their_scores(open_engine: OpenEngine, demo_clip: Path) -> None:
     engine = open_engine(scorer=Recorded('{"1-2": 5, "9": 4}'))
-    updates: list[SpanUpdate] = []
-    answer = engine.ask(demo_clip, QUESTIONS[0], coarse=False, window=64, on_spans=updates.append)
+    updates, (answer,) = split(engine.stream(demo_clip, QUESTIONS[:1], coarse=False, window=64, spans=True))
     scores = [0] * 41
     for row, score in ((1, 5), (2, 5), (9, 4)):
         scores[row] = score

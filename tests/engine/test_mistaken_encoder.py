@@ -9,11 +9,12 @@ from typing import NoReturn
 import pytest
 
 from hybrid.answers import Answer, FoundVideo, Stage
-from hybrid.clip.load import identity_of_name
+from hybrid.clip.registry import identity_of_name
 from hybrid.engine import Engine
 from hybrid.engine.search.fine import ask_best_videos
-from hybrid.engine.search.work import Search, SearchModels, SearchOptions
+from hybrid.engine.search.work import Search, SearchModels
 from hybrid.errors import IndexMismatchError
+from hybrid.options.search import SearchOptions
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 from tests.engine.conftest import Recorded
 
@@ -67,7 +68,7 @@ def test_a_name_is_what_the_loaded_encoder_calls_itself(open_engine: OpenEngine,
     engine.index(clip)
     stored = engine.archive.require(engine.archive.identify(clip)).config.encoder
     for name in (f"local-dir:{clip_folder}", f"local-dir:{clip_folder}/", str(clip_folder)):
-        assert identity_of_name(name) == {key: stored[key] for key in ("model", "pretrained")}
+        assert identity_of_name(name) == {key: stored[key] for key in ("encoder", "model", "pretrained")}
 
 
 def test_a_search_names_the_model_that_the_answers_name(open_engine: OpenEngine) -> None:

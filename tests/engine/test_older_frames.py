@@ -13,9 +13,9 @@ import pytest
 
 from hybrid.answers import Answer, Stage
 from hybrid.engine import Engine
-from hybrid.engine.index.estimate import estimate_run
+from hybrid.engine.batch.estimate import estimate_run
 from hybrid.errors import StageFailedError, VideoOpenError
-from hybrid.frames.rules import FRAME_RULES, VIDEO_CHANGES, Indexed, why_frames_changed
+from hybrid.frames.rules import FRAME_RULES, VIDEO_CHANGES, Indexed, frames_changed_reason
 from hybrid.values import SamplingPolicy
 from indexes.format.manifest import parse_manifest
 from indexes.maintenance.transfer import copy_index, export_index, import_index, read_export
@@ -171,13 +171,15 @@ CHANGED |= {"pixel crop", "aperture", "left crop", "packed", "programme stream"}
 
 
 def test_the_files_that_are_read_otherwise_are_known(kinds: dict[str, Path]) -> None:
-    reasons = {name: why_frames_changed(path, since=1, decoder="pyav", policy="exact") for name, path in kinds.items()}
+    reasons = {
+        name: frames_changed_reason(path, since=1, decoder="pyav", policy="exact") for name, path in kinds.items()
+    }
     assert {name for name, reason in reasons.items() if reason is not None} == CHANGED
     of_exact = {change.reason for change in VIDEO_CHANGES if "key frames" not in change.reason}
     assert set(filter(None, reasons.values())) == of_exact
     for name in CHANGED:
-        assert why_frames_changed(kinds[name], since=FRAME_RULES, decoder="pyav", policy="exact") is None
-        assert why_frames_changed(kinds[name], since=1, decoder="decord", policy="exact") is None
+        assert frames_changed_reason(kinds[name], since=FRAME_RULES, decoder="pyav", policy="exact") is None
+        assert frames_changed_reason(kinds[name], since=1, decoder="decord", policy="exact") is None
 
 
 def test_the_number_travels_with_an_index(open_engine: OpenEngine, mirrored: Path, tmp_path: Path) -> None:
@@ -206,7 +208,7 @@ def test_key_frames_without_a_proven_rule_are_others(tmp_path: Path) -> None:
     """Of H.263 in AVI, whose packets all bear the key flag, each was decoded alone."""
     made = {kind.name: kind.make(tmp_path) for kind in KINDS if kind.name in ("h263p_avi", "avc_mp4", "mjpeg_mov")}
     reasons = {
-        (name, policy): why_frames_changed(path, since=1, decoder="pyav", policy=policy)
+        (name, policy): frames_changed_reason(path, since=1, decoder="pyav", policy=policy)
         for name, path in made.items()
         for policy in get_args(SamplingPolicy)
     }
@@ -226,6 +228,6 @@ def test_key_frames_without_a_proven_rule_are_others(tmp_path: Path) -> None:
     ],
 )
 def test_a_length_that_is_judged_otherwise_makes_another_index(name: str, indexed: Indexed, reason: str | None) -> None:
-    found = why_frames_changed(CASES / name, since=1, decoder="pyav", policy="exact", indexed=indexed)
+    found = frames_changed_reason(CASES / name, since=1, decoder="pyav", policy="exact", indexed=indexed)
     assert (found is None) == (reason is None)
     assert reason is None or reason in str(found)

@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 from hybrid.answers import Answer, Stage
 from hybrid.cli.app import app
-from hybrid.engine import Engine
-from hybrid.engine.work import AskKeywords
+from hybrid.engine import Answered, Engine
 from hybrid.errors import InputError, StageFailedError
+from hybrid.options.keywords import AskKeywords
 from hybrid.scorers.gens import GensScorer
 from hybrid.scorers.interface import Loading, VideoScorer
-from hybrid.scorers.registry import load_video_scorer
+from hybrid.scorers.spec import load_video_scorer
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.focus import focus
 from hybrid.selectors.registry import select
@@ -145,14 +145,9 @@ def test_an_answer_by_other_scores_is_given_before_gens_writes_the_next(
     engine = open_engine(scorer=counted_from(tiny_scorer, batch=1))
     options: AskKeywords = {"frames": 6, "window": 8, "select": select, "scores": blip}
     asked = [QUESTION, "What comes right after the blue square?"]
-    told: list[tuple[str, int]] = []
-    answers = engine.ask_many(
-        demo_clip,
-        asked,
-        on_answer=lambda place, answer: told.append(("answer", place)),
-        on_spans=lambda update: told.append(("spans", update.question)),
-        **options,
-    )
+    events = list(engine.stream(demo_clip, asked, spans=True, **options))
+    told = [("answer" if isinstance(event, Answered) else "spans", event.question) for event in events]
+    answers = [event.answer for event in sorted(events, key=lambda each: each.question) if isinstance(event, Answered)]
     (given, first), (_, second) = [(number, place) for number, (kind, place) in enumerate(told) if kind == "answer"]
     assert {first, second} == {0, 1}
     assert ("spans", second) not in told[:given]
@@ -305,7 +300,7 @@ def test_what_cannot_run_is_replaced_and_said(
 def test_frames_that_cannot_be_decoded_are_not_chosen(
     open_engine: OpenEngine, demo_clip: Path, blip: str, monkeypatch: pytest.MonkeyPatch, select: str
 ) -> None:
-    import hybrid.engine.ask.scoring as scoring
+    import hybrid.engine.ask.external_scores as scoring
 
     engine = open_engine()
     whole, scored = scoring._frames, set[int]()
@@ -340,7 +335,7 @@ def test_frames_that_cannot_be_decoded_are_not_chosen(
         ({"scores": "gens", "select": "aks", "fine": False}, "leave out --no-fine"),
         ({"scores": "clip", "select": "aks", "coarse": False}, "leave out --no-coarse"),
         ({"scores": "blip-itm", "select": "aks"}, "needs a checkpoint"),
-        ({"scores": "sharpness", "select": "aks"}, "there are no scores 'sharpness'"),
+        ({"scores": "sharpness", "select": "aks"}, "there is no scorer 'sharpness'"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(

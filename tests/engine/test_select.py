@@ -10,12 +10,12 @@ import pytest
 
 from hybrid.engine import Engine
 from hybrid.errors import InputError
-from hybrid.selectors.registry import NAMES
+from hybrid.selectors.registry import SELECTORS
 from hybrid.selectors.tifre import object_prompts
 from tests.engine.conftest import Recorded
 
 OpenEngine = Callable[..., Engine]
-POSSIBLE = [name for name in NAMES if name != "best_first"]
+POSSIBLE = [name for name in SELECTORS.names if name != "best_first"]
 
 
 @pytest.mark.parametrize("name", POSSIBLE)
@@ -69,7 +69,7 @@ def test_options_decide_and_are_on_record(open_engine: OpenEngine, demo_clip: Pa
 
 
 def test_what_cannot_be_is_refused_before_any_work(open_engine: OpenEngine, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no selector 'best'; legal are uniform"):
+    with pytest.raises(InputError, match="there is no selector 'best'; did you mean 'best_first'"):
         open_engine().ask(tmp_path / "none.mp4", "a red circle", select="best")
     with pytest.raises(InputError, match="aks has no option 'deep'; its options are: depth=5"):
         open_engine().ask(tmp_path / "none.mp4", "a red circle", select="aks:deep=3")

@@ -19,10 +19,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hybrid.engine.index.run import VideoOutcome
-from hybrid.engine.index.workers import _WATCHED, EngineRecipe, _Crew, _Task, _Worker, choose_workers, index_in_workers
-from hybrid.engine.settings import Settings
+from hybrid.engine.batch.run import VideoOutcome
+from hybrid.engine.batch.workers import (
+    _WATCHED,
+    EngineRecipe,
+    _Task,
+    _Worker,
+    _WorkerPool,
+    choose_workers,
+    index_in_workers,
+)
 from hybrid.errors import InputError, ModelLoadError
+from hybrid.options.engine import EngineOptions
 from hybrid.progress import NullProgress
 from indexes.format.failures import failures
 from indexes.open_archive import open_archive
@@ -73,14 +81,14 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture
 def recipe(clip_folder: Path, tmp_path: Path) -> EngineRecipe:
     open_archive(tmp_path / "archive").close()
-    return EngineRecipe(str(tmp_path / "archive"), Settings(encoder=f"local-dir:{clip_folder}", device="cpu"))
+    return EngineRecipe(str(tmp_path / "archive"), EngineOptions(encoder=f"local-dir:{clip_folder}", device="cpu"))
 
 
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers are forked from a server, which is faster than the spawning of what is installed."""
     server = fork_server()
-    monkeypatch.setattr("hybrid.engine.index.workers.multiprocessing.get_context", lambda _: server)
+    monkeypatch.setattr("hybrid.engine.batch.workers.multiprocessing.get_context", lambda _: server)
 
 
 @pytest.fixture
@@ -88,7 +96,7 @@ def hold(forked: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]
     """``hold("1.mp4")``: the worker that embeds this video stays in it."""
 
     def choose(video: str) -> None:
-        monkeypatch.setattr("hybrid.engine.index.workers._work", partial(work_and_hold, video))
+        monkeypatch.setattr("hybrid.engine.batch.workers._work", partial(work_and_hold, video))
 
     return choose
 
@@ -120,7 +128,7 @@ def test_how_many_workers() -> None:
     assert choose_workers(100, cores=4, on_gpu=True) == 2
     assert choose_workers(1, cores=4, on_gpu=True) == 0
     with pytest.raises(InputError, match="workers is 0"):
-        index_in_workers(EngineRecipe("a", Settings()), [], Listener(), workers=0)
+        index_in_workers(EngineRecipe("a", EngineOptions()), [], Listener(), workers=0)
 
 
 def test_two_workers_do_what_one_process_does(clips: list[Path], recipe: EngineRecipe) -> None:
@@ -163,7 +171,7 @@ def test_a_video_that_ends_the_process_while_it_is_decoded_ahead(
     clips: list[Path], recipe: EngineRecipe, monkeypatch: pytest.MonkeyPatch, deadly: str
 ) -> None:
     """The one that was being embedded is not to blame."""
-    monkeypatch.setattr("hybrid.engine.index.workers._work", partial(work_and_die, deadly))
+    monkeypatch.setattr("hybrid.engine.batch.workers._work", partial(work_and_die, deadly))
     good = [clip for clip in clips if clip.name != "bad.mp4"]
     summary = index_in_workers(recipe, good, Listener(), workers=1)
     assert {Path(outcome.video).name: outcome.status == "failed" for outcome in summary.outcomes} == {
@@ -186,7 +194,7 @@ def test_a_video_that_ends_the_process_while_it_is_decoded_ahead(
 def test_a_worker_that_ends_between_two_videos_costs_none(
     clips: list[Path], recipe: EngineRecipe, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    monkeypatch.setattr("hybrid.engine.index.workers._work", work_and_die_between)
+    monkeypatch.setattr("hybrid.engine.batch.workers._work", work_and_die_between)
     good = [clip for clip in clips if clip.name != "bad.mp4"]
     good += [Path(shutil.copy(clip, Path(recipe.archive).parent / f"copy-{clip.name}")) for clip in good]
     summary = index_in_workers(recipe, good, Listener(), workers=workers)
@@ -260,7 +268,7 @@ def test_a_video_that_gets_stuck_is_given_up(
 def test_a_video_whose_reading_gets_stuck_is_given_up(
     clips: list[Path], recipe: EngineRecipe, monkeypatch: pytest.MonkeyPatch, forked: None
 ) -> None:
-    monkeypatch.setattr("hybrid.engine.index.workers._work", partial(work_and_read_for_ever, "1.mp4"))
+    monkeypatch.setattr("hybrid.engine.batch.workers._work", partial(work_and_read_for_ever, "1.mp4"))
 
     class Impatient(Listener):
         """Waits for the reading of one video only: on a busy machine that of another might take longer."""
@@ -305,7 +313,7 @@ def test_a_worker_that_nobody_listened_to_is_not_stuck(
 
 
 def test_a_large_file_may_be_read_for_long() -> None:
-    crew = _Crew(EngineRecipe("a", Settings()), [], Listener(), 1, 600.0)
+    crew = _WorkerPool(EngineRecipe("a", EngineOptions()), [], Listener(), 1, 600.0)
     worker = _Worker(0, None, None, task=_Task(Path("a.mp4")), size_bytes=10**12)  # type: ignore[arg-type]
     patience = {}
     for worker.stage in ("hash", "load", "open", "embed", "write"):
@@ -346,7 +354,7 @@ def test_a_worker_ends_with_its_parent() -> None:
 
 @pytest.mark.usefixtures("forked")
 def test_a_model_that_cannot_be_loaded_ends_the_run(clips: list[Path], recipe: EngineRecipe, tmp_path: Path) -> None:
-    broken = EngineRecipe(recipe.archive, Settings(encoder=f"local-dir:{tmp_path / 'nothing'}", device="cpu"))
+    broken = EngineRecipe(recipe.archive, EngineOptions(encoder=f"local-dir:{tmp_path / 'nothing'}", device="cpu"))
     summary = index_in_workers(broken, clips, Listener(), workers=1)
     assert isinstance(summary.stopped_by, ModelLoadError)
     assert summary.outcomes == ()

@@ -7,7 +7,7 @@ chosen worst first or first come, another prompt, another least score, a coarse 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,15 +17,14 @@ import pytest
 from bench.accuracy.demo_video import count_right
 from bench.accuracy.world import score_f1
 from bench.metrics.moment_recall import moment_recall
-from bench.world.gens_model import PROMPT
 from bench.world.make_demo import demo_world
 from bench.world.questions import ANCHOR_SCORE, ANSWER_SCORE, Question, choose_questions
 from bench.world.scenes import World
+from bench.world.training.gens_model import PROMPT
 from hybrid.answers import Answer, Span
 from hybrid.demo import answers_rightly, best_frames, demo_questions, demo_video
 from hybrid.engine import Engine
-from hybrid.fine.features import FrameFeatures
-from hybrid.fine.interface import OnReply, OnScores, WindowScores
+from hybrid.fine.interface import Event, ReplyFinished, Request
 from hybrid.fine.load import load_scorer
 from hybrid.fine.prompt import PROMPT_FILE, read_prompt_file
 from hybrid.fine.qwen.scorer import QwenScorer
@@ -224,29 +223,19 @@ def test_the_shipped_prompt_is_the_one_that_was_trained_with() -> None:
 class Severe(QwenScorer):
     """The real scorer, but every score is one lower: what leads to an answer has 3, the answer 4."""
 
-    def score_many(
-        self,
-        features: Sequence[FrameFeatures],
-        questions: Sequence[str],
-        *,
-        on_scores: OnScores | None = None,
-        on_reply: OnReply | None = None,
-    ) -> list[WindowScores]:
-        severe: dict[int, WindowScores] = {}
-
-        def lower(place: int, said: WindowScores) -> None:
-            severe[place] = replace(said, scores={frame: score - 1 for frame, score in said.scores.items()})
-            if on_reply is not None:
-                on_reply(place, severe[place])
-
-        super().score_many(features, questions, on_scores=on_scores, on_reply=lower)
-        return [severe[place] for place in range(len(features))]
+    def read(self, requests: Sequence[Request], *, partial: bool = False) -> Generator[Event, None, None]:
+        for event in super().read(requests, partial=partial):
+            assert isinstance(event, ReplyFinished)
+            lower = {frame: score - 1 for frame, score in event.reply.scores.items()}
+            yield replace(event, reply=replace(event.reply, scores=lower))
 
 
 def test_a_span_needs_a_score_of_four_if_nothing_else_is_said(engine: Engine, asked: list[Asked]) -> None:
     scorer = load_scorer(tiny_sampler(), device="cpu")
     assert isinstance(scorer, QwenScorer)
-    severe = Engine(engine.archive, engine.settings, scorer=Severe(scorer._checkpoint, scorer.prompt, scorer.options))
+    severe = Engine(
+        engine.archive, engine.settings, fine_model=Severe(scorer._checkpoint, scorer.prompt, scorer.options)
+    )
     temporal = [one for one in asked if one.question.kind in TEMPORAL][:3]
     texts = [one.question.text for one in temporal]
     for one, answer in zip(temporal, severe.ask_many(demo_video(), texts, frames=EVERY_FRAME), strict=True):

@@ -22,6 +22,7 @@ from hybrid.fine.decoding.prefix_cache import Prefix
 from hybrid.fine.decoding.shared_prefix_attention import SharedPrefixAttention
 from hybrid.fine.qwen.scorer import QwenScorer
 from hybrid.values import ByteArray
+from tests.fine.reading import read_many
 
 assert os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -117,14 +118,14 @@ def test_recorded_steps_write_the_same_replies(
     windows = [scorer.encode_frames(make_frames(count, seed=count)) for count in (1, 2)]
     pairs = [(windows[0], "When?"), (windows[1], "Who enters?"), (windows[0], "What?")]
     features, questions = zip(*pairs, strict=True)
-    expected = scorer.score_many(features, questions)
-    runner = scorer.writer.runner
+    expected = read_many(scorer, features, questions)
+    runner = scorer.writer.scheduler
     runner._count = 2
     # The questions are read without the kernels: that would take minutes here.
     stack = TextStack(runner._stack._model, sections=(2, 3, 3), fused=True)
     assert stack._fused is not None
     runner._steps = RecordedSteps(stack, runner._buffers, runner._choice, most=3)
-    ours = scorer.score_many(features, questions)
+    ours = read_many(scorer, features, questions)
     assert [reply.text for reply in ours] == [reply.text for reply in expected]
     # In so few tokens the form leaves little room.
     assert constrained or len({reply.text for reply in ours}) > 1

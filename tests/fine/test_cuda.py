@@ -20,7 +20,9 @@ from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.decoding.prefix_cache import Prefix
 from hybrid.fine.load import load_scorer
 from hybrid.fine.prompt import PromptSpec
+from hybrid.fine.writer import replies_of
 from hybrid.values import ByteArray
+from tests.fine.reading import read_many
 
 pytestmark = pytest.mark.gpu
 
@@ -88,8 +90,8 @@ def load(gens_folder: Path, case: Case) -> Callable[..., Any]:
 def run(scorer: Any, case: Case, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
     """The tokens of the replies to pairs, all in one run."""
     features = [scorer.encode_frames(frames) for frames in case.windows]
-    requests = scorer.writer.requests([features[window] for window, _ in pairs], [QUESTIONS[q] for _, q in pairs])
-    return [list(reply.ids) for reply in scorer.writer.runner.run(requests)]
+    requests = scorer.writer.prompts([features[window] for window, _ in pairs], [QUESTIONS[q] for _, q in pairs])
+    return [list(reply.ids) for reply in replies_of(scorer.writer.scheduler.run(requests))]
 
 
 @pytest.mark.parametrize("graphs", [False, True], ids=["plain", "graphs"])
@@ -120,7 +122,7 @@ def test_a_form_gives_the_same_with_and_without_recordings(load: Callable[..., A
     for graphs in (False, True):
         scorer = load(constrained=True, batch=3, graphs=graphs)
         windows = [scorer.encode_frames(frames) for frames in case.windows]
-        scored = scorer.score_many([windows[w] for w, _ in case.pairs()], [QUESTIONS[q] for _, q in case.pairs()])
+        scored = read_many(scorer, [windows[w] for w, _ in case.pairs()], [QUESTIONS[q] for _, q in case.pairs()])
         for (window, _), reply in zip(case.pairs(), scored, strict=True):
             assert reply_pattern(0, len(case.windows[window]) - 1).fullmatch(reply.text)
             assert bool(json.loads(reply.text)) == bool(reply.scores)

@@ -12,6 +12,7 @@ import pytest
 
 from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError
 from hybrid.fine.checkpoint import find_checkpoint
+from hybrid.fine.interface import read_window
 from hybrid.fine.load import load_scorer
 from hybrid.fine.prompt import GENS_QWEN
 
@@ -35,7 +36,7 @@ def test_identity_tells_what_was_loaded(gens_folder: Path) -> None:
     scorer: Any = load_scorer(gens_folder, device="cpu")
     assert scorer.name == scorer.identity["name"] == str(gens_folder)
     assert scorer.device == "cpu"
-    assert scorer.frame_size == (112, 112)
+    assert scorer.prompt.frame_size == (112, 112)
     assert scorer.identity["dtype"] == "float32"
     # The prompt beside the checkpoint was read.
     assert scorer.prompt.max_new_tokens == 64
@@ -80,7 +81,10 @@ def test_sharded_checkpoint_is_the_same_model(
     assert len(files.weights) > 2
     assert files.parameters == sum(parameter.numel() for parameter in reference_model.parameters())
     frames = make_frames(2)
-    assert make_scorer(checkpoint_copy).score(frames, "Who?").text == make_scorer().score(frames, "Who?").text
+    assert (
+        read_window(make_scorer(checkpoint_copy), frames, "Who?").text
+        == read_window(make_scorer(), frames, "Who?").text
+    )
     files.weights[1].unlink()
     assert files.weights[1].name in refusal(checkpoint_copy)
 
@@ -188,7 +192,10 @@ def test_layouts_of_published_weights(
         renamed["lm_head.weight"] = renamed[text + "embed_tokens.weight"].clone()
     save_file(renamed, path, metadata={"format": "pt"})
     frames = make_frames(2)
-    assert make_scorer(checkpoint_copy).score(frames, "Who?").text == make_scorer().score(frames, "Who?").text
+    assert (
+        read_window(make_scorer(checkpoint_copy), frames, "Who?").text
+        == read_window(make_scorer(), frames, "Who?").text
+    )
 
 
 def test_weights_of_another_size(checkpoint_copy: Path) -> None:
@@ -253,7 +260,7 @@ def test_bad_prompts(checkpoint_copy: Path) -> None:
 
 def test_weights_that_no_memory_holds(gens_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before they are read: the system would end the process without a word."""
-    monkeypatch.setattr("hybrid.fine.load.free_host_bytes", lambda: 100_000)
+    monkeypatch.setattr("hybrid.fine.pretrained.free_host_bytes", lambda: 100_000)
     with pytest.raises(OutOfMemoryError, match=r"this machine has 0\.0 GB of memory free.*--dtype bfloat16"):
         load_scorer(gens_folder, device="cpu")
 

@@ -20,12 +20,15 @@ from hypothesis import strategies as st
 from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError
 from hybrid.fine.decoding.grammar import ReplyGrammar, reply_pattern, token_texts
 from hybrid.fine.decoding.options import LoopOptions
+from hybrid.fine.decoding.scheduler import Prompt
 from hybrid.fine.features import FrameFeatures, features_from_rows
-from hybrid.fine.interface import FeatureScorer, ScoreUpdate, WindowScores
+from hybrid.fine.interface import Event, FeatureModel, FramesScored, ReplyFinished, Request, read_window
 from hybrid.fine.load import load_scorer
 from hybrid.fine.prompt import PromptSpec
 from hybrid.fine.qwen.scorer import QwenScorer
+from hybrid.fine.writer import ReplyFailed, ReplyWritten, TokensWritten, replies_of
 from hybrid.values import ByteArray
+from tests.fine.reading import read_many, write_one
 from tests.fine.talker import make_talker
 
 MakeFrames = Callable[..., list[ByteArray]]
@@ -158,11 +161,16 @@ def load_talker(talker_folder: Path, spec: PromptSpec) -> Callable[..., Any]:
     return make
 
 
+def prompts(scorer: Any, case: Case, pairs: Sequence[tuple[int, int]]) -> list[Prompt]:
+    """What the scheduler is given for pairs of a window and a question."""
+    features = [scorer.encode_frames(frames) for frames in case.windows]
+    made: list[Prompt] = scorer.writer.prompts([features[w] for w, _ in pairs], [QUESTIONS[q] for _, q in pairs])
+    return made
+
+
 def run(scorer: Any, case: Case, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
     """The tokens of the replies to pairs, all in one run."""
-    features = [scorer.encode_frames(frames) for frames in case.windows]
-    requests = scorer.writer.requests([features[window] for window, _ in pairs], [QUESTIONS[q] for _, q in pairs])
-    return [list(reply.ids) for reply in scorer.writer.runner.run(requests)]
+    return [list(reply.ids) for reply in replies_of(scorer.writer.scheduler.run(prompts(scorer, case, pairs)))]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 32])
@@ -179,7 +187,7 @@ def test_one_question_after_another(load: Callable[..., Any], case: Case) -> Non
     scorer = load()
     features = [scorer.encode_frames(frames) for frames in case.windows]
     for window, question in sorted(case.pairs(), key=lambda pair: (pair[1], pair[0])) * 2:
-        reply = scorer.generate(features[window], QUESTIONS[question])
+        reply = write_one(scorer, features[window], QUESTIONS[question])
         assert list(reply.ids) == case.replies[window, question]
     assert scorer.prefix_cache.counts.misses == len(case.windows)
 
@@ -231,12 +239,12 @@ def test_equal_features_share_a_prefix_whatever_object_they_are(load: Callable[.
     once, again = scorer.encode_frames(frames), scorer.encode_frames(frames)
     stored = features_from_rows(torch.stack(once.items), once.grids[0])
     assert once.key == again.key
-    assert [scorer.score_features(each, "When?").reused_tokens > 0 for each in (once, again)] == [False, True]
-    from_store = scorer.score_features(stored, "When?")
-    assert from_store.text == scorer.score(frames, "When?").text
+    assert [read_window(scorer, each, "When?").reused_tokens > 0 for each in (once, again)] == [False, True]
+    from_store = read_window(scorer, stored, "When?")
+    assert from_store.text == read_window(scorer, frames, "When?").text
     other = [replace(once, key="a"), replace(once, key="b")]
     before = scorer.prefix_cache.counts.misses
-    scorer.score_many(other, ["When?"] * 2)
+    read_many(scorer, other, ["When?"] * 2)
     assert scorer.prefix_cache.counts.misses == before + 2
 
 
@@ -247,26 +255,24 @@ def test_features_of_16_bits_serve_a_model_of_32(load: Callable[..., Any], case:
     stored = features_from_rows(rows, features.grids[0])
     exact = features_from_rows(rows.float(), features.grids[0])
     assert stored.key != exact.key
-    assert scorer.score_features(stored, "When?").text == scorer.score_features(exact, "When?").text
+    assert read_window(scorer, stored, "When?").text == read_window(scorer, exact, "When?").text
 
 
 def test_the_scores_of_many_are_those_of_each(load: Callable[..., Any], case: Case) -> None:
     scorer = load(constrained=True)
-    assert isinstance(scorer, FeatureScorer)
+    assert isinstance(scorer, FeatureModel)
     windows = [scorer.encode_frames(frames) for frames in case.windows]
     features = [windows[window] for window, _ in case.pairs()]
     questions = [QUESTIONS[question] for _, question in case.pairs()]
-    together = scorer.score_many(features, questions)
-    apart = [scorer.score_features(*pair) for pair in zip(features, questions, strict=True)]
+    together = read_many(scorer, features, questions)
+    apart = [read_window(scorer, *pair) for pair in zip(features, questions, strict=True)]
     assert [(each.scores, each.text) for each in together] == [(each.scores, each.text) for each in apart]
     # The frames were encoded once a window, and that is how often it counts.
     assert sum("vision" in each.seconds for each in together) == len(windows)
     assert all(each.reused_tokens > 0 for each in apart)
-    assert scorer.score_many([], []) == []
-    with pytest.raises(InputError, match="12 windows and 1 questions"):
-        scorer.score_many(features, ["Who?"])
+    assert read_many(scorer, [], []) == []
     with pytest.raises(InputError, match="question is empty"):
-        scorer.score_many(features[:2], ["Who?", " "])
+        read_many(scorer, features[:2], ["Who?", " "])
 
 
 @pytest.mark.parametrize("limit", [2, 3, 9, 10, 11, 24, 60])
@@ -277,7 +283,7 @@ def test_a_constrained_reply_is_json_at_any_limit(
     scorer = load_talker(limit, batch=5, first_index=first_index)
     windows = [scorer.encode_frames(frames) for frames in case.windows]
     pairs = case.pairs()
-    scored = scorer.score_many([windows[w] for w, _ in pairs], [QUESTIONS[q] for _, q in pairs])
+    scored = read_many(scorer, [windows[w] for w, _ in pairs], [QUESTIONS[q] for _, q in pairs])
     for (window, _), reply in zip(pairs, scored, strict=True):
         last = first_index + len(case.windows[window]) - 1
         assert reply.new_tokens <= limit
@@ -309,8 +315,8 @@ def test_a_constrained_reply_is_that_of_generate_under_the_same_constraint(
     end = reference_tokenizer.eos_token_id
     windows = [scorer.encode_frames(frames) for frames in case.windows]
     pairs = case.pairs()
-    requests = scorer.writer.requests([windows[w] for w, _ in pairs], [QUESTIONS[q] for _, q in pairs])
-    ours = scorer.writer.runner.run(requests)
+    requests = scorer.writer.prompts([windows[w] for w, _ in pairs], [QUESTIONS[q] for _, q in pairs])
+    ours = replies_of(scorer.writer.scheduler.run(requests))
     assert len({reply.ids for reply in ours}) > 6
     for (window, question), reply in zip(pairs, ours, strict=True):
         inputs = reference_inputs(case.windows[window], QUESTIONS[question], spec)
@@ -342,77 +348,108 @@ def test_a_constrained_reply_needs_room(load: Callable[..., Any], spec: PromptSp
         load(replace(spec, max_new_tokens=1), constrained=True)
 
 
-def test_entries_are_told_as_they_are_written(load_talker: Callable[..., Any], case: Case) -> None:
-    scorer = load_talker(60)
+def events_of(scorer: Any, case: Case) -> tuple[list[Event], int]:
+    """All events of all pairs, with partial scores, and the number of pairs."""
     windows = [scorer.encode_frames(frames) for frames in case.windows]
-    updates: list[ScoreUpdate] = []
-    pairs = case.pairs()
-    scored = scorer.score_many(
-        [windows[w] for w, _ in pairs], [QUESTIONS[q] for _, q in pairs], on_scores=updates.append
-    )
-    for place, final in enumerate(scored):
-        mine = [update for update in updates if update.place == place]
-        assert [update.finished for update in mine] == [False] * (len(mine) - 1) + [True]
-        assert mine[-1].scores == final.scores
-        for earlier, later in pairwise(mine):
-            assert all(later.scores[position] >= score for position, score in earlier.scores.items())
-        # One per comma, and the last one.
-        assert len(mine) == max(1, len(json.loads(final.text, object_pairs_hook=list)))
-    assert len(updates) > len(scored) + 4
-    order = [update.place for update in updates]
+    requests = [Request(i, QUESTIONS[q], windows[w]) for i, (w, q) in enumerate(case.pairs())]
+    return list(scorer.read(requests, partial=True)), len(requests)
+
+
+def test_entries_come_while_they_are_written(load_talker: Callable[..., Any], case: Case) -> None:
+    events, count = events_of(load_talker(60), case)
+    for number in range(count):
+        *partial, last = [event for event in events if event.request_id == number]
+        assert isinstance(last, ReplyFinished)
+        assert all(isinstance(event, FramesScored) for event in partial)
+        for earlier, later in pairwise([event.scores for event in partial] + [last.reply.scores]):
+            assert all(later[position] >= score for position, score in earlier.items())
+        # One per comma.
+        assert len(partial) == max(1, len(json.loads(last.reply.text, object_pairs_hook=list))) - 1
+    assert len(events) > count + 4
+    order = [event.request_id for event in events]
     assert order != sorted(order), "the replies are written side by side"
 
 
-def test_a_reply_is_given_as_soon_as_it_is_finished(load_talker: Callable[..., Any], case: Case) -> None:
-    scorer = load_talker(60)
-    windows = [scorer.encode_frames(frames) for frames in case.windows]
-    told: list[ScoreUpdate | tuple[int, WindowScores]] = []
-
-    def give(place: int, said: WindowScores) -> None:
-        assert not torch.is_inference_mode_enabled(), "a listener may load a model"
-        told.append((place, said))
-
-    pairs = case.pairs()
-    scored = scorer.score_many(
-        [windows[w] for w, _ in pairs], [QUESTIONS[q] for _, q in pairs], on_scores=told.append, on_reply=give
-    )
-    given = [entry for entry in told if isinstance(entry, tuple)]
-    assert dict(given) == dict(enumerate(scored))
-    assert len(given) == len(scored)
-    # Right after its last entries, while others are still being written.
-    for before, entry in pairwise(told):
-        ended = before.place if isinstance(before, ScoreUpdate) and before.finished else None
-        assert (entry[0] if isinstance(entry, tuple) else None) == ended
-    under_way = [number for number, entry in enumerate(told) if isinstance(entry, ScoreUpdate) and not entry.finished]
-    assert told.index(given[len(given) // 2]) < under_way[-1]
+def test_a_reply_comes_as_soon_as_it_is_finished(load_talker: Callable[..., Any], case: Case) -> None:
+    events, count = events_of(load_talker(60), case)
+    finished = [number for number, event in enumerate(events) if isinstance(event, ReplyFinished)]
+    assert len(finished) == count
+    under_way = [number for number, event in enumerate(events) if isinstance(event, FramesScored)]
+    assert finished[count // 2] < under_way[-1], "while others are still being written"
 
 
-def test_a_listeners_lack_of_memory_is_not_taken_for_one_of_the_replies(load: Callable[..., Any], case: Case) -> None:
+def test_events_are_taken_outside_inference_mode(load: Callable[..., Any], case: Case) -> None:
+    scorer = load(constrained=True)
+    window = scorer.encode_frames(case.windows[0])
+    for _ in scorer.read([Request(0, QUESTIONS[0], window)], partial=True):
+        assert not torch.is_inference_mode_enabled(), "who takes an event may load a model"
+
+
+def test_a_reader_that_stops_cancels_its_requests(load: Callable[..., Any], case: Case) -> None:
     scorer = load(constrained=True)
     windows = [scorer.encode_frames(frames) for frames in case.windows]
-    asked: list[int] = []
-
-    def give(place: int, said: WindowScores) -> None:
-        asked.append(place)
-        raise OutOfMemoryError("the listener's own")
-
-    with pytest.raises(OutOfMemoryError, match="the listener's own"):
-        scorer.score_many(windows, list(QUESTIONS[:3]), on_reply=give)
-    assert len(asked) == 1, "nothing was written again"
-
-
-def test_a_callback_that_raises_ends_the_run_cleanly(load: Callable[..., Any], case: Case) -> None:
-    scorer = load(constrained=True)
-    windows = [scorer.encode_frames(frames) for frames in case.windows]
-
-    def stop(_: ScoreUpdate) -> None:
-        raise KeyError("enough")
-
-    with pytest.raises(KeyError, match="enough"):
-        scorer.score_many(windows, list(QUESTIONS[:3]), on_scores=stop)
+    events = scorer.read([Request(i, QUESTIONS[i], window) for i, window in enumerate(windows)], partial=True)
+    next(events)
+    assert scorer.writer.scheduler._rows
+    events.close()
+    assert not scorer.writer.scheduler._rows
+    assert not scorer.writer.scheduler._waiting
     assert all(prefix.holders == 0 for prefix in scorer.prefix_cache._near.values())
     free = load()
     assert run(free, case, case.pairs()[:4]) == [case.replies[pair] for pair in case.pairs()[:4]]
+
+
+def test_who_takes_an_event_may_ask_the_same_model(load: Callable[..., Any], case: Case) -> None:
+    """It used to be refused; before that it waited for itself for ever."""
+    scorer = load()
+    events = scorer.writer.scheduler.run(prompts(scorer, case, case.pairs()[:3]))
+    first = next(events)
+    assert run(scorer, case, case.pairs()[3:5]) == [case.replies[pair] for pair in case.pairs()[3:5]]
+    rest = [event.reply.ids for event in [first, *events] if isinstance(event, ReplyWritten)]
+    assert sorted(map(list, rest)) == sorted(case.replies[pair] for pair in case.pairs()[:3])
+
+
+def test_a_reader_that_sleeps_keeps_nobody_waiting(load: Callable[..., Any], case: Case) -> None:
+    """Nothing is locked while a generator is suspended: another thread asks and is answered."""
+    scorer = load(batch=2)
+    sleeping = scorer.writer.scheduler.run(prompts(scorer, case, case.pairs()[:4]))
+    next(sleeping)
+    found: list[list[int]] = []
+    thread = threading.Thread(target=lambda: found.extend(run(scorer, case, case.pairs()[4:6])), daemon=True)
+    thread.start()
+    thread.join(120)
+    assert found == [case.replies[pair] for pair in case.pairs()[4:6]]
+    assert [list(reply.ids) for reply in replies_of(sleeping)] == [case.replies[pair] for pair in case.pairs()[:4]]
+
+
+def test_requests_that_come_later_are_written_beside_the_others(load_talker: Callable[..., Any], case: Case) -> None:
+    scorer = load_talker(60)
+    scheduler = scorer.writer.scheduler
+    early = scheduler.run(prompts(scorer, case, case.pairs()[:1]))
+    next(early)
+    late = scheduler.run(prompts(scorer, case, case.pairs()[1:2]))
+    next(late)
+    assert len(scheduler._rows) == 2
+    late.close()
+    assert len(scheduler._rows) == 1, "one can be cancelled"
+    alone = replies_of(load_talker(60).writer.scheduler.run(prompts(scorer, case, case.pairs()[:1])))
+    assert [reply.ids for reply in replies_of(early)] == [reply.ids for reply in alone]
+
+
+def test_one_failure_leaves_the_others_running(load: Callable[..., Any], case: Case) -> None:
+    scorer = load(batch=8)
+    asked = prompts(scorer, case, case.pairs()[:5])
+
+    def broken() -> Any:
+        raise RuntimeError("this window cannot be read")
+
+    asked[2] = replace(asked[2], key="broken", make_prefix=broken)
+    events = [event for event in scorer.writer.scheduler.run(asked) if not isinstance(event, TokensWritten)]
+    failed = [event for event in events if isinstance(event, ReplyFailed)]
+    assert [(event.index, str(event.error)) for event in failed] == [(2, "this window cannot be read")]
+    replies = {event.index: list(event.reply.ids) for event in events if isinstance(event, ReplyWritten)}
+    assert replies == {i: case.replies[pair] for i, pair in enumerate(case.pairs()[:5]) if i != 2}
+    assert scorer.writer.scheduler._most_rows == 8
 
 
 def test_an_interrupt_while_a_window_is_read_leaves_nothing_held(
@@ -425,7 +462,7 @@ def test_an_interrupt_while_a_window_is_read_leaves_nothing_held(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(scorer.writer.runner, "_wait", interrupt)
+        patched.setattr(scorer.writer.scheduler, "_wait", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(scorer, case, case.pairs()[:2])
     scorer.prefix_cache.clear()
@@ -433,7 +470,7 @@ def test_an_interrupt_while_a_window_is_read_leaves_nothing_held(
     assert run(scorer, case, case.pairs()[:2]) == [case.replies[pair] for pair in case.pairs()[:2]]
 
 
-def test_several_threads_take_turns(load: Callable[..., Any], case: Case) -> None:
+def test_several_threads_ask_at_a_time(load: Callable[..., Any], case: Case) -> None:
     scorer = load(batch=3)
     found: dict[int, list[list[int]]] = {}
     orders = [case.pairs(), case.pairs()[::-1], case.pairs()[1::2]]
@@ -454,10 +491,9 @@ def test_several_threads_take_turns(load: Callable[..., Any], case: Case) -> Non
 def test_where_memory_is_short_fewer_rows_work_at_once(
     load: Callable[..., Any], case: Case, monkeypatch: pytest.MonkeyPatch, room: int, part: str
 ) -> None:
-    from hybrid.fine.decoding import rows
-    from hybrid.fine.decoding import scheduler as runner
+    from hybrid.fine.decoding import rows, scheduler
 
-    module = rows if part == "decode_step" else runner
+    module = rows if part == "decode_step" else scheduler
     real = getattr(module, part)
     at_once: list[int] = []
 

@@ -24,6 +24,7 @@ from hybrid.fine.decoding.attention import (
 from hybrid.fine.decoding.options import LoopOptions, prefix_budgets
 from hybrid.fine.decoding.prefix_cache import Prefix, PrefixCache
 from hybrid.fine.decoding.sampling import FreeChoice, penalised
+from hybrid.fine.interface import read_window
 from hybrid.runtime import free_host_bytes
 
 SHAPES = st.tuples(
@@ -135,7 +136,7 @@ def test_weights_that_give_no_numbers_are_said(gens_folder: Any) -> None:
     scorer: Any = load_scorer(gens_folder, device="cpu")
     scorer._checkpoint.model.lm_head.weight.data[0] = float("nan")
     with pytest.raises(ModelError, match="not finite"):
-        scorer.score([np.zeros((8, 8, 3), dtype=np.uint8)], "a red circle")
+        read_window(scorer, [np.zeros((8, 8, 3), dtype=np.uint8)], "a red circle")
 
 
 def prefix_of(tokens: int, fill: float = 0.0) -> Prefix:

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hybrid.errors import InputError, ModelLoadError
+from hybrid.fine.features import check_frames
 from hybrid.fine.prompt import GENS_QWEN, PromptSpec
 from hybrid.fine.qwen.preprocess import (
     PatchRule,
-    check_frames,
     pair_frames,
     patchify,
     read_patch_rule,

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hybrid.models.untrained_gens import make_untrained_gens
+from hybrid.testing.untrained_gens import make_untrained_gens
 from tests.forked import fork_server
 
 

@@ -7,15 +7,41 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from hybrid.coarse.search import window_of_hits
 from hybrid.errors import InputError, OutOfMemoryError
 from hybrid.fine.interface import WindowScores
 from hybrid.fine.reply import parse_reply
-from hybrid.fine.windows import consecutive_windows, score_windows
+from hybrid.fine.windows import (
+    AskedWindow,
+    FineScores,
+    WindowFailed,
+    WindowRead,
+    WindowReader,
+    consecutive_windows,
+    merge,
+)
+from hybrid.retrieve.windows import window_of_hits
 from hybrid.values import ByteArray, Hits, Window
+from tests.fine.reading import OneByOne
 
 
-class ByBrightness:
+def score_windows(
+    model: ByBrightness, windows: Sequence[tuple[Window, list[ByteArray]]], question: str, *, rows: int
+) -> FineScores:
+    """All windows of one question, one after another."""
+    reader, scores = WindowReader(model), np.zeros(rows, dtype=np.int8)
+    replies: list[WindowScores] = []
+    for window, frames in windows:
+        for event in reader.read([AskedWindow(0, window, frames)], {0: question}):
+            if isinstance(event, WindowFailed):
+                raise event.error
+            assert isinstance(event, WindowRead)
+            for piece, reply in event.replies:
+                merge(scores, piece.window.rows, reply.scores)
+                replies.append(reply)
+    return FineScores(scores, tuple(replies), reader.limit)
+
+
+class ByBrightness(OneByOne):
     """Scores each frame by its own brightness, and holds at most ``room`` frames."""
 
     name, identity, device = "by-brightness", {"kind": "test"}, "cpu"

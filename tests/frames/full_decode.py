@@ -10,7 +10,7 @@ import av.error
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.frames.source import FrameSource
+from hybrid.frames.interface import FrameSource
 from hybrid.values import FrameBatch
 
 

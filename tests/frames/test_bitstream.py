@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.frames.bitstream import KeyPackets, Verdict
-from hybrid.frames.scan import scan
+from hybrid.frames.packets.bitstream import KeyPackets, Verdict
+from hybrid.frames.packets.scan import scan
 
 SPS, PPS, IDR = b"\x67\x64\x00\x1e", b"\x68\xee\x38\x80", b"\x65\x88\x84"
 I_SLICE = b"\x41\xb0\x00"  # first_mb 0: "1"; slice_type 2: "011"
@@ -137,9 +137,9 @@ def test_entries_of_real_encoders(clips: dict[str, Path], name: str, gop: int, c
 
 
 def test_fields_are_noticed(clips: dict[str, Path]) -> None:
-    assert not scan(clips["interlaced"]).stop_early
+    assert not scan(clips["interlaced"]).keys.whole_pictures
     for name in ("long_gop", "ten_bit", "mpeg2", "resized", "hevc"):
-        assert scan(clips[name]).stop_early, name
+        assert scan(clips[name]).keys.whole_pictures, name
 
 
 def test_mpeg2_without_a_progressive_sequence_may_have_fields() -> None:

@@ -17,10 +17,9 @@ import pytest
 from av.format import ContainerFormat, formats_available
 
 from hybrid.errors import NoVideoStreamError, VideoOpenError
-from hybrid.frames.container import open_container, open_stream
-from hybrid.frames.formats import FORMATS, LEFT_OUT
-from hybrid.frames.probe import probe_seconds
-from hybrid.frames.source import DecoderName, open_source
+from hybrid.frames.container.formats import FORMATS
+from hybrid.frames.container.open import open_container, open_stream
+from hybrid.frames.registry import open_source, probe_seconds
 from hybrid.values import Sampling
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -104,6 +103,25 @@ HOSTILE = {
     "picture.svg": ('<svg xmlns="http://www.w3.org/2000/svg"><image href="INNER"/></svg>', "not a video"),
 }
 
+LEFT_OUT = {
+    "opens the files or addresses that it lists": (
+        "concat hls dash webm_dash_manifest imf image2 image2pipe avisynth vapoursynth sbg"
+    ),
+    "opens further files by names of its own making": "vobsub mlv",
+    "receives from the network": "sdp rtp rtsp sap",
+    "is a device, or a filter graph": (
+        "alsa fbdev jack kmsgrab lavfi libcdio libdc1394 openal oss pulse sndio video4linux2 x11grab xcbgrab"
+    ),
+    "shows text as pictures, so that every text would be a video": "tty bin adf idf xbin",
+    "may refer to other files (SVG)": "svg_pipe",
+    "holds subtitles or metadata, no video": (
+        "aqtitle ass dvbsub dvbtxt ffmetadata jacosub lrc mcc microdvd mpl2 mpsub pjs rcwt realtext sami scc srt stl "
+        "subviewer subviewer1 sup tedcaptions vplayer webvtt"
+    ),
+    "takes any bytes": "data",
+}
+"""Why a demuxer may not be used, with the names it is true of."""
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[socket.socket]:
@@ -124,7 +142,7 @@ def _hostile(folder: Path, name: str, inner: Path, port: int) -> Path:
 def test_what_refers_to_other_files_is_refused(name: str, inner: Path, server: socket.socket, tmp_path: Path) -> None:
     path = _hostile(tmp_path, name, inner, server.getsockname()[1])
     kind = HOSTILE[name][1]
-    decoders: list[DecoderName] = ["pyav", "decord"] if DECORD else ["pyav"]
+    decoders: list[str] = ["pyav", "decord"] if DECORD else ["pyav"]
     for decoder in decoders:
         with pytest.raises(VideoOpenError, match=kind) as caught:
             open_source(path, Sampling(1.0), decoder=decoder)
@@ -296,8 +314,8 @@ def test_nothing_else_opens_a_file_for_reading() -> None:
                     checked += 1
                     mode = [*node.args[1:2], *(word.value for word in node.keywords if word.arg == "mode")]
                     writes = bool(mode) and isinstance(mode[0], ast.Constant) and mode[0].value == "w"
-                    assert writes or name == "hybrid/frames/container.py", where
+                    assert writes or name == "hybrid/frames/container/open.py", where
                 if isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".VideoReader", ".VideoCapture")):
                     # The benchmark measures decord as others use it, on clips that it has made.
-                    assert name in ("hybrid/frames/decord.py", "bench/latency/decoding.py"), where
+                    assert name in ("hybrid/frames/decoders/decord.py", "bench/latency/decoding.py"), where
     assert checked > 3

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from hybrid.frames.display import AS_STORED, orientation_of_matrix
-from hybrid.frames.pyav import PyAVSource
+from hybrid.frames.decoders.pyav import PyAVSource
+from hybrid.frames.decoding.pictures import AS_STORED, orientation_of_matrix
 from hybrid.values import Sampling
 from tests.make_videos import encode, x264
 
@@ -208,7 +208,7 @@ def test_what_is_cropped_is_then_turned(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9, 0.97, 0.99])
 def test_a_header_that_cannot_be_read_is_no_crop(share: float, tmp_path: Path) -> None:
-    from hybrid.frames.crop import NO_CROP, container_crop
+    from hybrid.frames.container.boxes import NO_CROP, container_crop
 
     for made in (with_pixel_crop(tmp_path / "c.mkv", PIXEL_CROPS[0]), with_aperture(tmp_path / "c.mp4", APERTURES[0])):
         data = made.read_bytes()
@@ -225,7 +225,7 @@ def test_a_header_that_cannot_be_read_is_no_crop(share: float, tmp_path: Path) -
 @pytest.mark.skipif(importlib.util.find_spec("decord") is None, reason="decord is not installed")
 def test_decord_knows_quarter_turns_only(upright: Path, tmp_path: Path) -> None:
     """As its module's text says; what has become right must be taken out there."""
-    from hybrid.frames.decord import DecordSource
+    from hybrid.frames.decoders.decord import DecordSource
 
     def by_decord(path: Path) -> npt.NDArray[np.uint8]:
         return next(iter(DecordSource(path, Sampling(1.0)).read())).rgb[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid.frames.pyav import PyAVSource
+from hybrid.frames.decoders.pyav import PyAVSource
 from hybrid.values import Sampling
 from tests.data.cases.barcode import read
 from tests.frames.full_decode import read_all

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from hybrid.errors import FrameDecodeError, InputError, VideoOpenError
-from hybrid.frames.folder import FolderSource
-from hybrid.frames.source import open_source
+from hybrid.frames.decoders.folder import FolderSource
+from hybrid.frames.registry import open_source
 from hybrid.values import Sampling
 from tests.frames.full_decode import assert_same, read_all
 from tests.make_videos import image_folder, picture, read_number

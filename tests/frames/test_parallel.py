@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybrid.frames.parallel import run_ordered
+from hybrid.frames.decoding.parallel import run_ordered
 
 
 @contextmanager

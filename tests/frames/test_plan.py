@@ -11,19 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.errors import VideoOpenError
-from hybrid.frames.plan import (
+from hybrid.frames.packets.plan import (
     NO_PTS,
     Clock,
     Packets,
     entries,
     exact_grid,
     grid_size,
-    in_order_of_presentation,
     keyframe_grid,
     keyframe_jobs,
     plan_jobs,
+    presentation_order,
     restrict,
-    why_unsafe,
+    unsafe_reason,
 )
 
 
@@ -99,18 +99,18 @@ def closure(needs: list[set[int]], picture: int) -> set[int]:
 def test_every_wanted_picture_has_all_that_it_needs_in_its_own_job(
     stream: Stream, data: st.DataObject, stop_early: bool
 ) -> None:
-    order = in_order_of_presentation(stream.packets)
+    order = presentation_order(stream.packets)
     chosen = sorted(data.draw(st.sets(st.sampled_from(range(len(order))), min_size=1)))
-    wanted = order[chosen]
+    requested = order[chosen]
     starts = entries(stream.packets)
-    jobs = plan_jobs(stream.packets, starts, wanted, stop_early=stop_early)
-    assert [picture for job in jobs for picture in job.wanted] == wanted.tolist()
+    jobs = plan_jobs(stream.packets, starts, requested, stop_early=stop_early)
+    assert [picture for job in jobs for picture in job.requested] == requested.tolist()
     for job in jobs:
         assert job.start in starts
-        for picture in job.wanted:
+        for picture in job.requested:
             assert closure(stream.needs, picture) <= set(range(job.start, job.last + 1))
         if stop_early:
-            assert job.last == max(job.wanted)
+            assert job.last == max(job.requested)
 
 
 @given(streams())
@@ -127,7 +127,7 @@ def test_nothing_decoded_before_an_entry_is_shown_after_it(stream: Stream) -> No
 def test_repeats_of_one_picture_are_decoded_once() -> None:
     packets = Packets(np.array([0, 10, 20]), np.ones(3, bool), np.array([True, False, False]), np.array([True] * 3))
     jobs = plan_jobs(packets, entries(packets), np.array([0, 0, 1, 1, 2]))
-    assert [job.wanted for job in jobs] == [(0,), (1,), (2,)]
+    assert [job.requested for job in jobs] == [(0,), (1,), (2,)]
 
 
 def test_groups_without_a_wanted_picture_are_left_out() -> None:
@@ -164,9 +164,9 @@ def test_exact_samples_are_the_last_frames_that_have_begun(timeline: tuple[Packe
     packets, clock, rate = timeline
     exact = [time * clock.time_base - clock.zero for time in packets.pts.tolist()]
     end = float(max(exact)) + 0.5
-    wanted = exact_grid(packets, clock, rate, end_seconds=end)
-    chosen = dict(zip(wanted.ordinals.tolist(), wanted.packets.tolist(), strict=True))
-    missing = {gap.ordinal for gap in wanted.missing}
+    requested = exact_grid(packets, clock, rate, end_seconds=end)
+    chosen = dict(zip(requested.ordinals.tolist(), requested.packets.tolist(), strict=True))
+    missing = {gap.ordinal for gap in requested.missing}
     slack = Fraction(1, 10**6)
     assert sorted([*chosen, *missing]) == list(range(grid_size(end, rate)))
     for k in [*chosen, *missing]:
@@ -183,41 +183,41 @@ def test_exact_samples_are_the_last_frames_that_have_begun(timeline: tuple[Packe
 @given(timelines())
 def test_key_frame_samples_are_the_first_key_frames_of_their_intervals(timeline: tuple[Packets, Clock, float]) -> None:
     packets, clock, rate = timeline
-    wanted = keyframe_grid(packets, clock, rate)
+    requested = keyframe_grid(packets, clock, rate)
     keys = sorted(float(clock.seconds(int(time))) for time in packets.pts[packets.key])
-    assert sorted({int((time + 1e-6) * rate) for time in keys}) == wanted.ordinals.tolist()
-    for k, packet in zip(wanted.ordinals.tolist(), wanted.packets.tolist(), strict=True):
+    assert sorted({int((time + 1e-6) * rate) for time in keys}) == requested.ordinals.tolist()
+    for k, packet in zip(requested.ordinals.tolist(), requested.packets.tolist(), strict=True):
         assert packets.key[packet]
         assert float(clock.seconds(int(packets.pts[packet]))) == min(t for t in keys if int((t + 1e-6) * rate) == k)
-    jobs = keyframe_jobs(packets, wanted.packets)
-    assert [(job.start, job.last, *job.wanted) for job in jobs] == [(i, i, i) for i in wanted.packets.tolist()]
-    with_next = keyframe_jobs(packets, wanted.packets, stop_early=False)
-    assert [job.last for job in with_next] == [min(i + 1, len(packets) - 1) for i in wanted.packets.tolist()]
+    jobs = keyframe_jobs(packets, requested.packets)
+    assert [(job.start, job.last, *job.requested) for job in jobs] == [(i, i, i) for i in requested.packets.tolist()]
+    with_next = keyframe_jobs(packets, requested.packets, stop_early=False)
+    assert [job.last for job in with_next] == [min(i + 1, len(packets) - 1) for i in requested.packets.tolist()]
 
 
 @given(timelines(), st.sets(st.integers(0, 40)))
 def test_restricting_keeps_the_same_frames(timeline: tuple[Packets, Clock, float], asked: set[int]) -> None:
     packets, clock, rate = timeline
     every = exact_grid(packets, clock, rate, end_seconds=8.0)
-    some = restrict(every, np.array(sorted(asked), dtype=np.int64), why_none="after the end")
+    some = restrict(every, np.array(sorted(asked), dtype=np.int64))
     full = dict(zip(every.ordinals.tolist(), every.packets.tolist(), strict=True))
     kept = dict(zip(some.ordinals.tolist(), some.packets.tolist(), strict=True))
     assert kept == {k: full[k] for k in full if k in asked}
-    assert {gap.ordinal for gap in some.missing} == asked - set(full)
+    assert {gap.ordinal for gap in some.missing} == asked & {gap.ordinal for gap in every.missing}
 
 
 def test_a_late_first_frame_stands_for_the_sample_before_it_only() -> None:
     packets = Packets(np.array([2500, 3500]), np.ones(2, bool), np.array([True, False]), np.array([True, False]))
-    wanted = exact_grid(packets, Clock(Fraction(1, 1000), Fraction(0)), 1.0, end_seconds=4.5)
-    assert wanted.ordinals.tolist() == [2, 3, 4]
-    assert wanted.packets.tolist() == [0, 0, 1]
-    assert [gap.ordinal for gap in wanted.missing] == [0, 1]
-    assert "2.500 s" in wanted.missing[0].reason
+    requested = exact_grid(packets, Clock(Fraction(1, 1000), Fraction(0)), 1.0, end_seconds=4.5)
+    assert requested.ordinals.tolist() == [2, 3, 4]
+    assert requested.packets.tolist() == [0, 0, 1]
+    assert [gap.ordinal for gap in requested.missing] == [0, 1]
+    assert "2.500 s" in requested.missing[0].reason
 
 
 def test_a_frame_that_an_edit_list_cuts_off_is_never_chosen() -> None:
     packets = Packets(np.array([0, 10, 20]), np.array([True, False, True]), np.array([True] * 3), np.array([True] * 3))
-    assert in_order_of_presentation(packets).tolist() == [0, 2]
+    assert presentation_order(packets).tolist() == [0, 2]
     assert entries(packets).tolist() == [0, 2]
 
 
@@ -234,7 +234,7 @@ def test_a_frame_that_an_edit_list_cuts_off_is_never_chosen() -> None:
 def test_streams_whose_packets_do_not_tell(pts: list[int], reason: str | None) -> None:
     count = len(pts)
     packets = Packets(np.array(pts), np.ones(count, bool), np.zeros(count, bool), np.zeros(count, bool))
-    found = why_unsafe(packets)
+    found = unsafe_reason(packets)
     assert found is None if reason is None else reason in str(found)
 
 

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hybrid.errors import FrameDecodeError, InputError, NoVideoStreamError, VideoError, VideoOpenError
-from hybrid.frames import pyav
-from hybrid.frames.pyav import PyAVSource
+from hybrid.frames.decoders import pyav
+from hybrid.frames.decoders.pyav import PyAVSource
 from hybrid.values import Sampling
 from tests.frames.full_decode import FullDecode, assert_same, full_decode, read_all
 from tests.make_videos import DAMAGED, WHOLE, read_number
@@ -212,8 +212,8 @@ def test_less_is_decoded_than_everything(clips: dict[str, Path]) -> None:
 
 def test_pictures_of_lower_layers_are_not_skipped(clips: dict[str, Path]) -> None:
     source = PyAVSource(clips["hevc_layers"], Sampling(1.0))
-    assert not source._movie.skippable
-    assert PyAVSource(clips["hevc"], Sampling(1.0))._movie.skippable
+    assert not source._movie.keys.skippable
+    assert PyAVSource(clips["hevc"], Sampling(1.0))._movie.keys.skippable
 
 
 def test_a_frame_is_held_over_a_gap(clips: dict[str, Path]) -> None:

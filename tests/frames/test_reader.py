@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,9 +14,8 @@ import numpy as np
 import pytest
 
 from hybrid.errors import FrameDecodeError, VideoOpenError
-from hybrid.frames.container import MAX_DEMUX_ERRORS, VideoPacket, packets_of
-from hybrid.frames.reader import PacketReader
-from hybrid.frames.scan import scan
+from hybrid.frames.container.open import MAX_DEMUX_ERRORS, VideoPacket, packets_of
+from hybrid.frames.packets.scan import PacketReader, scan
 from tests.make_videos import WHOLE
 
 
@@ -31,7 +31,7 @@ def test_stretches_in_any_order(clips: dict[str, Path], name: str) -> None:
     packets = all_packets(clips[name])
     starts = np.flatnonzero(movie.packets.key)
     random = np.random.default_rng(0)
-    with PacketReader(movie) as reader:
+    with closing(PacketReader(movie)) as reader:
         for start in random.permutation(starts)[:12].tolist():
             last = min(start + 5, len(packets) - 1)
             found = [(index, bytes(packet)) for index, packet in reader.packets(start, last)]
@@ -45,7 +45,7 @@ def test_a_seek_that_cannot_be_trusted_is_not(
     movie = scan(clips[name])
     packets = all_packets(clips[name])
     monkeypatch.setattr(PacketReader, "_seek", lambda self, target, start: None)
-    with PacketReader(movie) as reader:
+    with closing(PacketReader(movie)) as reader:
         for start in (200, 0, 150):
             found = [(index, bytes(packet)) for index, packet in reader.packets(start, start + 2)]
             assert found == [(index, packets[index]) for index in range(start, start + 3)]
@@ -56,7 +56,7 @@ def test_a_file_that_changed_is_noticed(clips: dict[str, Path], tmp_path: Path) 
     path.write_bytes(clips["long_gop"].read_bytes())
     movie = scan(path)
     path.write_bytes(clips["short_gop"].read_bytes())
-    with PacketReader(movie) as reader, pytest.raises(FrameDecodeError, match="changed while it was read"):
+    with closing(PacketReader(movie)) as reader, pytest.raises(FrameDecodeError, match="changed while it was read"):
         list(reader.packets(0, 299))
 
 
@@ -80,7 +80,7 @@ def test_one_seek_that_fails_is_not_the_end_of_seeking(clips: dict[str, Path], m
         return seek(self, target, start) if start > 100 else None
 
     monkeypatch.setattr(PacketReader, "_seek", unsure)
-    with PacketReader(movie) as reader:
+    with closing(PacketReader(movie)) as reader:
         for start in (90, 240, 60, 270):
             assert [index for index, _ in reader.packets(start, start + 2)] == [start, start + 1, start + 2]
     # What fails is tried at two places; what succeeds, at one.
@@ -93,7 +93,7 @@ def test_a_container_that_cannot_seek_is_not_asked_for_ever(
     movie = scan(clips["short_gop"])
     tried: list[int] = []
     monkeypatch.setattr(PacketReader, "_seek", lambda self, target, start: tried.append(start))
-    with PacketReader(movie) as reader:
+    with closing(PacketReader(movie)) as reader:
         for start in (90, 240, 60, 270, 30, 120, 210):
             list(reader.packets(start, start))
     assert tried == [90, 90, 240, 240, 60, 60]

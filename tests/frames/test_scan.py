@@ -15,13 +15,14 @@ import pytest
 from av.video.stream import VideoStream
 
 from hybrid.errors import VideoOpenError
-from hybrid.frames import scan as scan_module
-from hybrid.frames.bitstream import KeyPackets
-from hybrid.frames.plan import NO_PTS, Clock
-from hybrid.frames.pyav import PyAVSource
-from hybrid.frames.scan import scan
+from hybrid.formatting import plural
+from hybrid.frames.decoders.pyav import PyAVSource
+from hybrid.frames.packets import scan as scan_module
+from hybrid.frames.packets.bitstream import KeyPackets
+from hybrid.frames.packets.plan import NO_PTS, Clock
+from hybrid.frames.packets.scan import scan
+from hybrid.frames.packets.timeline import StreamTimes, last_end, straighten
 from hybrid.values import Sampling, SamplingPolicy
-from hybrid.words import counted
 from tests.frames.full_decode import assert_same, full_decode, read_all
 from tests.make_videos import (
     FPS,
@@ -100,13 +101,13 @@ def test_packets_that_are_left_out_make_the_report_partial(tmp_path: Path) -> No
 def test_what_lies_before_the_beginning_is_left_out(early: int) -> None:
     times = np.arange(100) * 40
     times[:early] -= 100_000
-    found = scan_module._straighten(times, np.ones(100, bool), Clock(MS, Fraction(0)), 4.0, None)
+    found = straighten(times, np.ones(100, bool), Clock(MS, Fraction(0)), 4.0, None)
     assert np.flatnonzero(found.wild).tolist() == list(range(early))
-    assert found.notes == [f"{counted(early, 'packet')} with a time stamp outside of the video left out"]
+    assert found.notes == [f"{plural(early, 'packet')} with a time stamp outside of the video left out"]
     assert found.stated == 4.0
     # What an edit list cuts off is no loss.
     kept = np.arange(100) >= early
-    assert scan_module._straighten(times, kept, Clock(MS, Fraction(0)), 4.0, None).notes == []
+    assert straighten(times, kept, Clock(MS, Fraction(0)), 4.0, None).notes == []
 
 
 def test_a_last_frame_without_end_ends_where_the_container_does(tmp_path: Path) -> None:
@@ -138,7 +139,8 @@ def test_the_duration_of_the_last_packet(
     times = np.arange(0, 2000, 40)
     every, clock, stream = np.ones(50, bool), Clock(MS, Fraction(0)), cast(VideoStream, None)
     durations = np.where(times == 1960, hold * 1000 + (0 if hold == 2 else 40), 40)
-    found, notes, still = scan_module._end_seconds(times, durations, every, clock, stream, stated, lambda: others)
+    times_found = StreamTimes(clock, times, ~every, stated, (), [])
+    found, notes, still = last_end(times_found, durations, every, stream, lambda: others)
     assert found == pytest.approx(end)
     assert still == believed
     assert note in " ".join(notes)

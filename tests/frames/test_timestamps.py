@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.frames.plan import NO_PTS
-from hybrid.frames.timestamps import clock_jumps, outliers, put_behind, usual_step
+from hybrid.frames.packets.plan import NO_PTS
+from hybrid.frames.packets.timeline import clock_jumps, outliers, put_behind, usual_step
 from hybrid.values import IntArray
 
 ALL = np.ones

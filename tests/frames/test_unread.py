@@ -9,8 +9,9 @@ import av
 import numpy as np
 import pytest
 
-from hybrid.frames.scan import scan
-from hybrid.frames.source import ReadReport, open_source
+from hybrid.frames.interface import ReadReport
+from hybrid.frames.packets.scan import scan
+from hybrid.frames.registry import open_source
 from hybrid.values import Sampling
 from tests.make_videos import WHOLE, encode, picture, read_number
 

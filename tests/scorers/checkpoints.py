@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hybrid.models.untrained_gens import learn_bpe
 from hybrid.runtime import ensure_torchvision
+from hybrid.testing.untrained_gens import learn_bpe
 
 ensure_torchvision()
 

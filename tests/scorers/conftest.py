@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hybrid.scorers.interface import VideoScorer
-from hybrid.scorers.registry import load_video_scorer
+from hybrid.scorers.spec import load_video_scorer
 from hybrid.values import ByteArray
 
 MakeSpec = Callable[[str], str]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from hybrid.scorers.interface import VideoScorer
-from hybrid.scorers.registry import load_video_scorer
+from hybrid.scorers.spec import load_video_scorer
 from hybrid.values import ByteArray
 
 

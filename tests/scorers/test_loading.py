@@ -11,23 +11,24 @@ import pytest
 
 import hybrid.scorers.registry as registry
 from hybrid.errors import InputError, ModelLoadError
-from hybrid.scorers.registry import NAMES, find_scorer, load_video_scorer, read_scores, scorers
+from hybrid.scorers.registry import SCORERS
+from hybrid.scorers.spec import load_video_scorer, parse_scorer
 from tests.scorers import checkpoints as made
 
 SpecOf = Callable[[str], str]
 
 
 def test_there_is_one_file_for_each_name() -> None:
-    shared = {"__init__", "batches", "checkpoint", "interface", "pixels", "registry"}
+    shared = {"__init__", "batches", "checkpoint", "interface", "pixels", "registry", "sinusoids", "spec"}
     files = {file.stem for file in Path(registry.__file__).parent.glob("*.py")} - shared
-    assert {name.replace("-", "_") for name in NAMES} == files
-    assert [kind.name for kind in scorers()] == list(NAMES)
-    assert all(kind.summary and kind.needs and kind.source for kind in scorers())
+    assert {name.replace("-", "_") for name in SCORERS.names} == files
+    assert [kind.name for kind in SCORERS] == list(SCORERS.names)
+    assert all(kind.summary and kind.needs and kind.source for kind in SCORERS)
 
 
 def test_looking_at_the_list_imports_no_model_library() -> None:
     program = (
-        "import sys; from hybrid.scorers.registry import scorers; scorers(); "
+        "import sys; from hybrid.scorers.registry import SCORERS; list(SCORERS); "
         "sys.exit(','.join({'torch', 'transformers', 'open_clip'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -35,17 +36,17 @@ def test_looking_at_the_list_imports_no_model_library() -> None:
 
 
 def test_what_is_asked_for_is_read() -> None:
-    wanted = read_scores("peek:weights/peek.safetensors,encoder=local-dir:clip")
-    assert (wanted.kind, wanted.checkpoint) == ("peek", "weights/peek.safetensors")
+    wanted = parse_scorer("peek:weights/peek.safetensors,encoder=local-dir:clip")
+    assert (wanted.kind.name, wanted.checkpoint) == ("peek", "weights/peek.safetensors")
     assert wanted.options == {"encoder": "local-dir:clip"}
-    assert read_scores("clip").checkpoint is None
-    assert read_scores("clip:ViT-B-32/laion2b_s34b_b79k").checkpoint == "ViT-B-32/laion2b_s34b_b79k"
+    assert parse_scorer("clip").checkpoint is None
+    assert parse_scorer("clip:ViT-B-32/laion2b_s34b_b79k").checkpoint == "ViT-B-32/laion2b_s34b_b79k"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("blip", "no scores 'blip'; legal are clip, gens, blip-itm, yes, tspo, peek"),
+        ("blip", "no scorer 'blip'; did you mean 'blip-itm'\\? Legal are clip, gens, blip-itm, yes, tspo, peek"),
         ("tspo", "tspo needs a checkpoint: tspo:CHECKPOINT"),
         ("clip:", "clip needs a checkpoint"),
         ("yes:folder,off=pair", "'off=pair' is no option of the scores yes; its options are: of"),
@@ -119,10 +120,10 @@ def test_peeks_tensors_must_have_their_names_and_shapes(tmp_path: Path, clip_fol
         load_video_scorer(f"peek:{other},{encoder}", device="cpu")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SCORERS.names)
 def test_a_batch_of_nothing_is_refused(spec_of: SpecOf, name: str) -> None:
     if name == "gens":
         pytest.skip("it reads windows")
     with pytest.raises(InputError, match="batch_size is 0"):
         load_video_scorer(spec_of(name), device="cpu", batch_size=0)
-    assert find_scorer(name).name == name
+    assert SCORERS.find(name).name == name

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hybrid.clip.encoder import load_encoder
+from hybrid.clip.registry import load_encoder
 from hybrid.errors import ModelError, OutOfMemoryError
 from hybrid.runtime import ensure_torchvision
 from hybrid.scorers.batches import in_batches
@@ -18,7 +18,7 @@ from hybrid.scorers.clip import ClipScorer
 from hybrid.scorers.gens import GensScorer
 from hybrid.scorers.interface import VideoScorer
 from hybrid.scorers.pixels import BILINEAR, PixelRule, read_pixel_rule
-from hybrid.scorers.registry import load_video_scorer
+from hybrid.scorers.spec import load_video_scorer
 from hybrid.scorers.yes import PROMPT, word_tokens
 from hybrid.values import ByteArray
 from tests.engine.conftest import Recorded
@@ -144,7 +144,7 @@ def test_all_ways_to_write_a_word_count_but_no_part_of_one() -> None:
 def test_a_model_of_another_family_can_be_asked_too(
     tmp_path: Path, frames: list[ByteArray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import hybrid.models.untrained_gens as untrained
+    import hybrid.testing.untrained_gens as untrained
     from tests.scorers.checkpoints import LINES
 
     monkeypatch.setattr(untrained, "_LINES", (*untrained._LINES, *(4 * LINES)))  # so that it has the two words
@@ -205,7 +205,7 @@ def _tspo(x: np.ndarray, e: np.ndarray, tensors: dict[str, np.ndarray]) -> np.nd
 
 
 def test_peek_is_its_formula(spec_of: SpecOf, scorer_of: ScorerOf, clip_folder: Path, frames: list[ByteArray]) -> None:
-    from hybrid.clip.load import load_open_clip
+    from hybrid.clip.open_clip import load_open_clip
     from tests.scorers.checkpoints import peek_tensors
 
     scores = scorer_of("peek").score(frames, [QUESTION])[0]

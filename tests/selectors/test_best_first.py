@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from hybrid.errors import InputError
 from hybrid.selectors.best_first import best_first, spread
+from hybrid.selectors.candidates import Candidates
+from hybrid.selectors.registry import select
 
 score_lists = st.lists(st.integers(0, 5), max_size=80).map(np.array)
 budgets = st.integers(1, 100)
@@ -56,4 +58,4 @@ def test_spread_never_takes_one_twice(count: int, places: int) -> None:
 
 def test_a_budget_of_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="at least 1"):
-        best_first(np.array([5]), 0)
+        select("best_first", Candidates(seconds=np.zeros(1), scores=np.array([5.0])), 0)

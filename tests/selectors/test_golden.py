@@ -17,9 +17,9 @@ from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.dig import dig_frames, dig_spans
 from hybrid.selectors.f2c import f2c_peaks
 from hybrid.selectors.focus import focus, focus_survey
-from hybrid.selectors.mdp3 import mdp3, mdp3_order
+from hybrid.selectors.mdp3 import mdp3
 from hybrid.selectors.registry import select
-from hybrid.selectors.tass import tass, tass_order
+from hybrid.selectors.tass import tass
 
 DATA = Path(__file__).parent.parent / "data"
 GOLDEN: dict[str, Any] = json.loads((DATA / "selectors_golden.json").read_text())
@@ -61,8 +61,9 @@ def test_tass(key: str) -> None:
     match = re.fullmatch(r"PORT TASS 1fps (\w+) K=(\d+) \(pick order\)", key)
     assert match is not None
     scores, frames = INPUTS[match[1]], int(match[2])
-    assert tass_order(scores, SECONDS, frames).tolist() == GOLDEN[key]
-    assert tass(scores, SECONDS, frames).tolist() == sorted(GOLDEN[key])
+    assert tass(scores, SECONDS, frames).tolist() == GOLDEN[key]
+    candidates = Candidates(seconds=SECONDS, scores=scores)
+    assert select("tass", candidates, frames).tolist() == sorted(GOLDEN[key])
 
 
 @pytest.mark.parametrize("name", INPUTS)
@@ -110,8 +111,9 @@ def test_mdp3() -> None:
     query = np.array([1, 0, 0.5, 0.5, 0.2])
     vectors, query = vectors / np.linalg.norm(vectors, axis=1, keepdims=True), query / np.linalg.norm(query)
     expected = GOLDEN["PORT MDP3 toy embeddings (n=40, see source), K=6, pick order"]
-    assert mdp3_order(vectors, query, 6).tolist() == expected
-    assert mdp3(vectors, query, 6).tolist() == GOLDEN["same, sorted"]
+    assert mdp3(vectors, query, 6).tolist() == expected
+    candidates = Candidates(seconds=np.arange(40.0), embeddings=vectors, query=query)
+    assert select("mdp3", candidates, 6).tolist() == GOLDEN["same, sorted"]
 
 
 def test_no_golden_number_is_left_out() -> None:

@@ -20,8 +20,8 @@ from hybrid.selectors.focus import focus
 from hybrid.selectors.maxinfo import maxinfo
 from hybrid.selectors.q_frame import q_frame
 from hybrid.selectors.ranking import first_equal_rows, mean
-from hybrid.selectors.registry import NAMES, find_selector, select
-from hybrid.selectors.tass import tass, tass_order
+from hybrid.selectors.registry import SELECTORS, select
+from hybrid.selectors.tass import tass
 from hybrid.selectors.uniform import evenly
 
 MAY_GIVE_FEWER = ("best_first", "tass", "dig", "maxinfo", "focus")
@@ -69,7 +69,7 @@ def unit_rows(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
 
 @pytest.mark.parametrize("frames", [1, 2, 7, 64])
 @pytest.mark.parametrize("scores", SCORES.values(), ids=list(SCORES))
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SELECTORS.names)
 @pytest.mark.filterwarnings("error")
 def test_distinct_rows_in_order_and_the_same_ones_again(name: str, scores: np.ndarray, frames: int) -> None:
     chosen = select(name, candidates_of(scores), frames)
@@ -81,7 +81,7 @@ def test_distinct_rows_in_order_and_the_same_ones_again(name: str, scores: np.nd
     assert select(name, candidates_of(scores.copy()), frames).tolist() == chosen.tolist()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SELECTORS.names)
 def test_float32_scores_are_the_numbers_that_they_are(name: str) -> None:
     narrow = np.random.default_rng(1).random(60).astype(np.float32)
     wide = narrow.astype(np.float64)
@@ -117,7 +117,7 @@ def test_equal_scores_exceed_no_mean(value: float) -> None:
     for count in range(1, 200):
         scores = np.full(count, value)
         assert mean(scores) == value
-        assert tass_order(scores, np.arange(float(count)), 5).tolist() == []
+        assert tass(scores, np.arange(float(count)), 5, faithful=True).tolist() == []
         assert tass(scores, np.arange(float(count)), 5).tolist() == evenly(count, 5).tolist()
 
 
@@ -127,7 +127,7 @@ def test_the_pool_of_tass_is_what_exceeds_the_mean() -> None:
         scores = rng.integers(0, 9, rng.integers(2, 30)) / 8
         exact = sum(map(Fraction, scores.tolist())) / len(scores)
         above = [row for row, score in enumerate(scores.tolist()) if Fraction(score) > exact]
-        assert sorted(tass_order(scores, np.arange(float(len(scores))), 30).tolist()) == above
+        assert sorted(tass(scores, np.arange(float(len(scores))), 30, faithful=True).tolist()) == above
 
 
 def test_f2c_makes_a_clip_no_longer_where_that_gains_nothing() -> None:
@@ -205,9 +205,9 @@ def test_best_first_ranks_scores_of_another_scale() -> None:
 
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SELECTORS.names)
 def test_numbers_that_are_not_finite_are_refused(name: str, odd: float) -> None:
-    selector = find_selector(name)
+    selector = SELECTORS.find(name)
     whole = candidates_of(np.linspace(0, 1, 30))
     for need in {*selector.needs, *selector.takes} - {"score_frames", "gens_scores"}:
         values = {n: np.array(getattr(whole, n)) for n in ("seconds", "scores", "similarities", need)}
@@ -222,7 +222,7 @@ def test_numbers_that_are_not_finite_are_refused(name: str, odd: float) -> None:
 
 @pytest.mark.parametrize("name", ["mdp3", "adard_key", "tifre", "dig", "f2c", "maxinfo"])
 def test_so_are_embeddings_given_to_the_rule_itself(name: str) -> None:
-    selector = find_selector(name)
+    selector = SELECTORS.find(name)
     whole = candidates_of(np.linspace(0, 1, 30))
     needed = {need: getattr(whole, need) for need in selector.needs}
     for bad in (np.full((30, 40), np.nan), np.zeros(30), np.zeros((30, 0))):
@@ -230,12 +230,12 @@ def test_so_are_embeddings_given_to_the_rule_itself(name: str) -> None:
             selector.choose(frames=2, **{**needed, "embeddings": bad})
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "scores" in find_selector(name).needs])
+@pytest.mark.parametrize("name", [name for name in SELECTORS.names if "scores" in SELECTORS.find(name).needs])
 def test_scores_too_large_to_add_are_refused(name: str) -> None:
-    needs = find_selector(name).needs
+    needs = SELECTORS.find(name).needs
     candidates = candidates_of(np.r_[np.zeros(30), -1.7e308])
     with pytest.raises(InputError, match=r"a score is -1.7e\+308; scores must lie within"):
-        find_selector(name).choose(frames=2, **{need: getattr(candidates, need) for need in needs})
+        SELECTORS.find(name).choose(frames=2, **{need: getattr(candidates, need) for need in needs})
 
 
 def test_maxinfo_of_nothing_and_of_black_pictures() -> None:

@@ -1,4 +1,4 @@
-"""What the fine stage puts on record."""
+"""The records of the fine stage."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from typing import Any
 import numpy as np
 
 from hybrid.answers import Stage
+from hybrid.engine.ask.context import AskContext
 from hybrid.engine.ask.window_frames import Reading
-from hybrid.engine.work import Work
-from hybrid.fine.interface import FrameScorer
+from hybrid.fine.interface import FineModel
 from hybrid.fine.windows import FineScores
+from hybrid.formatting import plural
 from hybrid.values import Window
-from hybrid.words import counted
 
-__all__ = ["Loaded", "given_up", "no_frames", "record_frames", "record_scores"]
+__all__ = ["LoadedModel", "record_fallback", "record_frames", "record_no_frames", "record_scores"]
 
 
 @dataclass(slots=True)
-class Loaded:
-    """A scorer, and how long it took to load it now (0 if it was there)."""
+class LoadedModel:
+    """A fine-stage model, and how long it took to load it now (0 if it was loaded)."""
 
-    scorer: FrameScorer
+    model: FineModel
     seconds: float
 
 
-def given_up(work: Work, name: str, model: str, exc: Exception, windows: Sequence[Window], seconds: float) -> None:
-    """A stage that could not run, and why."""
-    work.record(
+def record_fallback(
+    context: AskContext, name: str, model: str, exc: Exception, windows: Sequence[Window], seconds: float
+) -> None:
+    """Record a stage that could not run, and why."""
+    context.record(
         Stage(
             name=name,
             ran=False,
@@ -41,70 +43,74 @@ def given_up(work: Work, name: str, model: str, exc: Exception, windows: Sequenc
     )
 
 
-def no_frames(work: Work, sampler: str, exc: Exception, windows: Sequence[Window], seconds: float) -> None:
+def record_no_frames(
+    context: AskContext, model: str, exc: Exception, windows: Sequence[Window], seconds: float
+) -> None:
     """The frames could not be read, so GenS did not run either."""
-    given_up(work, "frames", work.manifest.config.decoder, exc, windows, seconds)
+    record_fallback(context, "frames", context.video.manifest.config.decoder, exc, windows, seconds)
     note = "there were no frames to read"
-    work.record(Stage(name="gens", ran=False, seconds=0.0, model=sampler, notes=(note,)))
+    context.record(Stage(name="gens", ran=False, seconds=0.0, model=model, notes=(note,)))
 
 
-def record_frames(work: Work, reading: Reading, *, details: Mapping[str, Any] | None = None) -> None:
+def record_frames(context: AskContext, reading: Reading, details: Mapping[str, Any]) -> None:
     """What reading the frames took. It did not run if all of them came from the feature store."""
     reason = None
     if reading.missing:
-        reason = f"{counted(len(reading.missing), 'frame')} of the index cannot be decoded from {work.path} now"
+        reason = f"{plural(len(reading.missing), 'frame')} of the index cannot be decoded from {context.video.path} now"
     all_stored = 0 < reading.frames == reading.from_store and reason is None
     notes = list(reading.notes)
     if all_stored:
         notes.insert(
-            0, f"features of {counted(reading.frames, 'frame')} came from the feature store; nothing was decoded"
+            0, f"features of {plural(reading.frames, 'frame')} came from the feature store; nothing was decoded"
         )
-    work.record(
+    context.record(
         Stage(
             name="frames",
             ran=not all_stored,
             seconds=reading.seconds,
-            model="feature store" if all_stored else work.manifest.config.decoder,
+            model="feature store" if all_stored else context.video.manifest.config.decoder,
             device="cpu",
-            candidates_in=reading.asked_for,
+            candidates_in=reading.requested,
             candidates_out=reading.frames,
             fallback_reason=reason,
             notes=tuple(notes),
-            details={"frames_decoded": reading.frames_decoded, **(details or {})},
+            details={"frames_decoded": reading.frames_decoded, **details},
         )
     )
 
 
 def record_scores(
-    work: Work,
+    context: AskContext,
     fine: FineScores,
-    loaded: Loaded,
+    loaded: LoadedModel,
     *,
     frames: int,
     seconds: float,
-    details: Mapping[str, Any] | None = None,
+    details: Mapping[str, Any],
 ) -> None:
-    """What GenS said, and what became of it.
+    """Record what the model replied, and what came of it.
 
     Args:
-        work: the question.
-        fine: what was said.
-        loaded: who said it.
+        context: the question.
+        fine: what it replied.
+        loaded: the model.
         frames: how many frames it was shown.
         seconds: how long that took.
         details: what else belongs to the record.
     """
-    model = loaded.scorer
+    model = loaded.model
     scored = int(np.count_nonzero(fine.scores))
     reasons: list[str] = []
     if fine.cut_to is not None:
-        reasons.append(f"out of memory on {model.device}; windows were cut to {counted(fine.cut_to, 'frame')}")
-    mute = [place for place, reply in enumerate(fine.replies, start=1) if reply.status == "empty" and reply.notes]
-    if mute and scored:
-        reasons.append(f"{len(mute)} of {counted(len(fine.replies), 'window')} gave no usable reply: {mute[:20]}")
+        reasons.append(f"out of memory on {model.device}; windows were cut to {plural(fine.cut_to, 'frame')}")
+    unusable = [number for number, reply in enumerate(fine.replies, start=1) if reply.status == "empty" and reply.notes]
+    if unusable and scored:
+        reasons.append(
+            f"{len(unusable)} of {plural(len(fine.replies), 'window')} gave no usable reply: {unusable[:20]}"
+        )
     notes = tuple(
-        f"window {place}: {note}" if len(fine.replies) > 1 else note
-        for place, reply in enumerate(fine.replies, start=1)
+        f"window {number}: {note}" if len(fine.replies) > 1 else note
+        for number, reply in enumerate(fine.replies, start=1)
         for note in reply.notes
     )
     if fine.found_nothing:
@@ -134,8 +140,8 @@ def record_scores(
             "seconds": parts,
             "load_seconds": loaded.seconds,
             "identity": dict(model.identity),
-            **(details or {}),
+            **details,
         },
     )
     loaded.seconds = 0.0  # the first question waited for it
-    work.record(stage)
+    context.record(stage)

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybrid.engine.ask.scoring import DemandedScores, scores_on_demand
+from hybrid.engine.ask.context import AskContext
+from hybrid.engine.ask.external_scores import DemandedScores, scores_on_demand
 from hybrid.engine.models import Models
-from hybrid.engine.work import Work
 from hybrid.errors import MissingDependencyError, ModelError, VideoError
 from hybrid.fine.windows import FineScores
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.selector import Selector
+from hybrid.selectors.spec import SelectorSpec
 from hybrid.selectors.tifre import object_prompts
-from hybrid.selectors.wanted import WantedSelector
 from hybrid.values import FloatArray, Hits, IntArray
 
 __all__ = ["Chosen", "choose_rows"]
@@ -38,97 +38,97 @@ class Chosen:
 
 
 def choose_rows(
-    work: Work,
-    wanted: WantedSelector,
+    context: AskContext,
+    selector: SelectorSpec,
     fine: FineScores | None,
     hits: Hits | None,
     models: Models,
-    named: FloatArray | None = None,
+    external: FloatArray | None = None,
 ) -> Chosen:
     """Choose frames of the whole video with a selector.
 
     Args:
-        work: the question.
+        context: the question.
         wanted: the selector with its options.
         fine: GenS's scores; frames that it did not name have 0. They are what the selector goes by.
         hits: all frames of the video by similarity; what the selector goes by without GenS.
         models: whose encoder is loaded if the selector compares frames with texts itself, and whose scorer if it
             asks for scores of some frames.
-        named: float64 [rows of the index], scores that the caller asked for, which then come first; frames
+        external: float64 [rows of the index], scores that the caller asked for, which then come first; frames
             without one (NaN) cannot be chosen.
 
     Returns:
         Of the rows, a frame that is held over several samples counts once.
     """
-    rows = work.timeline.distinct_rows()
-    if named is None and scores_on_demand(work.options):
-        with DemandedScores(work, models.video_scorer, rows) as demanded:
+    rows = context.video.timeline.distinct_rows()
+    if external is None and context.options.scores_need_model and scores_on_demand(context.options):
+        with DemandedScores(context, models.video_scorer, rows) as demanded:
             try:
-                chosen = wanted.choose(
-                    Candidates(seconds=work.timeline.pts_seconds[rows], score_frames=demanded),
-                    work.options.frames,
-                    seed=work.options.seed,
+                chosen = selector.choose(
+                    Candidates(seconds=context.video.timeline.pts_seconds[rows], score_frames=demanded),
+                    context.options.frames,
+                    seed=context.options.seed,
                 )
             except (VideoError, ModelError, MissingDependencyError) as exc:
-                demanded.give_up(exc)  # and go by the scores of the other stages
+                demanded.record_failure(exc)  # and go by the scores of the other stages
             else:
                 demanded.record()
                 selected = np.setdiff1d(rows[chosen], demanded.missing)
-                return Chosen(selected, str(work.options.scores), scoring_seconds=demanded.seconds)
-    if named is not None:
-        rows = rows[np.isfinite(named[rows])]
-    own = _own_scores(work, fine, hits, named)
-    if work.options.scores in own:  # "clip" or "gens": then no other scores are looked at
-        own = {work.options.scores: own[work.options.scores]}
+                return Chosen(selected, str(context.options.scores_text), scoring_seconds=demanded.seconds)
+    if external is not None:
+        rows = rows[np.isfinite(external[rows])]
+    own = _own_scores(context, fine, hits, external)
+    if context.options.scores_text in own:  # "clip" or "gens": then no other scores are looked at
+        own = {context.options.scores_text: own[context.options.scores_text]}
     own = {source: scores[rows] for source, scores in own.items()}
-    source = _source(work, own, named)
+    source = _source(context, own, external)
     scores = own.get(source)
     gens = own.get("gens")
-    alone = next((kind for kind in ("named", "clip") if kind in own), None)
-    needs = wanted.selector.needs
-    prompts = (tuple(work.options.look_for) or object_prompts(work.question)) if "prompts" in needs else ()
+    alone = next((kind for kind in ("external", "clip") if kind in own), None)
+    needs = selector.selector.needs
+    prompts = (context.options.look_for or object_prompts(context.question)) if "prompts" in needs else ()
     candidates = Candidates(
-        seconds=work.timeline.pts_seconds[rows],
+        seconds=context.video.timeline.pts_seconds[rows],
         scores=scores,
         similarities=own[alone] if alone is not None else None,
         gens_scores=gens,
-        embeddings=work.archive.read(work.manifest)[rows] if "embeddings" in needs else None,
-        query=models.encoder().encode_text(work.question).vector if "query" in needs else None,
+        embeddings=context.video.archive.read(context.video.manifest)[rows] if "embeddings" in needs else None,
+        query=models.encoder().encode_text(context.question).vector if "query" in needs else None,
         prompts=np.stack([models.encoder().encode_text(text).vector for text in prompts]) if prompts else None,
         score_frames=None if scores is None else scores.__getitem__,
     )
-    chosen = wanted.choose(candidates, work.options.frames, seed=work.options.seed)
-    went_by = _went_by(work, wanted.selector, source, alone, gens is not None)
+    chosen = selector.choose(candidates, context.options.frames, seed=context.options.seed)
+    went_by = _went_by(context, selector.selector, source, alone, gens is not None)
     return Chosen(rows[np.unique(chosen)], went_by, prompts)
 
 
 def _own_scores(
-    work: Work, fine: FineScores | None, hits: Hits | None, named: FloatArray | None
+    context: AskContext, fine: FineScores | None, hits: Hits | None, external: FloatArray | None
 ) -> dict[str, FloatArray]:
     """The scores that there are, each float64 [rows of the index]."""
     found: dict[str, FloatArray] = {}
-    if named is not None:
-        found["named"] = named
+    if external is not None:
+        found["external"] = external
     if fine is not None:
         found["gens"] = fine.scores.astype(np.float64)
     if hits is not None:
         # A frame that was held back from the search as a copy of another is left out above as well.
-        scores = np.full(len(work.timeline), float(hits.similarities.min()) if len(hits) else 0.0)
+        scores = np.full(len(context.video.timeline), float(hits.similarities.min()) if len(hits) else 0.0)
         scores[hits.rows] = hits.similarities
         found["clip"] = scores
     return found
 
 
-def _source(work: Work, own: dict[str, FloatArray], named: FloatArray | None) -> str:
+def _source(context: AskContext, own: dict[str, FloatArray], external: FloatArray | None) -> str:
     """Which of them are the scores: those that were asked for, or GenS's, or CLIP's."""
-    if named is not None:
-        return "named"
-    if work.options.scores in own:  # "clip" or "gens"
-        return str(work.options.scores)
+    if external is not None:
+        return "external"
+    if context.options.scores_text in own:  # "clip" or "gens"
+        return str(context.options.scores_text)
     return "gens" if "gens" in own else "clip"
 
 
-def _went_by(work: Work, selector: Selector, source: str, alone: str | None, gens: bool) -> str:
+def _went_by(context: AskContext, selector: Selector, source: str, alone: str | None, gens: bool) -> str:
     """Whose scores a selector went by, for the record."""
     if not selector.uses_scores:
         return "none"
@@ -136,4 +136,4 @@ def _went_by(work: Work, selector: Selector, source: str, alone: str | None, gen
         both = [source]
     else:
         both = [name for name in (alone, "gens" if gens else None) if name is not None]
-    return " and ".join(str(work.options.scores) if name == "named" else name for name in both)
+    return " and ".join(str(context.options.scores_text) if name == "external" else name for name in both)

@@ -1,1 +1,1 @@
-"""Index videos: one, or a folder of any size by several processes."""
+"""Index one video, or bring its index up to date."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from hybrid.clip.encoder import FrameEncoder
+from hybrid.clip.interface import FrameEncoder
 from hybrid.storage.atomic import write_errors
 from indexes.ann.files import ApproximateFiles
 from indexes.archive.writer import Archive

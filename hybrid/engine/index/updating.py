@@ -8,20 +8,20 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from hybrid.engine.ask.feature_rows import Tower, why_not_kept
-from hybrid.engine.ask.features import fill_features, is_complete
-from hybrid.engine.ask.gens_errors import gens_errors
-from hybrid.engine.finding import identify, stored_manifest
-from hybrid.engine.index.decoding import DecodeAhead
-from hybrid.engine.index.indexing import FeatureTap, IndexResult, index_video, place_of, unchanged
-from hybrid.engine.models import HeldModels
-from hybrid.engine.older_frames import why_other_frames
-from hybrid.engine.settings import wanted_config
+from hybrid.engine.checking import frames_changed
+from hybrid.engine.features.encoder import Tower, features_unavailable_reason
+from hybrid.engine.features.store import fill_features, is_complete
+from hybrid.engine.frames.decode_ahead import VideoPrefetcher
+from hybrid.engine.index.indexing import FeatureWriter, IndexJob, IndexResult, index_video, source_of, unchanged
+from hybrid.engine.models import ModelPool
+from hybrid.engine.settings import requested_config
+from hybrid.engine.videos import identify, stored_manifest
 from hybrid.errors import InputError, MissingDependencyError, ModelError, VideoError
-from hybrid.fine.interface import FeatureScorer
+from hybrid.fine.interface import FeatureModel
 from hybrid.fine.known_weights import KnownWeights
 from hybrid.frames.rules import FRAME_RULES
 from hybrid.progress import Progress
+from hybrid.runtime import model_errors
 from indexes.archive.writer import Archive
 from indexes.format.manifest import Manifest, differences
 
@@ -30,22 +30,22 @@ __all__ = ["update_index"]
 
 def update_index(
     archive: Archive,
-    models: HeldModels,
+    models: ModelPool,
     path: Path,
     *,
-    ahead: DecodeAhead,
+    prefetcher: VideoPrefetcher,
     following: Sequence[Path],
     features: bool | None,
     progress: Progress,
     lock_seconds: float,
 ) -> IndexResult:
-    """Index a video, unless its index is there already with the configuration that is wanted.
+    """Index a video, unless its index is there already with the configuration that is requested.
 
     Args:
         archive: where to.
         models: what encodes its frames.
         path: file or folder.
-        ahead: may have begun to decode it.
+        prefetcher: may have begun to decode it.
         following: the videos that will be indexed next.
         features: whether GenS's vision tower runs too; None: if the caller named a sampler.
         progress: is told how far it is.
@@ -65,39 +65,33 @@ def update_index(
         stored = stored_manifest(archive, video_id)
         encoder = models.encoder_for(stored)
         kind = "folder" if path.is_dir() else "file"
-        wanted = wanted_config(models.settings, encoder.identity, kind=kind, stored=stored)
-        other_frames = None if stored is None else why_other_frames(stored, path)
-        current = archive.up_to_date(video_id, wanted) if other_frames is None else None
+        requested = requested_config(models.settings, encoder.identity, kind=kind, stored=stored)
+        other_frames = None if stored is None else frames_changed(stored, path)
+        current = archive.up_to_date(video_id, requested) if other_frames is None else None
         if current is not None:
             # The video may have been moved: it is found by its content, but people read the path.
-            archive.note_source(video_id, place_of(path), frame_rules=FRAME_RULES)
+            archive.note_source(video_id, source_of(path), frame_rules=FRAME_RULES)
             result = _add_features(unchanged(str(path), current), archive, models, current, path, features, progress)
             progress.finish("unchanged")
             return result
         encoder = models.encoder_for(None)
-        wanted = wanted.model_copy(update={"encoder": dict(encoder.identity)})
-        changed = tuple(differences(stored.config, wanted)) if stored is not None else ()
+        requested = requested.model_copy(update={"encoder": dict(encoder.identity)})
+        changed = tuple(differences(stored.config, requested)) if stored is not None else ()
         if other_frames is not None:
             changed = (*changed, f"frames: {other_frames}")
         scorer, why_not = _scorer_for_features(models, features)
         with ExitStack() as stack:
-            tap = None
+            writer = None
             if scorer is not None:
                 tower = stack.enter_context(Tower(scorer))
                 staged = stack.enter_context(archive.stage_features(video_id, tower.spec))
-                tap = FeatureTap(tower, staged, must=features is True)
+                writer = FeatureWriter(tower, staged, must=features is True)
             result = index_video(
-                archive,
-                video_id,
-                path,
+                IndexJob(archive, video_id, path, requested, progress, prefetcher, following),
                 encoder,
-                wanted,
-                ahead=ahead,
-                progress=progress,
-                following=following,
                 changed=changed,
                 other_frames=other_frames is not None,
-                features=tap,
+                features=writer,
             )
     progress.finish("indexed")
     return replace(result, features_note=result.features_note or why_not)
@@ -106,14 +100,14 @@ def update_index(
 def _add_features(
     result: IndexResult,
     archive: Archive,
-    models: HeldModels,
+    models: ModelPool,
     manifest: Manifest,
     path: Path,
     features: bool | None,
     progress: Progress,
 ) -> IndexResult:
     """Make what an index that is up to date lacks of features."""
-    if features is None and models.names_sampler and _has_features(archive, models, manifest):
+    if features is None and models.chose_fine_model and _has_features(archive, models, manifest):
         return result
     scorer, why_not = _scorer_for_features(models, features)
     if scorer is None:
@@ -129,7 +123,7 @@ def _add_features(
     return replace(result, features=count, seconds=seconds)
 
 
-def _has_features(archive: Archive, models: HeldModels, manifest: Manifest) -> bool:
+def _has_features(archive: Archive, models: ModelPool, manifest: Manifest) -> bool:
     """Whether every frame has features of the sampler; no model is loaded to look."""
     lists = archive.feature_lists(manifest)
     timeline = archive.timeline(manifest) if lists else None
@@ -143,23 +137,23 @@ def _has_features(archive: Archive, models: HeldModels, manifest: Manifest) -> b
         return False
 
 
-def _scorer_for_features(models: HeldModels, features: bool | None) -> tuple[FeatureScorer | None, str | None]:
+def _scorer_for_features(models: ModelPool, features: bool | None) -> tuple[FeatureModel | None, str | None]:
     """The scorer whose features are to be made at index time, or None; and why not, where that is news.
 
     Raises:
         HybridError: they were asked for, and cannot be made.
     """
-    if not (models.names_sampler if features is None else features):
+    if not (models.chose_fine_model if features is None else features):
         return None, None
     try:
-        with gens_errors():
-            scorer = models.scorer()
+        with model_errors("the sampler"):
+            scorer = models.fine_model()
     except (ModelError, MissingDependencyError) as exc:
         if features:
             raise
         return None, f"features were not made: {exc}"
-    why_not = why_not_kept(scorer)
-    if isinstance(scorer, FeatureScorer) and why_not is None:
+    why_not = features_unavailable_reason(scorer)
+    if isinstance(scorer, FeatureModel) and why_not is None:
         return scorer, None
     if features:
         raise InputError(f"features cannot be stored: {why_not}; leave out --features")

@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hybrid.answers import Stage
-from hybrid.clip.encoder import FrameEncoder
-from hybrid.engine.checking import what_fits
-from hybrid.engine.older_frames import older_note
+from hybrid.clip.interface import FrameEncoder
+from hybrid.engine.checking import older_note, option_for_encoder
 from hybrid.engine.search.work import Search, SearchModels
 from hybrid.errors import IndexDamagedError, IndexMismatchError
-from hybrid.words import counted
+from hybrid.formatting import plural
 from indexes.ann.search_params import SearchParams
 from indexes.format.manifest import Manifest
 from indexes.search.hits import ApproximateRecord
@@ -59,7 +58,7 @@ def find_frames(search: Search, manifests: Sequence[Manifest], models: SearchMod
         first = search.skipped[0]
         total = len(found.searched) + len(search.skipped)
         reason = (
-            f"{len(search.skipped)} of {counted(total, 'video')} not searched; the first, {first.video}: {first.reason}"
+            f"{len(search.skipped)} of {plural(total, 'video')} not searched; the first, {first.video}: {first.reason}"
         )
     if found.approximate is not None:
         search.record(_approximate_stage(found.approximate, ended - encoded))
@@ -119,8 +118,9 @@ def _check_names(search: Search, manifests: Sequence[Manifest], models: SearchMo
         return
     head = _most_common(manifests)
     raise IndexMismatchError(
-        f"of {counted(len(manifests), 'video')} none was indexed with this encoder; the first, {head.source.path}: "
-        f"{'; '.join(models.name_changes(head))}; search with the one they were indexed with: {what_fits(head)}; "
+        f"of {plural(len(manifests), 'video')} none was indexed with this encoder; the first, {head.source.path}: "
+        f"{'; '.join(models.name_changes(head))}; search with the one they were indexed with: "
+        f"{option_for_encoder(head)}; "
         f"or index them with this one: hybrid index VIDEO --archive {search.archive.uri}"
     )
 
@@ -144,7 +144,7 @@ def _fitting(
     if not fitting:
         path, folder = Path(manifests[0].source.path), search.archive.uri
         raise IndexMismatchError(
-            f"of {counted(len(manifests), 'video')} none was indexed with the encoder {encoder.name}; the first, "
+            f"of {plural(len(manifests), 'video')} none was indexed with the encoder {encoder.name}; the first, "
             f"{path}: {known[manifests[0].fingerprint][1]}; search with the encoder that they were indexed with, or "
             f"index them with this one: hybrid index VIDEO --archive {folder}"
         )

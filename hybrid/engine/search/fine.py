@@ -8,7 +8,7 @@ from dataclasses import replace
 from hybrid.answers import Answer, FoundVideo, Stage
 from hybrid.engine.search.work import Search, SearchModels
 from hybrid.errors import HybridError, InputError, ModelError, StageFailedError
-from hybrid.words import counted
+from hybrid.formatting import plural
 
 __all__ = ["ask_best_videos"]
 
@@ -45,7 +45,7 @@ def ask_best_videos(search: Search, videos: list[FoundVideo], models: SearchMode
         model=_who_ran(asked) or models.sampler_name,
         candidates_in=len(chosen),
         candidates_out=sum(1 for found in asked if _best_score(found) > 0),
-        fallback_reason=f"{len(reasons)} of {counted(len(chosen), 'video')}: {'; '.join(reasons[:3])}"
+        fallback_reason=f"{len(reasons)} of {plural(len(chosen), 'video')}: {'; '.join(reasons[:3])}"
         if reasons
         else None,
         details={"videos": [found.video_id for found in chosen]},

@@ -1,18 +1,21 @@
-"""Opens a converted checkpoint of GenS on Aria; called by :func:`hybrid.fine.load.load_scorer`."""
+"""The family of Aria: checkpoints of GenS that were converted once (:mod:`hybrid.fine.aria.convert`)."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError, first_line
+from hybrid.fine.aria.checkpoint import AriaCheckpoint
 from hybrid.fine.aria.convert.config import FRAME_PATCHES, FRAME_SIDE
 from hybrid.fine.aria.fitness import check_transformers
-from hybrid.fine.aria.placement import Loading, Placement, memory_need, place_weights
+from hybrid.fine.aria.placement import Loading, Placement, memory_need, place_weights, read_loading
+from hybrid.fine.aria.preprocess import image_identity
 from hybrid.fine.aria.prompt import FRAME_BLOCK, TURN_END, SpellingTokenizer, marks_of, prompt_of_tokenizer
 from hybrid.fine.aria.router import leave_weights_unnormalised, mixture_layers
 from hybrid.fine.checkpoint import CheckpointConfig, CheckpointFiles
+from hybrid.fine.families import FeatureRule, LoadOptions
+from hybrid.fine.pretrained import check_parameters, generation_settings, identity_of, prompt_beside
 from hybrid.fine.prompt import PromptSpec
 from hybrid.fine.tokens import PromptTokens, TextTokenizer, VisionTokenIds
 from hybrid.runtime import dtype_name, ensure_torchvision, out_of_memory_as_error
@@ -20,10 +23,9 @@ from hybrid.runtime import dtype_name, ensure_torchvision, out_of_memory_as_erro
 if TYPE_CHECKING:
     import torch
 
-    from hybrid.fine.aria.scorer import AriaCheckpoint, AriaScorer
-    from hybrid.fine.decoding.options import LoopOptions
+    from hybrid.fine.interface import FineModel
 
-__all__ = ["check_prompt", "load_aria", "load_model"]
+__all__ = ["FAMILY", "load_model"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,49 +34,48 @@ _LOG = logging.getLogger(__name__)
 _NEVER_QUANTIZED = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
 
 
-def load_aria(
-    files: CheckpointFiles,
-    *,
-    asked: str,
-    device: torch.device,
-    dtype: torch.dtype,
-    prompt: PromptSpec | None,
-    loading: Loading,
-    loop: LoopOptions | None = None,
-) -> AriaScorer:
-    """Load a converted checkpoint.
+class _Aria:
+    """A :class:`hybrid.fine.families.Family`."""
 
-    Args:
-        files: what :func:`hybrid.fine.checkpoint.find_checkpoint` found.
-        asked: the device as the caller named it; ``auto`` leaves the choice to us.
-        device: the device that this means.
-        dtype: precision of the weights.
-        prompt: the prompt; by default that of the checkpoint's tokenizer.
-        loading: quantization and offloading.
-        loop: as for other checkpoints; replies of Aria are written freely and one after another, so
-            a form for them is refused.
+    name = "aria"
 
-    Raises:
-        InputError: ``loop`` asks for replies in a form.
-        ModelLoadError: the checkpoint is damaged, of another kind, or the installed transformers is
-            known to be wrong for it.
-        OutOfMemoryError: there is not enough memory.
-        MissingDependencyError: a package that ``loading`` needs is not installed.
-    """
-    from hybrid.fine.aria.scorer import AriaScorer
+    def load(self, files: CheckpointFiles, options: LoadOptions) -> FineModel:
+        """See :meth:`hybrid.fine.families.Family.load`.
 
-    if loop is not None and loop.constrained:
-        raise InputError(
-            f"{files.name} is on Aria, whose replies cannot be held to their form yet; leave out --constrained"
+        Replies are written freely and one after another, so a form for them is refused.
+        """
+        from hybrid.fine.aria.scorer import AriaScorer
+
+        loading = read_loading(options.loading)
+        prompt = options.prompt or prompt_beside(files)
+        if options.loop is not None and options.loop.constrained:
+            raise InputError(
+                f"{files.name} is on Aria, whose replies cannot be held to their form yet; leave out --constrained"
+            )
+        tokenizer = _load_tokenizer(files)
+        spec = prompt or prompt_of_tokenizer(tokenizer)
+        check_prompt(files, spec)
+        need = _memory_need(files, options.dtype, loading)
+        _LOG.info("%s needs %s", files.name, need)
+        placement = place_weights(files.name, need, asked=options.device_name, device=options.device, loading=loading)
+        model = load_model(
+            files,
+            device=options.device,
+            dtype=options.dtype,
+            placement=placement,
+            quantization=loading.quantization,
         )
-    tokenizer = _load_tokenizer(files)
-    spec = prompt or prompt_of_tokenizer(tokenizer)
-    check_prompt(files, spec)
-    need = _memory_need(files, dtype, loading)
-    _LOG.info("%s needs %s", files.name, need)
-    placement = place_weights(files.name, need, asked=asked, device=device, loading=loading)
-    model = load_model(files, device=device, dtype=dtype, placement=placement, quantization=loading.quantization)
-    return AriaScorer(_checkpoint(files, model, tokenizer, spec, dtype, loading), spec)
+        return AriaScorer(_checkpoint(files, model, tokenizer, spec, options.dtype, loading), spec)
+
+    def feature_rule(self, found: CheckpointConfig, options: LoadOptions) -> FeatureRule:
+        """See :meth:`hybrid.fine.families.Family.feature_rule`."""
+        spec = options.prompt or prompt_beside(found)
+        if spec is not None:  # else that of the tokenizer, which fits
+            check_prompt(found, spec)
+        return FeatureRule(image_identity(), None)
+
+
+FAMILY = _Aria()
 
 
 def check_prompt(files: CheckpointConfig, spec: PromptSpec) -> None:
@@ -140,7 +141,7 @@ def load_model(
         raise
     except Exception as exc:  # transformers and safetensors raise what they like; one seam for all
         raise ModelLoadError(f"{files.name} cannot be loaded: {first_line(exc)}; convert it again") from exc
-    _check_report(files, report)
+    check_parameters(files, report, remedy="convert it again")
     if FRAME_PATCHES not in model.config.projector_patch_to_query_dict:
         raise ModelLoadError(f"{files.name} has no number of queries for frames of {FRAME_PATCHES} patches")
     if getattr(config.text_config, "norm_topk_prob", True) is False:
@@ -162,17 +163,6 @@ def _quantization(kind: str, dtype: torch.dtype) -> Any:
     )
 
 
-def _check_report(files: CheckpointFiles, report: Mapping[str, Any]) -> None:
-    """A key that does not fit means a part of the model on random numbers, which nothing else would show."""
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        keys = sorted(map(str, report.get(kind) or ()))
-        if keys:
-            raise ModelLoadError(
-                f"{files.name} does not fit its config.json: {len(keys)} {kind.replace('_', ' ')}, "
-                f"first {keys[0]!r}; convert it again"
-            )
-
-
 def _load_tokenizer(files: CheckpointFiles) -> Any:
     ensure_torchvision()
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -188,9 +178,6 @@ def _load_tokenizer(files: CheckpointFiles) -> Any:
 def _checkpoint(
     files: CheckpointFiles, model: Any, tokenizer: Any, spec: PromptSpec, dtype: torch.dtype, loading: Loading
 ) -> AriaCheckpoint:
-
-    from hybrid.fine.aria.scorer import AriaCheckpoint
-    from hybrid.fine.load import generation_settings, identity_of
 
     marks = marks_of(tokenizer)
     ends, penalty = generation_settings(files, model.generation_config, needs_end=TURN_END not in marks)

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 
 from hybrid.errors import InputError
-from hybrid.fine.features import FrameFeatures, content_key
+from hybrid.fine.features import FrameFeatures, check_frames, content_key
 from hybrid.fine.prompt import PromptSpec
 from hybrid.fine.qwen.preprocess import (
     PatchRule,
-    check_frames,
     image_identity,
     pair_frames,
     patchify,
@@ -21,8 +20,7 @@ from hybrid.fine.qwen.preprocess import (
     target_size,
 )
 from hybrid.fine.qwen.vision_encoder import encode_patches
-from hybrid.fine.timing import timed
-from hybrid.runtime import dtype_name, out_of_memory_as_error
+from hybrid.runtime import dtype_name, out_of_memory_as_error, timed
 from hybrid.values import ByteArray
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ __all__ = ["QwenFrames"]
 
 
 class QwenFrames:
-    """Turns frames into features, as :class:`hybrid.fine.qwen.two_parts.FrameReader` asks for.
+    """Turns frames into features, as :class:`hybrid.fine.scorer.FeatureEncoder` asks for.
 
     Args:
         visual: the tower: transformers' ``Qwen2_5_VisionTransformerPretrainedModel``, in evaluation mode.
@@ -56,7 +54,7 @@ class QwenFrames:
 
     @property
     def feature_identity(self) -> Mapping[str, str]:
-        """Everything that decides :meth:`encode_frames`; see :class:`hybrid.fine.interface.FeatureScorer`."""
+        """Everything that decides :meth:`encode_frames`; see :class:`hybrid.fine.interface.FeatureModel`."""
         identity = {name: self._identity[name] for name in ("weights", "dtype")}
         return {**identity, **image_identity(self._spec, self._rule)}
 

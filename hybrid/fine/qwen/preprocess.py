@@ -8,7 +8,7 @@ library's bicubic gives other pixels than the model was trained on.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ __all__ = [
     "PIXELS_FILE",
     "PROCESSOR_FILE",
     "PatchRule",
-    "check_frames",
     "image_identity",
     "level_table",
     "pair_frames",
@@ -124,21 +123,6 @@ def _patch_rule(document: Mapping[str, Any]) -> PatchRule:
 _LARGEST_PATCH = 1024
 _LAST_FILTER = 5
 _SIDES = {"patch": "patch_size", "merge": "merge_size", "temporal": "temporal_patch_size"}
-
-
-def check_frames(frames: Sequence[ByteArray]) -> None:
-    """Refuse what is no list of RGB frames.
-
-    Raises:
-        InputError: there are no frames, or one is not uint8 [H, W, 3] with H, W > 0.
-    """
-    if not len(frames):
-        raise InputError("there are no frames to score; a window needs at least one")
-    for position, frame in enumerate(frames):
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
-            raise InputError(
-                f"frame {position} is {frame.dtype} {list(frame.shape)}; it must be uint8 [height, width, 3]"
-            )
 
 
 def smart_size(width: int, height: int, *, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:

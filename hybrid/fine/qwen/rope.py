@@ -14,10 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybrid.errors import InputError
 from hybrid.values import IntArray
 
-__all__ = ["VisualGrid", "check_positions", "rope_positions"]
+__all__ = ["VisualGrid", "rope_positions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +81,3 @@ def _grid_positions(grid: VisualGrid) -> IntArray:
     # Truncated after scaling, as a fractional number of positions per step is legal.
     scaled = (time * grid.step_positions).astype(np.int64)
     return np.stack([scaled, row, column])
-
-
-def check_positions(prompt: int, reply: int, *, frames: int, limit: int) -> None:
-    """Refuse what is longer than a model was made for: beyond its positions it goes on, and means nothing.
-
-    Args:
-        prompt: positions of the whole prompt.
-        reply: of the longest reply.
-        frames: of the window, for the error.
-        limit: how many the model has (``max_position_embeddings``).
-
-    Raises:
-        InputError: there are more.
-    """
-    if prompt + reply > limit:
-        raise InputError(
-            f"a window of {frames} frames with its question takes {prompt} positions and the reply up to {reply}, "
-            f"the model has {limit}; use a smaller --window or a shorter question"
-        )

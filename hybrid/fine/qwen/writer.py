@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -17,18 +18,18 @@ from hybrid.fine.decoding.options import LoopOptions, prefix_budgets
 from hybrid.fine.decoding.prefix_cache import Prefix, PrefixCache
 from hybrid.fine.decoding.recording import why_not_recorded
 from hybrid.fine.decoding.sampling import Choice, FreeChoice, GrammarChoice
-from hybrid.fine.decoding.scheduler import Request, Runner, read_prefix
+from hybrid.fine.decoding.scheduler import Prompt, Scheduler, read_prefix
 from hybrid.fine.features import FrameFeatures
 from hybrid.fine.prompt import PromptSpec
-from hybrid.fine.qwen.rope import VisualGrid, check_positions, rope_positions
-from hybrid.fine.qwen.writing import OnFinished, OnTokens, Reply
-from hybrid.fine.timing import timed
-from hybrid.fine.tokens import VisualPrefix
+from hybrid.fine.qwen.rope import VisualGrid, rope_positions
+from hybrid.fine.tokens import VisualPrefix, check_positions
+from hybrid.fine.writer import ReplyWritten, Written
+from hybrid.runtime import timed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hybrid.fine.qwen.scorer import QwenCheckpoint
+    from hybrid.fine.qwen.checkpoint import QwenCheckpoint
 
 __all__ = ["QwenWriter"]
 
@@ -57,7 +58,7 @@ class _Layout:
 
 
 class QwenWriter:
-    """A :class:`hybrid.fine.qwen.writing.Writer`. May serve several threads: no call leaves state in the model.
+    """A :class:`hybrid.fine.writer.Writer`. May serve several threads: no call leaves state in the model.
 
     Args:
         checkpoint: what was loaded.
@@ -66,7 +67,7 @@ class QwenWriter:
 
     Attributes:
         grammar: the form of replies; None where they are free.
-        runner: writes them.
+        scheduler: writes them.
 
     Raises:
         ModelLoadError: the model computes in a way that is not supported, or its tokenizer cannot
@@ -87,7 +88,7 @@ class QwenWriter:
         self.grammar = self._make_grammar() if options.constrained else None
         on_device, on_host = prefix_budgets(options, self._device)
         cache = PrefixCache(device_bytes=on_device, host_bytes=on_host)
-        self.runner = Runner(self._stack, self._make_choice(head), cache, batch=options.batch, graphs=graphs)
+        self.scheduler = Scheduler(self._stack, self._make_choice(head), cache, batch=options.batch, graphs=graphs)
         # A window's labels take 256 calls of the tokenizer, and are those of every window of its shape.
         self._layout = lru_cache(maxsize=_LAYOUTS_KEPT)(self._make_layout)
 
@@ -115,46 +116,35 @@ class QwenWriter:
         return str(self._device)
 
     def check(self, question: str) -> None:
-        """See :meth:`hybrid.fine.qwen.writing.Writer.check`."""
+        """See :meth:`hybrid.fine.writer.Writer.check`."""
         self._checkpoint.tokens.suffix(question)
 
-    def write(
-        self,
-        features: Sequence[FrameFeatures],
-        questions: Sequence[str],
-        *,
-        on_tokens: OnTokens | None = None,
-        on_finished: OnFinished | None = None,
-    ) -> list[Reply]:
-        """See :meth:`hybrid.fine.qwen.writing.Writer.write`; ``seconds`` are those of the runner, and of the prompt."""
+    def write(self, features: Sequence[FrameFeatures], questions: Sequence[str]) -> Generator[Written, None, None]:
+        """See :meth:`hybrid.fine.writer.Writer.write`; ``seconds`` are those of the scheduler, and of the prompt."""
         seconds: dict[str, float] = {}
         with timed(seconds, "prompt", torch.device("cpu")):
-            requests = self.requests(features, questions)
-        share = {"prompt": seconds["prompt"] / max(len(requests), 1)}
+            prompts = self.prompts(features, questions)
+        share = {"prompt": seconds["prompt"] / max(len(prompts), 1)}
+        with closing(self.scheduler.run(prompts)) as events:
+            for event in events:
+                if isinstance(event, ReplyWritten):
+                    event = ReplyWritten(event.index, replace(event.reply, seconds={**share, **event.reply.seconds}))
+                yield event
 
-        def with_prompt(reply: Reply) -> Reply:
-            return replace(reply, seconds={**share, **reply.seconds})
-
-        def finished(place: int, reply: Reply) -> None:
-            if on_finished is not None:
-                on_finished(place, with_prompt(reply))
-
-        return [with_prompt(reply) for reply in self.runner.run(requests, on_tokens=on_tokens, on_finished=finished)]
-
-    def requests(self, features: Sequence[FrameFeatures], questions: Sequence[str]) -> list[Request]:
-        """What the runner is given for pairs of a window and a question.
+    def prompts(self, features: Sequence[FrameFeatures], questions: Sequence[str]) -> list[Prompt]:
+        """What the scheduler is given for pairs of a window and a question.
 
         Raises:
             InputError: an empty question, or a prompt of more than the model has positions for.
         """
-        return [self._request(*pair) for pair in zip(features, questions, strict=True)]
+        return [self._prompt(*pair) for pair in zip(features, questions, strict=True)]
 
     def prefix_ids(self, features: FrameFeatures) -> list[int]:
         """The tokens of a window's prompt, up to the end of its last frame."""
         ids: list[int] = self._layout(features.grids).ids.tolist()
         return ids
 
-    def _request(self, features: FrameFeatures, question: str) -> Request:
+    def _prompt(self, features: FrameFeatures, question: str) -> Prompt:
         layout = self._layout(features.grids)
         tables: GrammarTables | None = None
         if self.grammar is not None:
@@ -167,7 +157,7 @@ class QwenWriter:
             frames=features.frame_count,
             limit=self._checkpoint.model.config.text_config.max_position_embeddings,
         )
-        return Request(
+        return Prompt(
             key=f"{features.key}:{self._spec.digest}",
             prefix_tokens=len(layout.ids),
             make_prefix=partial(self._make_prefix, features, layout),

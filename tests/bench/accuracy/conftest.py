@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from bench.accuracy import __main__ as runner
-from hybrid.clip.encoder import ClipEncoder, load_encoder
+from hybrid.clip.open_clip import ClipEncoder
+from hybrid.clip.registry import load_encoder
 from hybrid.engine import models
 from hybrid.values import ByteArray
 from tests.demo_clip import DEMO_SCENES, write_demo_clip

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.accuracy.answerers import (
+from bench.accuracy.answerers.interface import (
     AnswererOptions,
     AnswererUnusableError,
     AnswerFailedError,
     AnswerRefusedError,
-    open_answerer,
 )
-from bench.accuracy.prompts import Picture, check_template, write_prompt
+from bench.accuracy.answerers.prompts import Picture, check_template, write_prompt
+from bench.accuracy.answerers.registry import open_answerer
 from bench.datasets.question import Question
 from hybrid.errors import InputError, ModelLoadError
 from hybrid.runtime import ensure_torchvision

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.accuracy.letters import extract_letter, without_thoughts
+from bench.accuracy.answerers.letters import extract_letter, without_thoughts
 
 GOLDEN = Path(__file__).parents[2] / "data" / "lmms_eval_letters.json"
 

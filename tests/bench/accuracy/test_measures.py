@@ -8,10 +8,10 @@ import av
 import numpy as np
 import pytest
 
-from bench.accuracy.evidence import frames_at
-from bench.accuracy.measures import measure_pictures, measure_selection, measure_spans
-from bench.accuracy.record import Sample
-from bench.accuracy.report import build_report, report_lines
+from bench.accuracy.run.evidence import frames_at
+from bench.accuracy.run.measures import measure_pictures, measure_selection, measure_spans
+from bench.accuracy.run.record import Sample
+from bench.accuracy.run.report import build_report, report_lines
 from bench.datasets.question import Question
 from hybrid.answers import Answer, AnswerFrame, Span
 from hybrid.values import Sampling, Timeline

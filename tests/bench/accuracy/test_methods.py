@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.accuracy.measures import measure_reply, measure_selection, tolerances_for
-from bench.accuracy.methods import Method, parse_method
-from bench.accuracy.plot import main_measure, save_plot
-from bench.accuracy.record import Sample
-from bench.accuracy.report import build_report, report_lines, report_notes
+from bench.accuracy.run.measures import measure_reply, measure_selection, tolerances_for
+from bench.accuracy.run.methods import Method, parse_method
+from bench.accuracy.run.plot import main_measure, save_plot
+from bench.accuracy.run.record import Sample
+from bench.accuracy.run.report import build_report, report_lines, report_notes
 from bench.datasets.question import Question
 from bench.metrics.bootstrap import bootstrap_difference
 from hybrid.answers import Answer, AnswerFrame
-from hybrid.engine.work import AskKeywords, read_options
+from hybrid.options.ask import AskOptions
+from hybrid.options.keywords import AskKeywords
 from hybrid.values import Sampling, Timeline
 
 
@@ -53,7 +54,7 @@ def test_common_options_are_left_out_where_they_decide_nothing() -> None:
     assert kept == {"hybrid": {"frames", "window", "window_mode"}, "clip": {"frames"}, "hybrid+focus": set(common)}
     assert "seed" not in parse_method("focus:seed=4").keywords(common)
     for name in ("hybrid", "clip", "focus", "focus:seed=4", "aks"):
-        read_options(**parse_method(name).keywords(common))  # refuses what decides nothing
+        AskOptions(**parse_method(name).keywords(common))  # refuses what decides nothing
 
 
 def answer_of(*ordinals: int) -> Answer:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.accuracy import record
-from bench.accuracy.record import Failure, LineFile, RunFolder, Sample, SettingsDifferError, part_of, read_run
+from bench.accuracy.run import record
+from bench.accuracy.run.record import Failure, LineFile, RunFolder, Sample, SettingsDifferError, part_of, read_run
 from hybrid.errors import InputError
 
 SETTINGS = {"frames": 8, "encoder": {"weights": "abc"}, "sampler": None}
@@ -144,7 +144,7 @@ def test_a_file_with_a_bad_sample_is_closed(tmp_path: Path, monkeypatch: pytest.
 def test_two_processes_do_not_write_to_one_folder(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
-from bench.accuracy.record import RunFolder
+from bench.accuracy.run.record import RunFolder
 from hybrid.errors import InputError
 try:
     RunFolder(Path({str(tmp_path)!r}), {SETTINGS!r}, {{}})
@@ -159,7 +159,7 @@ except InputError as exc:
 def test_what_was_kept_survives_a_kill(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
-from bench.accuracy.record import RunFolder, Sample
+from bench.accuracy.run.record import RunFolder, Sample
 with RunFolder(Path({str(tmp_path)!r}), {SETTINGS!r}, {{}}) as folder:
     for number in range(100_000):
         folder.add(Sample("aks", f"q{{number}}", "v.mp4", 0))

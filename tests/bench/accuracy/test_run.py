@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from bench.accuracy import __main__ as runner
-from bench.accuracy.record import read_run
+from bench.accuracy.run.record import read_run
 from hybrid.engine import Engine, models
 from hybrid.errors import InputError
 from tests.bench.accuracy.conftest import Run, Server

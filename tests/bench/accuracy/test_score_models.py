@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from bench.accuracy import __main__ as runner
-from bench.accuracy.methods import parse_method
-from bench.accuracy.record import read_run
-from bench.accuracy.runner import _check_scored
+from bench.accuracy.run.methods import parse_method
+from bench.accuracy.run.record import read_run
+from bench.accuracy.run.runner import _check_scored
 from hybrid.answers import Answer, Stage
 from hybrid.errors import OutOfMemoryError, StageFailedError
-from hybrid.scorers import registry
+from hybrid.scorers import spec as scorer_spec
 from hybrid.values import ByteArray, FloatArray
 from tests.bench.accuracy.conftest import Run
 from tests.scorers.checkpoints import make_blip
@@ -57,7 +57,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Brightness]:
         return made.setdefault(name, Brightness(name))
 
     monkeypatch.setattr(runner, "load_video_scorer", load)
-    monkeypatch.setattr(registry, "load_video_scorer", None)  # nothing is loaded within the run
+    monkeypatch.setattr(scorer_spec, "load_video_scorer", None)  # nothing is loaded within the run
     return made
 
 

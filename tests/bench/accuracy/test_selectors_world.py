@@ -11,13 +11,13 @@ import pytest
 
 from bench.accuracy import coverage, selectors_world, world
 from bench.accuracy.export import answers_of
-from bench.accuracy.record import read_run
+from bench.accuracy.run.record import read_run
 from bench.accuracy.selector_tables import Way, ways_of
 from bench.datasets.world import load_world, moments_label
 from bench.world.scenes import make_world
 from hybrid.engine import Engine
 from hybrid.errors import InputError
-from hybrid.selectors.registry import find_selector, selectors
+from hybrid.selectors.registry import SELECTORS
 
 SECONDS, FRAMES = 20.0, 4
 
@@ -42,8 +42,8 @@ def measures(place: Path) -> dict[tuple[str, str], Any]:
 def test_the_choices_are_those_of_the_engine_and_are_kept(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few = [find_selector(name) for name in ("uniform", "top_k", "best_first", "aks", "coverage")]
-    monkeypatch.setattr(selectors_world, "selectors", lambda: few)
+    few = [SELECTORS.find(name) for name in ("uniform", "top_k", "best_first", "aks", "coverage")]
+    monkeypatch.setattr(selectors_world, "SELECTORS", few)
     document = run(place)
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == document
     questions = load_world(place, videos=1, seconds=SECONDS, per_kind=1)
@@ -104,7 +104,7 @@ AKS: dict[str, Any] = {"fine": False, "select": "aks"}
 
 
 def test_every_selector_that_goes_by_scores_is_run_with_both() -> None:
-    ways = ways_of(selectors())
+    ways = ways_of(tuple(SELECTORS))
     assert {Way("clip", "aks"), Way("gens", "aks"), Way("", "uniform"), Way("", "mdp3")} <= set(ways)
     assert {way.source for way in ways if way.selector == "coverage"} == {"clip", "gens"}
     assert "tifre" not in {way.selector for way in ways}  # needs texts made from the question

@@ -74,7 +74,7 @@ def test_answers_that_gens_could_not_give_are_counted(films: Path, result: dict[
     exams = [replace(exam, questions=tuple(question for question in exam.questions if question.kind == "object"))]
     scorer = Recorded("no JSON at all")
     with Engine.open(films / "archive", preset="tiny", encoder=tiny_encoder()) as opened:
-        engine = Engine(opened.archive, opened.settings, scorer=scorer)
+        engine = Engine(opened.archive, opened.settings, fine_model=scorer)
         engine.index(exams[0].video, progress=NullProgress())
         compared = compare_methods(engine, scorer, exams, frames=4)
     assert compared["hybrid_minus_clip_on_temporal"] is None

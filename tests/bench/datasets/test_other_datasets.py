@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 
-from bench.accuracy.arguments import chosen_questions, parser
+from bench.accuracy.run.arguments import chosen_questions, parser
 from bench.datasets.files import DatasetError, read_records
 from bench.datasets.hourvideo import load_hourvideo
 from bench.datasets.lv_haystack import load_lv_haystack

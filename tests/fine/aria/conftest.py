@@ -33,7 +33,7 @@ def golden_source(tmp_path: Path) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def aria_sources(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
     """``norm_topk_prob`` -> a small untrained checkpoint in the published layout."""
-    from hybrid.models.untrained_aria import make_untrained_aria
+    from hybrid.testing.untrained_aria import make_untrained_aria
 
     folder = tmp_path_factory.mktemp("aria-source")
     return {norm: make_untrained_aria(folder / str(norm), norm_topk_prob=norm, seed=7) for norm in (True, False)}

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from hybrid.fine.aria.convert.convert import convert_gens
-from hybrid.fine.aria.decode import Reader, greedy_tokens
+from hybrid.fine.aria.frames import encode_pixels
 from hybrid.fine.aria.load import load_model
-from hybrid.fine.aria.vision_encoder import encode_pixels
+from hybrid.fine.aria.writer import Reader, greedy_tokens
 from hybrid.fine.checkpoint import find_checkpoint
 
 GOLDEN = Path(__file__).resolve().parents[2] / "data" / "yi_vl"

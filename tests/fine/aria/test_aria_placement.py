@@ -26,7 +26,8 @@ from hybrid.fine.aria.placement import (
     place_weights,
     read_loading,
 )
-from hybrid.models.untrained_aria import ARIA_SIZES, TINY_SIZES, make_untrained_aria, published_shapes
+from hybrid.fine.interface import read_window
+from hybrid.testing.untrained_aria import ARIA_SIZES, TINY_SIZES, make_untrained_aria, published_shapes
 
 GB = 10**9
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -270,7 +271,7 @@ def test_weights_on_disk_give_the_same_reply(
             spread = make_aria_scorer(folder, loading=f"offload:{tmp_path / str(norm)}")
         assert spread.device == "cpu,disk"
         for question in ("Who?", "What happens after the door opens?"):
-            assert spread.score(frames, question).text == usual.score(frames, question).text
+            assert read_window(spread, frames, question).text == read_window(usual, frames, question).text
 
 
 @needs_bitsandbytes
@@ -289,4 +290,4 @@ def test_quantized_layers_are_those_that_are_counted(
     layers = [f"model.language_model.layers.{number}." for number in range(3)]
     assert small == {layer + part for layer in layers for part in attention | shared}
     assert scorer.identity["quantization"] == word
-    assert scorer.score(make_frames(2, 200, 120), "Who?").new_tokens > 0
+    assert read_window(scorer, make_frames(2, 200, 120), "Who?").new_tokens > 0

@@ -15,9 +15,10 @@ import pytest
 from hybrid.errors import InputError, ModelError, OutOfMemoryError
 from hybrid.fine.aria.convert.convert import convert_gens
 from hybrid.fine.features import features_from_rows
-from hybrid.fine.interface import FeatureScorer, FrameScorer, ScoreUpdate, WindowScores
-from hybrid.models.untrained_aria import TINY_SIZES, make_untrained_aria
+from hybrid.fine.interface import FeatureModel, FineModel, Request, read_window
+from hybrid.testing.untrained_aria import TINY_SIZES, make_untrained_aria
 from hybrid.values import ByteArray
+from tests.fine.reading import write_one
 
 MakeFrames = Callable[..., list[ByteArray]]
 LIMIT = 24
@@ -72,15 +73,15 @@ def test_tokens_of_generate(
     all_frames = count == len(frames)
     expected = plain_replies[question] if all_frames else generate(reference, aria_scorer, frames[:count], question)
     features = aria_scorer.encode_frames(frames[:count])
-    assert aria_scorer.generate(features, question) == expected
-    assert aria_scorer.generate(features, question) == expected
+    assert write_one(aria_scorer, features, question).ids == tuple(expected)
+    assert write_one(aria_scorer, features, question).ids == tuple(expected)
 
 
 def test_replies_are_long_and_differ(aria_scorer: Any, frames: list[ByteArray]) -> None:
     """Otherwise equality with the reference would prove little."""
     features = aria_scorer.encode_frames(frames)
-    replies = [tuple(aria_scorer.generate(features, question)) for question in QUESTIONS]
-    replies.append(tuple(aria_scorer.generate(aria_scorer.encode_frames(frames[::-1]), QUESTIONS[0])))
+    replies = [tuple(write_one(aria_scorer, features, question).ids) for question in QUESTIONS]
+    replies.append(tuple(write_one(aria_scorer, aria_scorer.encode_frames(frames[::-1]), QUESTIONS[0]).ids))
     assert len(set(replies)) == len(replies)
     assert max(len(set(reply)) for reply in replies) > 5
 
@@ -91,22 +92,22 @@ def test_the_end_of_the_turn_ends_a_reply(
     """<|im_end|> does, whether or not the generation settings name it; so does what they name."""
     plain = make_aria_scorer(aria_copy)
     assert plain._checkpoint.end_ids == {2, 4}
-    long = max(QUESTIONS, key=lambda question: len(plain.generate(plain.encode_frames(frames), question)))
-    written = plain.generate(plain.encode_frames(frames), long)
+    long = max(QUESTIONS, key=lambda question: len(write_one(plain, plain.encode_frames(frames), question).ids))
+    written = write_one(plain, plain.encode_frames(frames), long).ids
     end = next(number for place, number in enumerate(written) if place >= 3 and number not in written[:place])
     path = aria_copy / "generation_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": end}))
     stopping = make_aria_scorer(aria_copy)
     expected = written[: written.index(end) + 1]
-    assert stopping.generate(stopping.encode_frames(frames), long) == expected
-    scored = stopping.score(frames, long)
+    assert write_one(stopping, stopping.encode_frames(frames), long).ids == tuple(expected)
+    scored = read_window(stopping, frames, long)
     assert scored.new_tokens == len(expected)
     assert not [note for note in scored.notes if "cut at the limit" in note]
 
 
 def test_a_cut_reply_says_so(aria_folder: Path, make_aria_scorer: Callable[..., Any], frames: list[ByteArray]) -> None:
     scorer = make_aria_scorer(aria_folder, max_new_tokens=2)
-    scored = [scorer.score(frames, question) for question in QUESTIONS]
+    scored = [read_window(scorer, frames, question) for question in QUESTIONS]
     cut = [reply for reply in scored if "the reply was cut at the limit of 2 tokens" in reply.notes]
     assert cut
     assert {reply.new_tokens for reply in cut} == {2}
@@ -129,7 +130,7 @@ def test_repetition_penalty_of_the_checkpoint(
     for question in QUESTIONS:
         expected = generate(reference, scorer, frames, question, repetition_penalty=penalty)
         changed += expected != plain_replies[question]
-        assert scorer.generate(features, question) == expected
+        assert write_one(scorer, features, question).ids == tuple(expected)
     assert changed, "the penalty changes nothing here; choose another seed"
 
 
@@ -138,15 +139,15 @@ def test_the_other_router_changes_replies(
 ) -> None:
     """The two small checkpoints have the same weights."""
     replies = {
-        norm: [make_aria_scorer(folder).score(frames, question).text for question in QUESTIONS]
+        norm: [read_window(make_aria_scorer(folder), frames, question).text for question in QUESTIONS]
         for norm, folder in aria_folders.items()
     }
     assert replies[True] != replies[False]
 
 
 def test_it_is_a_scorer_of_both_kinds(aria_scorer: Any, aria_folder: Path) -> None:
-    scorer: FrameScorer = aria_scorer
-    assert isinstance(scorer, FeatureScorer)
+    scorer: FineModel = aria_scorer
+    assert isinstance(scorer, FeatureModel)
     assert scorer.name == scorer.identity["name"] == str(aria_folder)
     assert scorer.device == "cpu"
     assert (scorer.feature_width, scorer.feature_dtype) == (48, "float32")
@@ -169,12 +170,12 @@ def test_features_belong_to_their_frames(aria_scorer: Any, frames: list[ByteArra
 def test_kept_features_give_the_same_scores(aria_scorer: Any, frames: list[ByteArray]) -> None:
     import torch
 
-    whole = aria_scorer.score(frames, QUESTIONS[0])
+    whole = read_window(aria_scorer, frames, QUESTIONS[0])
     kept = torch.stack(aria_scorer.encode_frames(frames).items)
     again = features_from_rows(kept, (1, 16))
-    assert aria_scorer.score_features(again, QUESTIONS[0]).text == whole.text
+    assert read_window(aria_scorer, again, QUESTIONS[0]).text == whole.text
     prepared = [aria_scorer.prepare(frame) for frame in frames]
-    assert aria_scorer.score(prepared, QUESTIONS[0]).text == whole.text
+    assert read_window(aria_scorer, prepared, QUESTIONS[0]).text == whole.text
 
 
 def test_a_window_is_read_once(
@@ -182,16 +183,16 @@ def test_a_window_is_read_once(
 ) -> None:
     scorer = make_aria_scorer(aria_folder)
     features = scorer.encode_frames(frames)
-    first = scorer.score_features(features, QUESTIONS[0])
+    first = read_window(scorer, features, QUESTIONS[0])
     assert first.reused_tokens == 0
-    second = scorer.score_features(features, QUESTIONS[1])
+    second = read_window(scorer, features, QUESTIONS[1])
     assert first.prompt_tokens > second.reused_tokens > 16 * len(frames)
     assert set(second.seconds) == {"preprocess", "vision", "prefix", "prefill", "decode", "parse"}
-    scorer.forget()
-    alone = scorer.score_features(features, QUESTIONS[1])
+    scorer.writer.forget()
+    alone = read_window(scorer, features, QUESTIONS[1])
     assert (alone.reused_tokens, alone.text) == (0, second.text)
-    assert scorer.score_features(features, QUESTIONS[0]).text == first.text
-    other = scorer.score(frames[:3], QUESTIONS[0])
+    assert read_window(scorer, features, QUESTIONS[0]).text == first.text
+    other = read_window(scorer, frames[:3], QUESTIONS[0])
     assert other.reused_tokens == 0
 
 
@@ -201,60 +202,50 @@ def test_many_at_once_are_as_one_by_one(
     scorer = make_aria_scorer(aria_folder)
     windows = [scorer.encode_frames(frames), scorer.encode_frames(frames[:4])]
     pairs = [(windows[i % 2], question) for i, question in enumerate([*QUESTIONS, *QUESTIONS])]
-    alone = [make_aria_scorer(aria_folder).score_features(*pair).text for pair in pairs]
-    told: list[ScoreUpdate] = []
-    given: list[tuple[int, WindowScores, int]] = []
-    many = scorer.score_many(
-        [pair[0] for pair in pairs],
-        [pair[1] for pair in pairs],
-        on_scores=told.append,
-        on_reply=lambda place, said: given.append((place, said, len(told))),
-    )
+    alone = [read_window(make_aria_scorer(aria_folder), *pair).text for pair in pairs]
+    requests = [Request(i, question, window) for i, (window, question) in enumerate(pairs)]
+    replies = {event.request_id: event.reply for event in scorer.read(requests, partial=True)}
+    many = [replies[i] for i in range(len(pairs))]
     assert [reply.text for reply in many] == alone
     assert sum(reply.reused_tokens > 0 for reply in many) == len(pairs) - 2
-    assert sorted(update.place for update in told) == list(range(len(pairs)))
-    assert all(update.finished for update in told)
-    assert {place: said for place, said, _ in given} == dict(enumerate(many))
-    assert [count for *_, count in given] == list(range(1, len(pairs) + 1)), "each before the next was begun"
-    with pytest.raises(InputError, match="pairs"):
-        scorer.score_many(windows, ["Who?"])
 
 
-def test_a_listener_cannot_ask(aria_scorer: Any, frames: list[ByteArray]) -> None:
-    window = aria_scorer.encode_frames(frames[:2])
-    given: list[int] = []
-    for ask in (aria_scorer.score_features, aria_scorer.generate, lambda *pair: aria_scorer.score(frames[:1], pair[1])):
-
-        def listen(place: int, said: WindowScores, ask: Callable[..., Any] = ask) -> None:
-            given.append(place)
-            ask(window, QUESTIONS[1])
-
-        with pytest.raises(InputError, match="cannot ask the model that it is listening to"):
-            aria_scorer.score_many([window] * 2, QUESTIONS[:2], on_reply=listen)
-    assert given == [0, 0, 0], "it ends the run"
-    assert aria_scorer.score_features(window, QUESTIONS[1]).new_tokens > 0
+def test_a_reader_that_stops_leaves_nothing_under_way(
+    aria_folder: Path, make_aria_scorer: Callable[..., Any], frames: list[ByteArray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = make_aria_scorer(aria_folder)
+    window = scorer.encode_frames(frames[:2])
+    written: list[str] = []
+    reply = scorer.writer._reply
+    monkeypatch.setattr(scorer.writer, "_reply", lambda *each: written.append("") or reply(*each))
+    events = scorer.read([Request(i, question, window) for i, question in enumerate(QUESTIONS[:3])])
+    first = next(events)
+    # Nothing is locked between two events: whoever reads one may ask the same model.
+    assert read_window(scorer, window, QUESTIONS[0]).text == first.reply.text
+    events.close()
+    assert len(written) == 2
 
 
 def test_several_threads(aria_scorer: Any, frames: list[ByteArray]) -> None:
     windows = [aria_scorer.encode_frames(frames), aria_scorer.encode_frames(frames[2:6])]
     tasks = [(window, question) for window in windows for question in QUESTIONS] * 2
-    alone = [aria_scorer.score_features(*task).text for task in tasks]
+    alone = [read_window(aria_scorer, *task).text for task in tasks]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(lambda task: aria_scorer.score_features(*task).text, tasks)) == alone
+        assert list(pool.map(lambda task: read_window(aria_scorer, *task).text, tasks)) == alone
 
 
 def test_bad_input_is_refused(
     aria_scorer: Any, aria_folder: Path, make_aria_scorer: Callable[..., Any], frames: list[ByteArray]
 ) -> None:
     with pytest.raises(InputError, match="no frames"):
-        aria_scorer.score([], "Who?")
+        read_window(aria_scorer, [], "Who?")
     with pytest.raises(InputError, match="question is empty"):
-        aria_scorer.score(frames[:1], "  ")
+        read_window(aria_scorer, frames[:1], "  ")
     with pytest.raises(InputError, match="uint8"):
-        aria_scorer.score([np.zeros((4, 4, 3), np.float32)], "Who?")
+        read_window(aria_scorer, [np.zeros((4, 4, 3), np.float32)], "Who?")
     other = replace(aria_scorer.encode_frames(frames[:1]), mode="video")
     with pytest.raises(InputError, match="video mode"):
-        aria_scorer.score_features(other, "Who?")
+        read_window(aria_scorer, other, "Who?")
 
 
 def test_a_window_beyond_the_positions_is_refused(
@@ -262,13 +253,13 @@ def test_a_window_beyond_the_positions_is_refused(
 ) -> None:
     edit_json(aria_copy / "config.json", "text_config.max_position_embeddings", 400)
     scorer = make_aria_scorer(aria_copy)
-    short = scorer.score(frames[:3], "Who?")
+    short = read_window(scorer, frames[:3], "Who?")
     with pytest.raises(InputError, match="use a smaller --window"):
-        scorer.score(frames, "Who?")
+        read_window(scorer, frames, "Who?")
     # A window that is kept is no excuse for a question that does not fit behind it.
     with pytest.raises(InputError, match="shorter question"):
-        scorer.score(frames[:3], "Who? " * 80)
-    again = scorer.score(frames[:3], "Who?")
+        read_window(scorer, frames[:3], "Who? " * 80)
+    again = read_window(scorer, frames[:3], "Who?")
     assert again.text == short.text
     assert again.reused_tokens > 0
 
@@ -276,10 +267,10 @@ def test_a_window_beyond_the_positions_is_refused(
 def test_running_out_of_memory_is_one_error(
     aria_folder: Path, make_aria_scorer: Callable[..., Any], frames: list[ByteArray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hybrid.fine.aria.decode import Reader
+    from hybrid.fine.aria.writer import Reader
 
     scorer = make_aria_scorer(aria_folder)
-    before = scorer.score(frames[:2], "Who?").text
+    before = read_window(scorer, frames[:2], "Who?").text
     features = scorer.encode_frames(frames[:3])
 
     def full(self: Any, embeddings: Any) -> Any:
@@ -288,8 +279,8 @@ def test_running_out_of_memory_is_one_error(
     with monkeypatch.context() as patched:
         patched.setattr(Reader, "read", full)
         with pytest.raises(OutOfMemoryError, match="window of 3 frames"):
-            scorer.score_features(features, "Who?")
-    assert scorer.score(frames[:2], "Who?").text == before
+            read_window(scorer, features, "Who?")
+    assert read_window(scorer, frames[:2], "Who?").text == before
 
 
 def test_broken_weights_are_an_error(
@@ -298,7 +289,7 @@ def test_broken_weights_are_an_error(
     scorer = make_aria_scorer(aria_copy)
     scorer._checkpoint.model.lm_head.weight.data[0, 0] = float("nan")
     with pytest.raises(ModelError, match="not finite"):
-        scorer.score(frames[:1], "Who?")
+        read_window(scorer, frames[:1], "Who?")
 
 
 def test_half_precision_runs(tmp_path: Path, make_aria_scorer: Callable[..., Any], frames: list[ByteArray]) -> None:
@@ -308,7 +299,7 @@ def test_half_precision_runs(tmp_path: Path, make_aria_scorer: Callable[..., Any
     features = scorer.encode_frames(frames[:3])
     assert {str(item.dtype) for item in features.items} == {"torch.bfloat16"}
     assert scorer.feature_dtype == scorer.identity["dtype"] == "bfloat16"
-    assert scorer.score_features(features, "Who?").new_tokens > 0
+    assert read_window(scorer, features, "Who?").new_tokens > 0
 
 
 def test_the_published_example_runs(aria_scorer: Any, shared_data: Path) -> None:
@@ -317,7 +308,7 @@ def test_the_published_example_runs(aria_scorer: Any, shared_data: Path) -> None
 
     paths = sorted((shared_data / "gens_example").glob("sec*.png"))[::5]
     frames = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
-    scored = aria_scorer.score(frames, "After styling the lady's hair, what action did the maid perform next?")
+    scored = read_window(aria_scorer, frames, "After styling the lady's hair, what action did the maid perform next?")
     # 16 features, two brackets, start and end and newline a frame, and the digits of the labels.
     assert scored.prompt_tokens > len(frames) * 21 + 24
     assert all(position < len(frames) for position in scored.scores)

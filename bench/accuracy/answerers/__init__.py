@@ -1,0 +1,1 @@
+"""Models that answer questions from pictures, and what they are asked."""

@@ -1,0 +1,1 @@
+"""Index many videos: a folder of any size, by several processes."""

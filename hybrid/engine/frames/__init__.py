@@ -1,0 +1,1 @@
+"""Open videos, and decode them ahead of who takes their frames."""

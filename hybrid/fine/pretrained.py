@@ -1,0 +1,155 @@
+"""What all families of checkpoints load alike: prompt, tokenizer, generation settings, identity.
+
+Here and in the families' own ``load`` modules the exceptions of transformers and safetensors become
+:class:`~hybrid.errors.ModelLoadError`. No code from a checkpoint is ever run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError, first_line
+from hybrid.fine.checkpoint import CheckpointConfig, CheckpointFiles
+from hybrid.fine.prompt import PromptSpec, read_prompt
+from hybrid.runtime import dtype_name, free_host_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "check_memory",
+    "check_parameters",
+    "generation_settings",
+    "identity_of",
+    "load_tokenizer",
+    "prompt_beside",
+]
+
+# Generation settings that change greedy decoding and are not implemented here, with the value at
+# which they do nothing. A checkpoint that sets one would silently give other replies.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "num_beams": (None, 1),
+    "min_length": (None, 0),
+    "min_new_tokens": (None, 0),
+    "no_repeat_ngram_size": (None, 0),
+    "encoder_repetition_penalty": (None, 1.0),
+    "encoder_no_repeat_ngram_size": (None, 0),
+    "bad_words_ids": (None,),
+    "suppress_tokens": (None,),
+    "begin_suppress_tokens": (None,),
+    "forced_bos_token_id": (None,),
+    "forced_eos_token_id": (None,),
+    "exponential_decay_length_penalty": (None,),
+    "sequence_bias": (None,),
+    "guidance_scale": (None, 1.0),
+    "penalty_alpha": (None,),
+    "stop_strings": (None,),
+    "watermarking_config": (None,),
+}
+
+
+def prompt_beside(files: CheckpointConfig) -> PromptSpec | None:
+    """The checkpoint's own prompt; one that cannot be read is a fault of the checkpoint, not of the caller."""
+    try:
+        return read_prompt(files.folder)
+    except InputError as exc:
+        raise ModelLoadError(f"the prompt beside {files.name} cannot be used: {exc}") from exc
+
+
+def check_memory(files: CheckpointFiles, needed: int, device: torch.device) -> None:
+    """Refuse weights of so many bytes that do not fit on a device now."""
+    import torch
+
+    if device.type == "cpu":
+        there = free_host_bytes()
+        if there is not None and needed > there:
+            raise OutOfMemoryError(
+                f"{files.name} needs {needed / 1e9:.1f} GB for its weights, this machine has {there / 1e9:.1f} GB of "
+                "memory free; free some, or use --dtype bfloat16 (half of float32)"
+            )
+    if device.type != "cuda":
+        return
+    # What torch has cached for reuse, after encoding frames for instance, counts as taken.
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info(device)
+    if needed > free:
+        raise OutOfMemoryError(
+            f"{files.name} needs {needed / 1e9:.1f} GB for its weights, {device} has {free / 1e9:.1f} of "
+            f"{total / 1e9:.1f} GB free; free some, or use --device cpu"
+        )
+
+
+def identity_of(files: CheckpointFiles, spec: PromptSpec, dtype: torch.dtype) -> dict[str, str]:
+    """Everything that decides a reply of a checkpoint: see :class:`hybrid.fine.interface.FineModel`."""
+    import torch
+    import transformers
+
+    return {
+        "name": files.name,
+        "revision": files.revision,
+        "weights": files.weights_digest(),
+        "settings": files.settings_digest(),
+        "prompt": spec.digest,
+        "dtype": dtype_name(dtype),
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+    }
+
+
+def load_tokenizer(files: CheckpointFiles) -> Any:
+    """The tokenizer of a checkpoint."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(files.folder, local_files_only=True)
+    except Exception as exc:  # see _load_model
+        raise ModelLoadError(f"the tokenizer of {files.name} cannot be loaded: {first_line(exc)}") from exc
+
+
+def generation_settings(
+    files: CheckpointFiles, settings: Any, *, needs_end: bool = True
+) -> tuple[frozenset[int], float]:
+    """End tokens and repetition penalty of a checkpoint's generation settings.
+
+    Args:
+        files: of the checkpoint.
+        settings: transformers' ``GenerationConfig``.
+        needs_end: whether no end token is a fault.
+
+    Raises:
+        ModelLoadError: there is no end token, or a setting would change greedy decoding and is not
+            followed here.
+    """
+    for key, neutral in _NEUTRAL.items():
+        value = getattr(settings, key, None)
+        if value not in neutral:
+            raise ModelLoadError(
+                f"generation_config.json of {files.name} sets {key} to {value!r}, which this version does not "
+                "follow; remove it from that file to run without it"
+            )
+    ends = settings.eos_token_id
+    end_ids = frozenset([ends] if isinstance(ends, int) else ends or ())
+    if needs_end and not end_ids:
+        raise ModelLoadError(f"{files.name} names no eos_token_id in generation_config.json or config.json")
+    penalty = float(settings.repetition_penalty or 1.0)
+    if penalty <= 0:
+        raise ModelLoadError(f"repetition_penalty of {files.name} is {penalty}; it must be above 0")
+    return end_ids, penalty
+
+
+def check_parameters(files: CheckpointFiles, report: Mapping[str, Any], *, remedy: str) -> None:
+    """Refuse weights that do not fit the configuration: a part of the model would run on random numbers.
+
+    Args:
+        files: of the checkpoint.
+        report: transformers' loading report.
+        remedy: what to do about it, for the error.
+    """
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        keys = sorted(map(str, report.get(kind) or ()))
+        if keys:
+            raise ModelLoadError(
+                f"{files.name} does not fit its config.json: {len(keys)} {kind.replace('_', ' ')}, first {keys[0]!r}; "
+                f"{remedy}"
+            )

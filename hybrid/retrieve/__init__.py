@@ -1,0 +1,1 @@
+"""From a question to the frames of a video that the fine stage reads."""
