@@ -13,17 +13,27 @@ from hybrid.version import __version__
 
 if TYPE_CHECKING:
     from hybrid.answers import Answer, AnswerFrame, SearchResult, Span, Stage
-    from hybrid.engine import Engine, IndexResult
+    from hybrid.engine import Answered, Engine, IndexResult, SpansChanged
     from hybrid.errors import HybridError
     from hybrid.fine.interface import FineModel, WindowScores
     from hybrid.fine.prompt import PromptSpec
     from hybrid.frames.interface import FrameSource
     from hybrid.frames.registry import open_source
+    from hybrid.options.ask import AskOptions
+    from hybrid.options.engine import EngineOptions
+    from hybrid.options.index import IndexOptions
+    from hybrid.options.search import SearchOptions
     from hybrid.presets import Preset
     from hybrid.values import Hits, Sampling, Timeline, Window
 
 _HOMES = {
+    "SearchOptions": "hybrid.options.search",
+    "IndexOptions": "hybrid.options.index",
+    "EngineOptions": "hybrid.options.engine",
+    "AskOptions": "hybrid.options.ask",
     "Answer": "hybrid.answers",
+    "Answered": "hybrid.engine",
+    "SpansChanged": "hybrid.engine",
     "AnswerFrame": "hybrid.answers",
     "Engine": "hybrid.engine",
     "FineModel": "hybrid.fine.interface",
@@ -46,17 +56,23 @@ _HOMES = {
 __all__ = [
     "Answer",
     "AnswerFrame",
+    "Answered",
+    "AskOptions",
     "Engine",
+    "EngineOptions",
     "FineModel",
     "FrameSource",
     "Hits",
     "HybridError",
+    "IndexOptions",
     "IndexResult",
     "Preset",
     "PromptSpec",
     "Sampling",
+    "SearchOptions",
     "SearchResult",
     "Span",
+    "SpansChanged",
     "Stage",
     "Timeline",
     "Window",

@@ -5,26 +5,16 @@ All times are seconds on the video's own timeline (see :mod:`hybrid.values`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from hybrid.errors import InputError
-from hybrid.storage.foreign_json import parse_json
+from hybrid.storage.json_record import JsonRecord
 from hybrid.values import Timeline, check_fields
 
-__all__ = [
-    "Answer",
-    "AnswerFrame",
-    "FoundVideo",
-    "Scorer",
-    "SearchResult",
-    "SkippedVideo",
-    "Span",
-    "Stage",
-]
+__all__ = ["Answer", "AnswerFrame", "FoundVideo", "Scorer", "SearchResult", "SkippedVideo", "Span", "Stage"]
 
 Scorer = Literal["gens", "clip"]
 
@@ -144,7 +134,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(JsonRecord):
     """Everything that is known about one question to one video. Times in seconds.
 
     Attributes:
@@ -157,6 +147,8 @@ class Answer:
         stages: what ran, in order, with models, devices and times.
         reply: what GenS wrote, word for word, one window after another; None if it did not run.
     """
+
+    what: ClassVar[str] = "an answer of hybrid"
 
     question: str
     video: str
@@ -176,45 +168,6 @@ class Answer:
     def degraded(self) -> bool:
         """True if some stage did not do what it was asked to."""
         return any(stage.fallback_reason is not None for stage in self.stages)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists, dicts, numbers and strings, ready for ``json.dumps``."""
-        return asdict(self)
-
-    def to_json(self, *, indent: int | None = 2) -> str:
-        """The answer as one JSON document in ASCII; :meth:`from_json` gives it back.
-
-        ASCII, because the name of a file may hold bytes that are not text, and must not end a run.
-        """
-        return json.dumps(self.to_dict(), indent=indent)
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Answer:
-        """Rebuild an answer from :meth:`to_dict`.
-
-        Raises:
-            InputError: the document lacks a field or has one that is not known.
-        """
-        try:
-            return cls(
-                **{
-                    **document,
-                    "spans": tuple(Span(**span) for span in document["spans"]),
-                    "frames": tuple(AnswerFrame(**frame) for frame in document["frames"]),
-                    "stages": tuple(_stage(stage) for stage in document["stages"]),
-                }
-            )
-        except (KeyError, TypeError, AttributeError) as exc:
-            raise InputError(f"this is not an answer of hybrid: {exc}") from exc
-
-    @classmethod
-    def from_json(cls, text: str) -> Answer:
-        """Rebuild an answer from :meth:`to_json`.
-
-        Raises:
-            InputError: the text is not JSON, or not an answer.
-        """
-        return cls.from_dict(parse_json(text, where="this answer", names=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +213,7 @@ class SkippedVideo:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchResult:
+class SearchResult(JsonRecord):
     """Everything that is known of one question to a whole archive, or to some of its videos.
 
     Attributes:
@@ -273,6 +226,8 @@ class SearchResult:
         stages: what ran, in order, with models, devices and times. Those of the fine stage on each
             video are in the videos' answers.
     """
+
+    what: ClassVar[str] = "the result of a search"
 
     question: str
     archive: str
@@ -292,54 +247,3 @@ class SearchResult:
         return any(stage.fallback_reason is not None for stage in self.stages) or any(
             found.answer is not None and found.answer.degraded for found in self.videos
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists, dicts, numbers and strings, ready for ``json.dumps``."""
-        return asdict(self)
-
-    def to_json(self, *, indent: int | None = 2) -> str:
-        """The result as one JSON document in ASCII; :meth:`from_json` gives it back."""
-        return json.dumps(self.to_dict(), indent=indent)
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> SearchResult:
-        """Rebuild a result from :meth:`to_dict`.
-
-        Raises:
-            InputError: the document lacks a field or has one that is not known.
-        """
-        try:
-            return cls(
-                **{
-                    **document,
-                    "videos": tuple(_found_video(found) for found in document["videos"]),
-                    "skipped": tuple(SkippedVideo(**skipped) for skipped in document["skipped"]),
-                    "stages": tuple(_stage(stage) for stage in document["stages"]),
-                }
-            )
-        except (KeyError, TypeError, AttributeError) as exc:
-            raise InputError(f"this is not the result of a search: {exc}") from exc
-
-    @classmethod
-    def from_json(cls, text: str) -> SearchResult:
-        """Rebuild a result from :meth:`to_json`.
-
-        Raises:
-            InputError: the text is not JSON, or not the result of a search.
-        """
-        return cls.from_dict(parse_json(text, where="this result", names=True))
-
-
-def _stage(document: Mapping[str, Any]) -> Stage:
-    return Stage(**{**document, "notes": tuple(document.get("notes", ()))})
-
-
-def _found_video(document: Mapping[str, Any]) -> FoundVideo:
-    answer = document["answer"]
-    return FoundVideo(
-        **{
-            **document,
-            "frames": tuple(AnswerFrame(**frame) for frame in document["frames"]),
-            "answer": None if answer is None else Answer.from_dict(answer),
-        }
-    )

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hybrid.answers import Answer
-    from hybrid.cli.questions import Question
-    from hybrid.cli.run_report import RunReport
+    from hybrid.cli.display.run_report import RunReport
+    from hybrid.cli.input.questions import Question
     from hybrid.engine.batch.run import VideoOutcome
 
 __all__ = ["acknowledged_videos", "fork_server", "run_command", "start_command"]
@@ -106,7 +106,7 @@ def _command(arguments: list[str], output: str, errors: str | None, hold_after: 
 
 
 def _hold_answers(after: int) -> None:
-    from hybrid.cli.questions import AnswerFile
+    from hybrid.cli.input.questions import AnswerFile
 
     write, written = AnswerFile.add, 0
 
@@ -121,7 +121,7 @@ def _hold_answers(after: int) -> None:
 
 
 def _hold_videos(after: int) -> None:
-    from hybrid.cli.run_report import RunReport
+    from hybrid.cli.display.run_report import RunReport
 
     tell, told = RunReport.outcome, 0
 

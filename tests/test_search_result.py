@@ -7,7 +7,7 @@ import json
 import pytest
 
 from hybrid.answers import Answer, AnswerFrame, FoundVideo, SearchResult, SkippedVideo, Span, Stage
-from hybrid.cli.search import _show as show
+from hybrid.cli.display.answers import show_search as show
 from hybrid.errors import InputError
 
 

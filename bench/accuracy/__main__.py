@@ -20,7 +20,6 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, redirect_stdout
-from dataclasses import asdict
 from typing import Any, Final
 
 from bench.accuracy.answerers.interface import Answerer
@@ -48,12 +47,12 @@ from bench.report import circumstances, print_table
 from hybrid.clip.interface import FrameEncoder
 from hybrid.engine import Engine
 from hybrid.engine.models import ModelPool
-from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError, InputError
-from hybrid.exports.json_file import write_text
+from hybrid.export.text_file import write_text
 from hybrid.fine.interface import FineModel
 from hybrid.fine.prompt import PromptSpec, read_prompt_file
 from hybrid.options.ask import AskOptions
+from hybrid.options.engine import EngineOptions
 from hybrid.scorers.interface import VideoScorer
 from hybrid.scorers.spec import load_video_scorer, parse_scorer
 from indexes.open_archive import open_archive
@@ -79,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     methods = [parse_method(name) for name in dict.fromkeys(given.method)]
-    options = AskOptions(**ask_options(given))  # refuses what is not legal, before any work
+    options = _recorded_options(given)  # refuses what is not legal, before any work
     check_arguments(given)
     template = template_of(given)
     prompt = None if given.prompt is None else read_prompt_file(given.prompt)
@@ -98,7 +97,7 @@ def _run(given: argparse.Namespace) -> int:
     settings = {
         "dataset": _dataset(given, questions),
         "options": {
-            **_common_options(options),
+            **options,
             "with_options": given.with_options,
             "within_seconds": within,
             **({"visual": True} if given.visual else {}),  # without it, as in runs of earlier versions
@@ -139,19 +138,26 @@ def _run(given: argparse.Namespace) -> int:
         return _report(given, folder.samples, questions, methods, settings)
 
 
-def _common_options(options: AskOptions) -> dict[str, Any]:
-    """The options of all methods; without ``look_for``, which no method has and earlier runs do not record."""
-    return {name: value for name, value in asdict(options).items() if name != "look_for"}
+def _recorded_options(given: argparse.Namespace) -> dict[str, Any]:
+    """The options of all methods; without ``look_for``, which no method has and earlier runs do not record.
+
+    A seed is for those methods that draw.
+    """
+    common = ask_options(given)
+    seed = common.pop("seed", None)
+    recorded = {**AskOptions(**common).to_dict(), "seed": seed}
+    del recorded["look_for"]
+    return recorded
 
 
-def _settings(given: argparse.Namespace, prompt: PromptSpec | None) -> Settings:
+def _settings(given: argparse.Namespace, prompt: PromptSpec | None) -> EngineOptions:
     """What the engine works with; checked."""
-    settings = Settings(
+    settings = EngineOptions(
         preset=given.preset,
         encoder=given.encoder,
         sampler=given.sampler,
         rate=given.rate,
-        policy=given.sampling,
+        sampling=given.sampling,
         decoder=given.decoder,
         device=given.device,
         dtype=given.dtype,
@@ -188,7 +194,7 @@ class _Models:
     be run by a command of their own with the same ``--out``.
     """
 
-    def __init__(self, given: argparse.Namespace, methods: Sequence[Method], settings: Settings) -> None:
+    def __init__(self, given: argparse.Namespace, methods: Sequence[Method], settings: EngineOptions) -> None:
         self.settings = settings
         self.answerer: Answerer | None = None
         if given.answer is not None:

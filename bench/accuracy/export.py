@@ -4,7 +4,7 @@
     python -m bench.accuracy.export RUN --method hybrid --to rag --out FILE.json --data FILE [--consumer qwen2_vl]
     python -m bench.accuracy.export RUN --method hybrid --to aks --out FOLDER --frames 64 --data lvb_val.json [--repeat]
 
-``RUN`` is the folder of ``python -m bench.accuracy``. See :mod:`hybrid.exports` for the forms and their traps.
+``RUN`` is the folder of ``python -m bench.accuracy``. See :mod:`hybrid.export` for the forms and their traps.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from bench.datasets.registry import load_questions
 from hybrid.answers import Answer
 from hybrid.engine import Engine
 from hybrid.errors import InputError
-from hybrid.exports.aks_frames import save_aks_frames
-from hybrid.exports.gens_rag import save_rag_file
-from hybrid.exports.lmms_eval import Images, save_selection
-from hybrid.exports.output_file import RAG, check_output
+from hybrid.export.benchmarks.aks_frames import save_aks_frames
+from hybrid.export.benchmarks.gens_rag import save_rag_file
+from hybrid.export.benchmarks.lmms_eval import Images, save_selection
+from hybrid.export.output_file import RAG, check_output
 
 __all__ = ["answers_of", "export_aks", "main", "prompts_of"]
 
@@ -77,7 +77,7 @@ def export_aks(
         answers: by the benchmark's id of the question.
         annotations: the file that the run's questions came from. Of a run over some of them, both files that are
             written hold these alone.
-        folder, frames, repeat: as in :func:`hybrid.exports.aks_frames.save_aks_frames`.
+        folder, frames, repeat: as in :func:`hybrid.export.benchmarks.aks_frames.save_aks_frames`.
 
     Returns:
         The places of the lists that are shorter than ``frames``.
@@ -92,7 +92,8 @@ def export_aks(
     if key is None:
         raise InputError(
             f"the annotations of {annotations} have none of the keys {', '.join(ID_KEYS)}, so that it is not known "
-            "which answer is to which of them; call hybrid.exports.aks_frames.save_aks_frames with both in order"
+            "which answer is to which of them; call hybrid.export.benchmarks.aks_frames.save_aks_frames with both in "
+            "order"
         )
     asked = [record for record in records if str(record.get(key)) in answers]
     if len(asked) != len(answers):

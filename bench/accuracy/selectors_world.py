@@ -39,10 +39,10 @@ from hybrid.answers import Answer, AnswerFrame
 from hybrid.clip.interface import FrameEncoder
 from hybrid.clip.registry import load_encoder
 from hybrid.engine import Engine
-from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError, InputError
 from hybrid.fine.load import load_scorer
 from hybrid.models.tiny import tiny_encoder, tiny_sampler
+from hybrid.options.engine import EngineOptions
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.ranking import check_budget
 from hybrid.selectors.registry import SELECTORS, select
@@ -167,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = stack.enter_context(RunFolder(given.out, settings, circumstances()))
         scores_file = stack.enter_context(LineFile(given.out / "scores.jsonl"))
         engine = stack.enter_context(
-            Engine(open_archive(given.archive), Settings(preset="tiny"), encoder=encoder, fine_model=scorer)
+            Engine(open_archive(given.archive), EngineOptions(preset="tiny"), encoder=encoder, fine_model=scorer)
         )
         _run(given, questions, _Opened(folder, scores_file, engine, encoder), ways)
     report = {

@@ -34,12 +34,12 @@ from bench.world.things import ALL_THINGS
 from hybrid.answers import Answer
 from hybrid.clip.registry import load_encoder
 from hybrid.engine import Engine
-from hybrid.engine.settings import Settings
 from hybrid.errors import InputError
 from hybrid.fine.interface import FineModel, read_window
 from hybrid.fine.load import load_scorer
 from hybrid.fine.qwen.scorer import QwenScorer
 from hybrid.models.tiny import tiny_encoder, tiny_sampler
+from hybrid.options.engine import EngineOptions
 from hybrid.progress import NullProgress
 from hybrid.values import ByteArray, FloatArray, IntArray, Timeline
 from indexes.open_archive import open_archive
@@ -360,7 +360,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for seed in range(FIRST_HOUR_SEED, FIRST_HOUR_SEED + given.hours)
     ]
     archive = open_archive(given.folder / "archive")
-    with Engine(archive, Settings(preset="tiny"), encoder=encoder, fine_model=scorer) as engine:
+    with Engine(archive, EngineOptions(preset="tiny"), encoder=encoder, fine_model=scorer) as engine:
         for exam in [*exams, *hours]:
             engine.index(exam.video, progress=NullProgress())
         result = {

@@ -59,12 +59,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from hybrid.demo import demo_video
     from hybrid.engine import Engine
     from hybrid.engine.models import ModelPool
-    from hybrid.engine.settings import Settings
     from hybrid.fine.interface import FeatureModel
+    from hybrid.options.engine import EngineOptions
     from indexes.open_archive import open_archive
 
     video = arguments.video or demo_video()
-    settings = Settings(
+    settings = EngineOptions(
         preset=arguments.preset, encoder=arguments.encoder, sampler=arguments.sampler, device=arguments.device
     )
     settings.check()

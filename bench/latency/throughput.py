@@ -145,8 +145,8 @@ def _measure(encoder: Any, videos: Sequence[Path], repeats: int) -> dict[str, An
 def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, Seconds]:
     """Every stage alone and the pipeline, each over all videos."""
     from hybrid.engine import Engine
-    from hybrid.engine.settings import Settings
     from hybrid.frames.registry import open_source
+    from hybrid.options.engine import EngineOptions
     from hybrid.values import Sampling
     from indexes.open_archive import open_archive
 
@@ -160,7 +160,7 @@ def _turn(encoder: Any, videos: Sequence[Path]) -> dict[str, Seconds]:
     frames, decoding = timed(decode)
     vectors, embedding = timed(lambda: [np.concatenate(list(encoder.encode_frames(each))) for each in frames])
     with tempfile.TemporaryDirectory() as folder, open_archive(Path(folder) / "archive") as archive:
-        engine = Engine(archive, Settings(preset="tiny", device="cpu"), encoder=encoder)
+        engine = Engine(archive, EngineOptions(preset="tiny", device="cpu"), encoder=encoder)
         _, pipeline = timed(lambda: _index(engine, videos))
         manifests = {manifest.source.path: manifest for manifest in archive.manifests()}
         timelines = [archive.timeline(manifests[str(video.absolute())]) for video in videos]
@@ -206,7 +206,7 @@ def _paced(
     from bench.latency.paced import PacedEncoder, recorded
     from hybrid.engine import Engine
     from hybrid.engine.frames import decode_ahead as decoding
-    from hybrid.engine.settings import Settings
+    from hybrid.options.engine import EngineOptions
     from indexes.open_archive import open_archive
 
     sources = recorded(videos, decode_seconds)
@@ -215,7 +215,7 @@ def _paced(
 
     def index(folder: str, share: Sequence[Path]) -> None:
         with open_archive(folder) as archive:
-            engine = Engine(archive, Settings(preset="tiny", device="cpu"), encoder=encoder)
+            engine = Engine(archive, EngineOptions(preset="tiny", device="cpu"), encoder=encoder)
             _index(engine, share)
 
     replayed = mock.patch.object(decoding, "open_source", lambda path, *_, **__: sources[Path(path)])

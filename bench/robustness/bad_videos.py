@@ -23,7 +23,7 @@ from bench.robustness.mutate import mutate_videos
 from bench.robustness.watch import FileWatch, Spent
 from hybrid.engine.batch.run import RunSummary, VideoOutcome
 from hybrid.engine.batch.workers import EngineRecipe, index_in_workers
-from hybrid.engine.settings import Settings
+from hybrid.options.engine import EngineOptions
 from indexes.maintenance.verify import verify_archive
 from indexes.open_archive import open_archive
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         videos = mutate_videos(sources, Path(name) / "bad", arguments.count, seed=arguments.seed)
         archive = Path(name) / "archive"
         open_archive(archive).close()
-        recipe = EngineRecipe(str(archive), Settings(preset="tiny", device="cpu"))
+        recipe = EngineRecipe(str(archive), EngineOptions(preset="tiny", device="cpu"))
         with FileWatch() as watch:
             # One worker, so that what its process takes belongs to the file that it is at.
             summary = index_in_workers(recipe, videos, watch, workers=1)

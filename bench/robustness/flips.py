@@ -37,9 +37,9 @@ from bench.robustness.small_videos import write_small_videos
 from hybrid.answers import Answer, SearchResult
 from hybrid.clip.interface import FrameEncoder
 from hybrid.engine import Engine
-from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError
 from hybrid.fine.interface import FineModel
+from hybrid.options.engine import EngineOptions
 from indexes.maintenance.build_ann import update_approximate
 from indexes.open_archive import open_archive
 
@@ -49,7 +49,7 @@ DEMO = Path(__file__).resolve().parent.parent.parent / "hybrid" / "demo" / "worl
 QUESTIONS = ("When is the red circle visible?", "a blue square", "When is a green triangle left of a red circle?")
 VIDEOS = 6
 MOST_ZEROED = 4096
-SETTINGS = Settings(preset="tiny", device="cpu")
+SETTINGS = EngineOptions(preset="tiny", device="cpu")
 
 
 Seen = tuple[str, Any, list[str]]

@@ -15,7 +15,7 @@ import faiss  # noqa: E402, F401
 import open_clip  # noqa: E402, F401
 import torch  # noqa: E402
 
-import hybrid.cli.run_report  # noqa: E402
+import hybrid.cli.display.run_report  # noqa: E402
 import hybrid.clip.open_clip  # noqa: E402
 import hybrid.engine.engine  # noqa: E402
 import hybrid.frames.decoders.pyav  # noqa: E402, F401

@@ -1,10 +1,15 @@
-"""The command line: ``hybrid index``, ``ask``, ``list``, ``doctor``; one verb a file.
+"""The command line: ``hybrid index``, ``ask`` ...; one verb a file, listed in :mod:`hybrid.cli.registry`.
 
 Nothing heavy is imported until a verb runs, so that ``hybrid --help`` is quick.
 """
 
 from __future__ import annotations
 
-from hybrid.cli.app import main
-
 __all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line."""
+    from hybrid.cli.app import main as run
+
+    run()

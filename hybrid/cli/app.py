@@ -10,67 +10,54 @@ from typing import Annotated, Any
 import typer
 
 from hybrid import __version__
-from hybrid.cli.ask import ask
-from hybrid.cli.convert_gens import convert_gens
-from hybrid.cli.demo import demo
-from hybrid.cli.doctor import doctor
-from hybrid.cli.features import features
-from hybrid.cli.index import index
-from hybrid.cli.list import list_videos
-from hybrid.cli.maintenance import compact, remove, stats, verify
-from hybrid.cli.search import search
-from hybrid.cli.selectors import list_selectors
-from hybrid.cli.text import echo, printable
-from hybrid.cli.transfer import convert, export_video, import_videos
+from hybrid.cli.display.text import echo, printable
+from hybrid.cli.from_fields import command
+from hybrid.cli.registry import VERBS
 from hybrid.errors import HybridError, InputError
 from hybrid.runtime import settle_process
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "make_app"]
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 
-app = typer.Typer(
-    name="hybrid",
-    help="Index a video once, then ask it many questions: CLIP finds candidates, GenS reads them.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
 
-
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(value: bool) -> None:
+    if value:
         echo(f"hybrid {__version__}")
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     pass
 
 
-app.command("index")(index)
-app.command("ask")(ask)
-app.command("search")(search)
-app.command("list")(list_videos)
-app.command("stats")(stats)
-app.command("verify")(verify)
-app.command("compact")(compact)
-app.command("remove")(remove)
-app.command("export")(export_video)
-app.command("import")(import_videos)
-app.command("convert")(convert)
-app.add_typer(features, name="features")
-app.command("selectors")(list_selectors)
-app.command("convert-gens")(convert_gens)
-app.command("doctor")(doctor)
-app.command("demo")(demo)
+def _group(help: str) -> typer.Typer:
+    return typer.Typer(
+        help=help, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+    )
+
+
+def make_app() -> typer.Typer:
+    """The command line with all verbs that are registered now."""
+    root = _group("Index a video once, then ask it many questions: CLIP finds candidates, GenS reads them.")
+    root.callback()(_root)
+    groups: dict[str, typer.Typer] = {"": root}
+    for verb in VERBS:
+        group, _, name = verb.name.rpartition(" ")
+        if group not in groups:
+            groups[group] = _group(verb.group_help)
+            groups[group].callback()(lambda: None)
+            root.add_typer(groups[group], name=group)
+        groups[group].command(name)(command(verb.run))
+    return root
+
+
+app = make_app()
 
 
 def main() -> None:

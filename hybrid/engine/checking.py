@@ -8,11 +8,12 @@ from pathlib import Path
 
 from hybrid.clip.interface import FrameEncoder
 from hybrid.clip.registry import encoder_name_of, identity_of_name
-from hybrid.engine.settings import Settings, wanted_config
+from hybrid.engine.settings import wanted_config
 from hybrid.errors import IndexMismatchError, VideoOpenError
 from hybrid.formatting import plural
 from hybrid.frames.registry import DEFAULT_DECODER, FOLDER
 from hybrid.frames.rules import FRAME_RULES, Indexed, frames_changed_reason
+from hybrid.options.engine import EngineOptions
 from hybrid.presets import PRESETS, encoder_of
 from indexes.format.manifest import IndexConfig, Manifest, Scalar, differences
 
@@ -29,7 +30,7 @@ __all__ = [
 
 
 def check_index(
-    place: str, settings: Settings, manifest: Manifest, path: Path, *, identity: Mapping[str, Scalar] | None = None
+    place: str, settings: EngineOptions, manifest: Manifest, path: Path, *, identity: Mapping[str, Scalar] | None = None
 ) -> None:
     """Refuse an index that was made otherwise than the caller said.
 
@@ -54,7 +55,7 @@ def check_index(
         )
 
 
-def check_encoder_name(place: str, settings: Settings, name: str | None, manifest: Manifest, path: Path) -> None:
+def check_encoder_name(place: str, settings: EngineOptions, name: str | None, manifest: Manifest, path: Path) -> None:
     """Refuse an index whose encoder has another name than the one that is about to be loaded.
 
     Loading can take minutes, and fail for a reason that has nothing to do with the mistake.
@@ -99,13 +100,13 @@ def option_for_encoder(manifest: Manifest) -> str:
     return f"--encoder {encoder_name_of(stored)}"
 
 
-def encoder_changes(settings: Settings, encoder: FrameEncoder, manifest: Manifest) -> list[str]:
+def encoder_changes(settings: EngineOptions, encoder: FrameEncoder, manifest: Manifest) -> list[str]:
     """What sets the encoder of a video's index apart from this one, one line each; none if it is the same."""
     wanted = wanted_config(settings, encoder.identity, kind=manifest.video.kind, stored=manifest)
     return [line for line in differences(manifest.config, wanted) if line.startswith("encoder.")]
 
 
-def _command(place: str, settings: Settings, wanted: IndexConfig, path: Path) -> list[str]:
+def _command(place: str, settings: EngineOptions, wanted: IndexConfig, path: Path) -> list[str]:
     """What makes the index anew as the caller wants it."""
     command = ["hybrid", "index", str(path), "--archive", place]
     command += ["--preset", settings.preset, "--rate", f"{wanted.rate:g}", "--sampling", wanted.policy]

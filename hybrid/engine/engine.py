@@ -26,30 +26,27 @@ from hybrid.engine.index.updating import update_index
 from hybrid.engine.models import ModelPool
 from hybrid.engine.search.searching import search_archive
 from hybrid.engine.search.work import SearchModels
-from hybrid.engine.settings import Settings, configuration_of
+from hybrid.engine.settings import configuration_of
 from hybrid.engine.videos import find_video, manifest_of, read_frames
 from hybrid.errors import InputError
 from hybrid.fine.interface import FineModel
-from hybrid.fine.prompt import read_prompt_file
 from hybrid.options.ask import AskOptions
+from hybrid.options.engine import EngineOptions
+from hybrid.options.index import IndexOptions
 from hybrid.options.search import SearchOptions
-from hybrid.presets import DEFAULT_PRESET
 from hybrid.progress import NullProgress, Progress
-from hybrid.values import ByteArray, SamplingPolicy, check_questions
+from hybrid.values import ByteArray, check_questions
 from indexes.archive.writer import Archive
 from indexes.open_archive import open_archive
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from hybrid.options.keywords import AskKeywords, SearchKeywords
+    from hybrid.options.keywords import AskKeywords, EngineKeywords, IndexKeywords, SearchKeywords
     from hybrid.scorers.interface import VideoScorer
     from indexes.maintenance.build_ann import ApproximateUpdate
 
 __all__ = ["Engine"]
-
-LOCK_SECONDS = 600.0
-"""How long to wait for another process that indexes the same video."""
 
 
 class Engine:
@@ -61,7 +58,7 @@ class Engine:
     def __init__(
         self,
         archive: Archive,
-        settings: Settings,
+        settings: EngineOptions,
         *,
         encoder: FrameEncoder | None = None,
         fine_model: FineModel | None = None,
@@ -76,7 +73,7 @@ class Engine:
         self._ahead = DecodeAhead(archive, settings)
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> EngineOptions:
         """What the engine works with."""
         return self._models.settings
 
@@ -84,104 +81,69 @@ class Engine:
     def open(
         cls,
         archive: str | Path,
+        options: EngineOptions | None = None,
         *,
-        preset: str = DEFAULT_PRESET,
-        encoder: str | None = None,
-        sampler: str | None = None,
         backend: str | None = None,
-        rate: float | None = None,
-        sampling: SamplingPolicy | None = None,
-        decoder: str | None = None,
-        device: str = "auto",
-        dtype: str = "auto",
-        prompt: str | Path | None = None,
-        batch_size: int | None = None,
-        loading: str | None = None,
-        constrained: bool = False,
         create: bool = True,
+        **keywords: Unpack[EngineKeywords],
     ) -> Engine:
         """Open an archive, or make one.
 
         Args:
             archive: its folder, or the URI of a remote one; made if it is not there.
-            preset: names the models: ``gens-3b``, ``gens-aria`` or ``tiny``.
-            encoder: a CLIP encoder instead of the preset's (``ARCHITECTURE/TAG``, ``local-dir:FOLDER``).
-            sampler: a GenS checkpoint instead of the preset's: hub name or folder.
-            backend: ``faiss`` or ``lancedb`` for a new archive (``faiss`` if not said).
-            rate: samples per second (1 if not said).
-            sampling: ``exact`` (if not said) or ``keyframes``.
-            decoder: ``pyav`` (if not said) or ``decord``.
-            device: ``auto``, ``cpu``, ``cuda`` ...
-            dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-            prompt: file with a PromptSpec.
-            batch_size: frames that CLIP encodes at once; by default what suits the device.
-            loading: how a large GenS is loaded: ``4bit``, ``offload`` ... (see
-                :func:`hybrid.fine.aria.placement.read_loading`).
-            constrained: GenS can only write replies of its own form, which are always valid.
+            options: with which models and how: :class:`hybrid.options.engine.EngineOptions`.
+            backend: ``faiss`` or ``lancedb`` for a new archive; default: ``faiss``.
             create: make an archive that is not there.
+            keywords: the fields of ``options``, instead of it or to change some of it.
 
         Raises:
             InputError: a value is not legal.
             ArchiveFormatError: the folder is something else, or of another backend, or there is none and
                 ``create`` is off.
         """
-        settings = Settings(
-            preset=preset,
-            encoder=encoder,
-            sampler=sampler,
-            rate=rate,
-            policy=sampling,
-            decoder=decoder,
-            device=device,
-            dtype=dtype,
-            prompt=None if prompt is None else read_prompt_file(Path(prompt)),
-            batch_size=batch_size,
-            loading=loading,
-            constrained=constrained,
-        )
-        settings.check()
-        return cls(open_archive(archive, backend=backend, create=create), settings)
+        chosen = EngineOptions.of(options, keywords)
+        return cls(open_archive(archive, backend=backend, create=create), chosen)
 
     def index(
         self,
         video: str | Path,
+        options: IndexOptions | None = None,
         *,
-        features: bool | None = None,
         following: Sequence[str | Path] = (),
         progress: Progress | None = None,
-        lock_seconds: float = LOCK_SECONDS,
+        **keywords: Unpack[IndexKeywords],
     ) -> IndexResult:
         """Index a video; if its index is there already, with this configuration, do nothing.
 
         An index of another configuration is replaced. Rate, policy, decoder and precision that the
-        caller did not say stay as they are.
+        caller did not set stay as they are.
 
         Args:
             video: a file, or a folder of numbered images.
-            features: whether GenS's vision tower runs now, from the same decoding, so that questions
-                need neither the video nor the tower. By default if the caller named a sampler (or
-                gave one): a preset's alone is not loaded just to index. Said as True, that it cannot
-                be done is an error; by default it is a note, and the first question does its part.
+            options: how: :class:`hybrid.options.index.IndexOptions`. With ``features`` GenS's vision encoder runs now,
+                from the same decoding, so that questions need neither the video nor the encoder. By default it runs
+                if the caller named a sampler (or gave one): a preset's alone is not loaded just to index. Where it
+                cannot run, ``features=True`` is an error; by default that is a note, and the first question does it.
             following: the videos that will be indexed next, in order: their decoding begins when this one's
                 has ended, while frames of this one are still embedded. Only a hint; three are enough.
-            progress: is told how far it is.
-            lock_seconds: how long to wait for another process that writes this video.
+            progress: receives how far it is.
+            keywords: the fields of ``options``, instead of it or to change some of it.
 
         Raises:
             VideoError: the video cannot be opened or decoded.
             ModelError: the encoder cannot be loaded, or runs out of memory; or GenS, if ``features``.
             ArchiveError: the archive cannot be written, or another process holds it.
         """
-        told = progress or NullProgress()
+        chosen = IndexOptions.of(options, keywords)
         return update_index(
             self.archive,
             self._models,
             Path(video),
             ahead=self._ahead,
             following=[Path(each) for each in following],
-            features=features,
-            progress=told,
-            lock_seconds=lock_seconds,
+            features=chosen.features,
+            progress=progress or NullProgress(),
+            lock_seconds=chosen.lock_seconds,
         )
 
     def ask(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from hybrid.clip.interface import FrameEncoder
 from hybrid.clip.registry import load_encoder
-from hybrid.engine.settings import Settings
 from hybrid.errors import ModelLoadError
 from hybrid.fine.interface import FeatureModel, FineModel
+from hybrid.options.engine import EngineOptions
 from hybrid.presets import encoder_of, sampler_of
 from hybrid.runtime import choose_device, choose_dtype, dtype_name
 from indexes.format.manifest import Manifest
@@ -41,7 +41,7 @@ class Models:
     fine_model_name: str
 
 
-def feature_maker_of(settings: Settings) -> FeatureMaker:
+def feature_maker_of(settings: EngineOptions) -> FeatureMaker:
     """What shows which stored features are those of the sampler that settings name. Nothing is downloaded.
 
     Raises:
@@ -71,7 +71,7 @@ class ModelPool:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: EngineOptions,
         *,
         encoder: FrameEncoder | None = None,
         fine_model: FineModel | None = None,

@@ -75,14 +75,13 @@ def _read_texts(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
 class AskOptions(Options):
     """How a question is answered: what :meth:`hybrid.engine.Engine.ask` takes, as one object."""
 
-    frames: int = option(DEFAULT_FRAMES, "How many frames to select at most.", flag="--frames", parse=check_budget)
+    frames: int = option(DEFAULT_FRAMES, "How many frames to select at most.", parse=check_budget)
     window_mode: WindowMode = option(
         "scattered",
         "What GenS reads: scattered, context, segments; or a number of scattered frames.",
         flag="--window",
         panel="window",
         legal=Choice(get_args(WindowMode)),
-        text_type=str,
         keywords_of_text=_read_window,
         requires=(_FOR_GENS,),
     )
@@ -97,7 +96,6 @@ class AskOptions(Options):
     segments: int = option(
         DEFAULT_SEGMENTS,
         "With --window segments: how many of them GenS reads.",
-        flag="--segments",
         panel="window",
         legal=Range(1, text="at least 1"),
         requires=_for_mode("segments"),
@@ -121,11 +119,10 @@ class AskOptions(Options):
         panel="stages",
         requires=(_FOR_GENS,),
     )
-    strict: bool = option(False, "Fail where a stage cannot do what it was asked to.", flag="--strict", panel="stages")
+    strict: bool = option(False, "Fail where a stage cannot do what it was asked to.", panel="stages")
     min_score: int = option(
         DEFAULT_MIN_SCORE,
         "Least GenS score (1-5) of a frame that belongs to a span.",
-        flag="--min-score",
         panel="spans",
         legal=Range(1, 5, text="1 to 5, as GenS's scores are"),
         requires=(_FOR_GENS,),
@@ -141,35 +138,33 @@ class AskOptions(Options):
     select: SelectorSpec | None = option(
         None,
         "Selector that chooses the frames: aks, aks:depth=3,faithful; see: hybrid selectors.",
-        flag="--select",
         panel="selection",
         default_text="the best scores",
         parse=_read_selector,
         accepts="str | SelectorSpec",
-        text_type=str,
     )
     scores: ScorerSpec | None = option(
         None,
         "What the selector goes by: clip, gens, or a model that sees every frame: blip-itm:CHECKPOINT ...",
-        flag="--scores",
         panel="selection",
         default_text="GenS's, or without GenS the similarities",
         parse=_read_scores,
         accepts="str | ScorerSpec",
-        text_type=str,
     )
     look_for: tuple[str, ...] = option(
         (),
         "For --select tifre: a text to find, 'a photo of a dog'; may come many times.",
-        flag="--look-for",
         panel="selection",
         default_text="made from the question's words",
         parse=_read_texts,
         accepts="str | Sequence[str]",
-        text_type=list[str],
     )
     seed: int | None = option(
-        None, "Seed of a selector that draws.", panel="selection", default_text="the one in select, or the selector's"
+        None,
+        "Seed of a selector that draws.",
+        panel="selection",
+        default_text="the one in select, or the selector's",
+        flag=None,
     )
 
     if TYPE_CHECKING:

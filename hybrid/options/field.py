@@ -20,6 +20,7 @@ __all__ = [
     "Range",
     "Requirement",
     "documented",
+    "flag_of",
     "names_requiring",
     "option",
     "options_of",
@@ -50,14 +51,14 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The legal texts."""
+    """The legal texts: a tuple, or a function that gives those of a registry at the time of the call."""
 
-    values: tuple[str, ...]
+    source: tuple[str, ...] | Callable[[], tuple[str, ...]]
 
     @property
-    def text(self) -> str:
-        """The values as a message lists them."""
-        return ", ".join(map(repr, self.values))
+    def values(self) -> tuple[str, ...]:
+        """The legal texts."""
+        return self.source if isinstance(self.source, tuple) else self.source()
 
     def check(self, name: str, value: Any) -> None:
         """Refuse any other value.
@@ -68,7 +69,7 @@ class Choice:
         if value not in self.values:
             near = difflib.get_close_matches(str(value), self.values, n=1)
             guess = f" (did you mean {near[0]!r}?)" if near else ""
-            raise InputError(f"{name} is {value!r}; legal are {self.text}{guess}")
+            raise InputError(f"{name} is {value!r}{guess}; legal are {', '.join(map(repr, self.values))}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,8 @@ class Option:
 
     Attributes:
         help: one sentence for people; its first letter is a capital, and it ends in a full stop.
-        flag: on the command line; empty for an option of Python calls alone. ``--no-x`` of a field that is True by
-            default makes it False.
-        short: its letter on the command line (``-q``).
+        flag: on the command line; empty: the name after two dashes; None: an option of Python calls alone. ``--no-x``
+            of a field that is True by default makes it False.
         panel: the group in which help shows it.
         default_text: what holds where nobody sets it, if the field's default does not say that.
         legal: the legal values; by default all of the type.
@@ -107,8 +107,7 @@ class Option:
     """
 
     help: str
-    flag: str = ""
-    short: str = ""
+    flag: str | None = ""
     panel: str = ""
     default_text: str = ""
     legal: Range | Choice | None = None
@@ -133,6 +132,12 @@ def names_requiring(kind: type[Options], name: str) -> frozenset[str]:
     """The options that decide something only where another one has a certain value."""
     every = options_of(kind).items()
     return frozenset(own for own, (_, about) in every if any(each.name == name for each in about.requires))
+
+
+def flag_of(each: Field[Any]) -> str | None:
+    """The flag of an option on the command line; None: it has none."""
+    flag: str | None = each.metadata["option"].flag
+    return f"--{each.name.replace('_', '-')}" if flag == "" else flag
 
 
 def plain(value: Any) -> Any:
@@ -211,21 +216,21 @@ def _check_requirements(options: Options, name: str, declared: tuple[Field[Any],
     for required in about.requires:
         other = getattr(options, required.name)
         if other != required.value:
-            message = required.message.format(flag=about.flag, other=repr(other), required=required.value)
-            raise InputError(f"{name} is {plain(value)!r} ({about.flag}), which {message}")
+            message = required.message.format(flag=flag_of(each), other=repr(other), required=required.value)
+            raise InputError(f"{name} is {plain(value)!r} ({flag_of(each)}), which {message}")
 
 
 def documented(kind: _OptionsClass) -> _OptionsClass:
     """Append the options to the docstring of their class, from their metadata."""
     lines = [kind.__doc__ or "", "", "    Attributes:"]
     for name, (each, about) in options_of(kind).items():
-        if about.flag.startswith("--no-"):
+        off = (about.flag or "").startswith("--no-")
+        if off:
             default = " Default: True."
         elif about.default_text:
             default = f" Default: {about.default_text}."
         else:
             default = "" if each.default in (None, MISSING, ()) else f" Default: {each.default!r}."
-        off = "False: " if about.flag.startswith("--no-") else ""
-        lines.append(f"        {name}: {off}{about.help}{default}")
+        lines.append(f"        {name}: {'False: ' if off else ''}{about.help}{default}")
     kind.__doc__ = "\n".join(lines) + "\n"
     return kind

@@ -5,26 +5,26 @@ Written by ``python -m hybrid.options.write_keywords`` from the fields of the op
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
-
-from hybrid.scorers.spec import ScorerSpec
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from hybrid.options.ask import AskOptions, WindowMode
+    from hybrid.fine.prompt import PromptSpec
+    from hybrid.options.field import Options
+    from hybrid.scorers.spec import ScorerSpec
     from hybrid.selectors.spec import SelectorSpec
 
-__all__ = ["AskKeywords", "SearchKeywords"]
+__all__ = ["AskKeywords", "EngineKeywords", "IndexKeywords", "RunKeywords", "SearchKeywords"]
 
 
 class AskKeywords(TypedDict, total=False):
-    """The options of :class:`AskOptions`."""
+    """Of :class:`AskOptions`."""
 
     frames: int | None
-    window_mode: WindowMode | None
+    window_mode: Literal["scattered", "context", "segments"] | None
     window: int | None
     segments: int | None
     context_seconds: float | None
@@ -40,15 +40,49 @@ class AskKeywords(TypedDict, total=False):
     seed: int | None
 
 
+class EngineKeywords(TypedDict, total=False):
+    """Of :class:`EngineOptions`."""
+
+    preset: str | None
+    encoder: str | None
+    sampler: str | None
+    prompt: str | Path | PromptSpec | None
+    loading: str | None
+    constrained: bool | None
+    rate: float | None
+    sampling: Literal["exact", "keyframes"] | None
+    decoder: str | None
+    device: str | None
+    dtype: str | None
+    batch_size: int | None
+
+
+class IndexKeywords(TypedDict, total=False):
+    """Of :class:`IndexOptions`."""
+
+    features: bool | None
+    lock_seconds: float | None
+
+
+class RunKeywords(TypedDict, total=False):
+    """Of :class:`RunOptions`."""
+
+    features: bool | None
+    lock_seconds: float | None
+    workers: int | None
+    retry_failed: bool | None
+    approximate_from: int | None
+
+
 class SearchKeywords(TypedDict, total=False):
-    """The options of :class:`SearchOptions`."""
+    """Of :class:`SearchOptions`."""
 
     videos: Sequence[str | Path] | None
     under: Sequence[str | Path] | None
-    since: datetime | None
+    since: datetime | str | None
     top: int | None
     fine: int | None
     exact: bool | None
     strict: bool | None
     threads: int | None
-    ask: AskOptions | AskKeywords | None
+    ask: Options | AskKeywords | None

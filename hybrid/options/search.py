@@ -24,7 +24,11 @@ def _texts(values: Iterable[object]) -> tuple[str, ...]:
     return tuple(map(str, values))
 
 
-def _read_since(value: datetime) -> datetime:
+def _read_since(value: datetime | str) -> datetime:
+    if isinstance(value, str):
+        from indexes.archive.lookup import read_date
+
+        return read_date(value)
     if value.tzinfo is None:
         raise InputError(f"since is {value}; it must have a time zone")
     return value
@@ -45,43 +49,35 @@ class SearchOptions(Options):
         flag="--video",
         parse=_texts,
         accepts="Sequence[str | Path]",
-        text_type=list[str],
     )
     under: tuple[str, ...] = option(
         (),
         "Only videos below this folder; may come many times.",
-        flag="--under",
         parse=_texts,
         accepts="Sequence[str | Path]",
-        text_type=list[str],
     )
     since: datetime | None = option(
         None,
         "Only videos indexed since then: 2026-03-01, 2026-03-01T14:30.",
-        flag="--since",
         parse=_read_since,
-        text_type=str,
+        accepts="datetime | str",
     )
     top: int = option(
-        DEFAULT_FRAMES,
-        "How many frames over all videos, at most.",
-        flag="--top",
-        legal=Range(1, text="at least 1 frame"),
+        DEFAULT_FRAMES, "How many frames over all videos, at most.", legal=Range(1, text="at least 1 frame")
     )
-    fine: int = option(
-        0, "Ask GenS about so many of the best videos.", flag="--fine", legal=Range(0, text="0 or more videos")
-    )
-    exact: bool = option(False, "Compare every frame, even where there is an approximate index.", flag="--exact")
-    strict: bool = option(False, "Fail where a video cannot be searched, or a stage falls back.", flag="--strict")
+    fine: int = option(0, "Ask GenS about so many of the best videos.", legal=Range(0, text="0 or more videos"))
+    exact: bool = option(False, "Compare every frame, even where there is an approximate index.")
+    strict: bool = option(False, "Fail where a video cannot be searched, or a stage falls back.")
     threads: int | None = option(
-        None, "How many cores search.", default_text="all, up to eight", legal=Range(1, text="at least 1")
+        None, "How many cores search.", default_text="all, up to eight", legal=Range(1, text="at least 1"), flag=None
     )
     ask: AskOptions = option(
         AskOptions(),
         "With fine: the options of the questions to the best videos, without fine and strict.",
         default_text="those of ask",
         parse=_read_ask,
-        accepts="AskOptions | AskKeywords",
+        accepts="Options | AskKeywords",
+        flag=None,
     )
 
     if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 
 from hybrid.answers import Answer
 from hybrid.cli.app import app
-from hybrid.cli.paths import find_videos
-from hybrid.cli.text import clock
+from hybrid.cli.display.text import clock
+from hybrid.cli.input.paths import find_videos
 from hybrid.errors import HybridError, InputError
 from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip

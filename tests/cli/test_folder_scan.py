@@ -12,8 +12,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hybrid.cli.app import app
-from hybrid.cli.folder_scan import PassedOver, videos_below
-from hybrid.cli.paths import FoundVideos, find_videos
+from hybrid.cli.input.folder_scan import PassedOver, videos_below
+from hybrid.cli.input.paths import FoundVideos, find_videos
 from hybrid.errors import InputError
 from tests.make_videos import encode
 

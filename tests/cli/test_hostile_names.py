@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hybrid.cli.app import app
-from hybrid.cli.text import printable, styled, terminal
+from hybrid.cli.display.text import printable, styled, terminal
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 
 COMMANDS = "\x1b]0;pwned\x07\x1b[2J\x08\x9b31m[red]x\tt\nFAKE\r\u202e\u2066\u200b\ufeff\u2028"
@@ -40,7 +40,7 @@ for arguments in json.loads(Path(sys.argv[1]).read_text()):
 hostile = arguments[-1]
 logging.getLogger("some.library").warning("read %s", hostile)
 warnings.warn(f"odd: {hostile}")
-from hybrid.cli.run_report import RunReport
+from hybrid.cli.display.run_report import RunReport
 with RunReport(workers=2, videos=2, as_json=False) as report:
     report.progress(0).start(hostile)
     report.progress(0).stage("embed")

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from hybrid.answers import SearchResult
 from hybrid.cli.app import app
-from hybrid.cli.paths import check_one_video
+from hybrid.cli.input.paths import check_one_video
 from hybrid.demo import DemoQuestion
 from hybrid.engine import Engine
 from hybrid.errors import ArchiveFormatError, InputError, ModelLoadError, VideoNotIndexedError, VideoOpenError
@@ -248,7 +248,7 @@ def test_many_questions_show_frames_and_what_gens_says(clip: Path, tiny_archive:
 def test_a_run_of_questions_that_is_stopped_says_how_to_go_on(
     clip: Path, tiny_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hybrid.cli.questions import AnswerFile
+    from hybrid.cli.input.questions import AnswerFile
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

@@ -11,8 +11,8 @@ from typer.testing import CliRunner, Result
 
 from hybrid.answers import Answer, Stage
 from hybrid.cli.app import app
-from hybrid.cli.questions import AnswerFile, Question, read_questions
-from hybrid.cli.text import size
+from hybrid.cli.display.text import size
+from hybrid.cli.input.questions import AnswerFile, Question, read_questions
 from hybrid.errors import HybridError, InputError
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
 

@@ -14,8 +14,8 @@ from hybrid.answers import SearchResult
 from hybrid.clip.interface import TextVector
 from hybrid.engine import Engine
 from hybrid.engine.index.ann import SAMPLE_QUESTIONS
-from hybrid.engine.settings import Settings
 from hybrid.errors import StageFailedError
+from hybrid.options.engine import EngineOptions
 from hybrid.values import ByteArray, Float32Array, Sampling, Timeline
 from indexes.ann.files import ApproximateFiles
 from indexes.archive.new_index import NewIndex
@@ -64,7 +64,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr("indexes.maintenance.build_ann.SEGMENT_FRAMES", 10 * FRAMES)
-        with Engine(open_archive(folder), Settings(device="cpu"), encoder=NoEncoder()) as engine:
+        with Engine(open_archive(folder), EngineOptions(device="cpu"), encoder=NoEncoder()) as engine:
             for number in range(VIDEOS):
                 commit(engine.archive, number)
             (done,) = engine.refresh_approximate(from_frames=1)
@@ -75,7 +75,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def engine(filled: Path, tmp_path: Path) -> Iterator[Engine]:
     folder = shutil.copytree(filled, tmp_path / "copy")
-    with Engine(open_archive(folder), Settings(device="cpu"), encoder=NoEncoder()) as opened:
+    with Engine(open_archive(folder), EngineOptions(device="cpu"), encoder=NoEncoder()) as opened:
         yield opened
 
 

@@ -11,7 +11,7 @@ import pytest
 from bench.robustness.mutate import MUTATIONS, mutate_videos
 from hybrid.engine import Engine
 from hybrid.engine.batch.run import VideoOutcome, index_here
-from hybrid.engine.settings import Settings
+from hybrid.options.engine import EngineOptions
 from hybrid.progress import NullProgress
 from indexes.format.failures import failures
 from indexes.open_archive import open_archive
@@ -62,7 +62,7 @@ def test_every_bad_video_ends_and_the_good_ones_are_indexed(sources: list[Path],
     videos = [*bad[: COUNT // 2], sources[0], *bad[COUNT // 2 :], sources[1]]
     listener = Listener()
     with open_archive(tmp_path / "archive") as archive:
-        engine = Engine(archive, Settings(device="cpu"), encoder=ColourEncoder())
+        engine = Engine(archive, EngineOptions(device="cpu"), encoder=ColourEncoder())
         started = time.process_time()
         summary = index_here(engine, videos, listener)
         assert summary.stopped_by is None

@@ -14,10 +14,10 @@ import pytest
 from hybrid.clip.open_clip import ClipEncoder
 from hybrid.engine import Engine
 from hybrid.engine.frames import decode_ahead as decoding
-from hybrid.engine.settings import Settings
 from hybrid.errors import FrameDecodeError, VideoOpenError
 from hybrid.frames.interface import FrameSource
 from hybrid.frames.registry import open_source
+from hybrid.options.engine import EngineOptions
 from hybrid.values import ByteArray, Float32Array
 from indexes.format.failures import Attempt, Failure, remember_failure
 from indexes.open_archive import open_archive
@@ -79,7 +79,7 @@ def encoder(tiny_encoder: ClipEncoder) -> WaitingEncoder:
 @pytest.fixture
 def engine(tmp_path: Path, encoder: WaitingEncoder) -> Iterator[Engine]:
     given: Any = encoder
-    with Engine(open_archive(tmp_path / "archive"), Settings(device="cpu"), encoder=given) as made:
+    with Engine(open_archive(tmp_path / "archive"), EngineOptions(device="cpu"), encoder=given) as made:
         yield made
 
 
@@ -178,9 +178,9 @@ def test_a_changed_rate_is_followed(engine: Engine, encoder: WaitingEncoder, ope
     encoder.wait_for = None
     # Another process indexes it meanwhile, at two samples a second.
     given: Any = encoder
-    with Engine(open_archive(engine.archive.uri), Settings(device="cpu", rate=2.0), encoder=given) as other:
+    with Engine(open_archive(engine.archive.uri), EngineOptions(device="cpu", rate=2.0), encoder=given) as other:
         video_id = other.index(clips[1]).video_id
-    engine._models.settings = replace(engine.settings, policy="keyframes")
+    engine._models.settings = replace(engine.settings, sampling="keyframes")
     result = engine.index(clips[1])
     assert (result.video_id, result.outcome) == (video_id, "indexed")
     assert engine.archive.require(video_id).config.rate == 2.0

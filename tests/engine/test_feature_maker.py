@@ -16,7 +16,6 @@ import pytest
 
 from hybrid.engine import Engine
 from hybrid.engine.batch.estimate import RunEstimate, estimate_run
-from hybrid.engine.settings import Settings
 from hybrid.errors import ModelLoadError
 from hybrid.fine.checkpoint import CheckpointFiles, CheckpointNotHereError, find_checkpoint
 from hybrid.fine.feature_maker import find_feature_maker
@@ -24,6 +23,7 @@ from hybrid.fine.interface import FeatureModel
 from hybrid.fine.known_weights import KnownWeights
 from hybrid.fine.load import load_scorer
 from hybrid.fine.prompt import GENS_QWEN, PromptSpec
+from hybrid.options.engine import EngineOptions
 
 OpenEngine = Callable[..., Engine]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -242,4 +242,4 @@ def test_a_configuration_without_a_tower_does_not_break_the_estimate(gens_folder
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "vision_config": None}))
     assert find_feature_maker(folder, device="cpu").frame_bytes is None
-    assert estimate_run(None, [], Settings(preset="tiny", sampler=str(folder))).features == 0
+    assert estimate_run(None, [], EngineOptions(preset="tiny", sampler=str(folder))).features == 0

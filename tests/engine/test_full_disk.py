@@ -9,8 +9,8 @@ import pytest
 from hybrid.engine import Engine
 from hybrid.engine.batch.run import VideoOutcome, index_here
 from hybrid.engine.batch.workers import EngineRecipe, index_in_workers
-from hybrid.engine.settings import Settings
 from hybrid.errors import ArchiveUnwritableError
+from hybrid.options.engine import EngineOptions
 from hybrid.progress import NullProgress
 from indexes.format.failures import failures
 from indexes.open_archive import open_archive
@@ -98,7 +98,7 @@ def test_features_that_no_longer_fit_end_the_run_too(
 def test_a_full_disk_ends_the_run_of_two_workers(
     tmp_path: Path, clips: list[Path], clip_folder: Path, gens_folder: Path
 ) -> None:
-    settings = Settings(encoder=f"local-dir:{clip_folder}", sampler=str(gens_folder), device="cpu")
+    settings = EngineOptions(encoder=f"local-dir:{clip_folder}", sampler=str(gens_folder), device="cpu")
     with small_disk(tmp_path / "disk") as disk:
         open_archive(disk / "archive", backend="lancedb").close()
         fill(disk)

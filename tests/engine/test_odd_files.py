@@ -12,8 +12,8 @@ import pytest
 from hybrid.engine import Engine
 from hybrid.engine.batch.estimate import estimate_run
 from hybrid.engine.batch.run import index_here
-from hybrid.engine.settings import Settings
 from hybrid.errors import VideoOpenError
+from hybrid.options.engine import EngineOptions
 from indexes.archive.content_id import identify
 from indexes.format.failures import failures
 from indexes.open_archive import open_archive
@@ -43,13 +43,13 @@ def odd_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path
 def test_they_fail_with_the_reason_and_the_run_goes_on(odd_files: dict[str, Path], tmp_path: Path) -> None:
     clip = write_demo_clip(tmp_path / "videos" / "good.mp4", [replace(DEMO_SCENES[0], seconds=2)])
     videos = [*odd_files.values(), clip]
-    with Engine(open_archive(tmp_path / "archive"), Settings(device="cpu"), encoder=ColourEncoder()) as engine:
+    with Engine(open_archive(tmp_path / "archive"), EngineOptions(device="cpu"), encoder=ColourEncoder()) as engine:
         summary = index_here(engine, videos, Listener())
         assert [outcome.status for outcome in summary.outcomes] == ["failed", "failed", "failed", "done"]
         for kind, outcome in zip(odd_files, summary.outcomes[:3], strict=True):
             assert f"this is {kind}" in (outcome.reason or "")
         assert [record.lasting for record in failures(engine.archive.folder)] == [False] * 3
-        assert len(estimate_run(engine.archive, videos, Settings()).unopenable) == 3
+        assert len(estimate_run(engine.archive, videos, EngineOptions()).unopenable) == 3
 
 
 @pytest.mark.timeout(120)

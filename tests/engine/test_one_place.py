@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from hybrid.cli.paths import find_videos
+from hybrid.cli.input.paths import find_videos
 from hybrid.engine import Engine
 from hybrid.engine.batch.estimate import estimate_run
 from hybrid.engine.batch.run import index_here
-from hybrid.engine.settings import Settings
+from hybrid.options.engine import EngineOptions
 from indexes.archive.lookup import choose, find_indexed
 from indexes.archive.source_location import missing_videos, replaced_videos
 from indexes.archive.writer import Archive
@@ -33,7 +33,7 @@ def clip(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(open_archive(tmp_path / "archive"), Settings(device="cpu"), encoder=ColourEncoder()) as made:
+    with Engine(open_archive(tmp_path / "archive"), EngineOptions(device="cpu"), encoder=ColourEncoder()) as made:
         yield made
 
 
@@ -69,7 +69,7 @@ def test_a_roundabout_path_that_is_stored_is_understood(engine: Engine, clip: Pa
     assert choose(manifests, under=[clip.parent / "new" / ".."]) == manifests
     # Without what is remembered of its content, an estimate goes by place and size.
     shutil.rmtree(engine.archive.folder / "cache", ignore_errors=True)
-    assert estimate_run(engine.archive, [clip], Settings()).indexed == 1
+    assert estimate_run(engine.archive, [clip], EngineOptions()).indexed == 1
     assert missing_videos(engine.archive, manifests) == []
     clip.unlink()
     assert find_indexed(engine.archive, str(clip)).video_id == video_id
@@ -115,7 +115,7 @@ def test_copies_do_not_take_turns(engine: Engine, clip: Path, copy: Path) -> Non
     for place in (copy, clip, copy):
         assert engine.index(place).outcome == "unchanged"
     assert file.stat().st_mtime_ns == before
-    assert estimate_run(engine.archive, [clip, copy], Settings()).indexed == 2
+    assert estimate_run(engine.archive, [clip, copy], EngineOptions()).indexed == 2
 
 
 def test_either_place_is_found_and_named(engine: Engine, clip: Path, copy: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_place_that_is_left_is_forgotten_when_the_other_is_indexed(engine: Eng
 
 
 def test_another_index_keeps_the_places(engine: Engine, clip: Path, copy: Path) -> None:
-    with Engine(engine.archive, Settings(device="cpu", rate=2.0), encoder=ColourEncoder()) as other:
+    with Engine(engine.archive, EngineOptions(device="cpu", rate=2.0), encoder=ColourEncoder()) as other:
         assert other.index(copy).outcome == "indexed"
         (manifest,) = other.archive.manifests()
     assert manifest.source.locations == (str(clip), str(copy))

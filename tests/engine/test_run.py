@@ -13,7 +13,6 @@ import pytest
 
 from hybrid.engine.batch.run import RunSummary, VideoOutcome, index_here
 from hybrid.engine.index.indexing import IndexResult
-from hybrid.engine.settings import Settings
 from hybrid.errors import (
     ArchiveError,
     ArchiveLockedError,
@@ -26,6 +25,7 @@ from hybrid.errors import (
     VideoError,
     VideoOpenError,
 )
+from hybrid.options.engine import EngineOptions
 from hybrid.progress import NullProgress
 from hybrid.values import MissingFrame, Sampling, Timeline
 from indexes.archive.new_index import NewIndex
@@ -53,7 +53,7 @@ class MadeUpEngine:
 
     def __init__(self, folder: Path, *, backend: str = "faiss") -> None:
         self.archive = open_archive(folder, backend=backend)
-        self.settings = Settings(rate=1.0)
+        self.settings = EngineOptions(rate=1.0)
         self.tried: list[tuple[str, float]] = []
         self.errors: dict[str, list[BaseException]] = {}
 
@@ -161,7 +161,7 @@ def test_other_settings_and_other_content_are_tried(engine: MadeUpEngine, videos
     (bad,) = videos("bad")
     engine.errors["bad"] = [FrameDecodeError("nothing in it"), FrameDecodeError("nothing in it")]
     run(engine, [bad])
-    engine.settings = Settings(rate=2.0)
+    engine.settings = EngineOptions(rate=2.0)
     assert not run(engine, [bad]).outcomes[0].remembered
     bad.write_bytes(b"mended")
     assert statuses(run(engine, [bad])) == ["done"]

@@ -14,7 +14,6 @@ import pytest
 from hybrid.answers import SearchResult
 from hybrid.clip.interface import TextVector
 from hybrid.engine import Engine
-from hybrid.engine.settings import Settings
 from hybrid.errors import (
     IndexMismatchError,
     InputError,
@@ -22,6 +21,7 @@ from hybrid.errors import (
     VideoNotIndexedError,
 )
 from hybrid.fine.interface import FineModel
+from hybrid.options.engine import EngineOptions
 from hybrid.values import ByteArray, Float32Array, Timeline
 from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
@@ -67,7 +67,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def filled(clips: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("filled") / "archive"
-    with Engine(open_archive(folder), Settings(device="cpu"), encoder=ColourEncoder()) as engine:
+    with Engine(open_archive(folder), EngineOptions(device="cpu"), encoder=ColourEncoder()) as engine:
         for clip in clips:
             engine.index(clip)
     return folder
@@ -85,7 +85,9 @@ def open_engine() -> Iterator[OpenEngine]:
     opened: list[Engine] = []
 
     def make(*, archive: Path, scorer: FineModel | None = None) -> Engine:
-        opened.append(Engine(open_archive(archive), Settings(device="cpu"), encoder=ColourEncoder(), fine_model=scorer))
+        opened.append(
+            Engine(open_archive(archive), EngineOptions(device="cpu"), encoder=ColourEncoder(), fine_model=scorer)
+        )
         return opened[-1]
 
     yield make
@@ -327,7 +329,7 @@ def test_a_video_that_is_indexed_while_a_search_begins_is_to_be_asked_for_again(
     from hybrid.engine.search import searching
 
     real = searching.find_indexed
-    with Engine(open_archive(tmp_path / "archive"), Settings(device="cpu"), encoder=ColourEncoder()) as engine:
+    with Engine(open_archive(tmp_path / "archive"), EngineOptions(device="cpu"), encoder=ColourEncoder()) as engine:
         engine.index(clips[0])
 
         def just_indexed(archive: Archive, video: str) -> object:

@@ -21,8 +21,8 @@ import pytest
 
 from hybrid.engine.batch.run import VideoOutcome
 from hybrid.engine.batch.workers import _WATCHED, EngineRecipe, _Crew, _Task, _Worker, choose_workers, index_in_workers
-from hybrid.engine.settings import Settings
 from hybrid.errors import InputError, ModelLoadError
+from hybrid.options.engine import EngineOptions
 from hybrid.progress import NullProgress
 from indexes.format.failures import failures
 from indexes.open_archive import open_archive
@@ -73,7 +73,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture
 def recipe(clip_folder: Path, tmp_path: Path) -> EngineRecipe:
     open_archive(tmp_path / "archive").close()
-    return EngineRecipe(str(tmp_path / "archive"), Settings(encoder=f"local-dir:{clip_folder}", device="cpu"))
+    return EngineRecipe(str(tmp_path / "archive"), EngineOptions(encoder=f"local-dir:{clip_folder}", device="cpu"))
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_how_many_workers() -> None:
     assert choose_workers(100, cores=4, on_gpu=True) == 2
     assert choose_workers(1, cores=4, on_gpu=True) == 0
     with pytest.raises(InputError, match="workers is 0"):
-        index_in_workers(EngineRecipe("a", Settings()), [], Listener(), workers=0)
+        index_in_workers(EngineRecipe("a", EngineOptions()), [], Listener(), workers=0)
 
 
 def test_two_workers_do_what_one_process_does(clips: list[Path], recipe: EngineRecipe) -> None:
@@ -305,7 +305,7 @@ def test_a_worker_that_nobody_listened_to_is_not_stuck(
 
 
 def test_a_large_file_may_be_read_for_long() -> None:
-    crew = _Crew(EngineRecipe("a", Settings()), [], Listener(), 1, 600.0)
+    crew = _Crew(EngineRecipe("a", EngineOptions()), [], Listener(), 1, 600.0)
     worker = _Worker(0, None, None, task=_Task(Path("a.mp4")), size_bytes=10**12)  # type: ignore[arg-type]
     patience = {}
     for worker.stage in ("hash", "load", "open", "embed", "write"):
@@ -346,7 +346,7 @@ def test_a_worker_ends_with_its_parent() -> None:
 
 @pytest.mark.usefixtures("forked")
 def test_a_model_that_cannot_be_loaded_ends_the_run(clips: list[Path], recipe: EngineRecipe, tmp_path: Path) -> None:
-    broken = EngineRecipe(recipe.archive, Settings(encoder=f"local-dir:{tmp_path / 'nothing'}", device="cpu"))
+    broken = EngineRecipe(recipe.archive, EngineOptions(encoder=f"local-dir:{tmp_path / 'nothing'}", device="cpu"))
     summary = index_in_workers(broken, clips, Listener(), workers=1)
     assert isinstance(summary.stopped_by, ModelLoadError)
     assert summary.outcomes == ()

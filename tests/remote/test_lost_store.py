@@ -8,8 +8,8 @@ import pytest
 
 from hybrid.engine import Engine
 from hybrid.engine.batch.run import VideoOutcome, index_here
-from hybrid.engine.settings import Settings
 from hybrid.errors import ArchiveUnreachableError
+from hybrid.options.engine import EngineOptions
 from indexes.format.failures import failures
 from indexes.open_archive import open_archive
 from indexes.remote import patience
@@ -36,7 +36,9 @@ def test_the_run_ends(machine: Machine, tmp_path: Path, monkeypatch: pytest.Monk
                 server.wait()
 
         try:
-            with Engine(open_archive("s3://lost/videos"), Settings(device="cpu"), encoder=ColourEncoder()) as engine:
+            with Engine(
+                open_archive("s3://lost/videos"), EngineOptions(device="cpu"), encoder=ColourEncoder()
+            ) as engine:
                 summary = index_here(engine, clips, Killer())
                 folder = engine.archive.folder
         finally:

@@ -11,8 +11,8 @@ import pytest
 
 from hybrid.engine import Engine
 from hybrid.engine.batch.run import index_here
-from hybrid.engine.settings import Settings
 from hybrid.errors import ArchiveUnreachableError
+from hybrid.options.engine import EngineOptions
 from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.open_archive import open_archive
@@ -60,7 +60,7 @@ def test_a_run_with_a_fifth_of_503_answers_ends(proxy: UnreliableProxy, uri: str
     clips = sorted(write_many_clips(tmp_path / "clips", 3).iterdir())
     proxy.faults = Faults(unavailable=0.2)
     began = time.monotonic()
-    with Engine(open_archive(uri, backend="lancedb"), Settings(device="cpu"), encoder=ColourEncoder()) as engine:
+    with Engine(open_archive(uri, backend="lancedb"), EngineOptions(device="cpu"), encoder=ColourEncoder()) as engine:
         summary = index_here(engine, clips, Listener())
     assert [outcome.status for outcome in summary.outcomes] == ["done"] * 3
     assert proxy.failed > 10

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid.engine.checking import frames_changed, name_changes
 from hybrid.engine.models import feature_maker_of
-from hybrid.engine.settings import Settings, wanted_config
+from hybrid.engine.settings import wanted_config
 from hybrid.errors import (
     IndexDamagedError,
     InputError,
@@ -27,6 +27,7 @@ from hybrid.errors import (
 from hybrid.fine.checkpoint import CheckpointNotHereError
 from hybrid.fine.known_weights import KnownWeights
 from hybrid.frames.registry import probe_seconds
+from hybrid.options.engine import EngineOptions
 from hybrid.presets import encoder_of
 from hybrid.storage.file_identity import absolute_path
 from hybrid.values import IntArray
@@ -85,7 +86,7 @@ class RunEstimate:
 
 
 def estimate_run(
-    archive: ArchiveReader | None, videos: Sequence[Path], settings: Settings, *, features: bool | None = None
+    archive: ArchiveReader | None, videos: Sequence[Path], settings: EngineOptions, *, features: bool | None = None
 ) -> RunEstimate:
     """Estimate a run from what the containers state and from what the archive took so far.
 
@@ -105,7 +106,7 @@ def estimate_run(
     indexed, replaced, hours, frames = 0, 0, 0.0, 0
     unopenable: list[str] = []
     changes: dict[str, None] = {}
-    samples_a_second = settings.sampling.rate
+    samples_a_second = settings.new_sampling.rate
     wanted = _Features(settings) if (settings.sampler is not None if features is None else features) else None
     for video in videos:
         stored = None if archive is None else _stored(archive, video, by_id, places)
@@ -157,7 +158,7 @@ def estimate_run(
 class _Features:
     """Counts the frames whose features a run has to make."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: EngineOptions) -> None:
         self.frames = 0
         self._maker: FeatureMaker | None = None
         self._note: str | None = None
@@ -224,7 +225,7 @@ def _other_frames(stored: Manifest, video: Path) -> list[str]:
     return [] if reason is None else [f"frames: {reason}"]
 
 
-def _changes(settings: Settings, stored: Manifest) -> list[str]:
+def _changes(settings: EngineOptions, stored: Manifest) -> list[str]:
     """What sets an index apart from the one that these settings would make, as far as the names of models tell."""
     identity = dict(stored.config.encoder)
     if settings.dtype != "auto" and "precision" in identity:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hybrid.engine.frames.decode_ahead import MOST_AHEAD
 from hybrid.engine.index.indexing import IndexResult, end_failure
-from hybrid.engine.settings import Settings
 from hybrid.errors import (
     ENDS_RUN,
     ArchiveError,
@@ -28,6 +27,7 @@ from hybrid.errors import (
     VideoOpenError,
     first_line,
 )
+from hybrid.options.engine import EngineOptions
 from hybrid.progress import Progress
 from hybrid.storage.file_identity import absolute_path
 from indexes.format.failures import Attempt, Failure, known_failure, remember_failure
@@ -233,9 +233,9 @@ def failed_outcome(video: Path, exc: BaseException | str, seconds: float) -> Vid
     return VideoOutcome(str(video), "failed", seconds, reason=reason)
 
 
-def attempt_of(settings: Settings) -> Attempt:
+def attempt_of(settings: EngineOptions) -> Attempt:
     """What videos are tried with under these settings."""
-    return Attempt(rate=settings.rate, policy=settings.policy, decoder=settings.decoder)
+    return Attempt(rate=settings.rate, policy=settings.sampling, decoder=settings.decoder)
 
 
 def note_failure(

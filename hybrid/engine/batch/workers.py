@@ -35,8 +35,8 @@ from hybrid.engine.batch.run import (
     note_failure,
 )
 from hybrid.engine.frames.decode_ahead import MOST_AHEAD
-from hybrid.engine.settings import Settings
 from hybrid.errors import HybridError, InputError, ModelError
+from hybrid.options.engine import EngineOptions
 
 __all__ = ["EngineRecipe", "choose_workers", "index_in_workers"]
 
@@ -77,7 +77,7 @@ class EngineRecipe:
     """
 
     archive: str
-    settings: Settings
+    settings: EngineOptions
     features: bool | None = None
     retry_failed: bool = False
 

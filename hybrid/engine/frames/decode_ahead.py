@@ -17,9 +17,10 @@ from pathlib import Path
 from types import TracebackType
 
 from hybrid.engine.frames.prefetch import Prefetch, prefetched
-from hybrid.engine.settings import Settings, wanted_config
+from hybrid.engine.settings import wanted_config
 from hybrid.frames.interface import FrameSource
 from hybrid.frames.registry import open_source
+from hybrid.options.engine import EngineOptions
 from hybrid.values import FrameBatch, Sampling
 from indexes.archive.writer import Archive
 from indexes.format.failures import known_failure
@@ -107,7 +108,7 @@ class DecodeAhead:
         settings: how a video is sampled that is not.
     """
 
-    def __init__(self, archive: Archive, settings: Settings) -> None:
+    def __init__(self, archive: Archive, settings: EngineOptions) -> None:
         self._archive, self._settings = archive, settings
         self._changing = threading.Lock()
         self._following: tuple[Path, ...] = ()

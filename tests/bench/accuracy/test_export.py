@@ -14,7 +14,7 @@ from bench.accuracy.run.record import RunFolder, Sample, read_run
 from hybrid.answers import Answer, AnswerFrame
 from hybrid.engine import Engine
 from hybrid.errors import InputError
-from hybrid.exports.lmms_eval import read_selection
+from hybrid.export.benchmarks.lmms_eval import read_selection
 from tests.bench.accuracy.conftest import Run
 
 SETTINGS = {"dataset": {"name": "longvideobench", "questions": 3, "digest": "0"}}

@@ -1,0 +1,1 @@
+"""What the command line prints: text and tables for people, JSON for programs, progress for both."""

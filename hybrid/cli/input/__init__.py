@@ -1,0 +1,1 @@
+"""What the command line reads: videos and folders that arguments name, and files of questions and answers."""

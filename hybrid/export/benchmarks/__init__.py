@@ -1,0 +1,1 @@
+"""The answers of a whole run in the forms that benchmarks read."""

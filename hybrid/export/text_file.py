@@ -1,0 +1,24 @@
+"""Writing a text file at once: what reads it while it is written sees the old one, or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hybrid.errors import SaveError
+
+__all__ = ["write_text"]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file; folders above it are made.
+
+    Raises:
+        SaveError: it cannot be written.
+    """
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(text, encoding="ascii")
+        unfinished.replace(path)
+    except OSError as exc:
+        raise SaveError(f"{path} cannot be written: {exc.strerror or exc}") from exc

@@ -1,1 +1,0 @@
-"""Answers in the forms that people and other programs use; one form a file."""
