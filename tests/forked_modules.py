@@ -16,7 +16,7 @@ _MODULES = (
     "hybrid.clip.open_clip",
     "hybrid.engine.engine",
     "hybrid.engine.batch.workers",
-    "hybrid.exports.sheet",
+    "hybrid.export.sheet",
     "hybrid.frames.decoders.pyav",
     "hybrid.fine.load",
     "hybrid.fine.qwen.scorer",

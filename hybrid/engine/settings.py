@@ -13,10 +13,10 @@ from hybrid.options.ask import AskOptions
 from hybrid.options.engine import EngineOptions
 from indexes.format.manifest import IndexConfig, Manifest, Scalar
 
-__all__ = ["configuration_of", "stored_decoder", "wanted_config"]
+__all__ = ["configuration_of", "requested_config", "stored_decoder"]
 
 
-def wanted_config(
+def requested_config(
     settings: EngineOptions, identity: Mapping[str, Scalar], *, kind: str, stored: Manifest | None
 ) -> IndexConfig:
     """The configuration that a video's index must have.

@@ -114,7 +114,7 @@ class EngineOptions(Options):
         "Frames that CLIP encodes at once.",
         panel="machine",
         default_text="what suits the device",
-        legal=Range(1, text="at least 1"),
+        legal=Range(1, unit="frame"),
     )
 
     if TYPE_CHECKING:

@@ -54,19 +54,19 @@ def find_videos(arguments: Iterable[str]) -> FoundVideos:
     passed = PassedOver()
     empty: InputError | None = None
     for argument in arguments:
-        place = Path(argument).expanduser()
-        if place.is_dir():
-            videos = [place] if is_image_folder(place) else sorted(videos_below(place, passed))
+        path = Path(argument).expanduser()
+        if path.is_dir():
+            videos = [path] if is_image_folder(path) else sorted(videos_below(path, passed))
             if not videos:
                 besides = f"; {passed.line()}" if passed else ""
                 endings = " ".join(sorted(VIDEO_ENDINGS | MOVING_PICTURE_ENDINGS))
                 empty = InputError(f"{argument}: no video below this folder (looked for {endings}){besides}")
                 passed.reasons["folder without a video"] += 1
-        elif place.exists():
-            videos = [place]
+        elif path.exists():
+            videos = [path]
         else:
             # The shell has expanded unquoted patterns already; quoted ones come here.
-            videos = [Path(name) for name in sorted(glob.glob(str(place), recursive=True)) if not Path(name).is_dir()]
+            videos = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if not Path(name).is_dir()]
             if not videos:
                 raise InputError(f"{argument}: there is no such file or folder, and as a pattern it matches nothing")
         for video in videos:
@@ -86,13 +86,13 @@ def check_one_video(argument: str, *, archive: str) -> None:
     Raises:
         InputError: it is a folder without numbered images, and there are videos below it.
     """
-    place = Path(argument).expanduser()
+    path = Path(argument).expanduser()
     try:
-        if not place.is_dir() or any(map(is_numbered_image, os.listdir(place))):
+        if not path.is_dir() or any(map(is_numbered_image, os.listdir(path))):
             return
-    except OSError:  # may not be looked into, which is said where the video is opened
+    except OSError:  # may not be looked into, which opening the video reports
         return
-    videos = list(itertools.islice(videos_below(place, PassedOver()), _MOST_COUNTED + 1))
+    videos = list(itertools.islice(videos_below(path, PassedOver()), _MOST_COUNTED + 1))
     if videos:
         count = plural(len(videos), "video") if len(videos) <= _MOST_COUNTED else f"more than {_MOST_COUNTED} videos"
         given = shlex.join(["--archive", archive])

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hybrid.cli.display.text import echo, print_json_line
-from hybrid.cli.from_fields import Given, Without
+from hybrid.cli.display.text import echo, print_json_line, report
+from hybrid.cli.from_fields import Fields, Given
 from hybrid.cli.input.paths import find_videos
 from hybrid.cli.options import DEFAULT_ARCHIVE, BackendOption, JsonOption, NewArchiveOption, refuse_for_gens
 from hybrid.cli.registry import Verb
@@ -31,7 +31,7 @@ EXIT_INTERRUPTED = 130
 
 def index(
     options: RunOptions,
-    engine: Annotated[Given[EngineOptions], Without("constrained")],
+    engine: Annotated[Given[EngineOptions], Fields(without=("constrained",))],
     paths: Annotated[list[str] | None, typer.Argument(help="Videos, folders (searched), or quoted patterns.")] = None,
     archive: NewArchiveOption = DEFAULT_ARCHIVE,
     backend: BackendOption = None,
@@ -141,10 +141,9 @@ def _refresh_approximate(engine: Engine, from_frames: int | None, *, as_json: bo
 def _find_videos(paths: list[str], *, as_json: bool) -> list[Path]:
     """The videos that the arguments stand for; prints what was passed over in folders."""
     found = find_videos(paths)
-    if found.passed_over and as_json:
-        print_json_line(event="passed_over", **found.passed_over.to_dict())
-    elif found.passed_over:
-        echo(found.passed_over.line(), err=True)
+    over = found.passed_over
+    if over:
+        report(over.line(), err=True, as_json=as_json, event="passed_over", **over.to_dict())
     return found.videos
 
 
