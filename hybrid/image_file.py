@@ -1,7 +1,7 @@
 """Image files to RGB: the one way in which images are opened, with the same rules everywhere.
 
-Formats are :data:`FORMATS`, whatever a file is named; others that Pillow knows (some of which start programs) are not
-tried. A picture is shown upright (the orientation in its EXIF data), and its values become 8 bits:
+Formats are :data:`FORMATS`, whatever a file's name; Pillow's others (some of which start programs) are not tried.
+A picture is shown upright (the orientation in its EXIF data), and its values become 8 bits:
 
 * Grey, colour, palette, one bit, CMYK, YCbCr, LAB: as Pillow converts them; 16-bit colour is read as its high bytes.
 * 16-bit grey: value / 257, rounded. Grey of another depth that is stored in 16 bits (TIFF): by its own white.
@@ -160,7 +160,7 @@ def _grey_to_bytes(values: Any, white: int, swapped: bool) -> ByteArray:
 
 
 def _check_range(image: Image.Image, path: Path) -> None:
-    """Refuse numbers of which it is not known what is white."""
+    """Refuse pixel values whose white is not known."""
     if image.mode == "I":
         raise FrameDecodeError(
             f"{path.name} holds 32-bit integers, of which it is not known what is white; save it with 8 or 16 bits"

@@ -1,8 +1,7 @@
 """From scored frames to time spans: pure functions on values.
 
-A sampled frame stands for the time from its own time stamp to that of the next sampled frame. The
-stretches of relevant frames are merged where they touch, or lie no further apart than a stated
-tolerance.
+A sampled frame stands for the time from its own time stamp to that of the next sampled frame. Stretches
+of relevant frames are merged where they touch, or where the gap between them is within a tolerance.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def merge_spans(spans: Iterable[Span], *, gap_seconds: float = 0.0) -> tuple[Spa
 
     Args:
         spans: in any order. All must come from the same scorer.
-        gap_seconds: how far apart two spans may lie and still be one, >= 0.
+        gap_seconds: the largest gap between two spans that are merged, >= 0.
 
     Raises:
         InputError: a negative tolerance, or spans of different scorers.
@@ -96,7 +95,7 @@ def spans_of_scores(
         gap_samples: how many samples between two relevant ones may be without a score, or missing,
             and still be bridged. Counted on the grid (by key frames where only those are sampled),
             because the seconds between two samples vary by a frame.
-        gap_seconds: how far apart two stretches may lie, besides, and still be one.
+        gap_seconds: the largest gap in seconds that is bridged as well.
         scorer: who gave the scores.
 
     Returns:
@@ -126,7 +125,7 @@ def _span_of_rows(
     highest = scores[rows].max()
     best = np.flatnonzero(scores[rows] == highest)
     runs = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
-    # Of similarities no two are alike: a best stretch would be a frame.
+    # No two similarities are equal: a best stretch would be one frame.
     longest = max(runs, key=len) if scorer == "gens" and len(best) < len(rows) else None
     return Span(
         start_seconds=float(since[rows[0]]),

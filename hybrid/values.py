@@ -1,12 +1,11 @@
 """The values that every stage shares: frozen, with bounds that hold wherever they come from.
 
-Three ways to name a frame meet here and are kept apart:
+Three kinds of numbers name a frame:
 
-* ``ordinal``: place on the sampled grid. Sample ``k`` stands for the time ``k / rate`` seconds. A
+* ``ordinal``: its position on the sampled grid. Sample ``k`` stands for the time ``k / rate`` seconds. A
   frame that could not be decoded keeps its ordinal, so nothing after it moves.
-* ``row``: place in the list of frames that a video's index really holds (missing ones left out).
-* ``position``: place in the window that is shown to GenS. It becomes a row only through the
-  window's own list (:class:`Window`).
+* ``row``: its position in the list of frames that a video's index holds (without missing ones).
+* ``position``: its position in the window that is shown to GenS; :class:`Window` maps it to a row.
 
 All times are seconds on the video's own timeline (0 = what a player shows at its start), taken
 from decoded time stamps. This module knows nothing of decoders, models or disks.
@@ -45,17 +44,17 @@ DEFAULT_RATE = 1.0
 DEFAULT_WINDOW = 256
 DEFAULT_FRAMES = 32
 DEFAULT_SEGMENTS = 4
-"""How many segments GenS reads: with the usual window, a thousand frames. A single segment holds as many
-frames as a scattered window, but all in one stretch, and misses an event that shows elsewhere."""
+"""Segments that GenS reads: a thousand frames with the default window. A single segment has as many frames as a
+scattered window, but in one stretch, and misses events elsewhere."""
 
 DEFAULT_CONTEXT_SECONDS = 4.0
-"""How far the surroundings of one of the best frames reach, where GenS reads them too."""
+"""Seconds before and after each of the best frames that GenS reads too."""
 
 LARGEST_RATE = 1000.0
 """Samples a second."""
 
 LONGEST_SECONDS = 1e9
-"""31 years. No time that is read from a file or a container lies further from a video's start."""
+"""31 years: the largest distance from a video's start of any time read from a file."""
 
 LARGEST_SIDE = 1_000_000
 """Pixels. Above what any codec or image format of a frame allows."""
@@ -101,12 +100,12 @@ _KINDS = {Integral: "a whole number", Real: "a number", str: "text", bool: "true
 
 
 def is_number(value: object, kind: type = Real) -> bool:
-    """Of Python or numpy; a bool is none."""
+    """Whether it is a number, of Python or numpy; a bool is not."""
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def check_fields(value: object, kind: type, *names: str, optional: bool = False) -> None:
-    """Refuse a field of another type: JSON may hold any in its place."""
+    """Refuse fields of another type, which JSON may hold."""
     for name in names:
         found = getattr(value, name)
         if optional and found is None:
@@ -173,7 +172,7 @@ class VideoInfo:
 
 @dataclass(frozen=True, slots=True)
 class MissingFrame:
-    """A sample that could not be had. It keeps its ordinal."""
+    """A sample that could not be decoded. It keeps its ordinal."""
 
     ordinal: int
     reason: str
@@ -225,7 +224,7 @@ class Timeline:
         frame_numbers: int64 [N], -1 where not known.
         sampling: the grid that the ordinals count on.
         duration_seconds: where the video ends.
-        missing: samples that could not be had, by ordinal.
+        missing: samples that could not be decoded, by ordinal.
     """
 
     ordinals: IntArray
@@ -273,7 +272,7 @@ class Timeline:
         """When each sample ceases to stand for the video: float64 [N], never before its own time.
 
         That is the time of the next sampled frame that differs from it; where the next sample is
-        missing, the missing sample's place on the grid, so that a hole is not counted as seen;
+        missing, the missing sample's time on the grid, so that a hole does not count as seen;
         for the last one, the end of the video.
         """
         if len(self) == 0:

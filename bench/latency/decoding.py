@@ -31,7 +31,7 @@ def _ours(policy: str) -> Callable[[str, int], Iterator[int]]:
 
         # As the engine reads: decoding goes on, a bounded number of bytes ahead, while the model runs.
         with open_source(video, Sampling(1.0, policy), threads=threads) as source:  # type: ignore[arg-type]
-            with _decoding_module().decoded_ahead(source.read()) as batches:
+            with _decoding_module().prefetched_frames(source.read()) as batches:
                 for batch in batches:
                     yield len(batch)
 

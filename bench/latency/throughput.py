@@ -36,7 +36,7 @@ from bench.latency.videos import repeat
 from bench.memory import resident_mb
 from bench.report import print_table, write_result
 from bench.robustness.small_videos import write_small_videos
-from hybrid.engine.frames.decode_ahead import MOST_AHEAD
+from hybrid.engine.frames.decode_ahead import MAX_PREFETCHED_VIDEOS
 from indexes.archive.new_index import NewIndex
 
 STAGES = ("decode", "embed", "write")
@@ -188,7 +188,7 @@ def _index(engine: Any, videos: Sequence[Path], *, after_each: Callable[[], None
     """As ``hybrid index`` does it in one process, which names the videos that come next."""
 
     for number, video in enumerate(videos):
-        engine.index(video, following=videos[number + 1 :][:MOST_AHEAD])
+        engine.index(video, following=videos[number + 1 :][:MAX_PREFETCHED_VIDEOS])
         after_each()
 
 

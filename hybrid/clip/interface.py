@@ -76,8 +76,8 @@ class EncoderKind:
     Attributes:
         name: its own name: what stands before the colon in an encoder's name, and ``encoder`` in its identity.
         load: loads one.
-        identity_of_name: what a name alone says of an encoder's identity, ``encoder`` aside; nothing is loaded.
-            One of the keys is ``model``.
+        identity_of_name: the part of an encoder's identity that its name alone tells, with ``model`` and without
+            ``encoder``; loads nothing.
         name_of_identity: the name, as ``--encoder`` takes it, of an encoder with an identity; default: ``KIND:MODEL``.
     """
 

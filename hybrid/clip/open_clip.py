@@ -65,7 +65,7 @@ def canonical_name(name: str) -> tuple[str, str | None]:
 
 
 def _identity_of_name(name: str) -> dict[str, str]:
-    """What a name alone says of an encoder's identity.
+    """The part of an encoder's identity that its name alone tells.
 
     >>> _identity_of_name("ViT-B-32/laion2b_s34b_b79k")
     {'model': 'ViT-B-32', 'pretrained': 'laion2b_s34b_b79k'}
@@ -269,7 +269,7 @@ class ClipEncoder:
             yield self._encode_in_parts(batch)
 
     def encode_text(self, text: str) -> TextVector:
-        """The unit vector of a text; a text that is too long is cut, and the result says so.
+        """The unit vector of a text; a text that is too long is cut, and the result has a note.
 
         Raises:
             InputError: the text is not legal as a question.

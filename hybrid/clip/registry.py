@@ -47,7 +47,7 @@ def load_encoder(
 
 
 def identity_of_name(name: str) -> dict[str, str]:
-    """What an encoder's name alone says of its identity; nothing is loaded.
+    """The part of an encoder's identity that its name alone tells; loads nothing.
 
     >>> identity_of_name("ViT-B-32/laion2b_s34b_b79k")
     {'encoder': 'open_clip', 'model': 'ViT-B-32', 'pretrained': 'laion2b_s34b_b79k'}

@@ -30,12 +30,17 @@ __all__ = [
 
 
 def check_index(
-    place: str, settings: EngineOptions, manifest: Manifest, path: Path, *, identity: Mapping[str, Scalar] | None = None
+    uri: str,
+    settings: EngineOptions,
+    manifest: Manifest,
+    path: Path,
+    *,
+    identity: Mapping[str, Scalar] | None = None,
 ) -> None:
     """Refuse an index that was made otherwise than the caller said.
 
     Args:
-        place: of the archive, for the command that makes the index anew.
+        uri: of the archive, for the command that makes the index anew.
         settings: the caller's.
         manifest: of the index.
         path: of the video.
@@ -46,22 +51,22 @@ def check_index(
         IndexMismatchError: it was made with another configuration.
     """
     encoder = manifest.config.encoder if identity is None else identity
-    wanted = requested_config(settings, encoder, kind=manifest.video.kind, stored=manifest)
-    changes = differences(manifest.config, wanted)
+    requested = requested_config(settings, encoder, kind=manifest.video.kind, stored=manifest)
+    changes = differences(manifest.config, requested)
     if changes:
         raise IndexMismatchError(
             f"the index of {path} was made with another configuration ({'; '.join(changes)}); ask with the one it was "
-            f"made with, or make it anew: {shlex.join(_command(place, settings, wanted, path))}"
+            f"made with, or make it anew: {shlex.join(_command(uri, settings, requested, path))}"
         )
 
 
-def check_encoder_name(place: str, settings: EngineOptions, name: str | None, manifest: Manifest, path: Path) -> None:
+def check_encoder_name(uri: str, settings: EngineOptions, name: str | None, manifest: Manifest, path: Path) -> None:
     """Refuse an index whose encoder has another name than the one that is about to be loaded.
 
     Loading can take minutes, and fail for a reason that has nothing to do with the mistake.
 
     Args:
-        place, settings, manifest, path: as for :func:`check_index`.
+        uri, settings, manifest, path: as for :func:`check_index`.
         name: of the encoder; None if it is loaded, so that :func:`check_index` can look at all of it.
 
     Raises:
@@ -71,10 +76,10 @@ def check_encoder_name(place: str, settings: EngineOptions, name: str | None, ma
     if name is None or not changes:
         return
     identity = {**manifest.config.encoder, **identity_of_name(name)}
-    wanted = requested_config(settings, identity, kind=manifest.video.kind, stored=manifest)
+    requested = requested_config(settings, identity, kind=manifest.video.kind, stored=manifest)
     raise IndexMismatchError(
         f"the index of {path} was made with another encoder ({'; '.join(changes)}); ask with the one it was made with: "
-        f"{option_for_encoder(manifest)}; or make it anew: {shlex.join(_command(place, settings, wanted, path))}"
+        f"{option_for_encoder(manifest)}; or make it anew: {shlex.join(_command(uri, settings, requested, path))}"
     )
 
 
@@ -102,16 +107,16 @@ def option_for_encoder(manifest: Manifest) -> str:
 
 def encoder_changes(settings: EngineOptions, encoder: FrameEncoder, manifest: Manifest) -> list[str]:
     """What sets the encoder of a video's index apart from this one, one line each; none if it is the same."""
-    wanted = requested_config(settings, encoder.identity, kind=manifest.video.kind, stored=manifest)
-    return [line for line in differences(manifest.config, wanted) if line.startswith("encoder.")]
+    requested = requested_config(settings, encoder.identity, kind=manifest.video.kind, stored=manifest)
+    return [line for line in differences(manifest.config, requested) if line.startswith("encoder.")]
 
 
-def _command(place: str, settings: EngineOptions, wanted: IndexConfig, path: Path) -> list[str]:
+def _command(uri: str, settings: EngineOptions, requested: IndexConfig, path: Path) -> list[str]:
     """What makes the index anew as the caller wants it."""
-    command = ["hybrid", "index", str(path), "--archive", place]
-    command += ["--preset", settings.preset, "--rate", f"{wanted.rate:g}", "--sampling", wanted.policy]
+    command = ["hybrid", "index", str(path), "--archive", uri]
+    command += ["--preset", settings.preset, "--rate", f"{requested.rate:g}", "--sampling", requested.policy]
     command += ["--encoder", settings.encoder] if settings.encoder else []
-    command += ["--decoder", wanted.decoder] if wanted.decoder not in (DEFAULT_DECODER, FOLDER) else []
+    command += ["--decoder", requested.decoder] if requested.decoder not in (DEFAULT_DECODER, FOLDER) else []
     command += ["--dtype", settings.dtype] if settings.dtype != "auto" else []
     return command
 
@@ -148,12 +153,12 @@ def older_note(manifests: Iterable[Manifest]) -> tuple[str, ...]:
     return (f"{number} made by older rules for reading frames; hybrid index looks whether that matters for the video",)
 
 
-def check_frames(manifest: Manifest, path: Path, *, place: str) -> None:
+def check_frames(manifest: Manifest, path: Path, *, uri: str) -> None:
     """Refuse to read frames for an index that was made of others.
 
     Args:
         manifest, path: as for :func:`frames_changed`.
-        place: of the archive, for the command that mends it.
+        uri: of the archive, for the command that mends it.
 
     Raises:
         VideoOpenError: it was, or it cannot be opened.
@@ -161,7 +166,7 @@ def check_frames(manifest: Manifest, path: Path, *, place: str) -> None:
     reason = frames_changed(manifest, path)
     if reason is not None:
         # Named, because another encoder would be taken for a wish to change it.
-        command = f"{shlex.join(['hybrid', 'index', str(path), '--archive', place])} {option_for_encoder(manifest)}"
+        command = f"{shlex.join(['hybrid', 'index', str(path), '--archive', uri])} {option_for_encoder(manifest)}"
         raise VideoOpenError(
             f"the index of {path} was made by older rules for reading frames, and its frames are others now: {reason}; "
             f"make it anew: {command}"

@@ -20,7 +20,7 @@ from hybrid.engine.ask.answers import answer_questions
 from hybrid.engine.ask.events import Answered, AskEvent
 from hybrid.engine.ask.video import ResolvedVideo, models_for, resolve_video
 from hybrid.engine.checking import encoder_changes, name_changes
-from hybrid.engine.frames.decode_ahead import DecodeAhead
+from hybrid.engine.frames.decode_ahead import VideoPrefetcher
 from hybrid.engine.index.indexing import IndexResult, end_failure
 from hybrid.engine.index.updating import update_index
 from hybrid.engine.models import ModelPool
@@ -70,7 +70,7 @@ class Engine:
         """
         self.archive = archive
         self._models = ModelPool(settings, encoder=encoder, fine_model=fine_model, video_scorers=video_scorers)
-        self._ahead = DecodeAhead(archive, settings)
+        self._prefetcher = VideoPrefetcher(archive, settings)
 
     @property
     def settings(self) -> EngineOptions:
@@ -139,7 +139,7 @@ class Engine:
             self.archive,
             self._models,
             Path(video),
-            ahead=self._ahead,
+            prefetcher=self._prefetcher,
             following=[Path(each) for each in following],
             features=chosen.features,
             progress=progress or NullProgress(),
@@ -337,7 +337,7 @@ class Engine:
 
     def close(self) -> None:
         """Let go of the archive's files, and of a video whose decoding was begun."""
-        self._ahead.close()
+        self._prefetcher.close()
         self.archive.close()
 
     def __enter__(self) -> Engine:

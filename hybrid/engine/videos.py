@@ -149,7 +149,7 @@ class OpenedVideo:
             if self.missing_reason is not None:
                 raise VideoOpenError(self.missing_reason)
             started = time.perf_counter()
-            check_frames(self._manifest, self._path, place=self._archive_uri)
+            check_frames(self._manifest, self._path, uri=self._archive_uri)
             decoder = stored_decoder(self._manifest.config, self._path)
             opened = open_source(self._path, self.timeline.sampling, decoder=decoder)
             self._source = self._stack.enter_context(opened)

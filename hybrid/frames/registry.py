@@ -26,7 +26,7 @@ DECODERS: Final[Registry[type[Decoder]]] = Registry(
 DEFAULT_DECODER: Final = "pyav"
 
 FOLDER: Final = "folder"
-"""What an index of a folder of images has in the place of a decoder's name; folders are read in one way."""
+"""The decoder that an index of a folder of images names; every folder is read the same way."""
 
 
 def check_decoder(name: str) -> None:

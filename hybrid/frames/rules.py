@@ -5,8 +5,8 @@ as well. That takes a pass over the file's packets, once for each index of versi
 
 An index states the version (``frame_rules`` in its manifest; none is 1). A change of what is shown of some files gets a
 new version and a line in :data:`VIDEO_CHANGES` or :data:`IMAGE_CHANGES`, which tells the files that it concerns. So an
-index of any other file stays good, and an index of such a file is made anew, and never used together with frames that
-are read now.
+index of any other file stays valid. An index of such a file is rebuilt, and never used together with frames that are
+read now.
 
 A change is looked for in what opening a file and decoding its first frame shows. One that needs more has a
 ``confirmed`` as well, which is asked, with the scan of the whole file, only where ``seen`` does not rule it out.
@@ -62,12 +62,12 @@ LARGEST_SLIP_SECONDS = 0.5
 
 
 class Indexed(NamedTuple):
-    """What an index says of its video.
+    """What an index states about its video.
 
     Attributes:
         seconds: its length.
-        partial: whether it could not be read to its end, or has missing samples.
-        missing: samples that could not be had.
+        partial: whether it could not be read to its end, or lacks samples.
+        missing: samples that could not be read.
     """
 
     seconds: float
@@ -199,7 +199,7 @@ def frames_changed_reason(
         path: a file, or a folder of images.
         since: the version of the older rules.
         decoder, policy: those of the index.
-        indexed: what the index says of the video; None: only its pictures are looked at.
+        indexed: what the index states about the video; None: only its pictures are looked at.
 
     Raises:
         VideoError: it cannot be opened.
@@ -207,10 +207,10 @@ def frames_changed_reason(
     if since >= FRAME_RULES or decoder not in FOLLOW_RULES:
         return None
     path = Path(path)
-    return _why_of_folder(path, since) if path.is_dir() else _why_of_file(path, since, policy, indexed)
+    return _folder_reason(path, since) if path.is_dir() else _file_reason(path, since, policy, indexed)
 
 
-def _why_of_file(path: Path, since: int, policy: SamplingPolicy, indexed: Indexed | None) -> str | None:
+def _file_reason(path: Path, since: int, policy: SamplingPolicy, indexed: Indexed | None) -> str | None:
     container, stream = open_stream(path)
     with container:
         opened = Opened(str(path), policy, container, stream, _first_frame(container, stream))
@@ -222,10 +222,10 @@ def _why_of_file(path: Path, since: int, policy: SamplingPolicy, indexed: Indexe
         movie = movie or scan(path)
         if change.confirmed(movie):
             return change.reason
-    return None if indexed is None else _why_judged_otherwise(movie or scan(path), indexed)
+    return None if indexed is None else _judgement_reason(movie or scan(path), indexed)
 
 
-def _why_judged_otherwise(movie: Movie, indexed: Indexed) -> str | None:
+def _judgement_reason(movie: Movie, indexed: Indexed) -> str | None:
     if abs(movie.end_seconds - indexed.seconds) > LARGEST_SLIP_SECONDS:
         return f"it is {movie.end_seconds:.2f} s long by today's rules, not {indexed.seconds:.2f} s"
     if movie.cut and not indexed.partial:
@@ -251,7 +251,7 @@ def _first_frame(container: InputContainer, stream: VideoStream) -> av.VideoFram
         return None
 
 
-def _why_of_folder(folder: Path, since: int) -> str | None:
+def _folder_reason(folder: Path, since: int) -> str | None:
     headers = []
     for path in numbered_images(folder).values():
         try:

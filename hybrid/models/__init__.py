@@ -1,1 +1,1 @@
-"""The small models of the ``tiny`` preset, and where they lie."""
+"""The bundled models of the ``tiny`` preset, and their paths."""

@@ -1,7 +1,7 @@
-"""Where the bundled models of the ``tiny`` preset lie.
+"""The paths of the bundled models of the ``tiny`` preset.
 
 Both are trained on a world of coloured shapes (``bench/world``) and know nothing else. They have the
-architectures of the real models and go through the same code, on any machine, without a model hub.
+architectures of the real models and run through the same code, on any machine, without a model hub.
 """
 
 from __future__ import annotations

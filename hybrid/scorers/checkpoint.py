@@ -28,7 +28,7 @@ _USE = "--scores KIND:FOLDER"
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ModelScorer:
-    """What every scorer with a model of its own has.
+    """The common part of scorers that load a model.
 
     Attributes:
         name: ``KIND:CHECKPOINT``, with options, as the caller wrote it.

@@ -33,7 +33,7 @@ class PixelRule:
     Attributes:
         shorter: length that the shorter side is brought to, the longer one in proportion; None with ``exact``.
         exact: (height, width) whatever the frame's form; None with ``shorter``.
-        crop: (height, width) of the middle that is kept; None for all.
+        crop: (height, width) of the middle that is cropped; None for all.
         resample: Pillow's number of the filter.
         rounded: the longer side is rounded to whole pixels; else truncated.
         mean, std: per channel, of values in 0..1.
@@ -61,7 +61,7 @@ class PixelRule:
             image = image.resize((width, height), Image.Resampling(self.resample))
         if self.crop is not None:
             top, left = (max(0, (side - inner) // 2) for side, inner in zip((height, width), self.crop, strict=True))
-            # What lies outside of a picture that is smaller than the crop comes out black.
+            # Where the picture is smaller than the crop, the rest is black.
             image = image.crop((left, top, left + self.crop[1], top + self.crop[0]))
         values = np.asarray(image, dtype=np.float32) / np.float32(255)
         values = (values - np.array(self.mean, dtype=np.float32)) / np.array(self.std, dtype=np.float32)
@@ -87,7 +87,7 @@ def read_pixel_rule(folder: Path, *, square: bool) -> PixelRule:
         square: what a size that is a single number means: both sides, or the shorter one.
 
     Raises:
-        ModelLoadError: the file is missing, or says something that is not followed here.
+        ModelLoadError: the file is missing, or has settings that are not supported.
     """
     path = folder / "preprocessor_config.json"
     config = read_json(path)
@@ -108,7 +108,7 @@ def read_pixel_rule(folder: Path, *, square: bool) -> PixelRule:
         raise ModelLoadError(f"{path} is not as transformers writes it ({exc!r}); download it again") from exc
     switched_off = [key for key in ("do_resize", "do_rescale", "do_normalize") if config.get(key, True) is False]
     if switched_off:
-        raise ModelLoadError(f"{path} sets {switched_off[0]} to false, which is not followed here")
+        raise ModelLoadError(f"{path} sets {switched_off[0]} to false, which is not supported")
     return rule
 
 

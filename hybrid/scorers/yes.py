@@ -116,7 +116,7 @@ def word_tokens(tokenizer: Any, word: str) -> list[int]:
     """The ids of all tokens that are this word, in any case and with or without a space before it.
 
     Raises:
-        ModelLoadError: there is none, so that the first token of a reply says nothing of the word.
+        ModelLoadError: there is none.
     """
     vocabulary = tokenizer.get_vocab()
     forms = [space + form for form in (word.lower(), word.capitalize(), word.upper()) for space in _SPACES]
@@ -128,7 +128,7 @@ def word_tokens(tokenizer: Any, word: str) -> list[int]:
             found.add(int(ids[0]))
     if not found:
         raise ModelLoadError(
-            f"the tokenizer has no single token for {word!r}, so that the first token of a reply does not say it; "
+            f"the tokenizer has no single token for {word!r}, so that the first token of a reply cannot be it; "
             "take another checkpoint"
         )
     return sorted(found)

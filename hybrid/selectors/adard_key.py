@@ -9,7 +9,7 @@ Partial: the paper sets the balance for each video from the spread of R and from
 constants are not known, so it is fixed here, at by default 0.1; e is 1e-6. Both are our choice.
 
 R is the matching probability of BLIP-2 there. ``faithful=True`` takes the scores as they are. By default
-they are scaled to 0..1 first: cosines of CLIP lie below 0.4, and the rule would never look at them. Equal
+they are scaled to 0..1 first: cosines of CLIP are below 0.4, and the rule would always ignore them. Equal
 scores are ignored in both. Ties go to the earlier frame.
 """
 
@@ -66,8 +66,7 @@ def adard_key(
 
 
 SELECTOR = Selector(
-    name="adard_key",
-    choose=adard_key,
+    adard_key,
     summary="relevance plus the volume that a frame adds, at a fixed balance",
     source="AdaRD-Key (arXiv 2510.02778)",
     partial="the balance is fixed: the paper's formula for it is not known",

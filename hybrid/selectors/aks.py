@@ -94,8 +94,7 @@ def _stands_out(part: FloatArray, frames: int, threshold: float, least_std: floa
 
 
 SELECTOR = Selector(
-    name="aks",
-    choose=aks,
+    aks,
     summary="halves the video until the best frames of a part stand out",
     source="AKS (CVPR 2025, arXiv 2502.21271)",
 )

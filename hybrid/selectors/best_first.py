@@ -51,8 +51,7 @@ def spread(rows: IntArray, count: int) -> IntArray:
 
 
 SELECTOR = Selector(
-    name="best_first",
-    choose=best_first,
+    best_first,
     summary="the best scores, equal ones spread evenly; never a frame without a score of GenS",
     source="GenS (arXiv 2503.09146)",
 )

@@ -48,8 +48,5 @@ def bin_max(scores: npt.ArrayLike, frames: int) -> IntArray:
 
 
 SELECTOR = Selector(
-    name="bin_max",
-    choose=bin_max,
-    summary="the best score around each of K evenly spaced rows",
-    source="TSPO (AAAI 2026, arXiv 2508.04369)",
+    bin_max, summary="the best score around each of K evenly spaced rows", source="TSPO (AAAI 2026, arXiv 2508.04369)"
 )

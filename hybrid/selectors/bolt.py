@@ -57,8 +57,5 @@ def bolt(scores: npt.ArrayLike, frames: int, *, power: float = 3.0, faithful: bo
 
 
 SELECTOR = Selector(
-    name="bolt",
-    choose=bolt,
-    summary="even steps through the cumulated scores",
-    source="BOLT (CVPR 2025, arXiv 2503.21483)",
+    bolt, summary="even steps through the cumulated scores", source="BOLT (CVPR 2025, arXiv 2503.21483)"
 )

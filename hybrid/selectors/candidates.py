@@ -1,4 +1,4 @@
-"""What a selector may know of a video: the candidate frames, in time order, and whatever was computed of them."""
+"""The input of a selector: the candidate frames of a video, in time order, and whatever was computed for them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from hybrid.values import Float32Array, FloatArray, IntArray
 __all__ = ["Candidates", "ScoreFrames"]
 
 ScoreFrames = Callable[[IntArray], FloatArray]
-"""Scores on demand: int64 [n] rows in, float64 [n] scores out. A selector asks for few of them."""
+"""Scores on demand: int64 [n] rows in, float64 [n] scores out, for selectors that need few of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
     """The frames that can be chosen. Row ``i`` of everything is candidate ``i``.
 
-    What was not computed is None; each selector says what it needs.
+    What was not computed is None.
 
     Attributes:
         seconds: float64 [N], times of the candidates, not decreasing.
         scores: float64 [N], relevance to the question, finite; more is better, on any scale.
-        similarities: float64 [N], relevance by what looks at each frame alone and sees all of them (CLIP's
-            cosine, or a scorer in its place), on any scale; for selectors that weigh two kinds of scores.
-        gens_scores: float64 [N], GenS's 1 to 5, 0 where it gave none or did not look.
+        similarities: float64 [N], relevance by a model that scores every frame on its own (CLIP's cosine, or that
+            of another scorer), on any scale; for selectors that weigh two kinds of scores.
+        gens_scores: float64 [N], GenS's 1 to 5, 0 where there is none.
         embeddings: float32 [N, D], pictures as unit vectors.
         query: float32 [D], the question as a unit vector of the same space.
         prompts: float32 [P, D], several texts made from the question, as unit vectors.

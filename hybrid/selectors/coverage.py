@@ -100,7 +100,7 @@ def relevance(
     sharpness: float,
     trust: float,
 ) -> FloatArray:
-    """w of the module's text: float64 [count]; similarities that are all the same say nothing and count 0."""
+    """w of the module's text: float64 [count]; similarities that are all the same count 0."""
     weights = np.zeros(count)
     if similarities is not None:
         values = as_scores(similarities)
@@ -177,7 +177,7 @@ def _gains(frames: _Frames, weights: FloatArray, covered: FloatArray, rows: IntA
 
 
 class _EvenSpread:
-    """The last term of F: what a row would add to it, kept up to date.
+    """The last term of F: what each row would add to it, updated with every choice.
 
     Between two chosen frames that are d apart, A grows by d - d^2 / 4m (m from d = 2m on); before the first and
     after the last by e - e^2 / 2m (m / 2 from e = m on).
@@ -218,8 +218,7 @@ class _EvenSpread:
 
 
 SELECTOR = Selector(
-    name="coverage",
-    choose=coverage,
+    coverage,
     summary="covers every relevant stretch once before any of them twice, by similarities and GenS together",
     source="this project",
 )

@@ -5,10 +5,10 @@ part (the r-frame) is given a reward. With n rewards and n + 1 boundaries b:
 
     z = 100 (r - min) / (max - min + 1e-8);   A = the parts with z > 0
     A is empty: the whole video;   one part i: [b[max(0, i - 2)], b[min(n - 1, i + 2)]]
-    s1: on A, x = max(x - mean of x over all of A, 0) again and again until no part becomes 0 anew
+    s1: on A, x = max(x - mean of x over all of A, 0) repeated until no further part becomes 0
     s2: on A, x = max(x - max(x) / 2, 0)
-    kept = those of s1 if they are no more than those of s2, else those of s2; none: the whole video
-    each kept i gives [b[max(0, i - 2)], b[min(n - 1, i + 2)]]; spans that touch are merged
+    the parts of s1 if they are no more than those of s2, else those of s2; none: the whole video
+    each part i gives [b[max(0, i - 2)], b[min(n - 1, i + 2)]]; spans that touch are merged
     frames = K evenly spaced ones of the spans laid end to end
 
 There are n + 1 boundaries but n - 1 caps them, so that the last is never reached; and if all of A are equally
@@ -169,8 +169,7 @@ def _prominence(values: npt.NDArray[Any], at: int) -> float:
 
 
 SELECTOR = Selector(
-    name="dig",
-    choose=dig,
+    dig,
     summary="evenly spaced frames of the parts whose scores stand out",
     source="DIG (CVPR 2026, arXiv 2512.04000)",
     partial="refinement only: cuts from the index's embeddings, rewards from the scores, no question router",

@@ -195,8 +195,7 @@ def _merged(clips: list[Clip]) -> tuple[Clip, ...]:
 
 
 SELECTOR = Selector(
-    name="f2c",
-    choose=f2c,
+    f2c,
     summary="short clips around the peaks of the scores",
     source="F2C (arXiv 2510.02262)",
     partial="after a third-party restatement; the authors' code was not available",

@@ -212,7 +212,7 @@ def _ask(score_frames: ScoreFrames, rows: list[int]) -> FloatArray:
         return np.zeros(0)
     scores = np.asarray(score_frames(np.array(rows, dtype=np.int64)), dtype=np.float64)
     if scores.shape != (len(rows),) or not np.isfinite(scores).all():
-        raise InputError(f"the scorer was asked for {len(rows)} rows and must give as many finite scores")
+        raise InputError(f"the scorer was given {len(rows)} rows; it must return as many finite scores")
     return scores
 
 
@@ -267,8 +267,7 @@ def _draw(arm: Arm, frames: int, chosen: list[int], gap_rows: int, rng: np.rando
 
 
 SELECTOR = Selector(
-    name="focus",
-    choose=focus,
+    focus,
     summary="scores a few frames of every stretch and zooms into the promising ones",
     source="FOCUS (ICLR 2026, arXiv 2510.27280)",
 )

@@ -2,7 +2,7 @@
 
 The next row is the one with the largest  relevance_i + weight * ln d_i^2,  where d_i^2 is what is left of
 the kernel's diagonal at i after the chosen rows S are projected out, so that the sum of ln d^2 over the
-chosen rows is ln det L_S. It is kept up to date by an incremental Cholesky factor (Chen, Zhang and Zhou,
+chosen rows is ln det L_S. It is updated by an incremental Cholesky factor (Chen, Zhang and Zhou,
 Fast greedy MAP inference for determinantal point process, NeurIPS 2018): one kernel column and one
 update of |S| numbers a row in each step.
 """
@@ -18,9 +18,9 @@ from hybrid.values import FloatArray, IntArray
 __all__ = ["greedy_determinant"]
 
 LEAST_LEFT = 1e-6
-"""Share of its diagonal below which a row has nothing left: float32 embeddings cannot tell it from a chosen one.
+"""Share of its diagonal below which a row counts as chosen already: float32 embeddings cannot tell the two apart.
 
-What rounding leaves of such rows, below 0 or above, must not rank them; then only relevance does.
+Rounding errors of such rows must not rank them; only their relevance does.
 """
 
 

@@ -9,7 +9,7 @@ columns by a singular value decomposition F = U S V^T, and the rows of the large
 
 How many rows come out depends on the video; with 8 columns and a tolerance of 0.1 to 0.3, most of a pool.
 
-``faithful=True`` follows the published notebooks: tolerance 0.1 whatever is asked for, no upper limit, an odd
+``faithful=True`` follows the published notebooks: always a tolerance of 0.1, no upper limit, an odd
 number loses its last frame, then evenly spaced ones of what is left. By default the later library code is
 followed: the given tolerance and at most ``frames`` rows, by the order of the search. The decomposition is unique
 up to signs and order of equal values, to which the volume does not react. Ties go to the earlier frame.
@@ -69,7 +69,7 @@ def maxinfo(
         return np.zeros(0, dtype=np.int64)
     rows = evenly(len(vectors), pool if faithful else max(pool, frames))
     left, strengths, _ = np.linalg.svd(vectors[rows].astype(np.float64), full_matrices=False)
-    # Pictures that are all alike have fewer directions than asked for; those of no strength are noise.
+    # Similar pictures span fewer directions than ``rank``; directions of no strength are noise.
     wide = int(np.count_nonzero(strengths > DEGENERATE * max(1.0, float(strengths.max(initial=0.0)))))
     if wide == 0:
         return rows[: 0 if faithful else 1]
@@ -151,8 +151,7 @@ def _pivot_rows(matrix: FloatArray) -> list[int]:
 
 
 SELECTOR = Selector(
-    name="maxinfo",
-    choose=maxinfo,
+    maxinfo,
     summary="the frames that span the video's content best, whatever the question",
     source="MaxInfo (arXiv 2502.03183)",
 )

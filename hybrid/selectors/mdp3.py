@@ -84,8 +84,7 @@ def _kernel(squared: FloatArray) -> FloatArray:
 
 
 SELECTOR = Selector(
-    name="mdp3",
-    choose=mdp3,
+    mdp3,
     summary="relevant to the question and different from each other, by a determinant",
     source="MDP3 (ICCV 2025, arXiv 2501.02885)",
     partial="the released default of one segment; the paper's program over several segments is left out",

@@ -10,7 +10,7 @@ which draws without replacement from the softmax (Gumbel-top-k). Temperature 0.8
 Long-CLIP, which are not normalised; with cosines it is nearly a blind draw.
 
 ``faithful=True`` takes the scores as they are and gives the frames of all three sizes, K/2, K and 4 K of
-them, more than the budget in number; :func:`q_frame_sizes` tells them apart. By default the scores are
+them, more than the budget in number; :func:`q_frame_sizes` separates them. By default the scores are
 first moved to mean 0 and stretched to a standard deviation of ``spread`` (3, about that of such raw
 products), whatever their scale, and the best K by the same key are given. Their code sets no seed; here
 the same seed gives the same frames. Ties go to the earlier frame.
@@ -104,8 +104,7 @@ def q_frame_sizes(keys: npt.ArrayLike, *, high: int, mid: int, low: int) -> tupl
 
 
 SELECTOR = Selector(
-    name="q_frame",
-    choose=q_frame,
+    q_frame,
     summary="a seeded draw in proportion to the softmax of the scores",
     source="Q-Frame (ICCV 2025, arXiv 2506.22139)",
 )

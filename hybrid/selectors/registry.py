@@ -1,6 +1,6 @@
 """All selectors by name, and one call for all of them.
 
-A selector is a plain function in a file of its own. The names of its parameters say what it needs:
+A selector is a plain function, one a file. The names of its parameters are what it needs:
 
 * ``seconds``, ``scores``, ``similarities``, ``gens_scores``, ``embeddings``, ``query``, ``prompts``,
   ``score_frames``: attributes of :class:`~hybrid.selectors.candidates.Candidates`; one that defaults to None
@@ -10,7 +10,7 @@ A selector is a plain function in a file of its own. The names of its parameters
 * ``seed``: of a method that draws at random;
 * every other parameter has a default and is an option of the method: int, float or bool, or ``float | None``.
 
-A new one is a file that ends in ``SELECTOR = Selector(...)``, and a line below.
+A new one is a file that ends in ``SELECTOR = Selector(RULE, ...)``, and a line below.
 """
 
 from __future__ import annotations

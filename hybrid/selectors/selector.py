@@ -28,14 +28,13 @@ class Selector:
     """A rule that chooses frames.
 
     Attributes:
-        name: the name of its file.
-        choose: the rule; called with keywords and a legal budget, returns int64 rows in any order.
+        choose: the rule, which gives the selector its name; called with keywords and a legal budget, it returns int64
+            rows in any order.
         summary: one line.
         source: paper or project that it comes from.
         partial: what differs from the published method because it is not known; empty if nothing.
     """
 
-    name: str
     choose: Callable[..., IntArray]
     summary: str
     source: str
@@ -87,6 +86,11 @@ class Selector:
             arguments["seed"] = seed
         rows: IntArray = np.sort(self.choose(frames=frames, **arguments, **options))
         return rows
+
+    @property
+    def name(self) -> str:
+        """The name of the rule, which is that of its file, too."""
+        return self.choose.__name__
 
     @cached_property
     def needs(self) -> tuple[str, ...]:

@@ -36,6 +36,4 @@ def stratified(scores: npt.ArrayLike, frames: int) -> IntArray:
     return best_of_parts(values, ends)
 
 
-SELECTOR = Selector(
-    name="stratified", choose=stratified, summary="the best score of each of K equal parts", source="PEEK (BMVC 2026)"
-)
+SELECTOR = Selector(stratified, summary="the best score of each of K equal parts", source="PEEK (BMVC 2026)")

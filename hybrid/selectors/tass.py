@@ -84,8 +84,7 @@ def tass(
 
 
 SELECTOR = Selector(
-    name="tass",
-    choose=tass,
+    tass,
     summary="the best scores at a distance from each other that shrinks as needed",
     source="DATE (arXiv 2509.09263)",
 )

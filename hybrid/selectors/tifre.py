@@ -5,7 +5,7 @@ such as "a photo of a <object>", and
 
     S_j = max over prompts i of cos(text_i, frame_j)
 
-The frames with the highest S are kept; how many is not known for every setting, here it is the budget.
+The frames with the highest S are chosen; their number is not known for every setting, here it is the budget.
 Missing: the language model (the prompts come with the candidates: the caller's, or a photo of each word of the
 question that may name a thing, :func:`object_prompts`), and the merging of the other frames' features into the kept
 ones, which is no choice of frames and whose formula is not known. Ties go to the earlier frame.
@@ -72,8 +72,7 @@ def tifre(embeddings: npt.ArrayLike, prompts: npt.ArrayLike, frames: int) -> Int
 
 
 SELECTOR = Selector(
-    name="tifre",
-    choose=tifre,
+    tifre,
     summary="the best similarity to any of several prompts",
     source="TiFRe (arXiv 2602.08861)",
     partial="selection only: prompts from the caller or by a rule, not by a language model; no merging of features",

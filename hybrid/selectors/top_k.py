@@ -31,6 +31,4 @@ def top_k(scores: npt.ArrayLike, frames: int) -> IntArray:
     return best_rows(as_scores(scores), frames)
 
 
-SELECTOR = Selector(
-    name="top_k", choose=top_k, summary="the best scores", source="common (FRAG, VideoITG, SeViLA, TSPO)"
-)
+SELECTOR = Selector(top_k, summary="the best scores", source="common (FRAG, VideoITG, SeViLA, TSPO)")

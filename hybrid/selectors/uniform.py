@@ -1,4 +1,4 @@
-"""Uniform: frames at equal distances, without a look at the question.
+"""Uniform: frames at equal distances, whatever the question.
 
     all candidates if N <= K, else  trunc( i (N - 1) / (K - 1) ),  i = 0..K-1
 
@@ -43,8 +43,7 @@ def evenly(count: int, frames: int, *, centred: bool = False) -> IntArray:
 
 
 SELECTOR = Selector(
-    name="uniform",
-    choose=uniform,
+    uniform,
     summary="frames at equal distances, whatever the question",
     source="the usual baseline (LLaVA-Video, AKS, TSPO)",
 )

@@ -25,7 +25,7 @@ from hybrid.values import Float32Array, Hits, IntArray
 from indexes.format.layout import VectorKey, check_video_id, files_like
 from indexes.format.manifest import Committed
 from indexes.stores.faiss_many import scan_files, score_rows
-from indexes.stores.interface import DEFAULT_CACHE_BYTES, Found, Scored, VectorStore, found_or_error
+from indexes.stores.interface import DEFAULT_CACHE_BYTES, Found, Scored, VectorStore
 from indexes.stores.vectors import (
     Float16Array,
     RunProofs,
@@ -158,8 +158,11 @@ class FaissStore(VectorStore):
         check_query(query, top)
 
         def search(key: VectorKey) -> Found:
-            vectors_hash = committed[key].vectors_hash
-            return found_or_error(key, lambda: self._search(key, self._mapped.open(key, vectors_hash), query, top))
+            try:
+                index = self._mapped.open(key, committed[key].vectors_hash)
+                return Found(key, self._search(key, index, query, top), None)
+            except IndexDamagedError as exc:
+                return Found(key, None, exc)
 
         return scan_files(list(committed), search, self._mapped.read_ahead, threads=max(1, threads))
 

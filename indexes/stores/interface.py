@@ -8,8 +8,7 @@ that no manifest speaks for, because their writing was cut short or a newer gene
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,7 +18,7 @@ from indexes.format.layout import VectorKey
 from indexes.format.manifest import Committed
 from indexes.stores.vectors import RunProofs, similarities
 
-__all__ = ["DEFAULT_CACHE_BYTES", "Found", "Scored", "VectorStore", "found_or_error"]
+__all__ = ["DEFAULT_CACHE_BYTES", "Found", "Scored", "VectorStore"]
 
 DEFAULT_CACHE_BYTES = 256 * 2**20
 """How many bytes of vectors stay in memory for the next question: 20 hours of 512-d at 1 fps are 74 MB."""
@@ -39,14 +38,6 @@ class Scored(NamedTuple):
     key: VectorKey
     similarities: Float32Array | None
     error: IndexDamagedError | None
-
-
-def found_or_error(key: VectorKey, search: Callable[[], Hits]) -> Found:
-    """What a search of one video gives; damage is not raised."""
-    try:
-        return Found(key, search(), None)
-    except IndexDamagedError as exc:
-        return Found(key, None, exc)
 
 
 class VectorStore(ABC):
@@ -130,7 +121,10 @@ class VectorStore(ABC):
             InputError: as :meth:`search`. Damage is not raised, but given for the key that it befell.
         """
         for key, known in committed.items():
-            yield found_or_error(key, partial(self.search, key, query, top, vectors_hash=known.vectors_hash))
+            try:
+                yield Found(key, self.search(key, query, top, vectors_hash=known.vectors_hash), None)
+            except IndexDamagedError as exc:
+                yield Found(key, None, exc)
 
     def score(
         self,

@@ -41,7 +41,7 @@ SELECTOR_FILE = '''
         return np.arange(len(seconds))[::-step][:frames]
 
 
-    SELECTOR = Selector(name="latest", choose=latest, summary="the last frames", source="an example")
+    SELECTOR = Selector(latest, summary="the last frames", source="an example")
 '''
 
 SCORER_FILE = '''

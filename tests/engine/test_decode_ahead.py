@@ -211,13 +211,13 @@ def test_what_is_known_is_not_begun_ahead(
         )
         remember_failure(engine.archive.folder, record)
     looked = threading.Event()
-    real = decoding.DecodeAhead._open
+    real = decoding.VideoPrefetcher._open
 
-    def look(ahead: decoding.DecodeAhead, begun: Any) -> None:
+    def look(ahead: decoding.VideoPrefetcher, begun: Any) -> None:
         real(ahead, begun)
         looked.set()
 
-    monkeypatch.setattr(decoding.DecodeAhead, "_open", look)
+    monkeypatch.setattr(decoding.VideoPrefetcher, "_open", look)
     encoder.wait_for = looked
     engine.index(clips[0], following=[clips[1]])
     assert opened.names.count("1.mp4") == (known == "indexed")

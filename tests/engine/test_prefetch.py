@@ -39,7 +39,7 @@ def test_it_runs_ahead_but_not_far() -> None:
             made.append(number)
             yield number
 
-    with prefetched(count(), ahead=2) as items:
+    with prefetched(count(), limit=2) as items:
         next(items)
         # One was taken, two wait, one is held by the thread that cannot put it.
         while len(made) < 4:
@@ -77,7 +77,7 @@ def test_large_items_wait_alone_and_small_ones_together() -> None:
             made.append(size)
             yield size
 
-    with prefetched(sizes(), ahead=6, size_of=lambda size: size) as items:
+    with prefetched(sizes(), limit=6, size_of=lambda size: size) as items:
         while len(made) < 3:  # two wait, one is held by the thread that cannot put it
             time.sleep(0.005)
         time.sleep(0.1)
@@ -87,7 +87,7 @@ def test_large_items_wait_alone_and_small_ones_together() -> None:
 
 def test_it_tells_when_all_is_made_while_items_still_wait() -> None:
     told = threading.Event()
-    prefetch = Prefetch(iter([1, 2]), ahead=2, when_made=told.set)
+    prefetch = Prefetch(iter([1, 2]), limit=2, when_made=told.set)
     assert told.wait(60)
     assert list(prefetch) == [1, 2]
     prefetch.close()

@@ -20,7 +20,15 @@ import psutil
 import pytest
 
 from hybrid.engine.batch.run import VideoOutcome
-from hybrid.engine.batch.workers import _WATCHED, EngineRecipe, _Crew, _Task, _Worker, choose_workers, index_in_workers
+from hybrid.engine.batch.workers import (
+    _WATCHED,
+    EngineRecipe,
+    _Task,
+    _Worker,
+    _WorkerPool,
+    choose_workers,
+    index_in_workers,
+)
 from hybrid.errors import InputError, ModelLoadError
 from hybrid.options.engine import EngineOptions
 from hybrid.progress import NullProgress
@@ -305,7 +313,7 @@ def test_a_worker_that_nobody_listened_to_is_not_stuck(
 
 
 def test_a_large_file_may_be_read_for_long() -> None:
-    crew = _Crew(EngineRecipe("a", EngineOptions()), [], Listener(), 1, 600.0)
+    crew = _WorkerPool(EngineRecipe("a", EngineOptions()), [], Listener(), 1, 600.0)
     worker = _Worker(0, None, None, task=_Task(Path("a.mp4")), size_bytes=10**12)  # type: ignore[arg-type]
     patience = {}
     for worker.stage in ("hash", "load", "open", "embed", "write"):

@@ -15,7 +15,7 @@ import numpy as np
 
 from hybrid.answers import Stage
 from hybrid.engine.ask.context import AskContext
-from hybrid.engine.frames.decode_ahead import decoded_ahead
+from hybrid.engine.frames.decode_ahead import prefetched_frames
 from hybrid.engine.videos import OpenedVideo
 from hybrid.errors import FrameDecodeError, MissingDependencyError, ModelError, VideoError
 from hybrid.formatting import plural
@@ -71,7 +71,7 @@ def score_frames(contexts: Sequence[AskContext], load: Callable[[], VideoScorer]
     head = contexts[0]
     assert head.options.scores is not None  # the caller looked
     name, started = head.options.scores.text, time.perf_counter()
-    wanted = head.video.timeline.distinct_rows()
+    rows = head.video.timeline.distinct_rows()
     reading = _Decoding()
     try:
         with head.video.open() as video:
@@ -79,11 +79,11 @@ def score_frames(contexts: Sequence[AskContext], load: Callable[[], VideoScorer]
             loading = time.perf_counter()
             scorer = load()
             loaded = time.perf_counter()
-            given = scorer.score(_frames(head, video, reading, wanted), [context.question for context in contexts])
+            given = scorer.score(_frames(head, video, reading, rows), [context.question for context in contexts])
             frames_decoded = video.source().report().frames_decoded
     except (VideoError, ModelError, MissingDependencyError) as exc:
         for context in contexts:
-            _given_up(context, name, exc, len(wanted), time.perf_counter() - started)
+            _record_fallback(context, name, exc, len(rows), time.perf_counter() - started)
         return [None] * len(contexts)
     seconds = time.perf_counter() - loaded
     troubles: Sequence[Trouble | None] = scorer.troubles if isinstance(scorer, Replying) else ()
@@ -101,7 +101,7 @@ def score_frames(contexts: Sequence[AskContext], load: Callable[[], VideoScorer]
             "frames_decoded": frames_decoded,
         }
         # All questions were scored together; each has its share, so that the sum is what was spent.
-        _record(context, scorer, reading, len(wanted), seconds / len(contexts), details, trouble)
+        _record(context, scorer, reading, len(rows), seconds / len(contexts), details, trouble)
     return scored
 
 
@@ -126,25 +126,25 @@ class DemandedScores:
         self.seconds = 0.0
         self.missing: IntArray = np.zeros(0, dtype=np.int64)
 
-    def __call__(self, places: IntArray) -> FloatArray:
+    def __call__(self, candidates: IntArray) -> FloatArray:
         """The scores of some candidates: float64 [n]; a frame that cannot be decoded gets the lowest of them.
 
         Args:
-            places: int64 [n], of ``rows``, each once, in any order.
+            candidates: int64 [n], of ``rows``, each once, in any order.
 
         Raises:
             VideoError, ModelError, MissingDependencyError: there are no scores.
         """
         started = time.perf_counter()
         try:
-            return self._score(places)
+            return self._score(candidates)
         finally:
             self.seconds += time.perf_counter() - started
 
-    def give_up(self, exc: Exception) -> None:
+    def record_failure(self, exc: Exception) -> None:
         """Keep on record that there are no scores, and why."""
         assert self._context.options.scores is not None
-        _given_up(self._context, self._context.options.scores.text, exc, self._asked, self.seconds)
+        _record_fallback(self._context, self._context.options.scores.text, exc, self._asked, self.seconds)
 
     def record(self) -> None:
         """Keep on record what was scored.
@@ -165,26 +165,26 @@ class DemandedScores:
             self._context, self._scorer, self._reading, self._asked, self.seconds - self._load_seconds, details, None
         )
 
-    def _score(self, places: IntArray) -> FloatArray:
-        self._asked += len(places)
+    def _score(self, candidates: IntArray) -> FloatArray:
+        self._asked += len(candidates)
         source = self._video.source()  # a video that cannot be read need not wait for a model
         if self._scorer is None:
             started = time.perf_counter()
             self._scorer = self._load()
             self._load_seconds = time.perf_counter() - started
-        wanted, before = np.sort(self._rows[places]), len(self._reading.rows)
-        frames = _frames(self._context, self._video, self._reading, wanted)
+        rows, before = np.sort(self._rows[candidates]), len(self._reading.rows)
+        frames = _frames(self._context, self._video, self._reading, rows)
         given = self._scorer.score(frames, [self._context.question])[0]
         self._frames_decoded += source.report().frames_decoded
         had = np.array(self._reading.rows[before:], dtype=np.int64)
         if len(had) == 0:
             raise FrameDecodeError(
-                f"{self._context.video.path}: none of the {len(wanted)} frames to score can be decoded now"
+                f"{self._context.video.path}: none of the {len(rows)} frames to score can be decoded now"
             )
-        scores = np.full(len(wanted), given.min())
-        scores[np.searchsorted(wanted, had)] = given
-        self.missing = np.concatenate([self.missing, np.setdiff1d(wanted, had)])
-        asked: FloatArray = scores[np.searchsorted(wanted, self._rows[places])]
+        scores = np.full(len(rows), given.min())
+        scores[np.searchsorted(rows, had)] = given
+        self.missing = np.concatenate([self.missing, np.setdiff1d(rows, had)])
+        asked: FloatArray = scores[np.searchsorted(rows, self._rows[candidates])]
         return asked
 
     def __enter__(self) -> DemandedScores:
@@ -201,12 +201,12 @@ def _record(
     context: AskContext,
     scorer: VideoScorer,
     reading: _Decoding,
-    wanted: int,
+    requested: int,
     seconds: float,
     details: Mapping[str, Any],
     trouble: Trouble | None,
 ) -> None:
-    missing = wanted - len(reading.rows)
+    missing = requested - len(reading.rows)
     usable = trouble is None or trouble.usable
     reasons = (
         [f"{plural(missing, 'frame')} of the index cannot be decoded from {context.video.path} now"] if missing else []
@@ -220,7 +220,7 @@ def _record(
             seconds=seconds,
             model=scorer.name,
             device=scorer.device,
-            candidates_in=wanted,
+            candidates_in=requested,
             candidates_out=len(reading.rows) if usable else 0,
             fallback_reason="; ".join(reasons) or None,
             details={**details, "identity": dict(scorer.identity)},
@@ -232,7 +232,7 @@ def _frames(context: AskContext, video: OpenedVideo, reading: _Decoding, rows: I
     timeline = context.video.timeline
     row_of = {int(timeline.ordinals[row]): int(row) for row in rows}
     waiting = time.perf_counter()
-    with decoded_ahead(video.source().read(ordinals=list(row_of))) as batches:
+    with prefetched_frames(video.source().read(ordinals=list(row_of))) as batches:
         for batch in batches:
             for ordinal, frame in zip(batch.ordinals.tolist(), batch.rgb, strict=True):
                 reading.rows.append(row_of[ordinal])
@@ -241,7 +241,7 @@ def _frames(context: AskContext, video: OpenedVideo, reading: _Decoding, rows: I
                 waiting = time.perf_counter()
 
 
-def _given_up(context: AskContext, name: str, exc: Exception, frames: int, seconds: float) -> None:
+def _record_fallback(context: AskContext, name: str, exc: Exception, frames: int, seconds: float) -> None:
     context.record(
         Stage(
             name="scores",

@@ -70,7 +70,7 @@ def choose_rows(
                     seed=context.options.seed,
                 )
             except (VideoError, ModelError, MissingDependencyError) as exc:
-                demanded.give_up(exc)  # and go by the scores of the other stages
+                demanded.record_failure(exc)  # and go by the scores of the other stages
             else:
                 demanded.record()
                 selected = np.setdiff1d(rows[chosen], demanded.missing)

@@ -102,22 +102,22 @@ def estimate_run(
     settings.check()
     manifests = [] if archive is None else list(archive.manifests())
     by_id = {manifest.video_id: manifest for manifest in manifests}
-    places = {place: manifest for manifest in manifests for place in manifest.source.locations}
+    by_location = {location: manifest for manifest in manifests for location in manifest.source.locations}
     indexed, replaced, hours, frames = 0, 0, 0.0, 0
     unopenable: list[str] = []
     changes: dict[str, None] = {}
     samples_a_second = settings.new_sampling.rate
-    wanted = _Features(settings) if (settings.sampler is not None if features is None else features) else None
+    counted = _Features(settings) if (settings.sampler is not None if features is None else features) else None
     for video in videos:
-        stored = None if archive is None else _stored(archive, video, by_id, places)
+        stored = None if archive is None else _stored(archive, video, by_id, by_location)
         rate = samples_a_second
         if stored is not None:
             changed = _changes(settings, stored) or _other_frames(stored, video)
             rows = None if changed or archive is None else _sound_rows(archive, stored)
             if rows is not None and archive is not None:
                 indexed += 1
-                if wanted is not None:
-                    wanted.add_missing(archive, stored, rows)
+                if counted is not None:
+                    counted.add_missing(archive, stored, rows)
                 continue
             replaced += bool(changed)
             changes.update(dict.fromkeys(changed))
@@ -132,10 +132,10 @@ def estimate_run(
     dimension = max((manifest.dimension for manifest in manifests), default=_USUAL_DIMENSION)
     spent = sum(sum(manifest.seconds.values()) for manifest in manifests)
     done = sum(manifest.frames for manifest in manifests)
-    said = "as indexed, otherwise " if settings.rate is None and replaced else ""
-    if wanted is not None:
-        wanted.frames += frames
-    basis = f"stated lengths, samples a second: {said}{samples_a_second:g}, {dimension} values a vector"
+    prefix = "as indexed, otherwise " if settings.rate is None and replaced else ""
+    if counted is not None:
+        counted.frames += frames
+    basis = f"stated lengths, samples a second: {prefix}{samples_a_second:g}, {dimension} values a vector"
     if spent:
         basis += f", {done / spent:.1f} frames a second as for the {done} frames that are indexed here"
     else:
@@ -151,7 +151,7 @@ def estimate_run(
         disk_bytes=frames * (2 * dimension + _BYTES_A_FRAME) + 2_000 * (len(videos) - indexed - len(unopenable)),
         seconds=frames * spent / done if spent and done else None,
         basis=basis,
-        **({} if wanted is None else wanted.fields()),
+        **({} if counted is None else counted.fields()),
     )
 
 
@@ -177,7 +177,7 @@ class _Features:
 
     @contextmanager
     def _noted(self) -> Iterator[None]:
-        """What keeps the features from being counted, or made, is said instead of them."""
+        """What keeps the features from being counted, or made, is prefix instead of them."""
         try:
             yield
         except CheckpointNotHereError as exc:
@@ -194,16 +194,16 @@ class _Features:
 
 
 def _stored(
-    archive: ArchiveReader, video: Path, by_id: Mapping[str, Manifest], places: Mapping[str, Manifest]
+    archive: ArchiveReader, video: Path, by_id: Mapping[str, Manifest], by_location: Mapping[str, Manifest]
 ) -> Manifest | None:
     """The index that there is of a video, as far as can be told without reading it."""
     known = remembered(video, cache=Layout(archive.folder).known_paths)
     if known is not None:
         return by_id.get(known)
-    manifest = places.get(absolute_path(video))
+    manifest = by_location.get(absolute_path(video))
     if manifest is None or not video.is_file():
         return None
-    # Not remembered by the last reading: the same place and the same length will do for an estimate.
+    # Not remembered by the last reading: the same path and the same length will do for an estimate.
     return manifest if video.stat().st_size == manifest.source.size_bytes else None
 
 
@@ -230,6 +230,6 @@ def _changes(settings: EngineOptions, stored: Manifest) -> list[str]:
     identity = dict(stored.config.encoder)
     if settings.dtype != "auto" and "precision" in identity:
         identity["precision"] = settings.dtype
-    wanted = requested_config(settings, identity, kind=stored.video.kind, stored=stored)
+    requested = requested_config(settings, identity, kind=stored.video.kind, stored=stored)
     name = settings.encoder or encoder_of(settings.preset)
-    return [*name_changes(name, stored), *differences(stored.config, wanted)]
+    return [*name_changes(name, stored), *differences(stored.config, requested)]

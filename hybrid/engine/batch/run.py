@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from hybrid.engine.frames.decode_ahead import MOST_AHEAD
+from hybrid.engine.frames.decode_ahead import MAX_PREFETCHED_VIDEOS
 from hybrid.engine.index.indexing import IndexResult, end_failure
 from hybrid.errors import (
     ENDS_RUN,
@@ -143,7 +143,7 @@ def index_here(
                 engine,
                 video,
                 progress,
-                following=[following for following, _ in todo[:MOST_AHEAD]],
+                following=[following for following, _ in todo[:MAX_PREFETCHED_VIDEOS]],
                 features=features,
                 retry_failed=retry_failed,
                 lock_seconds=wait,

@@ -34,7 +34,7 @@ from hybrid.engine.batch.run import (
     index_one,
     note_failure,
 )
-from hybrid.engine.frames.decode_ahead import MOST_AHEAD
+from hybrid.engine.frames.decode_ahead import MAX_PREFETCHED_VIDEOS
 from hybrid.errors import HybridError, InputError, ModelError
 from hybrid.options.engine import EngineOptions
 
@@ -123,19 +123,19 @@ def index_in_workers(
     """
     if workers < 1:
         raise InputError(f"workers is {workers}; it must be at least 1 process")
-    crew = _Crew(recipe, videos, listener, min(workers, max(1, len(videos))), stall_seconds)
+    pool = _WorkerPool(recipe, videos, listener, min(workers, max(1, len(videos))), stall_seconds)
     started = time.perf_counter()
     interrupted, stopped_by = False, None
     try:
-        crew.work()
+        pool.work()
     except KeyboardInterrupt:
         interrupted = True
     except HybridError as exc:
         stopped_by = exc
     finally:
-        crew.end()
+        pool.end()
     return RunSummary(
-        tuple(crew.outcomes), len(videos), time.perf_counter() - started, interrupted=interrupted, stopped_by=stopped_by
+        tuple(pool.outcomes), len(videos), time.perf_counter() - started, interrupted=interrupted, stopped_by=stopped_by
     )
 
 
@@ -167,7 +167,7 @@ class _Worker:
         silent: for how many seconds of looking it has shown no sign of life.
     """
 
-    place: int
+    slot: int
     process: SpawnProcess
     connection: Connection
     task: _Task | None = None
@@ -179,7 +179,7 @@ class _Worker:
     silent: float = 0.0
 
 
-class _Crew:
+class _WorkerPool:
     def __init__(
         self, recipe: EngineRecipe, videos: Sequence[Path], listener: RunListener, workers: int, stall_seconds: float
     ) -> None:
@@ -194,13 +194,13 @@ class _Crew:
 
     def work(self) -> None:
         """Until nothing is left to do."""
-        for place in range(self._count):
-            self._start(place)
+        for slot in range(self._count):
+            self._start(slot)
         looked = time.monotonic()
         while self._workers:
             sources = {worker.connection: worker for worker in self._workers.values()}
             for ready in wait(list(sources), timeout=_LOOK_SECONDS):
-                self._hear(sources[ready])  # type: ignore[index]
+                self._receive(sources[ready])  # type: ignore[index]
             now = time.monotonic()
             for worker in list(self._workers.values()):
                 worker.silent += min(now - looked, _LOOK_SECONDS)
@@ -216,20 +216,20 @@ class _Crew:
             worker.connection.close()
         self._workers.clear()
 
-    def _start(self, place: int) -> None:
+    def _start(self, slot: int) -> None:
         context = multiprocessing.get_context("spawn")
         mine, theirs = context.Pipe()
         threads = max(1, (os.cpu_count() or 1) // self._count)
         process = context.Process(
             target=_work,
             args=(self._recipe, theirs, threads if self._count > 1 else None),
-            name=f"hybrid-index-{place}",
+            name=f"hybrid-index-{slot}",
         )
         process.start()
         theirs.close()
-        self._workers[place] = _Worker(place, process, mine)
+        self._workers[slot] = _Worker(slot, process, mine)
 
-    def _hear(self, worker: _Worker) -> None:
+    def _receive(self, worker: _Worker) -> None:
         try:
             kind, content = worker.connection.recv()
         except (EOFError, OSError):
@@ -240,7 +240,7 @@ class _Crew:
             name, arguments = content
             if name == "stage":
                 worker.stage = arguments[0]
-            getattr(self._listener.progress(worker.place), name)(*arguments)
+            getattr(self._listener.progress(worker.slot), name)(*arguments)
         elif kind == "begun":
             worker.begun = True
         elif kind == "size":
@@ -274,7 +274,7 @@ class _Crew:
                 return
             worker.connection.send(None)
         if worker.task is None:
-            self._workers.pop(worker.place)
+            self._workers.pop(worker.slot)
             worker.process.join()
             worker.connection.close()
 
@@ -282,7 +282,7 @@ class _Crew:
         """What the worker may decode ahead: only where no other worker could take it first."""
         if self._count > 1 or task.alone:
             return []
-        ahead = itertools.islice(self._todo, MOST_AHEAD)
+        ahead = itertools.islice(self._todo, MAX_PREFETCHED_VIDEOS)
         return [str(each.video) for each in itertools.takewhile(lambda each: not each.alone, ahead)]
 
     def _look_at(self, worker: _Worker) -> None:
@@ -300,10 +300,10 @@ class _Crew:
         return self._stall_seconds * times + (worker.size_bytes / _SLOWEST_READ if times > 1 else 0.0)
 
     def _lost(self, worker: _Worker, reason: str | None) -> None:
-        """A worker has ended that should not have: its video has failed, and another worker takes its place."""
+        """A worker has ended that should not have: its video has failed, and another worker takes over."""
         worker.process.join()
         worker.connection.close()
-        self._workers.pop(worker.place, None)
+        self._workers.pop(worker.slot, None)
         code, task = worker.process.exitcode, worker.task
         if task is None or not worker.begun:
             self._idle_deaths += 1
@@ -315,11 +315,11 @@ class _Crew:
             # What it decoded ahead may have ended it, also before it came to its task.
             suspects = [task, *(self._todo.popleft() for _ in range(worker.following))]
             self._todo.extendleft(replace(each, alone=True) for each in reversed(suspects))
-            self._listener.progress(worker.place).finish("failed")
+            self._listener.progress(worker.slot).finish("failed")
         elif code == -signal.SIGTERM and reason is None and not task.again:
             # Whoever ended it did not mean the video, and would have ended the run if that was meant.
             self._todo.appendleft(replace(task, again=True))
-            self._listener.progress(worker.place).finish("failed")
+            self._listener.progress(worker.slot).finish("failed")
         else:
             why = reason or f"the process that indexed it ended ({_describe(code)})"
             outcome = failed_outcome(task.video, f"{task.video}: {why}", time.monotonic() - worker.began)
@@ -327,9 +327,9 @@ class _Crew:
             lasting = code not in _FROM_OUTSIDE and reason is None
             self._note(task.video, outcome, lasting=lasting, read=worker.stage != "hash")
             self._ended(worker, outcome)
-            self._listener.progress(worker.place).finish("failed")
+            self._listener.progress(worker.slot).finish("failed")
         if self._todo:
-            self._start(worker.place)
+            self._start(worker.slot)
 
     def _note(self, video: Path, outcome: VideoOutcome, *, lasting: bool, read: bool) -> None:
         from hybrid.engine.engine import Engine
@@ -414,7 +414,7 @@ class _Reporter:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._frames = 0
-        self._told = 0.0
+        self._reported = 0.0
 
     def start(self, video: str) -> None:
         """Work on a video begins."""
@@ -432,7 +432,7 @@ class _Reporter:
     def advance(self, frames: int) -> None:
         """So many more samples."""
         self._frames += frames
-        if time.monotonic() - self._told >= _TELL_SECONDS:
+        if time.monotonic() - self._reported >= _TELL_SECONDS:
             self._tell()
 
     def finish(self, outcome: str) -> None:
@@ -441,7 +441,7 @@ class _Reporter:
         self._send("finish", outcome)
 
     def _tell(self) -> None:
-        frames, self._frames, self._told = self._frames, 0, time.monotonic()
+        frames, self._frames, self._reported = self._frames, 0, time.monotonic()
         if frames:
             self._send("advance", frames)
 

@@ -27,7 +27,7 @@ _CUDA_WORKERS = 8
 def features_unavailable_reason(scorer: FineModel) -> str | None:
     """Why a scorer's features of single frames cannot be kept; None if they can."""
     if not isinstance(scorer, FeatureModel):
-        return f"{scorer.name} cannot be given features in place of frames"
+        return f"{scorer.name} cannot be given features instead of frames"
     if scorer.feature_identity.get("mode", "image") != "image":
         return VIDEO_MODE_REASON
     return None
@@ -43,15 +43,15 @@ def items_of(features: FrameFeatures) -> list[FeatureItem]:
     import torch
 
     by_grid: dict[tuple[int, int], list[int]] = {}
-    for place, grid in enumerate(features.grids):
-        by_grid.setdefault(grid, []).append(place)
+    for index, grid in enumerate(features.grids):
+        by_grid.setdefault(grid, []).append(index)
     items: dict[int, FeatureItem] = {}
-    for grid, places in by_grid.items():
+    for grid, indices in by_grid.items():
         # In one piece, because copies from a device are slow one by one.
-        block = torch.stack([features.items[place].detach() for place in places]).contiguous().cpu()
-        values = block.view(torch.uint8).numpy().reshape(len(places), -1)
-        items.update((place, feature_item(grid, row)) for place, row in zip(places, values, strict=True))
-    return [items[place] for place in range(len(features.grids))]
+        block = torch.stack([features.items[index].detach() for index in indices]).contiguous().cpu()
+        values = block.view(torch.uint8).numpy().reshape(len(indices), -1)
+        items.update((index, feature_item(grid, row)) for index, row in zip(indices, values, strict=True))
+    return [items[index] for index in range(len(features.grids))]
 
 
 def features_of(items: Sequence[FeatureItem], spec: FeatureSpec, *, seconds: Mapping[str, float]) -> FrameFeatures:

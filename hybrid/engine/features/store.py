@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hybrid.engine.features.encoder import Tower
-from hybrid.engine.frames.decode_ahead import decoded_ahead
+from hybrid.engine.frames.decode_ahead import prefetched_frames
 from hybrid.engine.videos import OpenedVideo
 from hybrid.errors import ArchiveError, FrameDecodeError, IndexDamagedError, VideoOpenError
 from hybrid.fine.interface import FeatureModel
@@ -158,7 +158,7 @@ def encode_rows(
     row_of = {int(timeline.ordinals[row]): int(row) for row in rows}
     pushed: list[int] = []
     given = 0
-    with decoded_ahead(source.read(ordinals=list(row_of))) as batches:
+    with prefetched_frames(source.read(ordinals=list(row_of))) as batches:
         for batch in batches:
             for ordinal, frame in zip(batch.ordinals.tolist(), batch.rgb, strict=True):
                 pushed.append(row_of[ordinal])
@@ -195,12 +195,12 @@ def fill_features(archive: Archive, manifest: Manifest, path: Path, scorer: Feat
         ArchiveError: they cannot be written.
     """
     timeline = archive.timeline(manifest)
-    wanted = timeline.distinct_rows()
+    rows = timeline.distinct_rows()
     with (
         OpenedVideo(path, timeline, manifest, missing_reason=None, archive_uri=archive.uri) as video,
         Tower(scorer) as tower,
     ):
-        missing, damaged = _missing(archive, manifest, tower.spec, wanted)
+        missing, damaged = _missing(archive, manifest, tower.spec, rows)
         if not len(missing):
             return 0
         progress.expect(len(missing))
@@ -215,13 +215,13 @@ def fill_features(archive: Archive, manifest: Manifest, path: Path, scorer: Feat
         return count + (archive.add_features(manifest, tower.spec, block, damaged=damaged) if block else 0)
 
 
-def _missing(archive: Archive, manifest: Manifest, spec: FeatureSpec, wanted: IntArray) -> tuple[IntArray, set[int]]:
+def _missing(archive: Archive, manifest: Manifest, spec: FeatureSpec, rows: IntArray) -> tuple[IntArray, set[int]]:
     """Rows without sound features, and which of them are stored but damaged."""
     try:
         stored = archive.features(manifest, spec)
     except IndexDamagedError:
-        return wanted, set(wanted.tolist())
+        return rows, set(rows.tolist())
     if stored is None:
-        return wanted, set()
-    missing = wanted[~stored.sound(wanted)]
+        return rows, set()
+    missing = rows[~stored.sound(rows)]
     return missing, set(missing[stored.present[missing]].tolist())

@@ -25,21 +25,21 @@ from hybrid.values import FrameBatch, Sampling
 from indexes.archive.writer import Archive
 from indexes.format.failures import known_failure
 
-__all__ = ["DecodeAhead", "Decoding", "decoded_ahead"]
+__all__ = ["Decoding", "VideoPrefetcher", "prefetched_frames"]
 
-AHEAD_BYTES = 16 * 2**20
+PREFETCH_BYTES = 16 * 2**20
 """How much decoded pictures of a video may take up while they wait to be embedded."""
 
-MOST_AHEAD = 3
+MAX_PREFETCHED_VIDEOS = 3
 """How many videos may be under way before their turn."""
 
 
 _LOG = logging.getLogger(__name__)
 
 
-def decoded_ahead(batches: Iterator[FrameBatch]) -> AbstractContextManager[Iterator[FrameBatch]]:
+def prefetched_frames(batches: Iterator[FrameBatch]) -> AbstractContextManager[Iterator[FrameBatch]]:
     """The same batches, decoded in a thread that ends with the context."""
-    return prefetched(batches, ahead=AHEAD_BYTES, size_of=_picture_bytes)
+    return prefetched(batches, limit=PREFETCH_BYTES, size_of=_picture_bytes)
 
 
 def _picture_bytes(batch: FrameBatch) -> int:
@@ -64,7 +64,7 @@ class Decoding:
     def __init__(self, source: FrameSource, *, when_decoded: Callable[[], None]) -> None:
         """``when_decoded`` is called in the thread once the decoder has done its work, or was stopped."""
         self.source = source
-        self._batches = Prefetch(source.read(), ahead=AHEAD_BYTES, size_of=_picture_bytes, when_made=when_decoded)
+        self._batches = Prefetch(source.read(), limit=PREFETCH_BYTES, size_of=_picture_bytes, when_made=when_decoded)
 
     def batches(self) -> Iterator[FrameBatch]:
         """All samples in time order, once; what decoding raises is raised here."""
@@ -85,7 +85,7 @@ class Decoding:
 
 
 @dataclass(slots=True, eq=False)
-class _Begun:
+class _Opening:
     """A video that was looked at before its turn: it is being opened, is open, or was left alone."""
 
     path: Path
@@ -97,7 +97,7 @@ class _Begun:
     unwanted: bool = False
 
 
-class DecodeAhead:
+class VideoPrefetcher:
     """Decodes videos ahead, one after another. A mistaken guess costs time, never a wrong frame.
 
     Nothing is begun ahead that the archive has an index of (it is likely up to date), or a record of
@@ -112,7 +112,7 @@ class DecodeAhead:
         self._archive, self._settings = archive, settings
         self._changing = threading.Lock()
         self._following: tuple[Path, ...] = ()
-        self._begun: list[_Begun] = []
+        self._begun: list[_Opening] = []
         self._working = 0
 
     def decode(
@@ -160,15 +160,15 @@ class DecodeAhead:
         under_way = [begun for begun in self._begun if not begun.left_alone]
         seen = {begun.path for begun in self._begun}
         path = next((path for path in self._following if path not in seen), None)
-        if path is None or self._working or len(under_way) >= MOST_AHEAD:
+        if path is None or self._working or len(under_way) >= MAX_PREFETCHED_VIDEOS:
             return
         config = requested_config(self._settings, {}, kind="folder" if path.is_dir() else "file", stored=None)
-        begun = _Begun(path, _Way(Sampling(rate=config.rate, policy=config.policy), config.decoder))
+        begun = _Opening(path, _Way(Sampling(rate=config.rate, policy=config.policy), config.decoder))
         self._begun.append(begun)
         self._working += 1
         threading.Thread(target=self._open, args=(begun,), name="hybrid-ahead", daemon=True).start()
 
-    def _open(self, begun: _Begun) -> None:
+    def _open(self, begun: _Opening) -> None:
         """In a thread. What fails here fails again, and is reported, when it is this video's turn."""
         decoding = None
         try:

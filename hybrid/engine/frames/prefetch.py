@@ -20,7 +20,7 @@ class Prefetch(Generic[Item]):
 
     Args:
         items: is advanced in the thread, and only there.
-        ahead: how much may wait, in ``size_of``; one item may always.
+        limit: how much may wait, in ``size_of``; one item may always.
         size_of: of an item, for instance its bytes; by default each counts 1.
         when_made: called in the thread once no further item will be made.
     """
@@ -29,11 +29,11 @@ class Prefetch(Generic[Item]):
         self,
         items: Iterator[Item],
         *,
-        ahead: int = 2,
+        limit: int = 2,
         size_of: Callable[[Item], int] = lambda _: 1,
         when_made: Callable[[], None] | None = None,
     ) -> None:
-        self._items, self._ahead, self._size_of = items, ahead, size_of
+        self._items, self._limit, self._size_of = items, limit, size_of
         self._when_made = when_made
         self._changed = threading.Condition()
         self._waiting: deque[Item] = deque()
@@ -90,7 +90,7 @@ class Prefetch(Generic[Item]):
         """Have an item wait once there is room; False if nobody wants it any more."""
         size = self._size_of(item)
         with self._changed:
-            self._changed.wait_for(lambda: self._stop or not self._waiting or self._waiting_size + size <= self._ahead)
+            self._changed.wait_for(lambda: self._stop or not self._waiting or self._waiting_size + size <= self._limit)
             if self._stop:
                 return False
             self._waiting.append(item)
@@ -101,10 +101,10 @@ class Prefetch(Generic[Item]):
 
 @contextmanager
 def prefetched(
-    items: Iterator[Item], *, ahead: int = 2, size_of: Callable[[Item], int] = lambda _: 1
+    items: Iterator[Item], *, limit: int = 2, size_of: Callable[[Item], int] = lambda _: 1
 ) -> Iterator[Iterator[Item]]:
     """A :class:`Prefetch` that is closed when the context is left, also if the consumer stopped early."""
-    prefetch = Prefetch(items, ahead=ahead, size_of=size_of)
+    prefetch = Prefetch(items, limit=limit, size_of=size_of)
     try:
         yield iter(prefetch)
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from hybrid.clip.interface import FrameEncoder
 from hybrid.engine.features.encoder import Tower
-from hybrid.engine.frames.decode_ahead import DecodeAhead, Decoding
+from hybrid.engine.frames.decode_ahead import Decoding, VideoPrefetcher
 from hybrid.engine.settings import stored_decoder
 from hybrid.errors import FrameDecodeError, ModelError, VideoError, VideoOpenError
 from hybrid.formatting import plural
@@ -30,7 +30,7 @@ from indexes.format.failures import forget_failure
 from indexes.format.feature_list import FeatureItem
 from indexes.format.manifest import IndexConfig, IndexedVideo, Manifest, Source
 
-__all__ = ["FeatureTap", "IndexResult", "end_failure", "index_video", "place_of", "unchanged"]
+__all__ = ["FeatureWriter", "IndexJob", "IndexResult", "end_failure", "index_video", "source_of", "unchanged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class IndexResult:
         note: what else should be known.
         changed: what was different from the index that it replaced, one line each.
         features: how many frames GenS's features were made and stored of now.
-        features_note: why they were not made although they were wanted.
+        features_note: why they were not made although they were requested.
     """
 
     video: str
@@ -73,7 +73,7 @@ class IndexResult:
 
 
 def unchanged(path: str, manifest: Manifest) -> IndexResult:
-    """The result where the index that is there is the one that is wanted."""
+    """The result where the index that is there is the one that is requested."""
     return IndexResult(
         video=path,
         video_id=manifest.video_id,
@@ -87,7 +87,7 @@ def unchanged(path: str, manifest: Manifest) -> IndexResult:
     )
 
 
-class FeatureTap:
+class FeatureWriter:
     """Feeds GenS's vision tower with the frames that the index's decoding gives anyway.
 
     Attributes:
@@ -139,31 +139,42 @@ def end_failure(archive: Archive, video_id: str, path: Path) -> None:
         forget_failure(archive.folder, video_id, absolute_path(path), drop=archive.drop_file)
 
 
+@dataclass(frozen=True, slots=True)
+class IndexJob:
+    """A video that is to be indexed.
+
+    Attributes:
+        archive: the caller holds the video's lock.
+        video_id: content id of what lies at ``path``.
+        path: file or folder.
+        config: how to index.
+        progress: receives how far it is.
+        prefetcher: may have begun to decode it.
+        following: the videos that will be indexed next.
+    """
+
+    archive: Archive
+    video_id: str
+    path: Path
+    config: IndexConfig
+    progress: Progress
+    prefetcher: VideoPrefetcher
+    following: Sequence[Path] = ()
+
+
 def index_video(
-    archive: Archive,
-    video_id: str,
-    path: Path,
+    job: IndexJob,
     encoder: FrameEncoder,
-    config: IndexConfig,
     *,
-    ahead: DecodeAhead,
-    progress: Progress,
-    following: Sequence[Path] = (),
     changed: tuple[str, ...] = (),
     other_frames: bool = False,
-    features: FeatureTap | None = None,
+    features: FeatureWriter | None = None,
 ) -> IndexResult:
     """Decode and embed a video and commit its index.
 
     Args:
-        archive: the caller holds the video's lock.
-        video_id: content id of what lies at ``path``.
-        path: file or folder.
-        encoder: loaded, with the identity that ``config`` states.
-        config: how to index.
-        ahead: may have begun to decode it.
-        progress: is told how far it is.
-        following: the videos that will be indexed next.
+        job: the video.
+        encoder: loaded, with the identity that the job's configuration has.
         changed: what is different from the index that this one replaces.
         other_frames: whether that one is of other frames of the same file.
         features: makes GenS's features of the same frames.
@@ -172,78 +183,69 @@ def index_video(
         VideoError: it cannot be opened, nothing of it can be decoded, or it changed meanwhile.
         OutOfMemoryError: the encoder's batch does not fit on its device.
     """
-    sampling = Sampling(rate=config.rate, policy=config.policy)
+    columns, seconds = _Columns(), dict[str, float]()
     started = time.perf_counter()
-    decoder = stored_decoder(config, path)
-    progress.stage("open")
-    with ahead.decode(path, video_id, sampling, decoder, following=following) as decoding:
-        opened = time.perf_counter()
-        info = decoding.source.info
-        progress.expect(_samples(info, sampling))
-        progress.stage("embed")
-        columns = _Columns()
-        vectors = _embed(decoding, encoder, columns, progress, features)
-        staged = None if features is None else features.finish()
-        report = decoding.source.report()
+    info, vectors, report = _decode(job, encoder, columns, features, seconds)
+    staged = None if features is None else features.finish()
     if len(vectors) == 0:
-        raise FrameDecodeError(f"{path}: no frame could be decoded{': ' + report.note if report.note else ''}")
+        raise FrameDecodeError(f"{job.path}: no frame could be decoded{': ' + report.note if report.note else ''}")
     embedded = time.perf_counter()
+    seconds["embed"] = embedded - started - sum(seconds.values()) - (features.seconds if features else 0.0)
+    if features:
+        seconds["features"] = features.seconds
     # Also against a false id in the cache: under it the index would stay.
-    if archive.identify(path, from_cache=False) != video_id:
-        raise VideoError(f"{path} was changed while it was indexed, nothing was stored; run the same command again")
-    progress.stage("write")
-    timeline = Timeline(
-        ordinals=np.array(columns.ordinals, dtype=np.int64),
-        pts_seconds=np.array(columns.pts_seconds, dtype=np.float64),
-        frame_numbers=np.array(columns.frame_numbers, dtype=np.int64),
-        sampling=sampling,
-        duration_seconds=report.duration_seconds,
-        missing=report.missing,
-    )
-    seconds = {
-        "open": opened - started,
-        # Decoding runs ahead in threads; this is the time for which the encoder had to wait for it.
-        "wait_for_frames": columns.waited_seconds,
-        "embed": embedded - opened - columns.waited_seconds - (features.seconds if features else 0.0),
-        **({"features": features.seconds} if features else {}),
-    }
-    manifest = archive.commit(
-        video_id,
-        NewIndex(
-            timeline=timeline,
-            vectors=vectors,
-            config=config,
-            source=place_of(path),
-            video=IndexedVideo(
-                kind=info.kind,
-                duration_seconds=report.duration_seconds,
-                width=columns.size[0] or info.width,
-                height=columns.size[1] or info.height,
-                codec=info.codec,
-            ),
-            status="partial" if report.cut or report.missing else "done",
-            note=_note(report),
-            seconds=seconds,
-            frame_rules=FRAME_RULES,
+    if job.archive.identify(job.path, from_cache=False) != job.video_id:
+        raise VideoError(f"{job.path} was changed while it was indexed, nothing was stored; run the same command again")
+    job.progress.stage("write")
+    new = NewIndex(
+        timeline=columns.timeline(_sampling(job.config), report),
+        vectors=vectors,
+        config=job.config,
+        source=source_of(job.path),
+        video=IndexedVideo(
+            kind=info.kind,
+            duration_seconds=report.duration_seconds,
+            width=columns.size[0] or info.width,
+            height=columns.size[1] or info.height,
+            codec=info.codec,
         ),
-        other_frames=other_frames,
-        features=staged,
+        status="partial" if report.cut or report.missing else "done",
+        note=_note(report),
+        seconds=seconds,
+        frame_rules=FRAME_RULES,
     )
-    return IndexResult(
-        video=str(path),
-        video_id=video_id,
+    manifest = job.archive.commit(job.video_id, new, other_frames=other_frames, features=staged)
+    return replace(
+        unchanged(str(job.path), manifest),
         outcome="indexed",
-        status=manifest.status,
-        frames=manifest.frames,
-        missing=manifest.missing,
-        duration_seconds=manifest.video.duration_seconds,
         frames_decoded=report.frames_decoded,
         seconds={**seconds, "write": time.perf_counter() - embedded},
-        note=manifest.note,
         changed=changed,
         features=0 if staged is None else len(staged),
         features_note=None if features is None else features.note,
     )
+
+
+def _sampling(config: IndexConfig) -> Sampling:
+    return Sampling(rate=config.rate, policy=config.policy)
+
+
+def _decode(
+    job: IndexJob, encoder: FrameEncoder, columns: _Columns, features: FeatureWriter | None, seconds: dict[str, float]
+) -> tuple[VideoInfo, Float32Array, ReadReport]:
+    """Open a video, decode and embed its samples: what it is, float32 [samples, dimension], and how reading went."""
+    sampling, started = _sampling(job.config), time.perf_counter()
+    decoder = stored_decoder(job.config, job.path)
+    job.progress.stage("open")
+    with job.prefetcher.decode(job.path, job.video_id, sampling, decoder, following=job.following) as decoding:
+        seconds["open"] = time.perf_counter() - started
+        info = decoding.source.info
+        job.progress.expect(_samples(info, sampling))
+        job.progress.stage("embed")
+        vectors = _embed(decoding, encoder, columns, job.progress, features)
+        # Decoding runs ahead in threads; this is the time for which the encoder had to wait for it.
+        seconds["wait_for_frames"] = columns.waited_seconds
+        return info, vectors, decoding.source.report()
 
 
 @dataclass(slots=True)
@@ -257,19 +259,30 @@ class _Columns:
     size: tuple[int, int] = (0, 0)
     waited_seconds: float = 0.0
 
+    def timeline(self, sampling: Sampling, report: ReadReport) -> Timeline:
+        """The times of all samples."""
+        return Timeline(
+            ordinals=np.array(self.ordinals, dtype=np.int64),
+            pts_seconds=np.array(self.pts_seconds, dtype=np.float64),
+            frame_numbers=np.array(self.frame_numbers, dtype=np.int64),
+            sampling=sampling,
+            duration_seconds=report.duration_seconds,
+            missing=report.missing,
+        )
+
 
 def _embed(
-    decoding: Decoding, encoder: FrameEncoder, columns: _Columns, progress: Progress, features: FeatureTap | None
+    decoding: Decoding, encoder: FrameEncoder, columns: _Columns, progress: Progress, features: FeatureWriter | None
 ) -> Float32Array:
     frames = _distinct(decoding.batches(), columns, progress)
-    blocks = list(encoder.encode_frames(frames if features is None else _tapped(frames, features)))
+    blocks = list(encoder.encode_frames(frames if features is None else _with_features(frames, features)))
     if not blocks:
         return np.zeros((0, 0), dtype=np.float32)
     vectors: Float32Array = np.concatenate(blocks)[columns.vector_of]
     return vectors
 
 
-def _tapped(frames: Iterator[ByteArray], features: FeatureTap) -> Iterator[ByteArray]:
+def _with_features(frames: Iterator[ByteArray], features: FeatureWriter) -> Iterator[ByteArray]:
     """The same frames; GenS's vision tower has seen each before the encoder does."""
     for frame in frames:
         features.push(frame)
@@ -305,7 +318,7 @@ def _samples(info: VideoInfo, sampling: Sampling) -> int | None:
     return max(1, int(np.ceil(info.duration_seconds * sampling.rate)))
 
 
-def place_of(path: Path) -> Source:
+def source_of(path: Path) -> Source:
     """Where a video lies, and how large it is.
 
     Raises:

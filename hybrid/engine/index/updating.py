@@ -11,8 +11,8 @@ from pathlib import Path
 from hybrid.engine.checking import frames_changed
 from hybrid.engine.features.encoder import Tower, features_unavailable_reason
 from hybrid.engine.features.store import fill_features, is_complete
-from hybrid.engine.frames.decode_ahead import DecodeAhead
-from hybrid.engine.index.indexing import FeatureTap, IndexResult, index_video, place_of, unchanged
+from hybrid.engine.frames.decode_ahead import VideoPrefetcher
+from hybrid.engine.index.indexing import FeatureWriter, IndexJob, IndexResult, index_video, source_of, unchanged
 from hybrid.engine.models import ModelPool
 from hybrid.engine.settings import requested_config
 from hybrid.engine.videos import identify, stored_manifest
@@ -33,19 +33,19 @@ def update_index(
     models: ModelPool,
     path: Path,
     *,
-    ahead: DecodeAhead,
+    prefetcher: VideoPrefetcher,
     following: Sequence[Path],
     features: bool | None,
     progress: Progress,
     lock_seconds: float,
 ) -> IndexResult:
-    """Index a video, unless its index is there already with the configuration that is wanted.
+    """Index a video, unless its index is there already with the configuration that is requested.
 
     Args:
         archive: where to.
         models: what encodes its frames.
         path: file or folder.
-        ahead: may have begun to decode it.
+        prefetcher: may have begun to decode it.
         following: the videos that will be indexed next.
         features: whether GenS's vision tower runs too; None: if the caller named a sampler.
         progress: is told how far it is.
@@ -65,39 +65,33 @@ def update_index(
         stored = stored_manifest(archive, video_id)
         encoder = models.encoder_for(stored)
         kind = "folder" if path.is_dir() else "file"
-        wanted = requested_config(models.settings, encoder.identity, kind=kind, stored=stored)
+        requested = requested_config(models.settings, encoder.identity, kind=kind, stored=stored)
         other_frames = None if stored is None else frames_changed(stored, path)
-        current = archive.up_to_date(video_id, wanted) if other_frames is None else None
+        current = archive.up_to_date(video_id, requested) if other_frames is None else None
         if current is not None:
             # The video may have been moved: it is found by its content, but people read the path.
-            archive.note_source(video_id, place_of(path), frame_rules=FRAME_RULES)
+            archive.note_source(video_id, source_of(path), frame_rules=FRAME_RULES)
             result = _add_features(unchanged(str(path), current), archive, models, current, path, features, progress)
             progress.finish("unchanged")
             return result
         encoder = models.encoder_for(None)
-        wanted = wanted.model_copy(update={"encoder": dict(encoder.identity)})
-        changed = tuple(differences(stored.config, wanted)) if stored is not None else ()
+        requested = requested.model_copy(update={"encoder": dict(encoder.identity)})
+        changed = tuple(differences(stored.config, requested)) if stored is not None else ()
         if other_frames is not None:
             changed = (*changed, f"frames: {other_frames}")
         scorer, why_not = _scorer_for_features(models, features)
         with ExitStack() as stack:
-            tap = None
+            writer = None
             if scorer is not None:
                 tower = stack.enter_context(Tower(scorer))
                 staged = stack.enter_context(archive.stage_features(video_id, tower.spec))
-                tap = FeatureTap(tower, staged, must=features is True)
+                writer = FeatureWriter(tower, staged, must=features is True)
             result = index_video(
-                archive,
-                video_id,
-                path,
+                IndexJob(archive, video_id, path, requested, progress, prefetcher, following),
                 encoder,
-                wanted,
-                ahead=ahead,
-                progress=progress,
-                following=following,
                 changed=changed,
                 other_frames=other_frames is not None,
-                features=tap,
+                features=writer,
             )
     progress.finish("indexed")
     return replace(result, features_note=result.features_note or why_not)

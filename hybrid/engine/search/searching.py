@@ -71,17 +71,19 @@ def _chosen(search: Search) -> list[Manifest]:
 
     everything = list(archive.manifests(on_damage=damaged))
     if options.videos:
-        wanted = {find_indexed(archive, video).video_id for video in options.videos}
+        ids = {find_indexed(archive, video).video_id for video in options.videos}
         # Of damaged ones it is not known where they lay; those that are named have just been read.
         search.skipped = []
     else:
-        wanted = {manifest.video_id for manifest in everything}
+        ids = {manifest.video_id for manifest in everything}
     meant = choose(
-        (manifest for manifest in everything if manifest.video_id in wanted), under=options.under, since=options.since
+        (manifest for manifest in everything if manifest.video_id in ids),
+        under=options.under,
+        since=options.since,
     )
     if not meant and (everything or not search.skipped):
         if everything:
-            raise VideoNotIndexedError(_none_fits(archive.uri, len(wanted), options))
+            raise VideoNotIndexedError(_none_fits(archive.uri, len(ids), options))
         raise VideoNotIndexedError(
             f"archive {archive.uri} holds no video; index some with: hybrid index VIDEO --archive {archive.uri}"
         )
@@ -102,15 +104,15 @@ def _chosen(search: Search) -> list[Manifest]:
     return chosen
 
 
-def _none_fits(place: str, videos: int, options: SearchOptions) -> str:
+def _none_fits(archive_uri: str, videos: int, options: SearchOptions) -> str:
     """What none of the videos that could be searched is."""
     if not options.under and options.since is None:  # named, and indexed only after the archive was listed
-        return f"archive {place} did not hold what videos names when the search began, and does now; ask again"
+        return f"archive {archive_uri} did not hold what videos names when the search began, and does now; ask again"
     asked = [f"lies under {' or '.join(map(shlex.quote, options.under))}"] if options.under else []
     asked += [f"was indexed since {options.since:%Y-%m-%d %H:%M %z}"] if options.since is not None else []
     return (
-        f"of {plural(videos, 'video')} in archive {place} none {' and '.join(asked)}; to see where they lie: "
-        f"hybrid list --archive {place}"
+        f"of {plural(videos, 'video')} in archive {archive_uri} none {' and '.join(asked)}; to see where they lie: "
+        f"hybrid list --archive {archive_uri}"
     )
 
 

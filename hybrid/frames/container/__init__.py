@@ -1,1 +1,1 @@
-"""From a file to packets: opening a container, and what it says beside its packets."""
+"""From a file to packets: opening a container, and what it states besides its packets."""

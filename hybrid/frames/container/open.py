@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 MAX_DEMUX_ERRORS = 16
-"""So many read errors in a row end the file; some demuxers would go on for ever."""
+"""This many read errors in a row end the reading; some demuxers would never stop."""
 OGG_HEADERS = (b"\x80theora", b"\x81theora", b"\x82theora", b"OVP80\x01", b"OVP80\x02")
 """How packets begin that are headers. Where Ogg files are put together, FFmpeg passes them on as pictures."""
 _FORMATS = ",".join(sorted(FORMATS))
@@ -44,7 +44,7 @@ _HEAD_BYTES = 4096
 
 
 LIMITS = {"max_pixels": str(MAX_PIXELS)}
-"""What decoders are told, FFmpeg's own look at a file included: pictures may grow in the middle of a stream."""
+"""Options of every decoder, and of FFmpeg's probing of a file: pictures may grow in the middle of a stream."""
 
 
 def open_stream(path: str | Path, *, index: int | None = None) -> tuple[InputContainer, VideoStream]:

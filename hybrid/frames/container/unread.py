@@ -1,8 +1,7 @@
 """What of a file the scan did not read: a video that goes on in another stream, or another file appended to it.
 
-Only what is found cheaply: the places of the packets that were read tell where something else may lie, and
-only that is opened. What is reported was opened and holds a video, so trailing indexes, tags and padding are
-not taken for one.
+The search is cheap: the offsets of the packets that were read tell where something else may be, and only that is
+opened. What is reported was opened and holds a video, so trailing indexes, tags and padding are not mistaken for one.
 """
 
 from __future__ import annotations
@@ -215,7 +214,7 @@ def _read_bounds(path: str, indexes: Sequence[int], span: tuple[float, float]) -
 
 
 def _appended(path: str, container: InputContainer, begins: IntArray, ends: IntArray) -> list[str]:
-    """Whether another file of the same kind follows in the file, of which no packet was read."""
+    """Whether another file of the same kind is appended, none of whose packets were read."""
     size = os.path.getsize(path)
     kind = container.format.name.split(",")[0]
     end = int(ends[-1])

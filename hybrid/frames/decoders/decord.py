@@ -1,13 +1,13 @@
 """Video files through decord, for those who have it in their pipeline.
 
 Frames are chosen by decord's own table of time stamps, never by frame rate arithmetic, and read one
-by one. The reader is opened for each reading and let go at its end: an open reader goes on
+by one. The reader is opened for each reading and closed at its end: an open reader continues
 decoding ahead in its own thread without limit (4.5 GB after ten idle seconds was measured).
 
 Where decord 0.6 is known to be wrong or to fail, so that PyAV is the default:
 
 * open groups of pictures (H.264) and HEVC: a seek lands on a key frame and drops or keeps the
-  pictures around it wrongly; the frame is some places off while its time stamp is reported right
+  pictures around it wrongly; the frame is a few positions off while its time stamp is reported right
   (up to 3 s early was measured);
 * MPEG-TS: every frame is off by one to two seconds;
 * AV1: cannot be opened (its FFmpeg is of 2018);
@@ -72,7 +72,7 @@ class DecordSource(Decoder):
             raise MissingDependencyError(
                 "decoder 'decord' needs the package decord: pip install 'hybrid[decord]', or use --decoder pyav"
             ) from exc
-        # decord gives its FFmpeg no limits: what it opens has passed ours before.
+        # decord sets no limits for its FFmpeg, so a file must pass ours first.
         with open_container(self._path):
             pass
         with self._our_errors(decord.DECORDError):
@@ -132,7 +132,7 @@ class DecordSource(Decoder):
 
 
 def _reason(error: Exception) -> str:
-    """What a foreign error says, without the time and the line of C++ that decord puts before it."""
+    """The text of an error, without the time and the C++ line that decord puts before it."""
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return re.sub(r"^\[\d\d:\d\d:\d\d\] \S+ ", "", first)
 

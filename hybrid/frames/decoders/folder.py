@@ -82,7 +82,7 @@ class FolderSource(Decoder):
         return ReadReport(duration_seconds=self._end, frames_decoded=decoded, note=note)
 
     def _grid(self, ordinals: list[int] | None) -> list[tuple[int, int]]:
-        """Ordinal and number of every sample that exists, or of those that are asked for."""
+        """Ordinal and image number of every sample that exists, or of the requested ones."""
         rate = self.sampling.rate
         first, last = min(self._images), max(self._images)
         if self.sampling.policy == "keyframes":

@@ -6,7 +6,7 @@ sample (:mod:`hybrid.frames.packets.plan`). Reading then decodes only what those
 * groups of pictures without a requested frame are not decoded, and decoding stops at the last requested
   frame of each group;
 * unwanted pictures that no other picture refers to are skipped (``skip_frame`` of FFmpeg), for
-  codecs where the stream says which these are;
+  codecs whose streams mark them;
 * groups are decoded on several threads, each with a decoder and a file handle of its own.
 
 Frames and times are those of a full decode, bit for bit. Where that cannot be had (a stream whose
@@ -24,10 +24,9 @@ import numpy as np
 
 from hybrid.errors import FrameDecodeError, VideoOpenError
 from hybrid.formatting import plural
+from hybrid.frames.decoding.decode import Shown, Tally, decode_job, frames_of, sequential_samples
 from hybrid.frames.decoding.parallel import run_ordered
 from hybrid.frames.decoding.pictures import RgbConverter, orientation_of, skew_degrees
-from hybrid.frames.decoding.sequential import sequential_samples
-from hybrid.frames.decoding.stretch import Shown, Tally, decode_job, frames_of
 from hybrid.frames.interface import Decoder, ReadReport, Sample
 from hybrid.frames.packets.plan import (
     NO_PTS,
@@ -202,7 +201,7 @@ def _cores() -> int:
 
 
 def _affordable_threads(threads: int, width: int, height: int) -> int:
-    """As many threads as asked for, or fewer so that their decoders' pictures fit; two at the least."""
+    """The requested number of threads, or fewer so that their decoders' pictures fit in memory; at least two."""
     per_decoder = max(1, width * height * 3 // 2 * PICTURES_PER_DECODER)
     return min(threads, max(2, DECODER_BYTES // per_decoder))
 
@@ -210,7 +209,7 @@ def _affordable_threads(threads: int, width: int, height: int) -> int:
 def _first_look(movie: Movie) -> tuple[int, int, float | None]:
     """Width and height of the first frame as shown, and a turn that is not applied, in degrees.
 
-    If it cannot be decoded: what the stream says.
+    If it cannot be decoded: what the stream states.
 
     Raises:
         VideoOpenError: the stream does not say, and a look at further packets gives no frame either.

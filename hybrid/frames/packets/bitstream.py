@@ -1,4 +1,4 @@
-"""What the bytes of a packet say: can decoding start here, and exactly so?
+"""Judge key packets by their bytes: can decoding start here, with exact results?
 
 A container's key flag is not enough. It is set on pictures after which other pictures still refer to what came
 before, on the start of a gradual refresh, and on pictures that repeat the one before. Each codec's own syntax tells:
@@ -110,7 +110,7 @@ class KeyPackets:
         return self.codec == "mpeg4"
 
     def look_at(self, data: bytes) -> None:
-        """Note what a packet, flagged as key or not, says of the stream."""
+        """Record what a packet, flagged as key or not, shows about the stream."""
         self.packed |= data.count(_VOP_START) > 1
 
     def judge(self, data: bytes) -> Verdict:

@@ -1,7 +1,7 @@
 """Which packets of a video must be decoded, and how, for the requested samples to come out exactly.
 
-Pure functions on arrays: this module knows nothing of files, containers or decoders. It is told
-what a demuxing pass saw (:class:`Packets`) and answers which packet holds the frame of each sample
+Pure functions on arrays: this module knows nothing of files, containers or decoders. From
+what a demuxing pass saw (:class:`Packets`) it computes which packet holds the frame of each sample
 (:func:`exact_grid`, :func:`keyframe_grid`) and in which independent stretches they are to be
 decoded (:func:`plan_jobs`).
 
@@ -122,7 +122,7 @@ class Grid:
 
     Attributes:
         ordinals: int64 [M], strictly increasing.
-        packets: int64 [M], place of the packet in decode order. Times do not decrease along it.
+        packets: int64 [M], position of the packet in decode order. Times do not decrease along it.
         missing: samples for which there is no frame.
     """
 
@@ -135,7 +135,7 @@ class Job(NamedTuple):
     """A stretch of packets to decode from a fresh decoder.
 
     Attributes:
-        start, last: the first and the last packet to hand to the decoder, both inclusive.
+        start, last: the first and the last packet to pass to the decoder, both inclusive.
         requested: the packets whose frames are requested, in order of presentation, each once.
     """
 
@@ -145,7 +145,7 @@ class Job(NamedTuple):
 
 
 def unsafe_reason(packets: Packets) -> str | None:
-    """Why a frame of this stream cannot be told by the time stamp of its packet; None if it can.
+    """Why a frame of this stream cannot be identified by the time stamp of its packet; None if it can.
 
     Such a stream has to be decoded from its start, with nothing left out.
     """
@@ -157,7 +157,7 @@ def unsafe_reason(packets: Packets) -> str | None:
     order = np.argsort(pts, kind="stable")
     if (np.diff(pts[order]) == 0).any():
         return "several packets with one time stamp"
-    # Reordering by the codec moves a picture by some places; if by more, the clock went back.
+    # Reordering by the codec moves a picture by a few positions; if by more, the clock went back.
     order -= np.arange(len(pts))
     if np.abs(order, out=order).max() > MAX_REORDER:
         return "time stamps that go back"
@@ -165,7 +165,7 @@ def unsafe_reason(packets: Packets) -> str | None:
 
 
 def presentation_order(packets: Packets) -> IntArray:
-    """The shown packets sorted by time: int64, places in decode order."""
+    """The shown packets sorted by time: int64, positions in decode order."""
     shown = np.flatnonzero(packets.shown)
     return shown[np.argsort(packets.pts[shown], kind="stable")].astype(np.int64)
 

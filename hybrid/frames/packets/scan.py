@@ -39,7 +39,7 @@ NEAR_PACKETS_MPEG = 4000
 """The same where there is no index and a seek is a search through the file."""
 MOST_TIMES_READ = 16
 SPARE_BYTES = 2**26
-"""A file whose packets amount to more than so many times its size, and this, shows its data again and again."""
+"""A file whose packets add up to more than so many times its size, plus this, repeats its data."""
 CHECK_EVERY = 4096
 TS_PACKET_BYTES = 188
 FAILED_SEEKS = 3
@@ -57,13 +57,13 @@ class Movie:
         packets: for :mod:`hybrid.frames.packets.plan`.
         flagged: bool [N], which packets the container calls key packets, true or not.
         times: int64 [N], when their frames are shown, as far as the packets tell. They differ from
-            ``packets.pts`` where the clock starts over: what follows is put behind what came before.
+            ``packets.pts`` where the clock starts over: what follows is moved behind what came before.
         counted: the packets do not tell: the n-th frame that comes out has the n-th smallest time.
         sizes, positions: int64 [N], size and byte offset of every packet (-1: not known).
         clock: the timeline.
         end_seconds: where the last frame ends.
-        unsafe: why nothing may be left out when decoding; or None.
-        near: how many packets ahead are read rather than sought.
+        unsafe: why every packet must be decoded; None: packets may be left out.
+        near: up to so many packets are read past rather than sought over.
         crop: what the container leaves out at the sides of each picture.
         cut: whether some of the video is not on the timeline: the file lacks its end, could not be
             read to its end, or packets with impossible time stamps are left out.
@@ -142,7 +142,7 @@ class _Table:
             self.flagged.append(packet.is_keyframe)
             self.alone.append(alone)
             self.entry.append(entry)
-            del errors[:-1]  # Only the last one is told.
+            del errors[:-1]  # Only the last one is reported.
             if not len(self.sizes) % CHECK_EVERY and self.file_bytes is not None:
                 self.read_bytes += sum(self.sizes[-CHECK_EVERY:])
                 _check_repeats(self.read_bytes, self.file_bytes)
@@ -286,7 +286,7 @@ class PacketReader:
 
         Raises:
             FrameDecodeError: the file is not the one that was scanned any more.
-            VideoOpenError: it cannot be opened again, or its stream is gone.
+            VideoOpenError: it cannot be opened again, or no longer has the stream.
         """
         waiting = self._go_to(start)
         while self._next <= last:

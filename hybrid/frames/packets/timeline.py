@@ -40,7 +40,7 @@ __all__ = [
 BoolArray = npt.NDArray[np.bool_]
 
 OUTLIER_SECONDS = 60.0
-"""A time stamp this far outside of what the container says is damaged, or the container is wrong."""
+"""A time stamp this far outside the stated length is damaged, or the stated length is wrong."""
 GOES_ON_SECONDS = 10.0
 """Time stamps outside of that which follow the others without a gap of this length are not damaged."""
 FEW_PACKETS = 4
@@ -55,7 +55,7 @@ back by more than a minute for a clock that has run over, and adds the whole."""
 CUT_SECONDS = 0.5
 """Packets that end this much before the length that the container states mean a cut file."""
 LONG_FRAME_STEPS = 100
-"""A last frame that claims to be shown longer than so many usual ones is not believed without more ado."""
+"""A last frame that claims to be shown longer than so many usual ones is checked against the container's length."""
 LONGEST_HOLD_SECONDS = 60.0
 """A last frame that claims to be shown longer than this, and than all that comes before it, needs a witness."""
 
@@ -338,7 +338,7 @@ def last_end(
     stream: VideoStream,
     others_end: Callable[[], float | None],
 ) -> tuple[float, list[str], float | None]:
-    """When the last frame ends, what is to be said of that, and the stated end if it can still be believed.
+    """When the last frame ends, notes on that, and the stated end if it can still be believed.
 
     It ends by its packet's duration, else by the usual distance.
 
