@@ -18,27 +18,23 @@ import typer
 
 from hybrid.options.field import Choice, Option, Options, flag_of, options_of
 
-__all__ = ["FromRegistry", "Given", "Only", "Without", "command"]
+__all__ = ["Fields", "FromRegistry", "Given", "command"]
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 _TYPES: dict[str, Any] = {"int": int, "float": float, "bool": bool, "tuple[str, ...]": list[str]}
 
 
 @dataclass(frozen=True, slots=True)
-class Only:
-    """In ``Annotated[AskOptions, Only(...)]``: the fields that the verb has options for."""
+class Fields:
+    """In ``Annotated[AskOptions, Fields(...)]``: which fields the verb has options for; by default all.
 
-    names: tuple[str, ...]
+    Attributes:
+        only: these, in this order.
+        without: all but these.
+    """
 
-    def __init__(self, *names: str) -> None:
-        object.__setattr__(self, "names", names)
-
-
-@dataclass(frozen=True, slots=True)
-class Without:
-    """In ``Annotated[EngineOptions, Without(...)]``: a field that the verb has no option for."""
-
-    name: str
+    only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +127,13 @@ def command(run: Callable[..., None]) -> Callable[..., None]:
 
 def _group(hint: Any) -> tuple[Callable[..., Any], list[Flag]] | None:
     """What a parameter's type is made from, and its options; None if it is one parameter of typer's own."""
-    only: tuple[str, ...] | None = None
-    left_out: set[str] = set()
+    chosen = Fields()
     if get_origin(hint) is Annotated:
         hint, *facts = get_args(hint)
-        registry = next((fact for fact in facts if isinstance(fact, FromRegistry)), None)
-        if registry is not None:
-            return dict, registry.options()
-        only = next((fact.names for fact in facts if isinstance(fact, Only)), None)
-        left_out = {fact.name for fact in facts if isinstance(fact, Without)}
+        for fact in facts:
+            if isinstance(fact, FromRegistry):
+                return dict, fact.options()
+            chosen = fact if isinstance(fact, Fields) else chosen
     kind, make = hint, hint
     if get_origin(hint) is Given:
         (kind,) = get_args(hint)
@@ -150,9 +144,8 @@ def _group(hint: Any) -> tuple[Callable[..., Any], list[Flag]] | None:
     if not issubclass(kind, Options):
         return kind, _plain_flags(kind)
     declared = options_of(kind)
-    return make, [
-        _flag(*declared[name]) for name in only or declared if flag_of(declared[name][0]) and name not in left_out
-    ]
+    names = [name for name in chosen.only or declared if name not in chosen.without]
+    return make, [_flag(*declared[name]) for name in names if flag_of(declared[name][0])]
 
 
 def _given(kind: type[OptionsT]) -> Callable[..., Given[OptionsT]]:

@@ -43,7 +43,7 @@ def refuse_for_gens(why: str, kind: type[Options], values: Mapping[str, Any], *,
     """Refuse options that say how GenS is loaded or asked, where it is left out: they would decide nothing.
 
     Which GenS (--sampler) may be named beside an explicit no, so that one choice of models serves all commands; where
-    it is left out only because nothing asked for it, whoever names it expects it, and is told what asks for it.
+    it is left out only because nothing asked for it, whoever names it expects it, and learns what asks for it.
 
     Args:
         why: why GenS is left out, and what to do about it.

@@ -90,14 +90,14 @@ class AskOptions(Options):
         "How many frames GenS reads at once, and how many the coarse stage passes on.",
         flag="--window-frames",
         panel="window",
-        legal=Range(1, text="at least 1 frame"),
+        legal=Range(1, unit="frame"),
         requires=(_FOR_GENS,),
     )
     segments: int = option(
         DEFAULT_SEGMENTS,
         "With --window segments: how many of them GenS reads.",
         panel="window",
-        legal=Range(1, text="at least 1"),
+        legal=Range(1, unit="segment"),
         requires=_for_mode("segments"),
     )
     context_seconds: float = option(
@@ -105,7 +105,7 @@ class AskOptions(Options):
         "With --window context: seconds before and after a frame that are read with it.",
         flag="--context",
         panel="window",
-        legal=Range(0, text="0 or more seconds"),
+        legal=Range(0, unit="second"),
         requires=_for_mode("context"),
     )
     fine: bool = option(True, "Without GenS: the most similar frames are the answer.", flag="--no-fine", panel="stages")
@@ -124,7 +124,7 @@ class AskOptions(Options):
         DEFAULT_MIN_SCORE,
         "Least GenS score (1-5) of a frame that belongs to a span.",
         panel="spans",
-        legal=Range(1, 5, text="1 to 5, as GenS's scores are"),
+        legal=Range(1, 5),
         requires=(_FOR_GENS,),
     )
     gap_seconds: float | None = option(
@@ -133,7 +133,7 @@ class AskOptions(Options):
         flag="--gap",
         panel="spans",
         default_text="one sampling interval",
-        legal=Range(0, text="0 or more seconds"),
+        legal=Range(0, unit="second"),
     )
     select: SelectorSpec | None = option(
         None,

@@ -32,11 +32,19 @@ _OptionsClass = TypeVar("_OptionsClass", bound="type[Options]")
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The legal numbers: at least ``least``; at most ``most``, or any finite one."""
+    """The legal numbers: from ``least`` to ``most``, or to any finite one; and what they count, in the singular."""
 
     least: float
     most: float | None = None
-    text: str = ""
+    unit: str = ""
+
+    @property
+    def text(self) -> str:
+        """The range as a message says it."""
+        if self.most is not None:
+            return f"{self.least:g} to {self.most:g}"
+        amount = "0 or more" if self.least == 0 else f"at least {self.least:g}"
+        return f"{amount} {self.unit}{'' if self.least == 1 else 's'}" if self.unit else amount
 
     def check(self, name: str, value: Any) -> None:
         """Refuse any other value.
@@ -44,9 +52,12 @@ class Range:
         Raises:
             InputError: the value is outside the range, or not a number.
         """
-        most = math.inf if self.most is None else self.most
-        if not self.least <= value <= most or value == math.inf:
-            raise InputError(f"{name} is {value}; it must be {self.text}")
+        try:
+            legal = self.least <= value <= (math.inf if self.most is None else self.most) and value != math.inf
+        except TypeError:
+            legal = False
+        if not legal:
+            raise InputError(f"{name} is {value!r}; it must be {self.text}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +90,8 @@ class Requirement:
     Attributes:
         name: of the other option.
         value: what it must be.
-        message: what is said of an option that decides nothing, after "NAME is VALUE (FLAG), which ..."; ``{flag}`` is
-            its own flag, ``{other}`` the value that the other option has.
+        message: of the error about an option that decides nothing, after "NAME is VALUE (FLAG), which ";
+            ``{flag}`` is its own flag, ``{other}`` the value that the other option has.
     """
 
     name: str

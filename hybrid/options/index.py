@@ -30,7 +30,7 @@ class IndexOptions(Options):
     lock_seconds: float = option(
         600.0,
         "How long to wait for another process that indexes the same video.",
-        legal=Range(0, text="0 or more"),
+        legal=Range(0, unit="second"),
         flag=None,
     )
 
@@ -49,7 +49,7 @@ class RunOptions(IndexOptions):
         "Processes that index at once; 0: this one.",
         panel="run",
         default_text="by cores and videos",
-        legal=Range(0, text="0 (this process) or more"),
+        legal=Range(0, unit="worker"),
     )
     retry_failed: bool = option(False, "Try videos again that failed before; without paths, only those.", panel="run")
     approximate_from: int | None = option(
@@ -57,7 +57,7 @@ class RunOptions(IndexOptions):
         "Make an approximate index from so many frames on; one that is there is kept up.",
         panel="run",
         default_text="1048576",
-        legal=Range(0, text="0 or more frames"),
+        legal=Range(0, unit="frame"),
     )
 
     if TYPE_CHECKING:

@@ -51,10 +51,7 @@ class SearchOptions(Options):
         accepts="Sequence[str | Path]",
     )
     under: tuple[str, ...] = option(
-        (),
-        "Only videos below this folder; may come many times.",
-        parse=_texts,
-        accepts="Sequence[str | Path]",
+        (), "Only videos below this folder; may come many times.", parse=_texts, accepts="Sequence[str | Path]"
     )
     since: datetime | None = option(
         None,
@@ -62,14 +59,12 @@ class SearchOptions(Options):
         parse=_read_since,
         accepts="datetime | str",
     )
-    top: int = option(
-        DEFAULT_FRAMES, "How many frames over all videos, at most.", legal=Range(1, text="at least 1 frame")
-    )
-    fine: int = option(0, "Ask GenS about so many of the best videos.", legal=Range(0, text="0 or more videos"))
+    top: int = option(DEFAULT_FRAMES, "How many frames over all videos, at most.", legal=Range(1, unit="frame"))
+    fine: int = option(0, "Ask GenS about so many of the best videos.", legal=Range(0, unit="video"))
     exact: bool = option(False, "Compare every frame, even where there is an approximate index.")
     strict: bool = option(False, "Fail where a video cannot be searched, or a stage falls back.")
     threads: int | None = option(
-        None, "How many cores search.", default_text="all, up to eight", legal=Range(1, text="at least 1"), flag=None
+        None, "How many cores search.", default_text="all, up to eight", legal=Range(1, unit="core"), flag=None
     )
     ask: AskOptions = option(
         AskOptions(),

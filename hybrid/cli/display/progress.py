@@ -92,7 +92,7 @@ class JsonProgress:
         self._total: int | None = None
         self._done = 0
         self._stage = ""
-        self._began = self._told = time.monotonic()
+        self._began = self._reported = time.monotonic()
 
     def start(self, video: str) -> None:
         """Work on a video begins."""
@@ -102,7 +102,7 @@ class JsonProgress:
     def expect(self, frames: int | None) -> None:
         """How many samples the video has."""
         self._total = frames
-        self._began = self._told = time.monotonic()
+        self._began = self._reported = time.monotonic()
 
     def stage(self, name: str) -> None:
         """The stage that begins."""
@@ -113,9 +113,9 @@ class JsonProgress:
         """So many more samples are embedded."""
         self._done += frames
         now = time.monotonic()
-        if now - self._told < self._every:
+        if now - self._reported < self._every:
             return
-        self._told = now
+        self._reported = now
         speed = self._done / max(now - self._began, 1e-9)
         left = None if self._total is None else max(0.0, (self._total - self._done) / speed)
         print_json_line(

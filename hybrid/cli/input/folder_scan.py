@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from hybrid.formatting import plural
 from hybrid.values import IMAGE_SUFFIXES
@@ -51,8 +52,8 @@ TEXT_ENDINGS = frozenset({".mts", ".ts"})
 _NUMBERED = re.compile(r".*\d")
 _LOOKED_AT = 16
 """So many of a folder's numbered pictures are opened to see whether they move."""
-_NAMED = 4
-"""So many endings, or folders, are named in a summary."""
+_LISTED = 4
+"""So many endings, or folders, are listed in a summary."""
 
 
 @dataclass(slots=True)
@@ -72,7 +73,7 @@ class PassedOver:
     def __bool__(self) -> bool:
         return bool(self.endings or self.reasons or self.unreadable)
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for ``json.dumps``."""
         return {
             "endings": dict(self.endings.most_common()),
@@ -84,16 +85,16 @@ class PassedOver:
         """One line for people."""
         parts = []
         if self.endings:
-            common = self.endings.most_common(_NAMED)
+            common = self.endings.most_common(_LISTED)
             listed = ", ".join(f"{count} {ending or 'without ending'}" for ending, count in common)
-            more = ", ..." if len(self.endings) > _NAMED else ""
+            more = ", ..." if len(self.endings) > _LISTED else ""
             files = plural(self.endings.total(), "file of another kind", "files of other kinds")
             parts.append(f"{files} ({listed}{more})")
         parts += [f"{count} x {reason}" for reason, count in self.reasons.most_common()]
         if self.unreadable:
-            more = ", ..." if len(self.unreadable) > _NAMED else ""
+            more = ", ..." if len(self.unreadable) > _LISTED else ""
             folders = plural(len(self.unreadable), "folder that cannot be read", "folders that cannot be read")
-            parts.append(f"{folders} ({', '.join(self.unreadable[:_NAMED])}{more})")
+            parts.append(f"{folders} ({', '.join(self.unreadable[:_LISTED])}{more})")
         return f"passed over: {'; '.join(parts)}"
 
 

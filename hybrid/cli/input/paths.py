@@ -90,7 +90,7 @@ def check_one_video(argument: str, *, archive: str) -> None:
     try:
         if not path.is_dir() or any(map(is_numbered_image, os.listdir(path))):
             return
-    except OSError:  # may not be looked into, which is said where the video is opened
+    except OSError:  # may not be looked into, which opening the video reports
         return
     videos = list(itertools.islice(videos_below(path, PassedOver()), _MOST_COUNTED + 1))
     if videos:

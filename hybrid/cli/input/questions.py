@@ -41,8 +41,8 @@ class Question:
 def read_questions(path: Path) -> list[Question]:
     """The questions of a file, each once, in order.
 
-    A line is a question; or, if it starts with a brace, a JSON object with ``question`` and, if
-    wanted, ``id``; or, if it starts with a quotation mark, a JSON string. Empty lines are passed over.
+    A line is a question; or, if it starts with a brace, a JSON object with ``question`` and optionally
+    ``id``; or, if it starts with a quotation mark, a JSON string. Empty lines are passed over.
 
     Raises:
         InputError: the file cannot be read, holds no question, or a line is not one.
@@ -129,14 +129,8 @@ class AnswerFile:
         Raises:
             SaveError: the disk is full.
         """
-        line = json.dumps(
-            {
-                "id": question.name,
-                "question": question.text,
-                "configuration": self._configuration,
-                "answer": answer.to_dict(),
-            }
-        )
+        facts = {"id": question.name, "question": question.text, "configuration": self._configuration}
+        line = json.dumps({**facts, "answer": answer.to_dict()})
         try:
             self._file.write(line.encode() + b"\n")
             self._file.flush()

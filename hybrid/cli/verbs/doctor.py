@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hybrid.cli.display.text import echo, print_json_line
-from hybrid.cli.from_fields import Only
+from hybrid.cli.from_fields import Fields
 from hybrid.cli.options import JsonOption
 from hybrid.cli.registry import Verb
 from hybrid.options.engine import EngineOptions
@@ -18,7 +18,7 @@ _MODEL_FIELDS = ("preset", "encoder", "sampler", "device", "dtype")
 
 
 def doctor(
-    engine: Annotated[EngineOptions, Only(*_MODEL_FIELDS)],
+    engine: Annotated[EngineOptions, Fields(only=_MODEL_FIELDS)],
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask the model hub.")] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hybrid.cli.display.text import echo, print_json_line
-from hybrid.cli.from_fields import Given, Without
+from hybrid.cli.display.text import echo, print_json_line, report
+from hybrid.cli.from_fields import Fields, Given
 from hybrid.cli.input.paths import find_videos
 from hybrid.cli.options import DEFAULT_ARCHIVE, BackendOption, JsonOption, NewArchiveOption, refuse_for_gens
 from hybrid.cli.registry import Verb
-from hybrid.engine.batch.estimate import estimate_run
-from hybrid.engine.batch.run import RunSummary, index_here
-from hybrid.engine.batch.workers import EngineRecipe, choose_workers, index_in_workers
 from hybrid.errors import InputError
 from hybrid.formatting import plural
 from hybrid.options.engine import EngineOptions
@@ -23,6 +20,7 @@ from hybrid.options.index import RunOptions
 if TYPE_CHECKING:
     from hybrid.cli.display.run_report import RunReport
     from hybrid.engine import Engine
+    from hybrid.engine.batch.run import RunSummary
 
 __all__ = ["VERB", "index_videos"]
 
@@ -31,7 +29,7 @@ EXIT_INTERRUPTED = 130
 
 def index(
     options: RunOptions,
-    engine: Annotated[Given[EngineOptions], Without("constrained")],
+    engine: Annotated[Given[EngineOptions], Fields(without=("constrained",))],
     paths: Annotated[list[str] | None, typer.Argument(help="Videos, folders (searched), or quoted patterns.")] = None,
     archive: NewArchiveOption = DEFAULT_ARCHIVE,
     backend: BackendOption = None,
@@ -76,6 +74,7 @@ def index_videos(
     """Index videos, and print how it goes; see :func:`index`."""
     from hybrid.cli.display.run_report import RunReport, print_summary
     from hybrid.engine import Engine
+    from hybrid.engine.batch.workers import choose_workers
     from hybrid.runtime import choose_device
     from indexes.open_archive import open_archive
 
@@ -103,6 +102,8 @@ def index_videos(
 
 
 def _run(engine: Engine, options: RunOptions, videos: list[Path], report: RunReport, *, workers: int) -> RunSummary:
+    from hybrid.engine.batch.run import index_here
+    from hybrid.engine.batch.workers import EngineRecipe, index_in_workers
 
     if workers == 0:
         return index_here(engine, videos, report, features=options.features, retry_failed=options.retry_failed)
@@ -141,10 +142,9 @@ def _refresh_approximate(engine: Engine, from_frames: int | None, *, as_json: bo
 def _find_videos(paths: list[str], *, as_json: bool) -> list[Path]:
     """The videos that the arguments stand for; prints what was passed over in folders."""
     found = find_videos(paths)
-    if found.passed_over and as_json:
-        print_json_line(event="passed_over", **found.passed_over.to_dict())
-    elif found.passed_over:
-        echo(found.passed_over.line(), err=True)
+    over = found.passed_over
+    if over:
+        report(over.line(), err=True, as_json=as_json, event="passed_over", **over.to_dict())
     return found.videos
 
 
@@ -173,6 +173,7 @@ def _estimate(
     as_json: bool,
 ) -> None:
     from hybrid.cli.display.run_report import print_estimate
+    from hybrid.engine.batch.estimate import estimate_run
     from hybrid.errors import ArchiveFormatError
     from indexes.format.location import is_remote, local_folder
     from indexes.open_archive import open_archive

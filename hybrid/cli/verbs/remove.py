@@ -21,7 +21,7 @@ __all__ = ["VERB"]
 
 def remove(
     videos: Annotated[list[str] | None, typer.Argument(help="Paths or content ids.")] = None,
-    gone: Annotated[
+    missing: Annotated[
         bool, typer.Option("--gone", help="All videos that are not where they were (moved ones: index them first).")
     ] = False,
     even_if_folders_are_missing: Annotated[
@@ -39,21 +39,21 @@ def remove(
     from indexes.archive.source_location import check_folders
     from indexes.open_archive import open_archive
 
-    _check(archive, videos, missing=gone, even_if_folders_are_missing=even_if_folders_are_missing)
+    _check(archive, videos, missing=missing, even_if_folders_are_missing=even_if_folders_are_missing)
     with open_archive(archive, create=False) as opened:
         given, errors = _given_videos(opened, videos or [])
-        missing = _missing_videos(opened) if gone else []
-        removals = {each.video_id: each for each in (*given, *missing) if each.indexed}
-        records = [each for each in (*given, *missing) if not each.indexed]
+        lost = _missing_videos(opened) if missing else []
+        removals = {each.video_id: each for each in (*given, *lost) if each.indexed}
+        records = [each for each in (*given, *lost) if not each.indexed]
         if dry_run:
-            for each in (*removals.values(), *(each for each in records if each in missing)):
+            for each in (*removals.values(), *(each for each in records if each in lost)):
                 each.print("would_remove", as_json=as_json)
         if not even_if_folders_are_missing:
-            check_folders([each.locations for each in missing])
+            check_folders([each.locations for each in lost])
         if not dry_run:
             for each in (*records, *removals.values()):
                 errors += not each.remove(opened, as_json=as_json)
-        if gone and not missing and not as_json:
+        if missing and not lost and not as_json:
             echo("no video is gone")
     if errors:
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hybrid.cli.display.text import print_json
-from hybrid.cli.from_fields import Given, Only
+from hybrid.cli.from_fields import Fields, Given
 from hybrid.cli.options import DEFAULT_ARCHIVE, ArchiveOption, JsonOption, refuse_for_gens
 from hybrid.cli.registry import Verb
 from hybrid.options.ask import AskOptions
@@ -23,8 +23,8 @@ _ENGINE_FIELDS = ("preset", "encoder", "sampler", "prompt", "loading", "device",
 def search(
     question: Annotated[str, typer.Argument(help="What you want to see.")],
     options: SearchOptions,
-    ask: Annotated[AskOptions, Only(*_QUESTION_FIELDS)],
-    engine: Annotated[Given[EngineOptions], Only(*_ENGINE_FIELDS)],
+    ask: Annotated[AskOptions, Fields(only=_QUESTION_FIELDS)],
+    engine: Annotated[Given[EngineOptions], Fields(only=_ENGINE_FIELDS)],
     archive: ArchiveOption = DEFAULT_ARCHIVE,
     as_json: JsonOption = False,
 ) -> None:

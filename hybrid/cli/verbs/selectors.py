@@ -1,4 +1,4 @@
-"""``hybrid selectors``: the rules that choose frames, the scores that they can go by, and what each of them needs."""
+"""``hybrid selectors``: the rules that choose frames, the scores that they can use, and what each of them needs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["VERB"]
 
 
 def list_selectors(as_json: JsonOption = False) -> None:
-    """List the selectors (--select) and the scores (--scores) with what they need and their options.
+    """List the selectors (--select) and the scores (--scores) with their needs and options.
 
-    Options follow the name: --select aks:depth=3,threshold=0.2,faithful. A needed thing in brackets is used if it is
-    there. --json prints one line for each selector ("name") and for each kind of scores ("scores").
+    Options follow the name: --select aks:depth=3,threshold=0.2,faithful. Needs in parentheses are optional.
+    --json prints one line for each selector ("name") and for each kind of scores ("scores").
     """
     from hybrid.scorers.registry import SCORERS
     from hybrid.selectors.registry import SELECTORS
@@ -33,8 +33,8 @@ def list_selectors(as_json: JsonOption = False) -> None:
     _print_table("selectors", columns, map(_selector_row, SELECTORS))
     columns = {"scores": 0, "needs": 0, "what they are": 0, "source": 0}
     _print_table("scores", columns, map(_scorer_row, SCORERS))
-    echo("A seed decides those that draw: " + ", ".join(each.name for each in SELECTORS if each.draws) + ".")
-    echo("faithful: what the authors' code does, quirks included. Options: NAME:OPTION=VALUE,faithful")
+    echo("These draw at random and take seed=N: " + ", ".join(each.name for each in SELECTORS if each.draws) + ".")
+    echo("faithful: reproduce the authors' code, quirks included. Options: NAME:OPTION=VALUE,faithful")
 
 
 VERB = Verb("selectors", list_selectors)

@@ -6,7 +6,7 @@ Two files, as their scripts leave them:
 * ``include_frame_idx.json``: those annotations, each with its list as ``frame_idx``.
 
 What their loader makes of it: it takes the first ``max_frames_num`` of a list (the earliest, as lists are in time
-order), and puts evenly spaced frames of the whole video in the place of every list that is shorter. Their own
+order), and puts evenly spaced frames of the whole video instead of every list that is shorter. Their own
 files hold such lists for short videos. ``repeat=True`` fills short lists by repeating their frames, so that the
 model sees what was selected.
 """
@@ -46,7 +46,7 @@ def save_aks_frames(
         repeat: fill short lists by repeating their frames.
 
     Returns:
-        The places of the lists that are shorter than ``frames``, which the loader replaces by uniform frames.
+        The indexes of the lists that are shorter than ``frames``, which the loader replaces by uniform frames.
 
     Raises:
         InputError: not one answer for each annotation, an answer to another question, more frames than the loader
@@ -56,15 +56,15 @@ def save_aks_frames(
     if len(answers) != len(annotations):
         raise InputError(f"there are {len(answers)} answers to {len(annotations)} annotations; each needs its own")
     lists = []
-    for place, (answer, annotation) in enumerate(zip(answers, annotations, strict=True)):
+    for index, (answer, annotation) in enumerate(zip(answers, annotations, strict=True)):
         asked = annotation.get("question")
         if asked is not None and answer.question not in str(asked):
-            raise InputError(f"answer {place} is to {answer.question!r}, but annotation {place} asks {asked!r}")
+            raise InputError(f"answer {index} is to {answer.question!r}, but annotation {index} asks {asked!r}")
         lists.append(aks_frame_list(answer, frames=frames, repeat=repeat))
     joined = [{**annotation, "frame_idx": numbers} for annotation, numbers in zip(annotations, lists, strict=True)]
     write_text(folder / FRAMES_FILE, json.dumps(lists))
     write_text(folder / ANNOTATIONS_FILE, json.dumps(joined))
-    return tuple(place for place, numbers in enumerate(lists) if len(numbers) < frames)
+    return tuple(index for index, numbers in enumerate(lists) if len(numbers) < frames)
 
 
 def aks_frame_list(answer: Answer, *, frames: int, repeat: bool = False) -> list[int]:

@@ -42,7 +42,7 @@ MILLISECONDS = 1000
 
 def save_rag_file(
     answers: Mapping[str, Answer],
-    place: Path,
+    path: Path,
     *,
     frames: int,
     consumer: Consumer = "llava",
@@ -53,7 +53,7 @@ def save_rag_file(
     Args:
         answers: by the benchmark's id of the question, in the order of the lines. The question must be a part of what
             the benchmark asks the model, the name of the video that of its own file.
-        place: where; its name should end in ``.json``.
+        path: the file; its name should end in ``.json``.
         frames: how many the model is shown at most.
         consumer: whose traps are looked for.
         prompts: what the benchmark asks the model, by id: question, newline, options. Without it a question whose text
@@ -73,14 +73,14 @@ def save_rag_file(
         if not 1 <= len(answer.frames) <= frames:
             raise InputError(
                 f"the answer to {name} has {len(answer.frames)} frames; it must have 1 to {frames}, because its "
-                "readers put uniform frames in the place of none and drop some of too many"
+                "readers put uniform frames instead of none and drop some of too many"
             )
     if consumer == "qwen2_vl":
         _check_one_question_each(answers)
         lines = [rag_line(name, answer) for name, answer in answers.items()]
     else:
         lines = _distinct_lines(answers, prompts or {})
-    write_text(place, "\n".join(map(json.dumps, lines)) + "\n")
+    write_text(path, "\n".join(map(json.dumps, lines)) + "\n")
     return tuple(name for name, answer in answers.items() if len(answer.frames) < frames)
 
 

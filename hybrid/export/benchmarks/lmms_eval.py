@@ -1,4 +1,4 @@
-"""Selected frames for lmms-eval (EvolvingLMMs-Lab/lmms-eval, 0.7), whose models then see them in place of the video.
+"""Selected frames for lmms-eval (EvolvingLMMs-Lab/lmms-eval, 0.7), whose models then see them instead of the video.
 
 Two steps, because lmms-eval needs av below 16 and hybrid a newer one, so that both do not go into one environment:
 
@@ -164,12 +164,12 @@ def read_selection(folder: Path, *, key: str | None = None) -> Selection:
     Raises:
         InputError: there is no selection, or it is of another form.
     """
-    place = folder / SELECTION_FILE
+    path = folder / SELECTION_FILE
     try:
-        documents = parse_json_lines(read_text(place, limits=STORED), where=str(place), names=True)
+        documents = parse_json_lines(read_text(path, limits=STORED), where=str(path), names=True)
         lines = [_line(document, folder) for _, document in documents]
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise InputError(f"{place} is not a selection of hybrid: {exc}; write one with save_selection") from exc
+        raise InputError(f"{path} is not a selection of hybrid: {exc}; write one with save_selection") from exc
     return Selection(lines, key=key)
 
 
@@ -198,7 +198,7 @@ def check_show(show: str) -> Show:
 
 
 def shown_media(line: Selected, show: Show) -> list[Any]:
-    """What stands in the place of the video: pictures (PIL, RGB), or the path of the clip.
+    """What is shown instead of the video: pictures (PIL, RGB), or the path of the clip.
 
     Raises:
         InputError: the selection has no clips.
@@ -215,7 +215,7 @@ def shown_media(line: Selected, show: Show) -> list[Any]:
 def shown_messages(
     messages: Sequence[Mapping[str, Any]], document: Mapping[str, Any], selection: Selection, show: Show
 ) -> list[dict[str, Any]]:
-    """lmms-eval's messages with the selected frames in the place of the video.
+    """lmms-eval's messages with the selected frames instead of the video.
 
     Args:
         messages: each with ``role`` and ``content``, a list of parts with ``type`` (text, image, video, audio).
@@ -252,7 +252,7 @@ def only_video(media: Sequence[Any]) -> str:
     if len(media) != 1 or not isinstance(media[0], str):
         kinds = ", ".join(type(item).__name__ for item in media) or "nothing"
         raise InputError(
-            f"the task shows the model {kinds}, and not one video; frames are put in the place of a video, so take the "
+            f"the task shows the model {kinds}, and not one video; frames are shown instead of a video, so take the "
             "task's variant that gives one (longvideobench_val_v, not longvideobench_val_i)"
         )
     return media[0]
@@ -275,8 +275,8 @@ def _save_images(pictures: Sequence[ByteArray], seconds: Sequence[float], folder
     files = []
     try:
         (folder / "frames" / name).mkdir(parents=True, exist_ok=True)
-        for place, (rgb, when) in enumerate(zip(pictures, seconds, strict=True)):
-            file = f"frames/{name}/{place:04d}_{when:.3f}s.jpg"
+        for index, (rgb, when) in enumerate(zip(pictures, seconds, strict=True)):
+            file = f"frames/{name}/{index:04d}_{when:.3f}s.jpg"
             Image.fromarray(rgb).save(folder / file, quality=JPEG_QUALITY)
             files.append(file)
     except OSError as exc:

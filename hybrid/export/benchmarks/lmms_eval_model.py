@@ -80,8 +80,8 @@ class _Frames(lmms):  # type: ignore[misc]  # lmms-eval ships no type informatio
     def _shown(self, request: Any) -> Any:
         shown = copy.copy(request)
         arguments = list(request.args)
-        place = self._media_argument(arguments)
-        arguments[place] = self._with_frames(arguments[place], str(arguments[0]))
+        index = self._media_argument(arguments)
+        arguments[index] = self._with_frames(arguments[index], str(arguments[0]))
         shown.arguments = tuple(arguments)
         return shown
 
@@ -98,7 +98,7 @@ class ChatFrames(_Frames):
     is_simple = False
 
     def _media_argument(self, arguments: Sequence[Any]) -> int:
-        return next(place for place, argument in enumerate(arguments) if callable(argument))
+        return next(index for index, argument in enumerate(arguments) if callable(argument))
 
     def _with_frames(self, function: Callable[..., Any], text: str) -> Callable[..., Any]:
         def messages(document: Mapping[str, Any], **more: Any) -> list[dict[str, Any]]:
