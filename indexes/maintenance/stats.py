@@ -31,7 +31,7 @@ class ArchiveStats(JsonRecord):
 
     Attributes:
         archive: its folder.
-        backend: ``faiss`` or ``lancedb``.
+        backend: the name of its vector store.
         videos: indexed ones.
         hours: of video that is indexed.
         frames: rows of all indexes.
