@@ -364,7 +364,7 @@ class Archive(ArchiveReader):
             make_empty_file(marker)
 
     def _clean(self, video_id: str) -> bool:
-        """Delete everything of a video that its manifest does not speak for; whether that is known. Under its lock."""
+        """Delete everything of a video that its manifest does not refer to; whether that is known. Under its lock."""
         try:
             manifest = self.manifest(video_id)
         except IndexDamagedError:

@@ -104,7 +104,7 @@ def update_approximate(
     lock = Locks(Layout(archive.folder).locks).take("approximate", what=what, timeout=timeout)
     with write_errors(f"{what} could not be written"), lock:
         # Asked again: by what was known before the wait, the segments that another process wrote
-        # meanwhile would be of videos that are gone, and be deleted.
+        # meanwhile would be of removed videos, and be deleted.
         return [
             _Update(archive, dimension, manifests, size).run(renew=renew)
             for dimension, manifests in sorted(_by_dimension(archive, least).items())
@@ -192,7 +192,7 @@ class _Update:
                 continue  # damaged, or gone meanwhile: it stays with the exact search, which says so
 
     def _sweep(self, pointer: Pointer) -> set[str]:
-        """Delete what is of no use any more; what the sound segments cover."""
+        """Delete what is no longer used; return what the sound segments cover."""
         covered: set[str] = set()
         segments = set(self._files.segments(pointer.codebook))
         for name in self._files.names():
@@ -216,7 +216,7 @@ class _Update:
         if segment.checksums is None:  # of an early version: made anew, with checksums
             return None
         live = [video in self._manifests for video in segment.videos]
-        # Codes of videos that are gone are only ballast, until they are most of it.
+        # Codes of videos that were removed are only ballast, until they are most of it.
         if 2 * int(segment.frames[live].sum()) < int(segment.frames.sum()):
             return None
         return {video for video, is_live in zip(segment.videos, live, strict=True) if is_live}

@@ -1,4 +1,4 @@
-"""Look after an archive: what it holds and takes, and giving back what nobody needs."""
+"""The maintenance of an archive: what it holds and takes, and how unused space is freed."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Compaction:
         bytes_before, bytes_after: of the whole archive.
         files_before, files_after: how many files it has.
         swept: videos of which something was left over by a killed writer or by another program.
-        note: why the vectors take more room than before; None if they do not.
+        note: why the vectors take more space than before; None if they do not.
     """
 
     bytes_before: int
@@ -132,7 +132,7 @@ def archive_stats(archive: ArchiveReader, *, recall: bool = True) -> ArchiveStat
 
 
 def compact_archive(archive: Archive, *, approximate_from: int | None = None) -> Compaction:
-    """Give back the room of what was replaced, removed or left over; bring catalogue and approximate index up to date.
+    """Free the space of what was replaced, removed or left over; bring catalogue and approximate index up to date.
 
     Other processes may read meanwhile. Videos that are being written are left alone.
 
@@ -161,12 +161,12 @@ def compact_archive(archive: Archive, *, approximate_from: int | None = None) ->
 def _renew_approximate(archive: Archive, from_frames: int | None) -> None:
     from indexes.maintenance.build_ann import update_approximate
 
-    with contextlib.suppress(ArchiveLockedError):  # then somebody else brings it up to date
+    with contextlib.suppress(ArchiveLockedError):  # then another process brings it up to date
         update_approximate(archive, from_frames=from_frames, renew=True)
 
 
 def _sweep(archive: Archive, layout: Layout) -> int:
-    """Have everything cleaned that no manifest speaks for."""
+    """Clean everything that no manifest refers to."""
     left = {key.video_id for key in list(archive.store.keys()) if not _counts(archive, key.video_id, key.generation)}
     with contextlib.suppress(FileNotFoundError):
         left |= set(os.listdir(layout.pending))
@@ -189,7 +189,7 @@ def _counts(archive: Archive, video_id: str, generation: str) -> bool:
 
 
 def _forget_missing_paths(layout: Layout) -> None:
-    """Content ids are remembered by path; those of paths that are gone are of no use."""
+    """Content ids are remembered by path; those of paths that no longer exist are not needed."""
     with contextlib.suppress(FileNotFoundError):
         for entry in layout.known_paths.iterdir():
             try:

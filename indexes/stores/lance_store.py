@@ -144,7 +144,7 @@ class LanceStore(VectorStore):
                 if found.error is None:
                     self._trusted[found.key] = (stamp, committed[found.key].vectors_hash)
                 yield found
-        # What the scan did not meet is of another dimension, or gone: asking for it says which.
+        # What the scan did not meet is of another dimension, or missing: asking for it says which.
         yield from super().search_many(dict(sorted(left.items())), query, top)
 
     def score(
@@ -172,7 +172,7 @@ class LanceStore(VectorStore):
         for key, some in rows.items():
             if key in known:
                 yield Scored(key, known[key], None)
-            else:  # moved meanwhile, damaged, or gone: reading the video says which
+            else:  # moved meanwhile, damaged, or missing: reading the video says which
                 yield from super().score({key: some}, committed, query)
 
     def _hash_videos(self, committed: Mapping[VectorKey, Committed], dimension: int) -> Collection[VectorKey]:
@@ -200,9 +200,9 @@ class LanceStore(VectorStore):
                 table.optimize(cleanup_older_than=retention(self._versions_folder(dimension)))
             self._sync()
         return (
-            "the vectors take more room than before, because what compacting replaced stays for "
+            "the vectors take more space than before, because what compacting replaced stays for "
             f"{RETENTION.total_seconds() / 60:g} minutes: searches may still be reading it; compact again after that "
-            "to give its room back"
+            "to free their space"
         )
 
     def _rows_of(self, dimension: int) -> int:
@@ -288,7 +288,7 @@ class LanceStore(VectorStore):
         with self._reading(f"video {key.video_id}"):
             found = self._rows(key)
             if found is None:
-                raise IndexDamagedError(f"{self._describe(key)}: the vectors of the video are gone")
+                raise IndexDamagedError(f"{self._describe(key)}: the vectors of the video are missing")
             dimension, rows = found
             numbers = rows["row"].to_numpy()
             vectors = to_vectors(rows["vector"], dimension)
