@@ -47,15 +47,15 @@ def _mix(queries, keys, values, start, stop, scale, top, total, mixed, D: tl.con
     """
     width = tl.arange(0, D)
     for first in range(start, stop, N):
-        places = first + tl.arange(0, N)
-        inside = places < stop
-        key = tl.load(keys + places[:, None] * D + width[None, :], mask=inside[:, None], other=0.0)
+        positions = first + tl.arange(0, N)
+        inside = positions < stop
+        key = tl.load(keys + positions[:, None] * D + width[None, :], mask=inside[:, None], other=0.0)
         scores = tl.dot(queries, tl.trans(key), input_precision="ieee") * scale
         scores = tl.where(inside[None, :], scores, float("-inf"))
         higher = tl.maximum(top, tl.max(scores, axis=1))
         weights = tl.exp(scores - higher[:, None])
         shrink = tl.exp(top - higher)
-        value = tl.load(values + places[:, None] * D + width[None, :], mask=inside[:, None], other=0.0)
+        value = tl.load(values + positions[:, None] * D + width[None, :], mask=inside[:, None], other=0.0)
         mixed = mixed * shrink[:, None] + tl.dot(weights.to(value.dtype), value, input_precision="ieee")
         total = total * shrink + tl.sum(weights, axis=1)
         top = higher
@@ -63,14 +63,14 @@ def _mix(queries, keys, values, start, stop, scale, top, total, mixed, D: tl.con
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _keep(mixtures, weights, place, used, top, total, mixed, D: tl.constexpr):  # type: ignore[no-untyped-def]
+def _keep(mixtures, weights, slot, used, top, total, mixed, D: tl.constexpr):  # type: ignore[no-untyped-def]
     """Write the mixture [M, D] and its log-sum-exp [M] at their places."""
     # A range without keys has the weight 0 in the merger, and must not be divided by 0.
     empty = total == 0.0
     total = tl.where(empty, 1.0, total)
     width = tl.arange(0, D)
-    tl.store(mixtures + place[:, None] * D + width[None, :], mixed / total[:, None], mask=used[:, None])
-    tl.store(weights + place, tl.where(empty, float("-inf"), top + tl.log(total)), mask=used)
+    tl.store(mixtures + slot[:, None] * D + width[None, :], mixed / total[:, None], mask=used[:, None])
+    tl.store(weights + slot, tl.where(empty, float("-inf"), top + tl.log(total)), mask=used)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -114,8 +114,8 @@ def _over_tail(  # type: ignore[no-untyped-def]
     total = tl.full([M], 1.0, tl.float32)
     mixed = tl.zeros([M, D], tl.float32) + new_value.to(tl.float32)[None, :]
     top, total, mixed = _mix(queries, tail_keys + own, tail_values + own, 0, length, scale, top, total, mixed, D, N)
-    place = (row * (K * G) + heads) * (SPLITS + 1) + SPLITS
-    _keep(mixtures, weights, place, used, top, total, mixed, D)
+    slot = (row * (K * G) + heads) * (SPLITS + 1) + SPLITS
+    _keep(mixtures, weights, slot, used, top, total, mixed, D)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -159,8 +159,8 @@ def _over_prefix(  # type: ignore[no-untyped-def]
     total = tl.zeros([M], tl.float32)
     mixed = tl.zeros([M, D], tl.float32)
     top, total, mixed = _mix(queries, keys, values, start, stop, scale, top, total, mixed, D, N)
-    place = (rows.to(tl.int64) * (K * G) + heads) * (SPLITS + 1) + split
-    _keep(mixtures, weights, place, used, top, total, mixed, D)
+    slot = (rows.to(tl.int64) * (K * G) + heads) * (SPLITS + 1) + split
+    _keep(mixtures, weights, slot, used, top, total, mixed, D)
 
 
 @triton.jit(do_not_specialize=["layer"])  # type: ignore[untyped-decorator]
@@ -397,5 +397,5 @@ def _splits(device: torch.device, *, programs: int) -> int:
     if device.type != "cuda":
         return 3
     processors = torch.cuda.get_device_properties(device).multi_processor_count
-    wanted = max(1, 2 * processors // programs)
-    return min(64, max(4, 1 << (wanted.bit_length() - 1)))
+    target = max(1, 2 * processors // programs)
+    return min(64, max(4, 1 << (target.bit_length() - 1)))
