@@ -16,7 +16,7 @@ This module needs Triton and is imported only where it is used. The reference is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import triton
@@ -73,29 +73,14 @@ def _keep(mixtures, weights, slot, used, top, total, mixed, D: tl.constexpr):  #
     tl.store(weights + slot, tl.where(empty, float("-inf"), top + tl.log(total)), mask=used)
 
 
+# Arguments of kernels stand together by what they belong to.
+# fmt: off
 @triton.jit  # type: ignore[untyped-decorator]
 def _over_tail(  # type: ignore[no-untyped-def]
-    query,
-    query_stride,
-    key,
-    value,
-    new_stride,
-    tail_keys,
-    tail_values,
-    row_stride,
-    head_stride,
-    lengths,
-    mixtures,
-    weights,
-    scale,
-    row,
-    head,
-    K: tl.constexpr,
-    G: tl.constexpr,
-    D: tl.constexpr,
-    M: tl.constexpr,
-    N: tl.constexpr,
-    SPLITS: tl.constexpr,
+    query, query_stride, key, value, new_stride,
+    tail_keys, tail_values, row_stride, head_stride, lengths,
+    mixtures, weights, scale, row, head,
+    K: tl.constexpr, G: tl.constexpr, D: tl.constexpr, M: tl.constexpr, N: tl.constexpr, SPLITS: tl.constexpr,
 ):
     """One row, with its new token, over its own tail."""
     width, slots = tl.arange(0, D), tl.arange(0, M)
@@ -120,25 +105,10 @@ def _over_tail(  # type: ignore[no-untyped-def]
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _over_prefix(  # type: ignore[no-untyped-def]
-    query,
-    query_stride,
-    tile_keys,
-    tile_values,
-    tile_rows,
-    mixtures,
-    weights,
-    layer,
-    scale,
-    tile,
-    head,
-    split,
-    length,
-    K: tl.constexpr,
-    G: tl.constexpr,
-    D: tl.constexpr,
-    M: tl.constexpr,
-    N: tl.constexpr,
-    SPLITS: tl.constexpr,
+    query, query_stride,
+    tile_keys, tile_values, tile_rows,
+    mixtures, weights, layer, scale, tile, head, split, length,
+    K: tl.constexpr, G: tl.constexpr, D: tl.constexpr, M: tl.constexpr, N: tl.constexpr, SPLITS: tl.constexpr,
 ):
     """One tile of rows over one range of their prefix."""
     width, slots = tl.arange(0, D), tl.arange(0, M)
@@ -165,82 +135,30 @@ def _over_prefix(  # type: ignore[no-untyped-def]
 
 @triton.jit(do_not_specialize=["layer"])  # type: ignore[untyped-decorator]
 def _over_ranges(  # type: ignore[no-untyped-def]
-    query,
-    query_stride,
-    key,
-    value,
-    new_stride,
-    tail_keys,
-    tail_values,
-    row_stride,
-    head_stride,
-    lengths,
-    tile_keys,
-    tile_values,
-    tile_lengths,
-    tile_rows,
-    mixtures,
-    weights,
-    layer,
-    scale,
-    K: tl.constexpr,
-    G: tl.constexpr,
-    D: tl.constexpr,
-    M: tl.constexpr,
-    MT: tl.constexpr,
-    N: tl.constexpr,
-    SPLITS: tl.constexpr,
+    query, query_stride, key, value, new_stride,
+    tail_keys, tail_values, row_stride, head_stride, lengths,
+    tile_keys, tile_values, tile_lengths, tile_rows,
+    mixtures, weights, layer, scale,
+    K: tl.constexpr, G: tl.constexpr, D: tl.constexpr,
+    M: tl.constexpr, MT: tl.constexpr, N: tl.constexpr, SPLITS: tl.constexpr,
 ):
     """For one key head: one row over its own tail, or one tile of rows over one range of their prefix."""
     number, head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     if split == SPLITS:
         _over_tail(
-            query,
-            query_stride,
-            key,
-            value,
-            new_stride,
-            tail_keys,
-            tail_values,
-            row_stride,
-            head_stride,
-            lengths,
-            mixtures,
-            weights,
-            scale,
-            number,
-            head,
-            K,
-            G,
-            D,
-            MT,
-            N,
-            SPLITS,
+            query, query_stride, key, value, new_stride,
+            tail_keys, tail_values, row_stride, head_stride, lengths,
+            mixtures, weights, scale, number, head, K, G, D, MT, N, SPLITS,
         )
     else:
         length = tl.load(tile_lengths + number)
         if length > 0:
             _over_prefix(
-                query,
-                query_stride,
-                tile_keys,
-                tile_values,
-                tile_rows,
-                mixtures,
-                weights,
-                layer,
-                scale,
-                number,
-                head,
-                split,
-                length,
-                K,
-                G,
-                D,
-                M,
-                N,
-                SPLITS,
+                query, query_stride,
+                tile_keys, tile_values, tile_rows,
+                mixtures, weights, layer, scale, number, head, split, length, K, G, D, M, N, SPLITS,
             )
+# fmt: on
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -263,7 +181,7 @@ class SharedPrefixAttention:
     """The attention of decoding steps with a fixed number of rows, with its tables.
 
     Args:
-        rows: how many rows a step has.
+        rows: number of rows in a step.
         heads: key heads K.
         group: query heads per key head G.
         width: values per head D, a power of two of at least 16.
@@ -351,43 +269,23 @@ class SharedPrefixAttention:
         assert key.stride() == value.stride() == (key.stride(0), self._width, 1)
         assert keys.stride() == values.stride()
         assert keys.stride()[2:] == (self._width, 1)
-        sizes: dict[str, Any] = {"K": self._heads, "G": self._group, "D": self._width, "N": RANGE_KEYS}
+        # Values of 32 bits fill the memory that is shared within a program.
+        stages = 3 if query.dtype.itemsize == 2 else 1
+        # fmt: off
         _over_ranges[(rows, self._heads, self.splits + 1)](
-            query,
-            query.stride(0),
-            key,
-            value,
-            key.stride(0),
-            keys,
-            values,
-            keys.stride(0),
-            keys.stride(1),
-            lengths,
-            self._keys,
-            self._values,
-            self._lengths,
-            self._rows,
-            self._mixtures,
-            self._weights,
-            layer,
-            self._scale,
-            M=self._tile_queries,
-            MT=TAIL_QUERIES,
-            SPLITS=self.splits,
-            # Values of 32 bits fill the memory that is shared within a program.
-            num_stages=3 if query.dtype.itemsize == 2 else 1,
-            **sizes,
+            query, query.stride(0), key, value, key.stride(0),
+            keys, values, keys.stride(0), keys.stride(1), lengths,
+            self._keys, self._values, self._lengths, self._rows,
+            self._mixtures, self._weights, layer, self._scale,
+            K=self._heads, G=self._group, D=self._width,
+            M=self._tile_queries, MT=TAIL_QUERIES, N=RANGE_KEYS, SPLITS=self.splits, num_stages=stages,
         )
+        # fmt: on
         parts = self.splits + 1
         padded = triton.next_power_of_2(parts)
+        warps = 8 if padded > 32 else 4
         _merge[(rows * self._heads * self._group,)](
-            self._mixtures,
-            self._weights,
-            self._result,
-            D=self._width,
-            PARTS=parts,
-            PADDED=padded,
-            num_warps=8 if padded > 32 else 4,
+            self._mixtures, self._weights, self._result, D=self._width, PARTS=parts, PADDED=padded, num_warps=warps
         )
         return self._result
 
