@@ -37,7 +37,7 @@ UNFINISHED = "hybrid_conversion_unfinished.json"
 """Lies in the folder of a conversion (:mod:`hybrid.fine.aria.convert.convert`) as long as it is not complete."""
 
 _ORIGINAL_ARIA = "yi_vl"
-_WANTED = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
+_FILE_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _HASH_CHUNK = 16 * 2**20
@@ -87,8 +87,8 @@ class CheckpointFiles(CheckpointConfig):
         total = hashlib.sha256()
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for path in self.weights:
-                places = [(path, start) for start in range(0, path.stat().st_size, _HASH_CHUNK)]
-                for digest in pool.map(_hash_chunk, places):
+                chunks = [(path, start) for start in range(0, path.stat().st_size, _HASH_CHUNK)]
+                for digest in pool.map(_hash_chunk, chunks):
                     total.update(digest)
         return total.hexdigest()[:16]
 
@@ -118,8 +118,8 @@ _SETTINGS = frozenset(
 )
 
 
-def _hash_chunk(place: tuple[Path, int]) -> bytes:
-    path, start = place
+def _hash_chunk(chunk: tuple[Path, int]) -> bytes:
+    path, start = chunk
     with path.open("rb") as file:
         file.seek(start)
         return hashlib.sha256(file.read(_HASH_CHUNK)).digest()
@@ -139,7 +139,7 @@ def find_checkpoint(name_or_folder: str | Path, *, download: bool = True) -> Che
             are missing or cut.
     """
     found = find_config(name_or_folder, download=download)
-    folder = find_folder(name_or_folder, _WANTED, download=download)
+    folder = find_folder(name_or_folder, _FILE_PATTERNS, download=download)
     if not download and is_hub_name(name_or_folder) and _lacks_weights(folder):
         raise not_here(found.name)
     weights = _weight_files(folder)

@@ -66,7 +66,7 @@ _ENTRY = re.compile(
 )
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 
-_RANGE_WORDS = frozenset({"range", "interval", "segment", "span"})
+_RANGE_TERMS = frozenset({"range", "interval", "segment", "span"})
 """Two numbers in a field of such a name are its ends."""
 
 _LONGEST_KEY = 1000
@@ -192,7 +192,7 @@ def _load(text: str) -> object | None:
 
 def _embedded(text: str) -> str:
     """What lies between the first opening and the last closing bracket: without prose and code fence."""
-    first = min((place for place in (text.find("{"), text.find("[")) if place >= 0), default=0)
+    first = min((index for index in (text.find("{"), text.find("[")) if index >= 0), default=0)
     return text[first : max(text.rfind("}"), text.rfind("]")) + 1]
 
 
@@ -239,7 +239,7 @@ def _entries_of(pairs: _Pairs, owner: str | None, notes: _Notes) -> Iterator[tup
             continue
         naming += field == "label"
         values = value if isinstance(value, list) else [value]
-        if field == "label" and len(values) == 2 and not _RANGE_WORDS.isdisjoint(_words(key)):
+        if field == "label" and len(values) == 2 and not _RANGE_TERMS.isdisjoint(_name_parts(key)):
             values = [f"{values[0]} - {values[1]}"]
         fields[field] += values
     labels = [label for label in fields["label"] if isinstance(label, str)]
@@ -268,13 +268,13 @@ def _entries_of(pairs: _Pairs, owner: str | None, notes: _Notes) -> Iterator[tup
 
 def _field(name: str) -> str | None:
     """What a field holds, by the words of its name; None if that is not known, or the name holds a number."""
-    words = _words(name)
-    if any(word.isdigit() for word in words):
+    parts = _name_parts(name)
+    if any(part.isdigit() for part in parts):
         return None
-    return next((field for field, known in _FIELDS.items() if not words.isdisjoint(known)), None)
+    return next((field for field, known in _FIELDS.items() if not parts.isdisjoint(known)), None)
 
 
-def _words(name: str) -> set[str]:
+def _name_parts(name: str) -> set[str]:
     """The words and numbers of a field's name, in lower case and in the singular."""
     return {word.removesuffix("s") for word in re.findall(r"[a-z]+|[0-9]+", name[:64].lower())}
 

@@ -59,7 +59,7 @@ class VisualPrefix:
     tokens_per_block: tuple[int, ...]
 
     @property
-    def feature_places(self) -> IntArray:
+    def feature_positions(self) -> IntArray:
         """int64 [all features]: their places among ``ids``."""
         sizes = np.array(self.tokens_per_block)
         before = np.cumsum(self.text_runs) + np.concatenate([[0], np.cumsum(sizes)[:-1]])

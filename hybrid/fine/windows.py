@@ -52,8 +52,8 @@ class FineScores:
     @property
     def found_nothing(self) -> bool:
         """Whether all replies say, in GenS's form, that no frame is relevant. That is an answer, not a fault."""
-        said = all(reply.status == "empty" and not reply.notes for reply in self.replies)
-        return said and bool(self.replies) and not self.scores.any()
+        no_entries = all(reply.status == "empty" and not reply.notes for reply in self.replies)
+        return no_entries and bool(self.replies) and not self.scores.any()
 
 
 def consecutive_windows(rows: IntArray, size: int) -> list[Window]:

@@ -47,7 +47,7 @@ class ArchiveReader:
     Attributes:
         uri: what opens the archive, as text: its folder, or the URI of a remote one.
         folder: where its files lie; of a remote one, where this machine keeps copies of them.
-        backend: ``faiss`` or ``lancedb``.
+        backend: the name of its vector store.
     """
 
     def __init__(self, folder: Path, backend: str, *, uri: str | None = None) -> None:

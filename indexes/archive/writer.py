@@ -65,7 +65,8 @@ class Archive(ArchiveReader):
 
         Args:
             folder: its folder. For a text that may name an object store, see :func:`indexes.open_archive.open_archive`.
-            backend: for a new archive (default ``faiss``); for one that exists, what it must be.
+            backend: for a new archive (default: the first of :data:`indexes.stores.registry.STORES`); for one that
+                exists, what it must be.
             create: make it if there is none.
 
         Raises:

@@ -9,13 +9,13 @@ goes on from there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from hybrid.errors import IndexDamagedError, VideoNotIndexedError
 from hybrid.storage.atomic import write_errors
+from hybrid.storage.json_record import JsonRecord
 from hybrid.storage.locks import Locks
 from hybrid.values import Float32Array
 from indexes.ann.files import ApproximateFiles, Pointer, Segment, dimensions_of, name_of
@@ -46,7 +46,7 @@ _GROWTH = 8
 
 
 @dataclass(frozen=True, slots=True)
-class ApproximateUpdate:
+class ApproximateUpdate(JsonRecord):
     """What was done for the vectors of one dimension.
 
     Attributes:
@@ -58,6 +58,8 @@ class ApproximateUpdate:
         note: why none are; None if some are.
     """
 
+    what = "an update of an approximate index"
+
     dimension: int
     trained: bool
     segments_added: int
@@ -66,10 +68,6 @@ class ApproximateUpdate:
     frames: int
     covered_frames: int
     note: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for ``json.dumps``."""
-        return asdict(self)
 
 
 def update_approximate(

@@ -6,12 +6,12 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError
 from hybrid.storage.atomic import make_folder, write_errors
 from hybrid.storage.foreign_json import read_json
+from hybrid.storage.json_record import JsonRecord
 from hybrid.storage.locks import Locks
 from indexes.archive.reader import ArchiveReader
 from indexes.archive.source_location import missing_videos
@@ -26,12 +26,12 @@ __all__ = ["ArchiveStats", "Compaction", "archive_stats", "compact_archive"]
 
 
 @dataclass(frozen=True, slots=True)
-class ArchiveStats:
+class ArchiveStats(JsonRecord):
     """What an archive holds.
 
     Attributes:
         archive: its folder.
-        backend: ``faiss`` or ``lancedb``.
+        backend: the name of its vector store.
         videos: indexed ones.
         hours: of video that is indexed.
         frames: rows of all indexes.
@@ -46,6 +46,8 @@ class ArchiveStats:
         search: how a whole-archive question is answered: ``exact``, or ``approximate`` for some dimension.
         approximate: the approximate index beside the exact search; empty if there is none.
     """
+
+    what = "the statistics of an archive"
 
     archive: str
     backend: str
@@ -63,13 +65,9 @@ class ArchiveStats:
     failed: tuple[str, ...] = field(default=())
     approximate: tuple[Recall, ...] = field(default=())
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for ``json.dumps``."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
-class Compaction:
+class Compaction(JsonRecord):
     """What compacting did.
 
     Attributes:
@@ -79,16 +77,14 @@ class Compaction:
         note: why the vectors take more space than before; None if they do not.
     """
 
+    what = "a compaction"
+
     bytes_before: int
     bytes_after: int
     files_before: int
     files_after: int
     swept: int
     note: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for ``json.dumps``."""
-        return asdict(self)
 
 
 def archive_stats(archive: ArchiveReader, *, recall: bool = True) -> ArchiveStats:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from hybrid.errors import ArchiveError, IndexDamagedError, VideoNotIndexedError
+from hybrid.storage.json_record import JsonRecord
 from indexes.ann.files import dimensions_of
 from indexes.archive.reader import ArchiveReader
 from indexes.format.layout import Layout, VectorKey
@@ -15,7 +16,7 @@ __all__ = ["Finding", "verify_archive"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(JsonRecord):
     """What was found of one video.
 
     Attributes:
@@ -28,16 +29,14 @@ class Finding:
         features: stored features that were compared.
     """
 
+    what = "what verifying found"
+
     video_id: str
     video: str | None
     state: Literal["sound", "damaged", "unfinished"]
     problem: str | None = None
     frames: int = 0
     features: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for ``json.dumps``."""
-        return asdict(self)
 
 
 def verify_archive(archive: ArchiveReader, video_ids: Collection[str] | None = None) -> Iterator[Finding]:

@@ -59,7 +59,7 @@ class LocalMirror:
         return path.relative_to(self._layout.folder).as_posix()
 
     def fetch(self, name: str) -> bytes | None:
-        """Make one file what the store holds now; gone, if it holds none.
+        """Make one file what the store holds now; it is deleted if the store holds none.
 
         Returns:
             What the store holds. The file may be another the next moment: a process that asked the store

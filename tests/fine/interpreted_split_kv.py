@@ -16,7 +16,7 @@ import torch
 from hybrid.fine.decoding.attention import merge_parts, prefix_part, tail_part
 from hybrid.fine.decoding.cuda_graphs import RecordedSteps
 from hybrid.fine.decoding.decoder_layers import TextStack, _rotate
-from hybrid.fine.decoding.fused_kernels import add_norm, gate, rotate_in_place
+from hybrid.fine.decoding.fused_kernels import add_norm, gate, rotate_inplace
 from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.decoding.prefix_cache import Prefix
 from hybrid.fine.decoding.shared_prefix_attention import SharedPrefixAttention
@@ -104,7 +104,7 @@ def test_small_operations_against_torch(width: int, dtype: torch.dtype) -> None:
     angles = torch.randn(3, 1, 8, generator=generator).repeat(1, 1, 2)
     rotation = angles.cos().to(dtype), angles.sin().to(dtype)
     expected = torch.cat([_rotate(heads[:, :10], rotation), heads[:, 10:]], dim=1)
-    rotate_in_place(heads, rotation, heads=10)
+    rotate_inplace(heads, rotation, heads=10)
     torch.testing.assert_close(heads, expected, **tolerance)
 
 

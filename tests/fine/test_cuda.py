@@ -209,7 +209,7 @@ def test_attention_against_64_bits(used: int, rows: int, lengths: list[int], dty
 @pytest.mark.parametrize("tokens", [1, 32, 1000])
 def test_small_operations_against_64_bits(tokens: int, dtype: torch.dtype) -> None:
     from hybrid.fine.decoding.decoder_layers import _rotate
-    from hybrid.fine.decoding.fused_kernels import add_norm, gate, rotate_in_place
+    from hybrid.fine.decoding.fused_kernels import add_norm, gate, rotate_inplace
 
     generator = torch.Generator(DEVICE).manual_seed(tokens)
 
@@ -229,7 +229,7 @@ def test_small_operations_against_64_bits(tokens: int, dtype: torch.dtype) -> No
     rotation = angles.cos().to(dtype), angles.sin().to(dtype)
     rotated = _rotate(heads[:, :18].double(), (rotation[0].double(), rotation[1].double()))
     exact = torch.cat([rotated, heads[:, 18:].double()], dim=1)
-    rotate_in_place(heads, rotation, heads=18)
+    rotate_inplace(heads, rotation, heads=18)
     assert error(heads, exact) < LIMITS[dtype]
 
 

@@ -159,7 +159,7 @@ def _reading(note: Callable[..., None]) -> None:
 
 
 def _small(note: Callable[..., None]) -> None:
-    from hybrid.fine.decoding.fused_kernels import add_norm, gate, rotate_in_place
+    from hybrid.fine.decoding.fused_kernels import add_norm, gate, rotate_inplace
 
     for tokens in (1, 32, PREFIX):
         hidden, change, weight = draw(tokens, HIDDEN), draw(tokens, HIDDEN), draw(HIDDEN)
@@ -169,7 +169,7 @@ def _small(note: Callable[..., None]) -> None:
         runs: dict[str, tuple[Callable[[], Any], int]] = {
             "add_norm": (partial(add_norm, hidden, change, weight, epsilon=1e-6), 8 * hidden.numel()),
             "gate": (partial(gate, joined), 3 * joined.numel()),
-            "rotate": (partial(rotate_in_place, heads, rotation, heads=HEADS * (GROUP + 1)), 4 * heads.numel()),
+            "rotate": (partial(rotate_inplace, heads, rotation, heads=HEADS * (GROUP + 1)), 4 * heads.numel()),
         }
         for name, (run, moved) in runs.items():
             note(f"{name}, {tokens} tokens", short([run]), moved=moved)

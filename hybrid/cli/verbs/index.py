@@ -103,7 +103,8 @@ def index_videos(
 
 def _run(engine: Engine, options: RunOptions, videos: list[Path], report: RunReport, *, workers: int) -> RunSummary:
     from hybrid.engine.batch.run import index_here
-    from hybrid.engine.batch.workers import EngineRecipe, index_in_workers
+    from hybrid.engine.batch.worker_process import EngineRecipe
+    from hybrid.engine.batch.workers import index_in_workers
 
     if workers == 0:
         return index_here(engine, videos, report, features=options.features, retry_failed=options.retry_failed)

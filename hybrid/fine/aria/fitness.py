@@ -117,12 +117,12 @@ def _fault_of_experts(*, normalised: bool) -> str | None:
     first = parts["experts.gate_up_proj"] if "experts.gate_up_proj" in parts else parts["experts.fc1.weight"]
     second = parts["experts.down_proj"] if "experts.down_proj" in parts else parts["experts.fc2.weight"]
     tokens = torch.randn(1, 6, hidden, generator=draws)
-    weights, places = functional.linear(tokens, parts["router.weight"]).softmax(-1).topk(chosen)
+    weights, indices = functional.linear(tokens, parts["router.weight"]).softmax(-1).topk(chosen)
     if normalised:
         weights = weights / weights.sum(-1, keepdim=True)
     gate, up = torch.einsum("bth,ehi->btei", tokens, first).chunk(2, dim=-1)
     every = torch.einsum("btei,eih->bteh", functional.silu(gate) * up, second)
-    picked = every.gather(2, places[..., None].expand(-1, -1, -1, hidden))
+    picked = every.gather(2, indices[..., None].expand(-1, -1, -1, hidden))
     expected = (picked * weights[..., None]).sum(2) + layer.shared_experts(tokens)
     if float((layer(tokens) - expected).abs().max()) > _TOLERANCE * float(expected.abs().max()):
         return "mixes the experts of a token in another way than the published code"

@@ -9,7 +9,7 @@ from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError, first_li
 from hybrid.fine.aria.checkpoint import AriaCheckpoint
 from hybrid.fine.aria.convert.config import FRAME_PATCHES, FRAME_SIDE
 from hybrid.fine.aria.fitness import check_transformers
-from hybrid.fine.aria.placement import Loading, Placement, memory_need, place_weights, read_loading
+from hybrid.fine.aria.placement import Loading, Placement, choose_placement, memory_need, read_loading
 from hybrid.fine.aria.preprocess import image_identity
 from hybrid.fine.aria.prompt import FRAME_BLOCK, TURN_END, SpellingTokenizer, marks_of, prompt_of_tokenizer
 from hybrid.fine.aria.router import leave_weights_unnormalised, mixture_layers
@@ -57,7 +57,9 @@ class _Aria:
         check_prompt(files, spec)
         need = _memory_need(files, options.dtype, loading)
         _LOG.info("%s needs %s", files.name, need)
-        placement = place_weights(files.name, need, asked=options.device_name, device=options.device, loading=loading)
+        placement = choose_placement(
+            files.name, need, asked=options.device_name, device=options.device, loading=loading
+        )
         model = load_model(
             files,
             device=options.device,

@@ -17,7 +17,7 @@ from hybrid.runtime import free_host_bytes
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Loading", "MemoryNeed", "Placement", "memory_need", "place_weights", "read_loading"]
+__all__ = ["Loading", "MemoryNeed", "Placement", "choose_placement", "memory_need", "read_loading"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class Placement:
     folder: Path | None = None
 
 
-def place_weights(name: str, need: MemoryNeed, *, asked: str, device: torch.device, loading: Loading) -> Placement:
+def choose_placement(name: str, need: MemoryNeed, *, asked: str, device: torch.device, loading: Loading) -> Placement:
     """Decide where the weights go.
 
     On one GPU if they fit there; else over all GPUs, if the caller named none of them; else, if
@@ -173,11 +173,11 @@ def place_weights(name: str, need: MemoryNeed, *, asked: str, device: torch.devi
     if loading.quantization is not None:
         _require("bitsandbytes", "for 8bit and 4bit")
     if device.type != "cuda":
-        return _place_on_host(name, need, device=device, loading=loading)
-    return _place_on_gpus(name, need, asked=asked, device=device, loading=loading)
+        return _host_placement(name, need, device=device, loading=loading)
+    return _gpu_placement(name, need, asked=asked, device=device, loading=loading)
 
 
-def _place_on_host(name: str, need: MemoryNeed, *, device: torch.device, loading: Loading) -> Placement:
+def _host_placement(name: str, need: MemoryNeed, *, device: torch.device, loading: Loading) -> Placement:
     free = free_host_bytes()
     if free is None or need.weights <= free:
         if free is not None:
@@ -192,7 +192,7 @@ def _place_on_host(name: str, need: MemoryNeed, *, device: torch.device, loading
     return Placement(_spread(need, {"cpu": usable}, rest="disk"), loading.folder)
 
 
-def _place_on_gpus(name: str, need: MemoryNeed, *, asked: str, device: torch.device, loading: Loading) -> Placement:
+def _gpu_placement(name: str, need: MemoryNeed, *, asked: str, device: torch.device, loading: Loading) -> Placement:
     import torch
 
     # What torch has cached for reuse, after encoding frames for instance, counts as taken.
@@ -224,29 +224,29 @@ def _spread(need: MemoryNeed, usable: Mapping[int | str, int], *, rest: str | No
     host memory behind them they are filled. ``rest`` takes what fits nowhere.
     """
     first = next(iter(usable))
-    room = {place: (size - need.besides if place == first else size) // need.layer for place, size in usable.items()}
+    room = {device: (size - need.besides if device == first else size) // need.layer for device, size in usable.items()}
     if room[first] < 0:
         return None
-    room = {place: max(0, layers) for place, layers in room.items()}
+    room = {device: max(0, layers) for device, layers in room.items()}
     if "cpu" not in usable and sum(room.values()) > need.layers:
         room = _shares(room, need.layers)
-    places = [place for place, layers in room.items() for _ in range(layers)][: need.layers]
-    if len(places) < need.layers:
+    devices = [device for device, layers in room.items() for _ in range(layers)][: need.layers]
+    if len(devices) < need.layers:
         if rest is None:
             return None
-        places += [rest] * (need.layers - len(places))
+        devices += [rest] * (need.layers - len(devices))
     spread: dict[str, int | str] = dict.fromkeys(_STAYING, first)
-    spread.update({f"model.language_model.layers.{number}": place for number, place in enumerate(places)})
+    spread.update({f"model.language_model.layers.{number}": device for number, device in enumerate(devices)})
     return spread
 
 
-def _shares(room: Mapping[int | str, int], wanted: int) -> dict[int | str, int]:
-    """``wanted`` layers over places in proportion to their room, rounded so that the sum is right."""
+def _shares(room: Mapping[int | str, int], count: int) -> dict[int | str, int]:
+    """``count`` layers over devices in proportion to their room, rounded so that the sum is right."""
     total, shares, passed = sum(room.values()), {}, 0
-    for place, layers in room.items():
-        before = passed * wanted // total
+    for device, layers in room.items():
+        before = passed * count // total
         passed += layers
-        shares[place] = passed * wanted // total - before
+        shares[device] = passed * count // total - before
     return shares
 
 

@@ -24,7 +24,7 @@ Replies may be longer than the 256 tokens of the published code, at which long a
 tokens until then are the same.
 """
 
-_PLACE = "\u2603 the frames and the question \u2603"
+_PLACEHOLDER = "\u2603 the frames and the question \u2603"
 
 
 def prompt_of_tokenizer(tokenizer: Any) -> PromptSpec:
@@ -39,9 +39,9 @@ def prompt_of_tokenizer(tokenizer: Any) -> PromptSpec:
     if tokenizer.chat_template:
         try:
             text = tokenizer.apply_chat_template(
-                [{"role": "user", "content": _PLACE}], add_generation_prompt=True, tokenize=False
+                [{"role": "user", "content": _PLACEHOLDER}], add_generation_prompt=True, tokenize=False
             )
-            head, tail = text.split(_PLACE)
+            head, tail = text.split(_PLACEHOLDER)
         except Exception as exc:  # a template raises what it likes; one seam for all
             raise ModelLoadError(f"the tokenizer's chat template cannot be used: {first_line(exc)}") from exc
     first = tokenizer.encode("", add_special_tokens=True)[:1]

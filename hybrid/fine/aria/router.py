@@ -47,21 +47,21 @@ def leave_weights_unnormalised(layer: Any) -> None:
 
 
 class _Chooser:
-    """(places, weights) of a token's experts from the router's logits, [tokens, experts]."""
+    """(indices, weights) of a token's experts from the router's logits, [tokens, experts]."""
 
     def __init__(self, chosen: int) -> None:
         self._chosen = chosen
 
     def __call__(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        _, places = logits.topk(self._chosen, dim=-1)
-        return places, _weights(logits, places)
+        _, indices = logits.topk(self._chosen, dim=-1)
+        return indices, _weights(logits, indices)
 
 
 def _reweigh(module: Any, arguments: Any, output: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Forward hook: (logits, weights, places) with the other weights."""
-    logits, _, places = output
-    return logits, _weights(logits, places), places
+    """Forward hook: (logits, weights, indices) with the corrected weights."""
+    logits, _, indices = output
+    return logits, _weights(logits, indices), indices
 
 
-def _weights(logits: Tensor, places: Tensor) -> Tensor:
-    return logits.softmax(dim=-1).gather(-1, places)
+def _weights(logits: Tensor, indices: Tensor) -> Tensor:
+    return logits.softmax(dim=-1).gather(-1, indices)

@@ -220,6 +220,6 @@ class AriaWriter:
         ids = torch.tensor(prefix.ids, device=self._device)
         embeddings: Tensor = self._checkpoint.model.model.language_model.embed_tokens(ids)
         # By position, not by token id: only the prompt decides where a frame stands.
-        positions = torch.from_numpy(prefix.feature_places).to(embeddings.device)
+        positions = torch.from_numpy(prefix.feature_positions).to(embeddings.device)
         rows = torch.cat([item.to(embeddings.device, embeddings.dtype) for item in features.items])
         return embeddings.index_copy(0, positions, rows)

@@ -135,8 +135,8 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor, *, causal: bool, 
     for start in range(0, query.shape[2], block):
         scores = torch.matmul(query[:, :, start : start + block], key.mT).float() * scale
         if causal:
-            places = torch.arange(start, start + scores.shape[2], device=query.device)
-            beyond = torch.arange(key.shape[2], device=query.device) > places[:, None]
+            positions = torch.arange(start, start + scores.shape[2], device=query.device)
+            beyond = torch.arange(key.shape[2], device=query.device) > positions[:, None]
             scores = scores.masked_fill(beyond, float("-inf"))
         weight = scores.logsumexp(-1)
         parts.append((torch.matmul((scores - weight[..., None]).exp().to(value.dtype), value), weight))

@@ -71,7 +71,7 @@ class RecordedSteps:
         self._buffers.lengths[len(prefixes) : rows] = 0
         if self._stack.device.type != "cuda":
             return self._steps(recording.attention, rows, count)[: len(prefixes)]
-        if recording.made_for != self._places():
+        if recording.made_for != self._addresses():
             self._record(recording, rows, count)
         recording.graph.replay()
         assert recording.tokens is not None
@@ -88,8 +88,8 @@ class RecordedSteps:
         before = [tensor.clone() for tensor in state]
 
         def put_back() -> None:
-            for tensor, kept in zip(state, before, strict=True):
-                tensor.copy_(kept)
+            for tensor, saved in zip(state, before, strict=True):
+                tensor.copy_(saved)
 
         # On a stream of its own, as recording demands; the first passes compile kernels and size workspaces.
         stream = torch.cuda.Stream(self._stack.device)  # type: ignore[no-untyped-call]
@@ -104,9 +104,9 @@ class RecordedSteps:
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             tokens = self._steps(recording.attention, rows, count)
         put_back()
-        recording.graph, recording.tokens, recording.made_for = graph, tokens, self._places()
+        recording.graph, recording.tokens, recording.made_for = graph, tokens, self._addresses()
 
-    def _places(self) -> tuple[int, ...]:
+    def _addresses(self) -> tuple[int, ...]:
         """Where everything lies that a recording reads or writes."""
         tensors = [self._buffers.keys, self._buffers.values, *self._buffers.state(), *self._choice.state()]
         return tuple(tensor.data_ptr() for tensor in [*tensors, *self._choice.constants()])

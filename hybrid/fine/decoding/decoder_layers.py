@@ -165,7 +165,7 @@ class TextStack:
         joined = functional.linear(normed, layer.qkv_weight, layer.qkv_bias).view(len(normed), -1, self.width)
         queries = self.heads * self.group
         if self._fused is not None:
-            self._fused.rotate_in_place(joined, rotation, heads=queries + self.heads)
+            self._fused.rotate_inplace(joined, rotation, heads=queries + self.heads)
             rotated = joined[:, : queries + self.heads]
         else:
             rotated = _rotate(joined[:, : queries + self.heads], rotation)
@@ -239,10 +239,10 @@ def _join(*linears: Any) -> tuple[Tensor, Tensor | None]:
 
 def _beside(parts: list[Tensor]) -> Tensor:
     """Tensors of equal further sizes in one; no copy where they lie one behind another, as another stack left them."""
-    first, places = parts[0], [part.data_ptr() for part in parts]
+    first, starts = parts[0], [part.data_ptr() for part in parts]
     ends = [part.data_ptr() + part.nbytes for part in parts]
     storages = {part.untyped_storage().data_ptr() for part in parts}
-    if len(storages) == 1 and places[1:] == ends[:-1] and all(part.is_contiguous() for part in parts):
+    if len(storages) == 1 and starts[1:] == ends[:-1] and all(part.is_contiguous() for part in parts):
         rows = sum(len(part) for part in parts)
         return first.as_strided((rows, *first.shape[1:]), first.stride())
     return torch.cat(parts)

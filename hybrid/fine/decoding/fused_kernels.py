@@ -20,7 +20,7 @@ import triton.language as tl
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["add_norm", "gate", "rotate_in_place"]
+__all__ = ["add_norm", "gate", "rotate_inplace"]
 
 _HEADS_AT_ONCE = 8
 _GATE_BLOCK = 1024
@@ -32,18 +32,18 @@ def _add_norm(  # type: ignore[no-untyped-def]
 ):
     """One token."""
     token = tl.program_id(0).to(tl.int64)
-    places = tl.arange(0, BLOCK)
-    inside = places < W
-    state = tl.load(hidden + token * W + places, mask=inside, other=0.0)
+    columns = tl.arange(0, BLOCK)
+    inside = columns < W
+    state = tl.load(hidden + token * W + columns, mask=inside, other=0.0)
     if ADDS:
-        more = tl.load(change + token * W + places, mask=inside, other=0.0)
+        more = tl.load(change + token * W + columns, mask=inside, other=0.0)
         state = (state.to(tl.float32) + more.to(tl.float32)).to(state.dtype)
-        tl.store(added + token * W + places, state, mask=inside)
+        tl.store(added + token * W + columns, state, mask=inside)
     full = state.to(tl.float32)
     size = tl.rsqrt(tl.sum(full * full, axis=0) / W + epsilon)
-    factor = tl.load(weight + places, mask=inside, other=0.0)
+    factor = tl.load(weight + columns, mask=inside, other=0.0)
     result = (full * size).to(state.dtype).to(tl.float32) * factor.to(tl.float32)
-    tl.store(normed + token * W + places, result.to(state.dtype), mask=inside)
+    tl.store(normed + token * W + columns, result.to(state.dtype), mask=inside)
 
 
 def add_norm(hidden: Tensor, change: Tensor | None, weight: Tensor, *, epsilon: float) -> tuple[Tensor, Tensor]:
@@ -81,13 +81,13 @@ def add_norm(hidden: Tensor, change: Tensor | None, weight: Tensor, *, epsilon: 
 @triton.jit  # type: ignore[untyped-decorator]
 def _gate(joined, result, W: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     token = tl.program_id(0).to(tl.int64)
-    places = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = places < W
-    opening = tl.load(joined + token * (2 * W) + places, mask=inside, other=0.0)
-    passing = tl.load(joined + token * (2 * W) + W + places, mask=inside, other=0.0)
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = columns < W
+    opening = tl.load(joined + token * (2 * W) + columns, mask=inside, other=0.0)
+    passing = tl.load(joined + token * (2 * W) + W + columns, mask=inside, other=0.0)
     full = opening.to(tl.float32)
     opened = (full / (1.0 + tl.exp(-full))).to(opening.dtype).to(tl.float32)
-    tl.store(result + token * W + places, (opened * passing.to(tl.float32)).to(opening.dtype), mask=inside)
+    tl.store(result + token * W + columns, (opened * passing.to(tl.float32)).to(opening.dtype), mask=inside)
 
 
 def gate(joined: Tensor) -> Tensor:
@@ -106,13 +106,13 @@ def _rotate(  # type: ignore[no-untyped-def]
     """Some heads of one token."""
     token = tl.program_id(0).to(tl.int64)
     heads = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    places = tl.arange(0, HALF)
+    columns = tl.arange(0, HALF)
     inside = (heads < HEADS)[:, None]
-    lefts = joined + token * stride + heads[:, None] * (2 * HALF) + places[None, :]
+    lefts = joined + token * stride + heads[:, None] * (2 * HALF) + columns[None, :]
     left, right = tl.load(lefts, mask=inside, other=0.0), tl.load(lefts + HALF, mask=inside, other=0.0)
     # Both halves turn by the same angles.
-    by_cosine = tl.load(cosine + token * (2 * HALF) + places).to(tl.float32)[None, :]
-    by_sine = tl.load(sine + token * (2 * HALF) + places).to(tl.float32)[None, :]
+    by_cosine = tl.load(cosine + token * (2 * HALF) + columns).to(tl.float32)[None, :]
+    by_sine = tl.load(sine + token * (2 * HALF) + columns).to(tl.float32)[None, :]
     kind = left.dtype
     left, right = left.to(tl.float32), right.to(tl.float32)
     new_left = (left * by_cosine).to(kind).to(tl.float32) + (-right * by_sine).to(kind).to(tl.float32)
@@ -121,7 +121,7 @@ def _rotate(  # type: ignore[no-untyped-def]
     tl.store(lefts + HALF, new_right.to(kind), mask=inside)
 
 
-def rotate_in_place(joined: Tensor, rotation: tuple[Tensor, Tensor], *, heads: int) -> None:
+def rotate_inplace(joined: Tensor, rotation: tuple[Tensor, Tensor], *, heads: int) -> None:
     """Rotary embedding (arXiv 2104.09864) of the first ``heads`` heads, in place.
 
     Args:

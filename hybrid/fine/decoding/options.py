@@ -65,8 +65,8 @@ def prefix_budgets(options: LoopOptions, device: torch.device) -> tuple[int, int
     """Bytes for prefixes on the device and in host memory, with the defaults filled in."""
     import torch
 
-    told = free_host_bytes()
-    free = UNKNOWN_HOST_BYTES if told is None else told
+    reported = free_host_bytes()
+    free = UNKNOWN_HOST_BYTES if reported is None else reported
     if device.type == "cuda":
         on_device = int(0.6 * torch.cuda.mem_get_info(device)[0])
         on_host = min(MOST_HOST_BYTES, free // 4)

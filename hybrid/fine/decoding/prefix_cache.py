@@ -98,21 +98,21 @@ class PrefixCache:
             nbytes: its size; as much is freed before it is made.
             make: computes it.
         """
-        kept = self._near.get(key)
+        prefix = self._near.get(key)
         reused = True
-        if kept is not None:
+        if prefix is not None:
             self.counts.hits += 1
             self._near.move_to_end(key)
         else:
             far = self._far.pop(key, None)  # before room is made, which may push it out
             self._make_room(nbytes)
-            kept = make() if far is None else _moved(far, like=far.token_ids)
+            prefix = make() if far is None else _moved(far, like=far.token_ids)
             reused = far is not None
             self.counts.misses += not reused
             self.counts.host_hits += reused
-            self._near[key] = kept
-        kept.holders += 1
-        return kept, reused
+            self._near[key] = prefix
+        prefix.holders += 1
+        return prefix, reused
 
     def release(self, prefix: Prefix) -> None:
         """Give back what :meth:`take` gave; over budget, others now go."""

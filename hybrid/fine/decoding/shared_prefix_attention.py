@@ -16,7 +16,7 @@ This module needs Triton and is imported only where it is used. The reference is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import triton
@@ -47,15 +47,15 @@ def _mix(queries, keys, values, start, stop, scale, top, total, mixed, D: tl.con
     """
     width = tl.arange(0, D)
     for first in range(start, stop, N):
-        places = first + tl.arange(0, N)
-        inside = places < stop
-        key = tl.load(keys + places[:, None] * D + width[None, :], mask=inside[:, None], other=0.0)
+        positions = first + tl.arange(0, N)
+        inside = positions < stop
+        key = tl.load(keys + positions[:, None] * D + width[None, :], mask=inside[:, None], other=0.0)
         scores = tl.dot(queries, tl.trans(key), input_precision="ieee") * scale
         scores = tl.where(inside[None, :], scores, float("-inf"))
         higher = tl.maximum(top, tl.max(scores, axis=1))
         weights = tl.exp(scores - higher[:, None])
         shrink = tl.exp(top - higher)
-        value = tl.load(values + places[:, None] * D + width[None, :], mask=inside[:, None], other=0.0)
+        value = tl.load(values + positions[:, None] * D + width[None, :], mask=inside[:, None], other=0.0)
         mixed = mixed * shrink[:, None] + tl.dot(weights.to(value.dtype), value, input_precision="ieee")
         total = total * shrink + tl.sum(weights, axis=1)
         top = higher
@@ -63,39 +63,24 @@ def _mix(queries, keys, values, start, stop, scale, top, total, mixed, D: tl.con
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _keep(mixtures, weights, place, used, top, total, mixed, D: tl.constexpr):  # type: ignore[no-untyped-def]
+def _keep(mixtures, weights, slot, used, top, total, mixed, D: tl.constexpr):  # type: ignore[no-untyped-def]
     """Write the mixture [M, D] and its log-sum-exp [M] at their places."""
     # A range without keys has the weight 0 in the merger, and must not be divided by 0.
     empty = total == 0.0
     total = tl.where(empty, 1.0, total)
     width = tl.arange(0, D)
-    tl.store(mixtures + place[:, None] * D + width[None, :], mixed / total[:, None], mask=used[:, None])
-    tl.store(weights + place, tl.where(empty, float("-inf"), top + tl.log(total)), mask=used)
+    tl.store(mixtures + slot[:, None] * D + width[None, :], mixed / total[:, None], mask=used[:, None])
+    tl.store(weights + slot, tl.where(empty, float("-inf"), top + tl.log(total)), mask=used)
 
 
+# Arguments of kernels stand together by what they belong to.
+# fmt: off
 @triton.jit  # type: ignore[untyped-decorator]
 def _over_tail(  # type: ignore[no-untyped-def]
-    query,
-    query_stride,
-    key,
-    value,
-    new_stride,
-    tail_keys,
-    tail_values,
-    row_stride,
-    head_stride,
-    lengths,
-    mixtures,
-    weights,
-    scale,
-    row,
-    head,
-    K: tl.constexpr,
-    G: tl.constexpr,
-    D: tl.constexpr,
-    M: tl.constexpr,
-    N: tl.constexpr,
-    SPLITS: tl.constexpr,
+    query, query_stride, key, value, new_stride,
+    tail_keys, tail_values, row_stride, head_stride, lengths,
+    mixtures, weights, scale, row, head,
+    K: tl.constexpr, G: tl.constexpr, D: tl.constexpr, M: tl.constexpr, N: tl.constexpr, SPLITS: tl.constexpr,
 ):
     """One row, with its new token, over its own tail."""
     width, slots = tl.arange(0, D), tl.arange(0, M)
@@ -114,31 +99,16 @@ def _over_tail(  # type: ignore[no-untyped-def]
     total = tl.full([M], 1.0, tl.float32)
     mixed = tl.zeros([M, D], tl.float32) + new_value.to(tl.float32)[None, :]
     top, total, mixed = _mix(queries, tail_keys + own, tail_values + own, 0, length, scale, top, total, mixed, D, N)
-    place = (row * (K * G) + heads) * (SPLITS + 1) + SPLITS
-    _keep(mixtures, weights, place, used, top, total, mixed, D)
+    slot = (row * (K * G) + heads) * (SPLITS + 1) + SPLITS
+    _keep(mixtures, weights, slot, used, top, total, mixed, D)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _over_prefix(  # type: ignore[no-untyped-def]
-    query,
-    query_stride,
-    tile_keys,
-    tile_values,
-    tile_rows,
-    mixtures,
-    weights,
-    layer,
-    scale,
-    tile,
-    head,
-    split,
-    length,
-    K: tl.constexpr,
-    G: tl.constexpr,
-    D: tl.constexpr,
-    M: tl.constexpr,
-    N: tl.constexpr,
-    SPLITS: tl.constexpr,
+    query, query_stride,
+    tile_keys, tile_values, tile_rows,
+    mixtures, weights, layer, scale, tile, head, split, length,
+    K: tl.constexpr, G: tl.constexpr, D: tl.constexpr, M: tl.constexpr, N: tl.constexpr, SPLITS: tl.constexpr,
 ):
     """One tile of rows over one range of their prefix."""
     width, slots = tl.arange(0, D), tl.arange(0, M)
@@ -159,88 +129,36 @@ def _over_prefix(  # type: ignore[no-untyped-def]
     total = tl.zeros([M], tl.float32)
     mixed = tl.zeros([M, D], tl.float32)
     top, total, mixed = _mix(queries, keys, values, start, stop, scale, top, total, mixed, D, N)
-    place = (rows.to(tl.int64) * (K * G) + heads) * (SPLITS + 1) + split
-    _keep(mixtures, weights, place, used, top, total, mixed, D)
+    slot = (rows.to(tl.int64) * (K * G) + heads) * (SPLITS + 1) + split
+    _keep(mixtures, weights, slot, used, top, total, mixed, D)
 
 
 @triton.jit(do_not_specialize=["layer"])  # type: ignore[untyped-decorator]
 def _over_ranges(  # type: ignore[no-untyped-def]
-    query,
-    query_stride,
-    key,
-    value,
-    new_stride,
-    tail_keys,
-    tail_values,
-    row_stride,
-    head_stride,
-    lengths,
-    tile_keys,
-    tile_values,
-    tile_lengths,
-    tile_rows,
-    mixtures,
-    weights,
-    layer,
-    scale,
-    K: tl.constexpr,
-    G: tl.constexpr,
-    D: tl.constexpr,
-    M: tl.constexpr,
-    MT: tl.constexpr,
-    N: tl.constexpr,
-    SPLITS: tl.constexpr,
+    query, query_stride, key, value, new_stride,
+    tail_keys, tail_values, row_stride, head_stride, lengths,
+    tile_keys, tile_values, tile_lengths, tile_rows,
+    mixtures, weights, layer, scale,
+    K: tl.constexpr, G: tl.constexpr, D: tl.constexpr,
+    M: tl.constexpr, MT: tl.constexpr, N: tl.constexpr, SPLITS: tl.constexpr,
 ):
     """For one key head: one row over its own tail, or one tile of rows over one range of their prefix."""
     number, head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     if split == SPLITS:
         _over_tail(
-            query,
-            query_stride,
-            key,
-            value,
-            new_stride,
-            tail_keys,
-            tail_values,
-            row_stride,
-            head_stride,
-            lengths,
-            mixtures,
-            weights,
-            scale,
-            number,
-            head,
-            K,
-            G,
-            D,
-            MT,
-            N,
-            SPLITS,
+            query, query_stride, key, value, new_stride,
+            tail_keys, tail_values, row_stride, head_stride, lengths,
+            mixtures, weights, scale, number, head, K, G, D, MT, N, SPLITS,
         )
     else:
         length = tl.load(tile_lengths + number)
         if length > 0:
             _over_prefix(
-                query,
-                query_stride,
-                tile_keys,
-                tile_values,
-                tile_rows,
-                mixtures,
-                weights,
-                layer,
-                scale,
-                number,
-                head,
-                split,
-                length,
-                K,
-                G,
-                D,
-                M,
-                N,
-                SPLITS,
+                query, query_stride,
+                tile_keys, tile_values, tile_rows,
+                mixtures, weights, layer, scale, number, head, split, length, K, G, D, M, N, SPLITS,
             )
+# fmt: on
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -263,7 +181,7 @@ class SharedPrefixAttention:
     """The attention of decoding steps with a fixed number of rows, with its tables.
 
     Args:
-        rows: how many rows a step has.
+        rows: number of rows in a step.
         heads: key heads K.
         group: query heads per key head G.
         width: values per head D, a power of two of at least 16.
@@ -351,43 +269,23 @@ class SharedPrefixAttention:
         assert key.stride() == value.stride() == (key.stride(0), self._width, 1)
         assert keys.stride() == values.stride()
         assert keys.stride()[2:] == (self._width, 1)
-        sizes: dict[str, Any] = {"K": self._heads, "G": self._group, "D": self._width, "N": RANGE_KEYS}
+        # Values of 32 bits fill the memory that is shared within a program.
+        stages = 3 if query.dtype.itemsize == 2 else 1
+        # fmt: off
         _over_ranges[(rows, self._heads, self.splits + 1)](
-            query,
-            query.stride(0),
-            key,
-            value,
-            key.stride(0),
-            keys,
-            values,
-            keys.stride(0),
-            keys.stride(1),
-            lengths,
-            self._keys,
-            self._values,
-            self._lengths,
-            self._rows,
-            self._mixtures,
-            self._weights,
-            layer,
-            self._scale,
-            M=self._tile_queries,
-            MT=TAIL_QUERIES,
-            SPLITS=self.splits,
-            # Values of 32 bits fill the memory that is shared within a program.
-            num_stages=3 if query.dtype.itemsize == 2 else 1,
-            **sizes,
+            query, query.stride(0), key, value, key.stride(0),
+            keys, values, keys.stride(0), keys.stride(1), lengths,
+            self._keys, self._values, self._lengths, self._rows,
+            self._mixtures, self._weights, layer, self._scale,
+            K=self._heads, G=self._group, D=self._width,
+            M=self._tile_queries, MT=TAIL_QUERIES, N=RANGE_KEYS, SPLITS=self.splits, num_stages=stages,
         )
+        # fmt: on
         parts = self.splits + 1
         padded = triton.next_power_of_2(parts)
+        warps = 8 if padded > 32 else 4
         _merge[(rows * self._heads * self._group,)](
-            self._mixtures,
-            self._weights,
-            self._result,
-            D=self._width,
-            PARTS=parts,
-            PADDED=padded,
-            num_warps=8 if padded > 32 else 4,
+            self._mixtures, self._weights, self._result, D=self._width, PARTS=parts, PADDED=padded, num_warps=warps
         )
         return self._result
 
@@ -397,5 +295,5 @@ def _splits(device: torch.device, *, programs: int) -> int:
     if device.type != "cuda":
         return 3
     processors = torch.cuda.get_device_properties(device).multi_processor_count
-    wanted = max(1, 2 * processors // programs)
-    return min(64, max(4, 1 << (wanted.bit_length() - 1)))
+    target = max(1, 2 * processors // programs)
+    return min(64, max(4, 1 << (target.bit_length() - 1)))

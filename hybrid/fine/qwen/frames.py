@@ -96,14 +96,14 @@ class QwenFrames:
         with timed(seconds, "preprocess", self._device), preparing:
             resized = [self.prepare(frame) for frame in frames]
             batches = self._batches(resized)
-        items: list[Any] = [None] * (sum(len(places) for places, _, _ in batches))
+        items: list[Any] = [None] * (sum(len(indices) for indices, _, _ in batches))
         grids: list[tuple[int, int]] = [(0, 0)] * len(items)
         with (
             timed(seconds, "vision", self._device),
             out_of_memory_as_error(f"the vision tower on {len(frames)} frames"),
             torch.inference_mode(),
         ):
-            for places, grid, patches in batches:
+            for indices, grid, patches in batches:
                 features = encode_patches(
                     self._visual,
                     patches,
@@ -111,26 +111,26 @@ class QwenFrames:
                     columns=grid[1],
                     fill_batches=self._device.type != "cpu",
                 )
-                for place, feature in zip(places, features, strict=True):
-                    items[place], grids[place] = feature, grid
+                for index, feature in zip(indices, features, strict=True):
+                    items[index], grids[index] = feature, grid
         key = content_key(items, grids, mode=self._spec.mode)
         return FrameFeatures(tuple(items), tuple(grids), len(frames), self._spec.mode, key, seconds)
 
     def _batches(self, frames: list[ByteArray]) -> list[tuple[list[int], tuple[int, int], Tensor]]:
-        """Frames of one size together: their places among the items, their grid, their patches."""
+        """Frames of one size together: their indices among the items, their grid, their patches."""
         rule = self._rule
         by_shape: dict[tuple[int, ...], list[int]] = {}
-        for place, frame in enumerate(frames):
-            by_shape.setdefault(frame.shape, []).append(place)
+        for index, frame in enumerate(frames):
+            by_shape.setdefault(frame.shape, []).append(index)
         if self._spec.mode == "video" and len(by_shape) > 1:
             raise InputError(f"the frames of a video item have {len(by_shape)} sizes; all must have one")
         batches = []
         for shape, members in by_shape.items():
-            stacked = np.stack([frames[place] for place in members])
-            places = members
+            stacked = np.stack([frames[index] for index in members])
+            indices = members
             if self._spec.mode == "video":
                 stacked = pair_frames(stacked, rule.temporal)
-                places = list(range(len(stacked)))
+                indices = list(range(len(stacked)))
             grid = (shape[0] // rule.factor, shape[1] // rule.factor)
-            batches.append((places, grid, torch.from_numpy(patchify(stacked, rule))))
+            batches.append((indices, grid, torch.from_numpy(patchify(stacked, rule))))
         return batches

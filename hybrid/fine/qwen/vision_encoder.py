@@ -109,11 +109,11 @@ def encode_patches(visual: Any, patches: Tensor, *, rows: int, columns: int, fil
     size = frames_per_batch(patches.shape[1])
     for start in range(0, len(patches), size):
         batch = patches[start : start + size]
-        kept = len(batch)
-        if fill_batches and kept < size:
-            batch = torch.cat([batch, batch[-1:].expand(size - kept, -1, -1)])
+        count = len(batch)
+        if fill_batches and count < size:
+            batch = torch.cat([batch, batch[-1:].expand(size - count, -1, -1)])
         moved = batch.to(device=weight.device, dtype=weight.dtype)
-        features.append(_encode_batch(visual, moved, plan, rotation)[:kept])
+        features.append(_encode_batch(visual, moved, plan, rotation)[:count])
     return torch.cat(features)
 
 
@@ -122,9 +122,9 @@ def _rotation(visual: Any, rows: int, columns: int, plan: WindowPlan, like: Tens
     merge = visual.spatial_merge_size
     row, column = torch.meshgrid(torch.arange(rows * merge), torch.arange(columns * merge), indexing="ij")
     # Patches come merged token by merged token, not line by line.
-    places = torch.stack([row, column], dim=-1).reshape(rows, merge, columns, merge, 2)
-    places = places.permute(0, 2, 1, 3, 4).reshape(-1, 2).to(like.device)
-    cosine, sine = visual.rotary_pos_emb(like, places)
+    coordinates = torch.stack([row, column], dim=-1).reshape(rows, merge, columns, merge, 2)
+    coordinates = coordinates.permute(0, 2, 1, 3, 4).reshape(-1, 2).to(like.device)
+    cosine, sine = visual.rotary_pos_emb(like, coordinates)
     return cosine[plan.order].float().unsqueeze(1), sine[plan.order].float().unsqueeze(1)
 
 
@@ -155,10 +155,10 @@ def _attend(attention: Any, hidden: Tensor, groups: tuple[Tensor, ...], rotation
         mixed = _attention(query, key, value, attention.scaling)
     else:
         mixed = torch.empty_like(query)
-        for places in groups:
-            parts = [part[:, places].flatten(0, 1) for part in (query, key, value)]
+        for window in groups:
+            parts = [part[:, window].flatten(0, 1) for part in (query, key, value)]
             windows = _attention(parts[0], parts[1], parts[2], attention.scaling)
-            mixed[:, places] = windows.reshape(count, *places.shape, *query.shape[2:])
+            mixed[:, window] = windows.reshape(count, *window.shape, *query.shape[2:])
     result: Tensor = attention.proj(mixed.reshape(count, length, width))
     return result
 

@@ -35,7 +35,7 @@ __all__ = ["QwenWriter"]
 
 _LOG = logging.getLogger(__name__)
 
-_LAYOUTS_KEPT = 32
+_CACHED_LAYOUTS = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,14 +44,14 @@ class _Layout:
 
     Attributes:
         ids: int64 [P].
-        feature_places: int64 [all features]: where the features stand among the tokens.
+        feature_positions: int64 [all features]: where the features stand among the tokens.
         positions: int64 [3, P].
         next_position: of the token that follows.
         unique_ids: int64: each of the ids once.
     """
 
     ids: Tensor
-    feature_places: Tensor
+    feature_positions: Tensor
     positions: Tensor
     next_position: int
     unique_ids: Tensor
@@ -90,7 +90,7 @@ class QwenWriter:
         cache = PrefixCache(device_bytes=on_device, host_bytes=on_host)
         self.scheduler = Scheduler(self._stack, self._make_choice(head), cache, batch=options.batch, graphs=graphs)
         # A window's labels take 256 calls of the tokenizer, and are those of every window of its shape.
-        self._layout = lru_cache(maxsize=_LAYOUTS_KEPT)(self._make_layout)
+        self._layout = lru_cache(maxsize=_CACHED_LAYOUTS)(self._make_layout)
 
     def _make_grammar(self) -> ReplyGrammar:
         tokenizer = self._checkpoint.tokenizer
@@ -174,7 +174,7 @@ class QwenWriter:
         positions, next_position = rope_positions(_runs(prefix, visual))
         return _Layout(
             ids=torch.tensor(prefix.ids, device=self._device),
-            feature_places=torch.from_numpy(prefix.feature_places).to(self._device),
+            feature_positions=torch.from_numpy(prefix.feature_positions).to(self._device),
             positions=torch.from_numpy(positions).to(self._device),
             next_position=next_position,
             unique_ids=torch.tensor(sorted(set(prefix.ids)), device=self._device),
@@ -183,7 +183,7 @@ class QwenWriter:
     def _make_prefix(self, features: FrameFeatures, layout: _Layout) -> Prefix:
         # By place, not by token id: only the prompt decides where a frame stands.
         embeddings = self._stack.embed(layout.ids)
-        embeddings = embeddings.index_copy(0, layout.feature_places, torch.cat(features.items).to(embeddings))
+        embeddings = embeddings.index_copy(0, layout.feature_positions, torch.cat(features.items).to(embeddings))
         return read_prefix(
             self._stack,
             embeddings,
@@ -202,9 +202,9 @@ class QwenWriter:
         return [VisualGrid(len(grids), rows, columns, step_positions=step)]
 
 
-def _use_graphs(wanted: bool | None, head: Tensor, language_model: Any) -> bool:
+def _use_graphs(requested: bool | None, head: Tensor, language_model: Any) -> bool:
     """Whether steps are recorded: as it is asked for, or, where nothing is asked for, if they can be."""
-    if wanted is False:
+    if requested is False:
         return False
     config = language_model.config
     group = config.num_attention_heads // config.num_key_value_heads
@@ -212,7 +212,7 @@ def _use_graphs(wanted: bool | None, head: Tensor, language_model: Any) -> bool:
     why_not = why_not_recorded(head.device, group=group, width=width, dtype=head.dtype)
     if any(parameter.device != head.device for parameter in language_model.parameters()):
         why_not = "the model lies on several devices"
-    if wanted and why_not:
+    if requested and why_not:
         raise InputError(f"graphs cannot be used: {why_not}; leave them off")
     if why_not and head.device.type == "cuda":
         _LOG.warning("GenS's replies take about ten times as long as they could on this GPU: %s", why_not)

@@ -22,8 +22,8 @@ from hybrid.fine.aria.placement import (
     MemoryNeed,
     Placement,
     _spread,
+    choose_placement,
     memory_need,
-    place_weights,
     read_loading,
 )
 from hybrid.fine.interface import read_window
@@ -106,7 +106,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def place(asked: str = "auto", loading: str | None = None, device: torch.device = CUDA) -> Placement:
-    return place_weights("gens", need_of(loading), asked=asked, device=device, loading=read_loading(loading))
+    return choose_placement("gens", need_of(loading), asked=asked, device=device, loading=read_loading(loading))
 
 
 def counts(placed: Placement) -> dict[int | str, int]:

@@ -143,9 +143,9 @@ def convert_gens(
     small_files = _small_files(folder, native, shards, mark)
     with _writing(dest):
         complete = _begin(dest, mark)
-        kept = [shard for shard in shards if shard.is_in(dest)]
-        if len(kept) < len(shards):
-            _write_weights(shards, kept, tensors, dest, tell)
+        existing = [shard for shard in shards if shard.is_in(dest)]
+        if len(existing) < len(shards):
+            _write_weights(shards, existing, tensors, dest, tell)
         for name, content in small_files.items():
             # Of a complete conversion only what is lost is made again: the rest may have been edited.
             if not complete or not (dest / name).is_file():
@@ -160,7 +160,7 @@ def convert_gens(
         parameters=parameters,
         weight_bytes=size,
         files=len(shards),
-        files_kept=len(kept),
+        files_kept=len(existing),
         norm_topk_prob=norm_topk_prob(config),
         needs=memory_need(native, parameters, itemsize=itemsize, dtype=precision, loading=Loading()),
         seconds=time.perf_counter() - started,
@@ -177,7 +177,7 @@ def _weights_too(source: str | Path, folder: Path) -> Path:
 
 
 def _mark(folder: Path, config: Mapping[str, Any], tensors: TensorSource, shard_bytes: int) -> dict[str, Any]:
-    """What tells one conversion from another: kept in the folder while it is unfinished, and after."""
+    """What identifies a conversion: stored in the folder during the conversion and after it."""
     digest = hashlib.sha256(tensors.digest.encode())
     digest.update(json.dumps(config, sort_keys=True).encode())
     for name in _COPIED:
@@ -231,7 +231,7 @@ def _begin(dest: Path, mark: Mapping[str, Any]) -> bool:
                     "settings; name another folder, or delete this one"
                 )
             return name == RECORD
-    others = [place.name for place in dest.iterdir() if place.name != _LOCK]
+    others = [path.name for path in dest.iterdir() if path.name != _LOCK]
     if others:
         raise InputError(f"{dest} is not empty (it holds {sorted(others)[0]}); name another folder")
     write_atomically(dest / UNFINISHED, text.encode())
@@ -240,15 +240,15 @@ def _begin(dest: Path, mark: Mapping[str, Any]) -> bool:
 
 def _write_weights(
     shards: list[Shard],
-    kept: list[Shard],
+    existing: list[Shard],
     tensors: TensorSource,
     dest: Path,
     tell: Callable[[int, int], None],
 ) -> None:
     total = sum(shard.size for shard in shards)
-    done = sum(shard.size for shard in kept)
+    done = sum(shard.size for shard in existing)
     unfinished = list(dest.glob("*.unfinished"))
-    free = shutil.disk_usage(dest).free + sum(place.stat().st_size for place in unfinished)
+    free = shutil.disk_usage(dest).free + sum(path.stat().st_size for path in unfinished)
     if total - done > free:
         raise SaveError(
             f"{dest} has room for {free / 1e9:.1f} GB, the conversion needs {(total - done) / 1e9:.1f} GB more"
@@ -260,7 +260,7 @@ def _write_weights(
         tell(done, total)
 
     for shard in shards:
-        if shard not in kept:
+        if shard not in existing:
             write_shard(shard, tensors, dest, tell=wrote)
 
 
@@ -287,8 +287,8 @@ def _without_code(path: Path) -> bytes:
     document = read_json(path)
     if not isinstance(document, dict):
         raise ModelLoadError(f"{path} is no JSON object; download the checkpoint again")
-    kept = {key: value for key, value in document.items() if key not in _CODE_KEYS}
-    return (json.dumps(kept, indent=2, ensure_ascii=False) + "\n").encode()
+    plain = {key: value for key, value in document.items() if key not in _CODE_KEYS}
+    return (json.dumps(plain, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _generation(folder: Path, native: Mapping[str, Any]) -> dict[str, Any]:

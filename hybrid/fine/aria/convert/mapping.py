@@ -98,7 +98,7 @@ def plan_tensors(tensors: Mapping[str, TensorInfo], sizes: AriaSizes) -> list[Na
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _PlannedTensor:
     """A tensor to be written, before its sources are looked at; ``source_shapes`` repeats over them."""
 
     name: str
@@ -108,40 +108,40 @@ class _Wanted:
     step: Step = "copy"
 
 
-def _check(wanted: _Wanted, tensors: Mapping[str, TensorInfo]) -> NativeTensor:
-    absent = [name for name in wanted.sources if name not in tensors]
+def _check(planned: _PlannedTensor, tensors: Mapping[str, TensorInfo]) -> NativeTensor:
+    absent = [name for name in planned.sources if name not in tensors]
     if absent:
         raise ModelLoadError(
-            f"the weights lack {absent[0]}, of which {wanted.name} is made; "
+            f"the weights lack {absent[0]}, of which {planned.name} is made; "
             "the checkpoint is incomplete, download it again"
         )
-    for place, name in enumerate(wanted.sources):
-        shape = wanted.source_shapes[place % len(wanted.source_shapes)]
+    for index, name in enumerate(planned.sources):
+        shape = planned.source_shapes[index % len(planned.source_shapes)]
         if tensors[name].shape != shape:
             raise ModelLoadError(
                 f"{name} is {list(tensors[name].shape)}; by the other tensors it must be {list(shape)}"
             )
-    precisions = sorted({tensors[name].dtype for name in wanted.sources})
+    precisions = sorted({tensors[name].dtype for name in planned.sources})
     if len(precisions) != 1 or precisions[0] not in BITS:
         raise ModelLoadError(
-            f"{wanted.sources[0]} is {' and '.join(precisions)}; weights are expected as {', '.join(BITS)}"
+            f"{planned.sources[0]} is {' and '.join(precisions)}; weights are expected as {', '.join(BITS)}"
         )
     # A constant names a neighbour only for its precision.
-    constant = wanted.step in ("ones", "zeros")
+    constant = planned.step in ("ones", "zeros")
     return NativeTensor(
-        name=wanted.name,
+        name=planned.name,
         dtype=precisions[0],
-        shape=wanted.shape,
-        step=wanted.step,
-        sources=() if constant else wanted.sources,
+        shape=planned.shape,
+        step=planned.step,
+        sources=() if constant else planned.sources,
     )
 
 
 def _copies(
     before: str, after: str, shapes: Mapping[str, tuple[int, ...]], renamed: Mapping[str, str] | None = None
-) -> Iterator[_Wanted]:
+) -> Iterator[_PlannedTensor]:
     for name, shape in shapes.items():
-        yield _Wanted(after + (renamed or {}).get(name, name), shape, (before + name,), (shape,))
+        yield _PlannedTensor(after + (renamed or {}).get(name, name), shape, (before + name,), (shape,))
 
 
 def _with_bias(names: Sequence[str], out: int, into: int) -> dict[str, tuple[int, ...]]:
@@ -152,7 +152,7 @@ def _norm(*names: str, width: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.{part}": (width,) for name in names for part in ("weight", "bias")}
 
 
-def _vision(sizes: AriaSizes) -> Iterator[_Wanted]:
+def _vision(sizes: AriaSizes) -> Iterator[_PlannedTensor]:
     width, inner = sizes.vision_hidden, sizes.vision_width
     embeddings = {
         "embeddings.patch_embedding.weight": (width, 3, PATCH, PATCH),
@@ -167,16 +167,16 @@ def _vision(sizes: AriaSizes) -> Iterator[_Wanted]:
         **_with_bias(["mlp.fc2"], width, inner),
     }
     for number in range(sizes.vision_layers):
-        place = f"encoder.layers.{number}."
-        yield from _copies(_VISION + place, _VISION_NEW + place, layer)
+        block = f"encoder.layers.{number}."
+        yield from _copies(_VISION + block, _VISION_NEW + block, layer)
     # The published tower has no last norm and transformers' has one, whose output Aria does not
     # use. Ones and zeros do the least harm in a version that does.
     like = (_VISION + "embeddings.patch_embedding.bias",)
-    yield _Wanted(_VISION_NEW + "post_layernorm.weight", (width,), like, ((width,),), "ones")
-    yield _Wanted(_VISION_NEW + "post_layernorm.bias", (width,), like, ((width,),), "zeros")
+    yield _PlannedTensor(_VISION_NEW + "post_layernorm.weight", (width,), like, ((width,),), "ones")
+    yield _PlannedTensor(_VISION_NEW + "post_layernorm.bias", (width,), like, ((width,),), "zeros")
 
 
-def _projector(sizes: AriaSizes) -> Iterator[_Wanted]:
+def _projector(sizes: AriaSizes) -> Iterator[_PlannedTensor]:
     width, out = sizes.vision_hidden, sizes.hidden
     shapes: dict[str, tuple[int, ...]] = {
         "query": (sizes.queries, width),
@@ -193,7 +193,7 @@ def _projector(sizes: AriaSizes) -> Iterator[_Wanted]:
     yield from _copies(_PROJECTOR, _PROJECTOR_NEW, shapes, _RENAMED)
 
 
-def _text(sizes: AriaSizes) -> Iterator[_Wanted]:
+def _text(sizes: AriaSizes) -> Iterator[_PlannedTensor]:
     width, inner, shared = sizes.hidden, sizes.expert_width, sizes.expert_width * sizes.shared_experts
     yield from _copies(_TEXT, _TEXT_NEW, {"embed_tokens.weight": (sizes.vocabulary, width)})
     for number in range(sizes.layers):
@@ -202,8 +202,8 @@ def _text(sizes: AriaSizes) -> Iterator[_Wanted]:
     yield from _copies("language_model.", "", {"lm_head.weight": (sizes.vocabulary, width)})
 
 
-def _text_layer(place: str, sizes: AriaSizes, *, width: int, inner: int, shared: int) -> Iterator[_Wanted]:
-    before, after = _TEXT + place, _TEXT_NEW + place
+def _text_layer(block: str, sizes: AriaSizes, *, width: int, inner: int, shared: int) -> Iterator[_PlannedTensor]:
+    before, after = _TEXT + block, _TEXT_NEW + block
     shapes: dict[str, tuple[int, ...]] = {
         **{f"self_attn.{part}_proj.weight": (width, width) for part in "qo"},
         **{f"self_attn.{part}_proj.weight": (sizes.key_width, width) for part in "kv"},
@@ -216,14 +216,14 @@ def _text_layer(place: str, sizes: AriaSizes, *, width: int, inner: int, shared:
     }
     yield from _copies(before, after, shapes, {"mlp.gate.weight": "mlp.router.weight"})
     experts = [f"{before}mlp.experts.{number}." for number in range(sizes.experts)]
-    yield _Wanted(
+    yield _PlannedTensor(
         after + "mlp.experts.fc1.weight",
         (sizes.experts, width, 2 * inner),
         tuple(f"{expert}{part}_proj.weight" for expert in experts for part in ("gate", "up")),
         ((inner, width),),
         "experts_in",
     )
-    yield _Wanted(
+    yield _PlannedTensor(
         after + "mlp.experts.fc2.weight",
         (sizes.experts, inner, width),
         tuple(f"{expert}down_proj.weight" for expert in experts),

@@ -79,8 +79,8 @@ def plan_shards(tensors: Sequence[NativeTensor], *, limit: int) -> list[Shard]:
 def weight_index(shards: Sequence[Shard]) -> str:
     """``model.safetensors.index.json``: which file holds which tensor."""
     total = sum(tensor.size for shard in shards for tensor in shard.tensors)
-    places = {tensor.name: shard.name for shard in shards for tensor in shard.tensors}
-    document = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+    file_of = {tensor.name: shard.name for shard in shards for tensor in shard.tensors}
+    document = {"metadata": {"total_size": total}, "weight_map": dict(sorted(file_of.items()))}
     return json.dumps(document, indent=2) + "\n"
 
 

@@ -99,7 +99,7 @@ class _Listing(NamedTuple):
     """The files of a checkpoint's weights, and the file of each tensor where an index tells it."""
 
     files: list[str]
-    places: dict[str, str]
+    file_of: dict[str, str]
 
 
 def _listed(folder: Path, index: str, single: str) -> _Listing | None:
@@ -108,20 +108,20 @@ def _listed(folder: Path, index: str, single: str) -> _Listing | None:
         return _Listing([single], {}) if (folder / single).is_file() else None
     try:
         listed = read_json(folder / index)["weight_map"]
-        places = {name: check_file_name(file) for name, file in listed.items()}
+        file_of = {name: check_file_name(file) for name, file in listed.items()}
     except (KeyError, TypeError, AttributeError) as exc:
         raise ModelLoadError(f"{folder / index} lists no weights: {first_line(exc)}; {_AGAIN}") from exc
-    files = sorted(set(places.values()))
+    files = sorted(set(file_of.values()))
     absent = [file for file in files if not (folder / file).is_file()]
     if absent or not files:
         first = f", first {absent[0]}" if absent else ""
         raise ModelLoadError(f"{folder} lacks {len(absent)} of {len(files)} files of weights{first}; {_AGAIN}")
-    return _Listing(files, places)
+    return _Listing(files, file_of)
 
 
 def _check_index(folder: Path, listing: _Listing, tensors: Mapping[str, TensorInfo]) -> None:
     """What an index promises has to be in the file that it names."""
-    for name, file in listing.places.items():
+    for name, file in listing.file_of.items():
         if name not in tensors or tensors[name].file != file:
             raise ModelLoadError(f"{folder / file} does not hold {name}, which the index lists in it; {_AGAIN}")
 
@@ -144,7 +144,7 @@ class _Safetensors:
 
     def __init__(self, folder: Path, listing: _Listing) -> None:
         self._folder = folder
-        self._places: dict[str, int] = {}
+        self._offsets: dict[str, int] = {}
         self.tensors: dict[str, TensorInfo] = {}
         self.files: dict[str, int] = {}
         digest = hashlib.sha256()
@@ -153,7 +153,7 @@ class _Safetensors:
             self.files[file] = header.size
             for name, tensor in header.tensors.items():
                 self.tensors[name] = TensorInfo(tensor.dtype, tensor.shape, file)
-                self._places[name] = header.data_start + tensor.start
+                self._offsets[name] = header.data_start + tensor.start
             digest.update(f"{file}\0{header.size}\0{json.dumps(header.document, sort_keys=True)}\0".encode())
             digest.update(_sample(folder / file, header.size))
         _check_index(folder, listing, self.tensors)
@@ -163,7 +163,7 @@ class _Safetensors:
         info = self.tensors[name]
         path, count = self._folder / info.file, prod(info.shape)
         try:
-            values: RawArray = np.fromfile(path, dtype=BITS[info.dtype], count=count, offset=self._places[name])
+            values: RawArray = np.fromfile(path, dtype=BITS[info.dtype], count=count, offset=self._offsets[name])
         except OSError as exc:
             raise ModelLoadError(f"{path} cannot be read: {exc}") from exc
         if len(values) != count:
