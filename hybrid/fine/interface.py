@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "VIDEO_MODE_REASON",
     "Event",
+    "FeatureEncoder",
     "FeatureModel",
     "FineModel",
     "FramesScored",
@@ -127,17 +128,14 @@ class FineModel(Protocol):
     @property
     def name(self) -> str:
         """What was loaded: a hub name or a folder."""
-        ...
 
     @property
     def identity(self) -> Mapping[str, str]:
         """Everything that decides a reply: checkpoint, weight hash, prompt hash, dtype, versions."""
-        ...
 
     @property
     def device(self) -> str:
         """The device, or several with commas."""
-        ...
 
     def prepare(self, frame: ByteArray) -> ByteArray:
         """The frame in the size that the model looks at: uint8 [h, w, 3].
@@ -145,7 +143,6 @@ class FineModel(Protocol):
         A caller that holds a window of large frames prepares each as it is decoded; preparing a prepared frame
         changes nothing.
         """
-        ...
 
     def read(self, requests: Sequence[Request], *, partial: bool = False) -> Generator[Event, None, None]:
         """Read windows and answer the questions about them.
@@ -163,16 +160,17 @@ class FineModel(Protocol):
         Raises:
             InputError: a request is not legal; raised before any work is done.
         """
-        ...
 
 
-@runtime_checkable
-class FeatureModel(FineModel, Protocol):
-    """A :class:`FineModel` whose features of frames can be stored.
+class FeatureEncoder(Protocol):
+    """The part of a model that looks at frames."""
 
-    A request with frames has the same reply as one with ``encode_frames(frames)``. Requests whose features have
-    the same ``key`` share all work that does not depend on the question.
-    """
+    @property
+    def device(self) -> str:
+        """The device, or several with commas."""
+
+    def prepare(self, frame: ByteArray) -> ByteArray:
+        """See :meth:`FineModel.prepare`."""
 
     @property
     def feature_identity(self) -> Mapping[str, str]:
@@ -182,23 +180,20 @@ class FeatureModel(FineModel, Protocol):
         resizing, the mode, the weights and the dtype are part of it; the prompt's texts and versions of libraries
         are not.
         """
-        ...
 
     @property
     def feature_width(self) -> int:
         """Values per token of a feature."""
-        ...
 
     @property
     def feature_dtype(self) -> str:
         """The dtype that :meth:`encode_frames` gives: ``float32``, ``bfloat16`` or ``float16``."""
-        ...
 
     def encode_frames(self, frames: Sequence[ByteArray]) -> FrameFeatures:
         """Run the vision encoder; depends on the frames and the checkpoint, not on any question.
 
         In image mode each frame's features are independent of the other frames, so that those of any frames may be
-        put together again (:func:`hybrid.fine.features.features_from_rows`).
+        put together again.
 
         Args:
             frames: uint8 [H, W, 3] RGB each, in time order.
@@ -207,7 +202,15 @@ class FeatureModel(FineModel, Protocol):
             InputError: no frames, or a frame of another form.
             OutOfMemoryError: the device's memory does not suffice.
         """
-        ...
+
+
+@runtime_checkable
+class FeatureModel(FineModel, FeatureEncoder, Protocol):
+    """A :class:`FineModel` whose features of frames can be stored.
+
+    A request with frames has the same reply as one with ``encode_frames(frames)``. Requests whose features have
+    the same ``key`` share all work that does not depend on the question.
+    """
 
 
 def read_window(model: FineModel, frames: Sequence[ByteArray] | FrameFeatures, question: str) -> WindowScores:

@@ -25,6 +25,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from hybrid.fine.interface import ReplyStatus
 
 __all__ = ["ParsedReply", "parse_reply"]
@@ -328,24 +330,17 @@ class _Paint:
     """Ranges of positions per score. Painting a range costs the same however long it is."""
 
     def __init__(self, count: int) -> None:
-        self._count = max(count, 0)
-        self._edges = {score: [0] * (self._count + 1) for score in SCORES}
+        self._edges = np.zeros((len(SCORES), max(count, 0) + 1), dtype=np.int64)
 
     def add(self, first: int, last: int, score: int) -> None:
-        self._edges[score][first] += 1
-        self._edges[score][last + 1] -= 1
+        row = self._edges[SCORES.index(score)]
+        row[first] += 1
+        row[last + 1] -= 1
 
     def highest(self) -> tuple[dict[int, int], int | None]:
         """The highest score of each position, and the first position that had several."""
-        scores: dict[int, int] = {}
-        overlap: int | None = None
-        depth = dict.fromkeys(SCORES, 0)
-        for position in range(self._count):
-            for score in SCORES:
-                depth[score] += self._edges[score][position]
-            given = [score for score in SCORES if depth[score]]
-            if given:
-                scores[position] = given[-1]
-            if len(given) > 1 and overlap is None:
-                overlap = position
-        return scores, overlap
+        given = self._edges[:, :-1].cumsum(axis=1) > 0
+        best = np.where(given, np.array(SCORES)[:, None], 0).max(axis=0)
+        several = np.flatnonzero(given.sum(axis=0) > 1)
+        scores = {int(position): int(best[position]) for position in np.flatnonzero(best)}
+        return scores, int(several[0]) if len(several) else None

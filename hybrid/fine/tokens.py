@@ -31,7 +31,6 @@ class TextTokenizer(Protocol):
 
     def encode(self, text: str, *, add_special_tokens: bool, split_special_tokens: bool) -> list[int]:
         """Ids of a text; with ``split_special_tokens`` special tokens in it are spelt out."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +117,6 @@ class PromptTokens:
         head, lead = self._split(before)
         trail, rest = self._split_front(after)
         return head + self._plain(lead + question + trail) + rest
-
-    def special_in(self, text: str) -> str | None:
-        """The first special token whose text stands in a text; None if there is none."""
-        found = self._special.search(text)
-        return None if found is None else found.group()
 
     def _trusted(self, text: str) -> list[int]:
         ids, plain = self._split(text)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -102,11 +102,11 @@ class AskedWindow:
         whole = self.frames
         if not isinstance(whole, FrameFeatures):
             return AskedWindow(self.question, part, whole[start:end])
-        features = FrameFeatures(
+        features = replace(
+            whole,
             items=whole.items[start:end],
             grids=whole.grids[start:end],
             frame_count=len(whole.items[start:end]),
-            mode=whole.mode,
             key=f"{whole.key}:{start}-{end}",
             seconds=whole.seconds if start == 0 else {},
         )

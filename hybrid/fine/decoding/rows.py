@@ -7,12 +7,11 @@ buffer per kind, rows that are at work at its front, so that a step works on pla
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from hybrid.fine.decoding.attention import merge_parts, prefix_part, suffix_part, tail_part
+from hybrid.fine.decoding.attention import causal_attention, merge_parts, prefix_part, suffix_part, tail_part
 from hybrid.fine.decoding.decoder_layers import TextStack
 from hybrid.fine.decoding.prefix_cache import Prefix
 from hybrid.fine.decoding.sampling import Choice
@@ -20,7 +19,17 @@ from hybrid.fine.decoding.sampling import Choice
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Groups", "Mix", "PlainSteps", "RowBuffers", "Steps", "decode_step", "group_rows", "read_suffixes"]
+__all__ = [
+    "Groups",
+    "Mix",
+    "PlainSteps",
+    "RowBuffers",
+    "Steps",
+    "decode_step",
+    "group_rows",
+    "read_prefix",
+    "read_suffixes",
+]
 
 _ROOM_STEP = 64
 
@@ -93,17 +102,8 @@ class RowBuffers:
             buffer[target] = buffer[source]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Groups:
-    """Which rows share which prefix.
-
-    Attributes:
-        prefixes: each once.
-        members: per prefix, int64: its rows. None where one prefix is that of all rows.
-    """
-
-    prefixes: tuple[Prefix, ...]
-    members: tuple[Tensor | None, ...]
+Groups = list[tuple[Prefix, "Tensor | None"]]
+"""Each prefix once, with its rows, int64. None: the prefix is that of all rows."""
 
 
 def group_rows(prefixes: Sequence[Prefix], device: torch.device) -> Groups:
@@ -112,22 +112,17 @@ def group_rows(prefixes: Sequence[Prefix], device: torch.device) -> Groups:
     for row, prefix in enumerate(prefixes):
         by_prefix.setdefault(id(prefix), (prefix, []))[1].append(row)
     if len(by_prefix) == 1:
-        return Groups((prefixes[0],), (None,))
-    return Groups(
-        tuple(prefix for prefix, _ in by_prefix.values()),
-        tuple(torch.tensor(rows, device=device) for _, rows in by_prefix.values()),
-    )
+        return [(prefixes[0], None)]
+    return [(prefix, torch.tensor(rows, device=device)) for prefix, rows in by_prefix.values()]
 
 
 def _over_prefixes(query: Tensor, groups: Groups, layer: int, scale: float) -> tuple[Tensor, Tensor]:
     """Queries [T, K, G, D] over the prefixes of their groups, whose members are tokens."""
-    if groups.members[0] is None:
-        only = groups.prefixes[0]
-        return prefix_part(query, only.keys[layer], only.values[layer], scale=scale)
     mixed = torch.empty_like(query)
     weight = torch.empty(query.shape[:3], dtype=torch.float32, device=query.device)
-    for prefix, members in zip(groups.prefixes, groups.members, strict=True):
-        assert members is not None
+    for prefix, members in groups:
+        if members is None:
+            return prefix_part(query, prefix.keys[layer], prefix.values[layer], scale=scale)
         part = prefix_part(query[members], prefix.keys[layer], prefix.values[layer], scale=scale)
         mixed[members], weight[members] = part
     return mixed, weight
@@ -147,7 +142,6 @@ class Steps(Protocol):
         Returns:
             int64 [rows, count]: the tokens that were chosen.
         """
-        ...
 
 
 class PlainSteps:
@@ -217,6 +211,34 @@ def decode_step(stack: TextStack, buffers: RowBuffers, choice: Choice, mix: Mix,
     lengths.add_(1)
     positions.add_(1)
     return tokens
+
+
+def read_prefix(
+    stack: TextStack, embeddings: Tensor, positions: Tensor, *, next_position: int, token_ids: Tensor
+) -> Prefix:
+    """The keys and values of a prefix; no row's question is needed for them.
+
+    Args:
+        stack: the model.
+        embeddings: [P, hidden], in its dtype and on its device.
+        positions: int64 [3, P] or [P].
+        next_position: the position of the token that follows.
+        token_ids: int64, on its device: each token of the prefix once.
+    """
+    shape = (stack.layers, stack.heads, len(embeddings), stack.width)
+    keys = torch.empty(shape, dtype=stack.dtype, device=stack.device)
+    values = torch.empty_like(keys)
+
+    def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        keys[layer], values[layer] = key.transpose(0, 1), value.transpose(0, 1)
+        if len(query) == 0:
+            return query
+        mixed = causal_attention(query.flatten(1, 2), keys[layer], values[layer], scale=stack.scale)
+        return mixed.reshape(query.shape)
+
+    none = torch.zeros(0, dtype=torch.int64, device=stack.device)
+    stack.forward(embeddings, stack.rotation(positions), attend, last_queries=none)
+    return Prefix(keys=keys, values=values, next_position=next_position, token_ids=token_ids)
 
 
 def read_suffixes(

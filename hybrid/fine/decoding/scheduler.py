@@ -18,12 +18,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 
 from hybrid.errors import OutOfMemoryError
-from hybrid.fine.decoding.attention import causal_attention
 from hybrid.fine.decoding.decoder_layers import TextStack
 from hybrid.fine.decoding.grammar import GrammarTables
 from hybrid.fine.decoding.prefix_cache import Prefix, PrefixCache
@@ -32,10 +30,7 @@ from hybrid.fine.decoding.sampling import Choice
 from hybrid.fine.writer import Reply, ReplyFailed, ReplyWritten, TokensWritten, Written
 from hybrid.runtime import out_of_memory_as_error
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-__all__ = ["Prompt", "Scheduler", "read_prefix"]
+__all__ = ["Prompt", "Scheduler"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -379,30 +374,3 @@ def _by_key(call: _Call, prompts: Sequence[Prompt]) -> list[_Waiting]:
     for index, prompt in enumerate(prompts):
         groups.setdefault(prompt.key, []).append(_Waiting(call, index, prompt))
     return [entry for group in groups.values() for entry in group]
-
-
-def read_prefix(
-    stack: TextStack, embeddings: Tensor, positions: Tensor, *, next_position: int, token_ids: Tensor
-) -> Prefix:
-    """The keys and values of a prefix; no row's question is needed for them.
-
-    Args:
-        stack: the model.
-        embeddings: [P, hidden], in its dtype and on its device.
-        positions: int64 [3, P] or [P].
-        next_position: the position of the token that follows.
-        token_ids: int64, on its device: each token of the prefix once.
-    """
-    shape = (stack.layers, stack.heads, len(embeddings), stack.width)
-    keys = torch.empty(shape, dtype=stack.dtype, device=stack.device)
-    values = torch.empty_like(keys)
-
-    def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        keys[layer], values[layer] = key.transpose(0, 1), value.transpose(0, 1)
-        if len(query) == 0:
-            return query
-        mixed = causal_attention(query.flatten(1, 2), keys[layer], values[layer], scale=stack.scale)
-        return mixed.reshape(query.shape)
-
-    stack.keys_and_values(embeddings, stack.rotation(positions), attend)
-    return Prefix(keys=keys, values=values, next_position=next_position, token_ids=token_ids)

@@ -112,11 +112,7 @@ def _patch_rule(document: Mapping[str, Any]) -> PatchRule:
     if not 0 <= resample <= _LAST_FILTER:
         raise ValueError(f"resample is {resample}; Pillow's filters are 0 to {_LAST_FILTER}")
     return PatchRule(
-        mean=mean,
-        std=std,
-        **sides,
-        rescale=float(document.get("rescale_factor", 1 / 255)),
-        resample=resample,
+        mean=mean, std=std, **sides, rescale=float(document.get("rescale_factor", 1 / 255)), resample=resample
     )
 
 
