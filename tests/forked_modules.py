@@ -15,6 +15,7 @@ _MODULES = (
     "hybrid.cli.run_report",
     "hybrid.clip.open_clip",
     "hybrid.engine.engine",
+    "hybrid.engine.batch.worker_process",
     "hybrid.engine.batch.workers",
     "hybrid.export.sheet",
     "hybrid.frames.decoders.pyav",

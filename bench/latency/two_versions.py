@@ -1,6 +1,6 @@
 """This checkout against an earlier one: the same work by both in turn, and an interval for the ratio of their times.
 
-``python -m bench.latency.two_versions --old CHECKOUT [--pairs 9] [--only sampling|search] [--out FILE]``
+``python -m bench.latency.two_versions --old CHECKOUT [--pairs 9] [--only sampling|search|questions] [--out FILE]``
 
 CHECKOUT is a folder with the earlier version (``git worktree add ../earlier COMMIT``). Both run under this
 process's interpreter, so with the same packages; only the code differs. Each pair runs both versions once, in
@@ -10,6 +10,7 @@ version is faster. The interval is of the geometric mean over pairs, by bootstra
 Sampling: the clips of :mod:`bench.latency.index` at one frame a second, one decoding thread, CPU seconds.
 Search: archives of the same made-up vectors, each filled by the version that searches it, as
 :mod:`bench.latency.search_probe` measures it.
+Questions: the bundled video is indexed and asked, as :mod:`bench.latency.question_probe` measures it.
 """
 
 from __future__ import annotations
@@ -74,17 +75,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--old", type=Path, required=True, help="folder with the earlier checkout")
     parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--only", choices=["sampling", "search"], help="default: both")
+    parser.add_argument("--only", choices=["sampling", "search", "questions"], help="default: all")
     parser.add_argument("--size", default="100x3600", help="videos x frames of each, of the searched archives")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "hybrid-bench-videos")
     arguments = parser.parse_args(argv)
     old = arguments.old.resolve()
     load_before = os.getloadavg()[0]
     rows: list[dict[str, Any]] = []
-    if arguments.only != "search":
+    if arguments.only in (None, "sampling"):
         rows += _sampling(old, arguments.pairs, arguments.folder)
-    if arguments.only != "sampling":
+    if arguments.only in (None, "search"):
         rows += _search(old, arguments.pairs, arguments.size, arguments.folder)
+    if arguments.only in (None, "questions"):
+        rows += _questions(old, arguments.pairs)
     cells = [
         (r["what"], r["time"], f"{r['value']:.3f}", f"{r['low']:.3f} .. {r['high']:.3f}", r["pairs"], r["as_fast"])
         for r in rows
@@ -122,6 +125,12 @@ def _search(old: Path, pairs: int, size: str, folder: Path) -> list[dict[str, An
             names = ["cold_ms", "cold_cpu_ms", "warm_ms", "warm_cpu_ms"]
             rows += _rows(f"search {size}, {backend}, {kind}", _in_turn(old, command, pairs), names)
     return rows
+
+
+def _questions(old: Path, pairs: int) -> list[dict[str, Any]]:
+    command = ["bench/latency/question_probe.py"]
+    both = _in_turn(old, {old: command, HERE: command}, pairs)
+    return _rows("the bundled video", both, sorted(both[0][0]))
 
 
 _FILL = """

@@ -22,7 +22,8 @@ from bench.report import print_table, write_result
 from bench.robustness.mutate import mutate_videos
 from bench.robustness.watch import FileWatch, Spent
 from hybrid.engine.batch.run import RunSummary, VideoOutcome
-from hybrid.engine.batch.workers import EngineRecipe, index_in_workers
+from hybrid.engine.batch.worker_process import EngineRecipe
+from hybrid.engine.batch.workers import index_in_workers
 from hybrid.options.engine import EngineOptions
 from indexes.maintenance.verify import verify_archive
 from indexes.open_archive import open_archive

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import av
 from av.codec.context import Flags
@@ -34,18 +34,10 @@ from hybrid.frames.decoders.folder import numbered_images
 from hybrid.frames.decoding.pictures import AS_STORED, Orientation, orientation_of
 from hybrid.frames.packets.bitstream import KeyPackets
 from hybrid.frames.packets.scan import Movie, scan
-from hybrid.image_file import ImageHeader, read_header
+from hybrid.image_file import read_header
 from hybrid.values import SamplingPolicy
 
-__all__ = [
-    "FRAME_RULES",
-    "IMAGE_CHANGES",
-    "VIDEO_CHANGES",
-    "ImageChange",
-    "Indexed",
-    "VideoChange",
-    "frames_changed_reason",
-]
+__all__ = ["FRAME_RULES", "IMAGE_CHANGES", "VIDEO_CHANGES", "Change", "Indexed", "frames_changed_reason"]
 
 FRAME_RULES: Final = 2
 """The version of today's rules."""
@@ -100,29 +92,20 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class VideoChange:
-    """A change of the rules for videos.
+class Change:
+    """A change of the rules for videos or for images.
 
     Attributes:
         version: of the rules that made it.
-        reason: what is read in another way, as the rest of a sentence about the file.
-        seen: whether it concerns a file, or may.
-        confirmed: whether it does, where ``seen`` alone cannot tell.
+        reason: what is read differently, as the rest of a sentence about the file.
+        seen: whether it concerns a video, as far as :class:`Opened` tells, or an image.
+        confirmed: whether it does concern the video, where ``seen`` alone cannot tell.
     """
 
     version: int
     reason: str
-    seen: Callable[[Opened], bool]
+    seen: Callable[[Any], bool]
     confirmed: Callable[[Movie], bool] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ImageChange:
-    """A change of the rules for images: version, reason, and whether it concerns an image."""
-
-    version: int
-    reason: str
-    seen: Callable[[ImageHeader], bool]
 
 
 def _is_turned_otherwise(opened: Opened) -> bool:
@@ -161,22 +144,22 @@ def _is_cropped_on_the_left(opened: Opened) -> bool:
 
 
 VIDEO_CHANGES: Final = (
-    VideoChange(2, "its display matrix, which mirrors or is singular, is read rightly now", _is_turned_otherwise),
-    VideoChange(2, "the crop that its container asks for is applied now", _is_cropped_by_container),
-    VideoChange(2, "its crop on the left is applied now", _is_cropped_on_the_left),
-    VideoChange(
+    Change(2, "its display matrix, which mirrors or is singular, is read rightly now", _is_turned_otherwise),
+    Change(2, "the crop that its container asks for is applied now", _is_cropped_by_container),
+    Change(2, "its crop on the left is applied now", _is_cropped_on_the_left),
+    Change(
         2,
         "several of its pictures share a packet (packed B-frames), which are decoded in full now",
         seen=lambda opened: opened.codec == "mpeg4",
         confirmed=lambda movie: movie.keys.packed,
     ),
-    VideoChange(
+    Change(
         2,
         "time stamps of MPEG-PS that go back by a frame are put right now, and it may have some",
         seen=lambda opened: opened.container.format.name == "mpeg",
         confirmed=lambda movie: movie.unsafe is not None,
     ),
-    VideoChange(
+    Change(
         2,
         "key frames of its codec, for which no entry rule is proven, are decoded from the start now",
         seen=lambda opened: opened.policy == "keyframes" and not KeyPackets(opened.codec, b"").proven,
@@ -184,9 +167,9 @@ VIDEO_CHANGES: Final = (
 )
 
 IMAGE_CHANGES: Final = (
-    ImageChange(2, "grey of 16 bits, which is scaled now", lambda header: header.mode.startswith("I;16")),
-    ImageChange(2, "floating-point pixels, which are read from 0 to 1 now", lambda header: header.mode == "F"),
-    ImageChange(2, "pixels of 32-bit integers, which are refused now", lambda header: header.mode == "I"),
+    Change(2, "grey of 16 bits, which is scaled now", lambda header: header.mode.startswith("I;16")),
+    Change(2, "floating-point pixels, which are read from 0 to 1 now", lambda header: header.mode == "F"),
+    Change(2, "pixels of 32-bit integers, which are refused now", lambda header: header.mode == "I"),
 )
 
 

@@ -41,6 +41,13 @@ def _check_preset(name: str) -> str:
     return name
 
 
+def _check_encoder(name: str) -> str:
+    from hybrid.clip.registry import identity_of_name
+
+    identity_of_name(name)
+    return name
+
+
 def _read_prompt(value: str | Path | PromptSpec) -> Any:
     from hybrid.fine.prompt import read_prompt_file
 
@@ -70,6 +77,7 @@ class EngineOptions(Options):
         "CLIP encoder instead of the preset's: ARCHITECTURE/TAG or local-dir:FOLDER.",
         panel="models",
         default_text="the preset's",
+        parse=_check_encoder,
     )
     sampler: str | None = option(
         None, "GenS checkpoint instead of the preset's: hub name or folder.", panel=GENS, default_text="the preset's"

@@ -17,16 +17,16 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 from hybrid.errors import ArchiveError, ArchiveUnwritableError
 
 __all__ = [
     "NewFiles",
-    "insist",
+    "Stamp",
+    "file_stamp",
     "is_temporary",
     "make_empty_file",
     "make_folder",
@@ -37,6 +37,7 @@ __all__ = [
     "write_atomically",
     "write_error",
     "write_errors",
+    "write_unlocked",
 ]
 
 _MARK = ".tmp-"
@@ -47,7 +48,8 @@ _REFUSALS = frozenset(
 )
 """Full, over quota, read-only, not allowed, broken, lost: so would every further write end."""
 
-_T = TypeVar("_T")
+Stamp = tuple[int, int, int]
+"""See :func:`file_stamp`."""
 
 
 def refuses_writing(number: int | None) -> bool:
@@ -79,42 +81,61 @@ def write_errors(what: str) -> Iterator[None]:
         raise write_error(what, exc) from exc
 
 
-def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
-    """Replace ``path`` with ``data``, whole or in blocks, durably. Missing parent folders are made.
+def write_atomically(path: Path, data: bytes | Iterable[bytes], *, durable: bool = True) -> Stamp:
+    """Replace ``path`` with ``data``, whole or in blocks. Missing parent folders are made.
+
+    Args:
+        path: of the file.
+        data: its content.
+        durable: flush file and folders to disk; off for copies that can be made again.
+
+    Returns:
+        The stamp of this very file: by now another process may have replaced it.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written.
     """
-    make_folder(path.parent)
+    if durable:
+        make_folder(path.parent)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
     # The random part keeps two processes that write the same file out of each other's way.
     temporary = path.with_name(f".{path.name}{_MARK}{secrets.token_hex(4)}")
     try:
         with open(temporary, "wb") as file:
             file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
+            stamp = file_stamp(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
+    return stamp
 
 
-def insist(write: Callable[[], _T]) -> _T:
-    """Write a file without a lock into a folder that another process may clean up or delete meanwhile.
-
-    Args:
-        write: makes the folder and writes the file; is called again where either goes from under it.
-
-    Raises:
-        OSError: as ``write``.
-    """
+def write_unlocked(path: Path, data: bytes, *, durable: bool = True) -> Stamp:
+    """:func:`write_atomically` without a lock, in a folder that another process may clean up or delete meanwhile."""
     for _ in range(_TRIES - 1):
         # Path.mkdir says that the folder exists if that is deleted right after it was found.
         with contextlib.suppress(FileNotFoundError, FileExistsError):
-            return write()
-    return write()
+            return write_atomically(path, data, durable=durable)
+    return write_atomically(path, data, durable=durable)
+
+
+def file_stamp(file: str | Path | int) -> Stamp:
+    """Inode, size and time of change of a file: another one after it was replaced or rewritten.
+
+    Raises:
+        OSError: it does not exist, or cannot be looked at.
+    """
+    status = os.stat(file)
+    # The inode, since two processes may write one file within one tick of the file system's clock.
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def remove_file(path: Path) -> None:
@@ -145,9 +166,12 @@ def make_empty_file(path: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to disk, where the system can do that (Windows cannot)."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
+    if os.name != "nt":
+        _flush_to_disk(folder)
+
+
+def _flush_to_disk(path: str | Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -203,15 +227,10 @@ class NewFiles:
 
 
 def _sync_file(path: str) -> bool:
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    return True
+    with contextlib.suppress(FileNotFoundError):
+        _flush_to_disk(path)
+        return True
+    return False
 
 
 def is_temporary(name: str) -> bool:
@@ -219,13 +238,9 @@ def is_temporary(name: str) -> bool:
     return name.startswith(".") and _MARK in name
 
 
-def temporaries(folder: Path) -> Iterator[Path]:
-    """The temporary files in a folder (not below it)."""
-    with contextlib.suppress(FileNotFoundError):
-        yield from [entry for entry in folder.iterdir() if is_temporary(entry.name)]
-
-
 def remove_temporaries(folder: Path) -> None:
     """Delete the temporary files in a folder. Only while nobody else can be writing there."""
-    for path in temporaries(folder):
-        path.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        for entry in list(folder.iterdir()):
+            if is_temporary(entry.name):
+                entry.unlink(missing_ok=True)

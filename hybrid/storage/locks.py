@@ -36,7 +36,7 @@ class Locks:
             timeout: seconds to wait for another holder; 0 does not wait.
 
         Raises:
-            ArchiveLockedError: somebody else holds it, and still did after ``timeout`` seconds.
+            ArchiveLockedError: another process holds it, and still did after ``timeout`` seconds.
             ArchiveError: the folder cannot be written.
         """
         mine = (threading.get_ident(), name)

@@ -24,7 +24,15 @@ import safetensors
 from safetensors.numpy import load, save
 
 from hybrid.errors import IndexDamagedError
-from hybrid.storage.atomic import insist, make_folder, remove_file, remove_temporaries, write_atomically
+from hybrid.storage.atomic import (
+    Stamp,
+    file_stamp,
+    make_folder,
+    remove_file,
+    remove_temporaries,
+    write_atomically,
+    write_unlocked,
+)
 from hybrid.storage.foreign_json import read_json, read_note
 from hybrid.values import Float32Array
 from indexes.format.manifest import Manifest
@@ -140,7 +148,7 @@ class ApproximateFiles:
         """The centroids of a codebook, and the dimension of its vectors.
 
         Raises:
-            IndexDamagedError: it is gone or altered.
+            IndexDamagedError: it is missing or altered.
         """
         path = self.folder / f"codebook-{name}{_SUFFIX}"
         tensors, rest = _load(path, name)
@@ -180,7 +188,7 @@ class ApproximateFiles:
         """A segment by name.
 
         Raises:
-            IndexDamagedError: it is gone or altered.
+            IndexDamagedError: it is missing or altered.
         """
         path = self.folder / name
         tensors, rest = _load(path, name.removesuffix(_SUFFIX).rpartition("-")[2])
@@ -218,13 +226,11 @@ class ApproximateFiles:
             return None
         return content if isinstance(content, dict) else None
 
-    def stamp(self, name: str) -> tuple[int, int, int]:
+    def stamp(self, name: str) -> Stamp:
         """What changes when a file does; :data:`MISSING` if it is not there."""
-        try:
-            status = os.stat(self.folder / name)
-        except OSError:
-            return MISSING
-        return (status.st_ino, status.st_size, status.st_mtime_ns)
+        with contextlib.suppress(OSError):
+            return file_stamp(self.folder / name)
+        return MISSING
 
     def remove(self, name: str) -> None:
         """Delete a file; no error if there is none."""
@@ -232,7 +238,7 @@ class ApproximateFiles:
 
     def _put(self, name: str, data: bytes) -> None:
         """Write a file without the lock: another process may clean up meanwhile, and then it is written again."""
-        insist(lambda: write_atomically(self.folder / name, data))
+        write_unlocked(self.folder / name, data)
 
     def clean(self) -> None:
         """Make the folder, and delete what killed writers left. Under the lock only."""

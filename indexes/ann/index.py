@@ -96,7 +96,7 @@ class ApproximateIndex:
         return sum(segment is not None for segment in self._segments.values())
 
     def refresh(self) -> bool:
-        """Take in what writers have done since; whether there is an approximate index at all."""
+        """Read what writers have done since; whether there is an approximate index at all."""
         before = self._files.stamp("index.json")
         try:
             pointer = self._files.pointer()

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.errors import IndexDamagedError, InputError
-from hybrid.storage.atomic import make_folder, remove_file, sync_folder, write_atomically
+from hybrid.storage.atomic import Stamp, file_stamp, make_folder, remove_file, sync_folder, write_atomically
 from hybrid.values import ByteArray, IntArray
 from indexes.format.feature_list import (
     FeatureItem,
@@ -44,7 +44,8 @@ __all__ = [
     "stamp_of",
 ]
 
-Stamp = tuple[tuple[int, int, int], tuple[int, int, int]]
+FileStamps = tuple[Stamp, Stamp]
+"""Of a list, and of its values."""
 
 
 class StoredFeatures:
@@ -53,7 +54,7 @@ class StoredFeatures:
     What is read was compared with its digest, once for as long as the files do not change.
     """
 
-    def __init__(self, listed: FeatureList, path: Path, stamp: Stamp) -> None:
+    def __init__(self, listed: FeatureList, path: Path, stamp: FileStamps) -> None:
         """Not for callers: see :func:`open_features`."""
         self.listed = listed
         self.path = path
@@ -99,7 +100,7 @@ class StoredFeatures:
         return np.array([bool(self.read(rows[at : at + 1])) for at in range(len(rows))], dtype=bool)
 
     def close(self) -> None:
-        """Let go of the file. May be called twice."""
+        """Close the file. May be called twice."""
         if self._map is not None:
             self._map.close()
             self._map = None
@@ -133,7 +134,7 @@ def open_features(path: Path, *, rows: int, frames: str) -> StoredFeatures | Non
     while True:
         try:
             # In this order: a list that is replaced in between is then taken for old, and read again.
-            listing, data = _status(path), path.read_bytes()
+            listing, data = file_stamp(path), path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as exc:
@@ -142,34 +143,29 @@ def open_features(path: Path, *, rows: int, frames: str) -> StoredFeatures | Non
         _check(listed, path, rows=rows, frames=frames)
         values = path.with_name(listed.values_name)
         try:
-            return StoredFeatures(listed, values, (listing, _status(values)))
+            return StoredFeatures(listed, values, (listing, file_stamp(values)))
         except (OSError, ValueError) as exc:
             if _is_still(path, listing):  # or else a writer has deleted list and values, or replaced both
                 raise IndexDamagedError(f"{values}: cannot be read: {exc}") from exc
 
 
-def stamp_of(path: Path, values: Path) -> Stamp | None:
-    """Changes whenever list or values may have changed; None if one of them is gone."""
+def stamp_of(path: Path, values: Path) -> FileStamps | None:
+    """Changes whenever list or values may have changed; None if one of them is missing."""
     try:
-        return _status(path), _status(values)
+        return file_stamp(path), file_stamp(values)
     except OSError:
         return None
 
 
-def _status(path: Path) -> tuple[int, int, int]:
-    status = os.stat(path)
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _is_still(path: Path, status: tuple[int, int, int]) -> bool:
+def _is_still(path: Path, stamp: Stamp) -> bool:
     try:
-        return _status(path) == status
+        return file_stamp(path) == stamp
     except OSError:
         return False
 
 
 def _check(listed: FeatureList, path: Path, *, rows: int, frames: str) -> None:
-    """A list may be sound and yet be of something else: somebody may have renamed it."""
+    """A list may be sound and yet be of something else: it may have been renamed."""
     has_its_name = path.name == feature_list_name(listed.frames_key, listed.spec.key)
     if not has_its_name or listed.frames_key != frames or len(listed) != rows:
         raise IndexDamagedError(f"{path}: this list is of other features than its name says")
@@ -204,7 +200,7 @@ def remove_features(layout: Layout, video_id: str, *, except_of: Manifest | None
             removed.append(path)
         else:
             kept_values.add(listed.values_name)
-    # The lists first: values without a list are nobody's.
+    # The lists first: values without a list are left over.
     removed += [path for path in layout.feature_values(video_id) if path.name not in kept_values]
     freed = sum(path.stat().st_size for path in removed)
     for path in removed:

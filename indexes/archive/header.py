@@ -133,7 +133,7 @@ def _create(layout: Layout, backend: str, *, create: bool) -> Header:
 
 
 def _check_empty(layout: Layout) -> None:
-    """Never make an archive among somebody's files; what a killed creation left behind may lie there."""
+    """Never make an archive among other files; what a killed creation left behind may lie there."""
     if not layout.folder.exists():
         return
     if not layout.folder.is_dir():

@@ -20,7 +20,7 @@ from indexes.archive.content_id import identify
 from indexes.archive.feature_file import StoredFeatures, open_features, read_sound_list, stamp_of
 from indexes.format.catalogue import CatalogueReader, stamp_of_manifest
 from indexes.format.feature_list import FeatureList, FeatureSpec, frames_key
-from indexes.format.layout import Layout, check_video_id
+from indexes.format.layout import Layout, check_video_id, read_file
 from indexes.format.manifest import IndexConfig, Manifest, differences, parse_manifest
 from indexes.format.timeline_file import timeline_from_bytes, timeline_hash
 from indexes.stores.interface import VectorStore
@@ -47,7 +47,7 @@ class ArchiveReader:
     Attributes:
         uri: what opens the archive, as text: its folder, or the URI of a remote one.
         folder: where its files lie; of a remote one, where this machine keeps copies of them.
-        backend: ``faiss`` or ``lancedb``.
+        backend: the name of its vector store.
     """
 
     def __init__(self, folder: Path, backend: str, *, uri: str | None = None) -> None:
@@ -99,13 +99,8 @@ class ArchiveReader:
             IndexDamagedError: there is a manifest, but it cannot be read.
         """
         path = self._layout.manifest(video_id)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as exc:
-            raise IndexDamagedError(f"{path}: cannot be read: {exc.strerror}") from exc
-        return self._parsed(video_id, data, where=str(path))
+        data = read_file(path)
+        return None if data is None else self._parsed(video_id, data, where=str(path))
 
     def readable_manifest(self, video_id: str) -> Manifest | None:
         """The manifest of a video; a damaged one counts as none, so that indexing the video mends it."""
@@ -123,21 +118,18 @@ class ArchiveReader:
         """
         self._catalogue.refresh()
         unsure = set(os.listdir(self._layout.pending)) if self._layout.pending.is_dir() else set()
-        with contextlib.suppress(FileNotFoundError):
-            for name in sorted(os.listdir(self._layout.videos)):
-                try:
-                    # A manifest that is being replaced has to be looked at itself.
-                    manifest = (None if name in unsure else self._known(name)) or self.manifest(name)
-                except InputError:  # some other folder that somebody put there
-                    continue
-                except IndexDamagedError as exc:
-                    if on_damage is None:
-                        _log.warning("%s", exc)
-                    else:
-                        on_damage(name, exc)
-                    continue
-                if manifest is not None:
-                    yield manifest
+        for name in self._layout.video_ids():
+            try:
+                # A manifest that is being replaced has to be looked at itself.
+                manifest = (None if name in unsure else self._known(name)) or self.manifest(name)
+            except IndexDamagedError as exc:
+                if on_damage is None:
+                    _log.warning("%s", exc)
+                else:
+                    on_damage(name, exc)
+                continue
+            if manifest is not None:
+                yield manifest
 
     def _known(self, video_id: str) -> Manifest | None:
         """The manifest, if the catalogue holds it as it is now."""
@@ -187,7 +179,7 @@ class ArchiveReader:
 
         Raises:
             VideoNotIndexedError: it is not indexed.
-            IndexDamagedError: the file is gone or not what was written.
+            IndexDamagedError: the file is missing or not what was written.
         """
         return self._with_current(video, self._read_timeline)
 
@@ -196,7 +188,7 @@ class ArchiveReader:
 
         Raises:
             VideoNotIndexedError: it is not indexed.
-            IndexDamagedError: the file is gone or cannot be read.
+            IndexDamagedError: the file is missing or cannot be read.
         """
         return self._with_current(video, self._timeline_bytes)
 
@@ -211,7 +203,7 @@ class ArchiveReader:
         Raises:
             InputError: the query does not fit the vectors, or ``top`` is below 1.
             VideoNotIndexedError: the video is not indexed.
-            IndexDamagedError: the vectors are gone, cannot be read, or are not what was written.
+            IndexDamagedError: the vectors are missing, cannot be read, or are not what was written.
         """
 
         def action(manifest: Manifest) -> Hits:
@@ -229,7 +221,7 @@ class ArchiveReader:
 
         Raises:
             VideoNotIndexedError: it is not indexed.
-            IndexDamagedError: the vectors are gone, cannot be read, or are not what was written.
+            IndexDamagedError: the vectors are missing, cannot be read, or are not what was written.
         """
         return self._with_current(
             video, lambda manifest: self.store.read(manifest.key, vectors_hash=manifest.quickest_hash)
@@ -240,7 +232,7 @@ class ArchiveReader:
 
         Raises:
             VideoNotIndexedError: it is not indexed.
-            IndexDamagedError: something is gone or not what was written.
+            IndexDamagedError: something is missing or not what was written.
         """
 
         def action(manifest: Manifest) -> Manifest:
@@ -295,7 +287,7 @@ class ArchiveReader:
 
         Raises:
             VideoNotIndexedError: it is not indexed.
-            IndexDamagedError: something is gone or not what was written.
+            IndexDamagedError: something is missing or not what was written.
         """
         manifest, count = self.require(video_id), 0
         frames = frames_key(manifest)
@@ -336,7 +328,7 @@ class ArchiveReader:
                     yield path.relative_to(self.folder).as_posix(), path.stat().st_size
 
     def close(self) -> None:
-        """Let go of files and memory. May be called twice."""
+        """Release files and memory. May be called twice."""
         self._approximate.clear()
         self._features.clear()
         if "store" in self.__dict__:
@@ -372,10 +364,10 @@ class ArchiveReader:
 
     def _timeline_bytes(self, manifest: Manifest) -> bytes:
         path = self._layout.timeline(manifest.key)
-        try:
-            return path.read_bytes()
-        except OSError as exc:
-            raise IndexDamagedError(f"{path}: the timeline of the video cannot be read: {exc.strerror}") from exc
+        data = read_file(path)
+        if data is None:
+            raise IndexDamagedError(f"{path}: the timeline of the video is missing")
+        return data
 
     @contextmanager
     def _remedy(self, video_id: str) -> Iterator[None]:

@@ -65,7 +65,8 @@ class Archive(ArchiveReader):
 
         Args:
             folder: its folder. For a text that may name an object store, see :func:`indexes.open_archive.open_archive`.
-            backend: for a new archive (default ``faiss``); for one that exists, what it must be.
+            backend: for a new archive (default: the first of :data:`indexes.stores.registry.STORES`); for one that
+                exists, what it must be.
             create: make it if there is none.
 
         Raises:
@@ -364,7 +365,7 @@ class Archive(ArchiveReader):
             make_empty_file(marker)
 
     def _clean(self, video_id: str) -> bool:
-        """Delete everything of a video that its manifest does not speak for; whether that is known. Under its lock."""
+        """Delete everything of a video that its manifest does not refer to; whether that is known. Under its lock."""
         try:
             manifest = self.manifest(video_id)
         except IndexDamagedError:

@@ -66,7 +66,7 @@ class CatalogueReader:
         self._read_bytes = 0
 
     def refresh(self) -> None:
-        """Take in what writers have added. What cannot be read counts as not there."""
+        """Read what writers have added. What cannot be read counts as not there."""
         try:
             with open(self._path, "rb") as file:
                 status = os.fstat(file.fileno())
@@ -165,12 +165,10 @@ class CatalogueWriter:
         reader = CatalogueReader(self._layout)
         reader.refresh()
         lines = reader.current_lines(self._layout)
-        with contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(self._layout.videos):
-                if name not in lines:
-                    fresh = self._read(name)
-                    if fresh is not None:
-                        lines[name] = fresh
+        for name in set(self._layout.video_ids()) - lines.keys():
+            fresh = self._read(name)
+            if fresh is not None:
+                lines[name] = fresh
         body = b"".join(lines[name] for name in sorted(lines))
         write_atomically(self._layout.catalogue, _header(len(body)) + body)
 

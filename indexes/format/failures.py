@@ -4,7 +4,7 @@ A video that fails leaves no manifest, so without this it would be tried again i
 nobody could ask an archive what it lacks. A record says what was tried with; another version, rate,
 policy or decoder tries again by itself. A record is about a path and the content that lay there. It ends when that
 content is indexed, or anything that lies at the path (of a file that was mended, the content is another); and when the
-file is gone, with ``hybrid remove --gone`` or ``hybrid index --retry-failed``.
+file is missing, with ``hybrid remove --gone`` or ``hybrid index --retry-failed``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Attempt(BaseModel):
     """What a video was tried with; a failure says nothing about any other attempt.
 
     Attributes:
-        rate, policy, decoder: of sampling, as the caller said them; None if not said.
+        rate, policy, decoder: of sampling, as the caller set them; None: not set.
         hybrid_version: version of the program.
     """
 
@@ -73,7 +73,7 @@ def remember_failure(
     folder: Path,
     failure: Failure,
     *,
-    put: Callable[[Path, bytes], None] = write_atomically,
+    put: Callable[[Path, bytes], object] = write_atomically,
     drop: Callable[[Path], None] = remove_file,
 ) -> None:
     """Write a record, in place of older ones of the same content or path.
@@ -82,7 +82,7 @@ def remember_failure(
         folder: of the archive.
         failure: the record.
         put: writes the file; ``Archive.put_file`` does so in a remote archive too.
-        drop: deletes a file; likewise ``Archive.drop_file``.
+        drop: deletes a file; ``Archive.drop_file`` does so in a remote archive too.
 
     Raises:
         OSError, ArchiveError: the archive cannot be written.

@@ -22,11 +22,13 @@ __all__ = [
     "files_like",
     "key_of",
     "keys_of",
+    "read_file",
 ]
 
 VIDEO_ID = "[0-9a-f]{32}"
 """A content id, as a regular expression."""
 
+_VIDEO_ID = re.compile(VIDEO_ID)
 _HEXADECIMAL = re.compile(r"[0-9a-f]{1,64}")
 
 
@@ -36,7 +38,7 @@ def check_video_id(video_id: str) -> str:
     Raises:
         InputError: it is not 32 lower-case hexadecimal digits.
     """
-    if not re.fullmatch(VIDEO_ID, video_id):
+    if not _VIDEO_ID.fullmatch(video_id):
         raise InputError(f"video id is {video_id!r}; it must be 32 lower-case hexadecimal digits")
     return video_id
 
@@ -128,6 +130,13 @@ class Layout:
         """One file for each video that could not be indexed, with the reason."""
         return self.folder / "failed"
 
+    def video_ids(self) -> list[str]:
+        """The videos that have a folder, in order; foreign names are left out."""
+        try:
+            return sorted(filter(_VIDEO_ID.fullmatch, os.listdir(self.videos)))
+        except FileNotFoundError:
+            return []
+
     def video(self, video_id: str) -> Path:
         """The folder of one video."""
         return self.videos / check_video_id(video_id)
@@ -155,6 +164,20 @@ class Layout:
     def feature_values(self, video_id: str) -> Iterator[Path]:
         """Every file with the values of features, spoken for or not."""
         yield from files_like(self.video(video_id), "features-*.values")
+
+
+def read_file(path: Path) -> bytes | None:
+    """The content of a file of an archive; None if there is no such file.
+
+    Raises:
+        IndexDamagedError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise IndexDamagedError(f"{path}: cannot be read: {exc.strerror}") from exc
 
 
 def files_like(folder: Path, pattern: str) -> list[Path]:

@@ -138,7 +138,7 @@ def _one_name(path: str) -> str:
 
 
 class IndexedVideo(_Value):
-    """What the decoder said of the video (see :class:`hybrid.values.VideoInfo`)."""
+    """What the decoder reported of the video (see :class:`hybrid.values.VideoInfo`)."""
 
     kind: Literal["file", "folder"]
     duration_seconds: _Seconds
@@ -148,7 +148,7 @@ class IndexedVideo(_Value):
 
 
 class Committed(NamedTuple):
-    """What is known of committed vectors, so that others that are read in their stead are recognised.
+    """What is known of committed vectors, so that others that are read instead are recognised.
 
     Attributes:
         vectors_hash: what writing them returned, or :func:`indexes.stores.vectors.checksum_vectors` of the same.
@@ -165,11 +165,11 @@ class Manifest(_Value):
     Attributes:
         format_version: :data:`FORMAT_VERSION` of the writer.
         video_id: content id.
-        generation: which vectors and timeline this manifest speaks for; follows from their content.
+        generation: which vectors and timeline this manifest refers to; follows from their content.
         fingerprint: of ``config``.
         config: how it was indexed.
         source: where the video lay.
-        video: what the decoder said of it.
+        video: what the decoder reported.
         frames: number of rows.
         dimension: values a vector.
         missing: samples that could not be decoded.

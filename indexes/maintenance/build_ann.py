@@ -9,13 +9,13 @@ goes on from there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from hybrid.errors import IndexDamagedError, VideoNotIndexedError
 from hybrid.storage.atomic import write_errors
+from hybrid.storage.json_record import JsonRecord
 from hybrid.storage.locks import Locks
 from hybrid.values import Float32Array
 from indexes.ann.files import ApproximateFiles, Pointer, Segment, dimensions_of, name_of
@@ -46,7 +46,7 @@ _GROWTH = 8
 
 
 @dataclass(frozen=True, slots=True)
-class ApproximateUpdate:
+class ApproximateUpdate(JsonRecord):
     """What was done for the vectors of one dimension.
 
     Attributes:
@@ -58,6 +58,8 @@ class ApproximateUpdate:
         note: why none are; None if some are.
     """
 
+    what = "an update of an approximate index"
+
     dimension: int
     trained: bool
     segments_added: int
@@ -66,10 +68,6 @@ class ApproximateUpdate:
     frames: int
     covered_frames: int
     note: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for ``json.dumps``."""
-        return asdict(self)
 
 
 def update_approximate(
@@ -104,7 +102,7 @@ def update_approximate(
     lock = Locks(Layout(archive.folder).locks).take("approximate", what=what, timeout=timeout)
     with write_errors(f"{what} could not be written"), lock:
         # Asked again: by what was known before the wait, the segments that another process wrote
-        # meanwhile would be of videos that are gone, and be deleted.
+        # meanwhile would be of removed videos, and be deleted.
         return [
             _Update(archive, dimension, manifests, size).run(renew=renew)
             for dimension, manifests in sorted(_by_dimension(archive, least).items())
@@ -192,7 +190,7 @@ class _Update:
                 continue  # damaged, or gone meanwhile: it stays with the exact search, which says so
 
     def _sweep(self, pointer: Pointer) -> set[str]:
-        """Delete what is of no use any more; what the sound segments cover."""
+        """Delete what is no longer used; return what the sound segments cover."""
         covered: set[str] = set()
         segments = set(self._files.segments(pointer.codebook))
         for name in self._files.names():
@@ -216,7 +214,7 @@ class _Update:
         if segment.checksums is None:  # of an early version: made anew, with checksums
             return None
         live = [video in self._manifests for video in segment.videos]
-        # Codes of videos that are gone are only ballast, until they are most of it.
+        # Codes of videos that were removed are only ballast, until they are most of it.
         if 2 * int(segment.frames[live].sum()) < int(segment.frames.sum()):
             return None
         return {video for video, is_live in zip(segment.videos, live, strict=True) if is_live}

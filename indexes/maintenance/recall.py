@@ -7,7 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import compress
 from statistics import mean, median
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import blake3
 import numpy as np
 
+from hybrid.storage.json_record import JsonRecord
 from hybrid.values import Float32Array
 from indexes.ann.files import ApproximateFiles, dimensions_of, name_of
 from indexes.ann.search_params import SearchParams
@@ -29,7 +30,7 @@ _QUERIES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Recall:
+class Recall(JsonRecord):
     """The approximate search of an archive beside the exact one.
 
     Attributes:
@@ -44,6 +45,8 @@ class Recall:
         problem: what is wrong with the approximate index.
     """
 
+    what = "a measured recall"
+
     dimension: int
     frames: int
     covered_frames: int
@@ -55,10 +58,6 @@ class Recall:
     exact_ms: float | None = None
     approximate_ms: float | None = None
     problem: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for ``json.dumps``."""
-        return asdict(self)
 
 
 def encoder_key(encoder: Mapping[str, Any]) -> str:

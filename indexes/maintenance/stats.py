@@ -1,4 +1,4 @@
-"""Look after an archive: what it holds and takes, and giving back what nobody needs."""
+"""The maintenance of an archive: what it holds and takes, and how unused space is freed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from hybrid.errors import ArchiveError, ArchiveLockedError, IndexDamagedError
 from hybrid.storage.atomic import make_folder, write_errors
 from hybrid.storage.foreign_json import read_json
+from hybrid.storage.json_record import JsonRecord
 from hybrid.storage.locks import Locks
 from indexes.archive.reader import ArchiveReader
 from indexes.archive.source_location import missing_videos
@@ -26,12 +26,12 @@ __all__ = ["ArchiveStats", "Compaction", "archive_stats", "compact_archive"]
 
 
 @dataclass(frozen=True, slots=True)
-class ArchiveStats:
+class ArchiveStats(JsonRecord):
     """What an archive holds.
 
     Attributes:
         archive: its folder.
-        backend: ``faiss`` or ``lancedb``.
+        backend: the name of its vector store.
         videos: indexed ones.
         hours: of video that is indexed.
         frames: rows of all indexes.
@@ -46,6 +46,8 @@ class ArchiveStats:
         search: how a whole-archive question is answered: ``exact``, or ``approximate`` for some dimension.
         approximate: the approximate index beside the exact search; empty if there is none.
     """
+
+    what = "the statistics of an archive"
 
     archive: str
     backend: str
@@ -63,21 +65,19 @@ class ArchiveStats:
     failed: tuple[str, ...] = field(default=())
     approximate: tuple[Recall, ...] = field(default=())
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for ``json.dumps``."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
-class Compaction:
+class Compaction(JsonRecord):
     """What compacting did.
 
     Attributes:
         bytes_before, bytes_after: of the whole archive.
         files_before, files_after: how many files it has.
         swept: videos of which something was left over by a killed writer or by another program.
-        note: why the vectors take more room than before; None if they do not.
+        note: why the vectors take more space than before; None if they do not.
     """
+
+    what = "a compaction"
 
     bytes_before: int
     bytes_after: int
@@ -85,10 +85,6 @@ class Compaction:
     files_after: int
     swept: int
     note: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for ``json.dumps``."""
-        return asdict(self)
 
 
 def archive_stats(archive: ArchiveReader, *, recall: bool = True) -> ArchiveStats:
@@ -132,7 +128,7 @@ def archive_stats(archive: ArchiveReader, *, recall: bool = True) -> ArchiveStat
 
 
 def compact_archive(archive: Archive, *, approximate_from: int | None = None) -> Compaction:
-    """Give back the room of what was replaced, removed or left over; bring catalogue and approximate index up to date.
+    """Free the space of what was replaced, removed or left over; bring catalogue and approximate index up to date.
 
     Other processes may read meanwhile. Videos that are being written are left alone.
 
@@ -161,12 +157,12 @@ def compact_archive(archive: Archive, *, approximate_from: int | None = None) ->
 def _renew_approximate(archive: Archive, from_frames: int | None) -> None:
     from indexes.maintenance.build_ann import update_approximate
 
-    with contextlib.suppress(ArchiveLockedError):  # then somebody else brings it up to date
+    with contextlib.suppress(ArchiveLockedError):  # then another process brings it up to date
         update_approximate(archive, from_frames=from_frames, renew=True)
 
 
 def _sweep(archive: Archive, layout: Layout) -> int:
-    """Have everything cleaned that no manifest speaks for."""
+    """Clean everything that no manifest refers to."""
     left = {key.video_id for key in list(archive.store.keys()) if not _counts(archive, key.video_id, key.generation)}
     with contextlib.suppress(FileNotFoundError):
         left |= set(os.listdir(layout.pending))
@@ -189,7 +185,7 @@ def _counts(archive: Archive, video_id: str, generation: str) -> bool:
 
 
 def _forget_missing_paths(layout: Layout) -> None:
-    """Content ids are remembered by path; those of paths that are gone are of no use."""
+    """Content ids are remembered by path; those of paths that no longer exist are not needed."""
     with contextlib.suppress(FileNotFoundError):
         for entry in layout.known_paths.iterdir():
             try:

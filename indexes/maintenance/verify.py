@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from hybrid.errors import ArchiveError, IndexDamagedError, InputError, VideoNotIndexedError
+from hybrid.errors import ArchiveError, IndexDamagedError, VideoNotIndexedError
+from hybrid.storage.json_record import JsonRecord
 from indexes.ann.files import dimensions_of
 from indexes.archive.reader import ArchiveReader
-from indexes.format.layout import Layout, VectorKey, check_video_id
+from indexes.format.layout import Layout, VectorKey
 
 __all__ = ["Finding", "verify_archive"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(JsonRecord):
     """What was found of one video.
 
     Attributes:
         video_id: its content id; empty for what belongs to no video.
         video: where it lay; None if that is not known.
-        state: ``sound``; ``damaged``: something is gone or not what was written; ``unfinished``: it is
+        state: ``sound``; ``damaged``: something is missing or not what was written; ``unfinished``: it is
             being written, or a killed writer left it, which the next ``index`` mends by itself.
         problem: what is wrong; None if it is sound.
         frames: rows whose every byte was compared.
         features: stored features that were compared.
     """
+
+    what = "what verifying found"
 
     video_id: str
     video: str | None
@@ -35,10 +37,6 @@ class Finding:
     problem: str | None = None
     frames: int = 0
     features: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for ``json.dumps``."""
-        return asdict(self)
 
 
 def verify_archive(archive: ArchiveReader, video_ids: Collection[str] | None = None) -> Iterator[Finding]:
@@ -51,26 +49,12 @@ def verify_archive(archive: ArchiveReader, video_ids: Collection[str] | None = N
         video_ids: only these; by default everything that lies in the archive.
     """
     layout = Layout(archive.folder)
-    names = sorted(video_ids) if video_ids is not None else _folders(layout)
+    names = sorted(video_ids) if video_ids is not None else layout.video_ids()
     for name in names:
         yield _check(archive, layout, name)
     if video_ids is None:
         yield from _strangers(archive, layout)
         yield from _approximate(archive)
-
-
-def _folders(layout: Layout) -> list[str]:
-    found = []
-    try:
-        names = sorted(os.listdir(layout.videos))
-    except FileNotFoundError:
-        return []
-    for name in names:
-        try:
-            found.append(check_video_id(name))
-        except InputError:  # some other folder that somebody put there
-            continue
-    return found
 
 
 def _check(archive: ArchiveReader, layout: Layout, video_id: str) -> Finding:
@@ -103,24 +87,24 @@ def _without_manifest(archive: ArchiveReader, layout: Layout, video_id: str) -> 
         video_id,
         None,
         "damaged",
-        f"{layout.video(video_id)}: the manifest is gone, so the video is not indexed any more; "
+        f"{layout.video(video_id)}: the manifest is missing, so the video is not indexed any more; "
         f"to mend it: hybrid index VIDEO --archive {archive.uri}",
     )
 
 
 def _strangers(archive: ArchiveReader, layout: Layout) -> Iterator[Finding]:
-    """Vectors that no manifest speaks for."""
+    """Vectors that no manifest refers to."""
     current: dict[str, VectorKey | None] = {}
-    for name in _folders(layout):
+    for name in layout.video_ids():
         try:
             manifest = archive.manifest(name)
         except ArchiveError:
-            current[name] = None  # said already; which vectors count is not known
+            current[name] = None  # reported already; which vectors count is not known
             continue
         current[name] = None if manifest is None else manifest.key
     try:
         for key in list(archive.store.keys()):
-            # Of videos without a readable manifest it was said already.
+            # Of videos without a readable manifest it was reported already.
             if current.get(key.video_id, "unknown") in (None, key):
                 continue
             if _is_left_over(archive, layout, key):
@@ -131,7 +115,7 @@ def _strangers(archive: ArchiveReader, layout: Layout) -> Iterator[Finding]:
 
 
 def _is_left_over(archive: ArchiveReader, layout: Layout, key: VectorKey) -> bool:
-    """Whether vectors that no manifest spoke for are nobody's: not being written, nor finished or deleted since."""
+    """Whether vectors that no manifest referred to are left over: not being written, nor finished or deleted since."""
     if (layout.pending / key.video_id).exists():
         return False
     try:

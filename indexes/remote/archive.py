@@ -141,7 +141,7 @@ class RemoteArchive(Archive):
         return Leases(self._objects, self._copy.owner(), folder=self.folder)
 
     def refresh(self) -> None:
-        """Take in what other machines have written. Opening the archive does that.
+        """Fetch what other machines have written. Opening the archive does that.
 
         Raises:
             ArchiveError: the store cannot be read.
@@ -207,7 +207,7 @@ class RemoteArchive(Archive):
                 finished = video_id not in self._unfinished
                 self._unfinished.discard(video_id)
                 del self._held[video_id]
-                with contextlib.suppress(ArchiveError):  # a lease that cannot be let go of runs out
+                with contextlib.suppress(ArchiveError):  # a lease that cannot be released runs out
                     lease.release(finished=finished)
 
     def _mark(self, video_id: str) -> None:
@@ -249,7 +249,7 @@ class RemoteArchive(Archive):
         name = self._copy.name_of(path)
         found = self._objects.get(name)
         if found is None:
-            raise IndexDamagedError(f"{self.uri}/{name}: the timeline of the video is gone")
+            raise IndexDamagedError(f"{self.uri}/{name}: the timeline of the video is missing")
         with contextlib.suppress(ArchiveError):  # without a copy it is only asked for again
             self._copy.keep(name, found.data)
         return found.data

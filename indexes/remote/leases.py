@@ -71,7 +71,7 @@ class Lease:
                 )
 
     def release(self, *, finished: bool) -> None:
-        """Let go of it.
+        """Release the lease.
 
         Args:
             finished: nothing of the video is left half-written. Otherwise the object stays, and tells
@@ -85,7 +85,7 @@ class Lease:
         if not finished:
             return
         with contextlib.suppress(ArchiveLockedError):
-            self.renew()  # never delete what is somebody else's by now
+            self.renew()  # never delete what another writer holds by now
             self._leases.objects.delete(self._name)
 
     def _keep(self) -> None:
@@ -140,7 +140,7 @@ class Leases:
             if version is not None:
                 return Lease(self, name, version, left_over=False)
             found = self.objects.get(name)
-            if found is None:  # it was let go of just now
+            if found is None:  # it was released just now
                 continue
             if self._is_dead(name, found):
                 version = self.objects.replace(name, self.content(), found.version)

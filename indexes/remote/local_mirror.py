@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hybrid.errors import ArchiveLockedError
-from hybrid.storage.atomic import insist, make_folder, write_atomically, write_error
+from hybrid.storage.atomic import Stamp, file_stamp, make_folder, write_atomically, write_error, write_unlocked
 from hybrid.storage.foreign_json import STORED, read_json
 from hybrid.storage.locks import Locks
 from indexes.format.layout import VIDEO_ID, Layout
@@ -33,8 +33,6 @@ _OF_VIDEO = re.compile(r"videos/([0-9a-f]{1,64})/[^/]+")
 _MARK = re.compile(r"pending/([0-9a-f]{1,64})")
 _FETCHED_AT_ONCE = 16
 _OWNER_SECONDS = 60.0
-
-_Stamp = tuple[int, int, int]
 
 
 class LocalMirror:
@@ -61,7 +59,7 @@ class LocalMirror:
         return path.relative_to(self._layout.folder).as_posix()
 
     def fetch(self, name: str) -> bytes | None:
-        """Make one file what the store holds now; gone, if it holds none.
+        """Make one file what the store holds now; it is deleted if the store holds none.
 
         Returns:
             What the store holds. The file may be another the next moment: a process that asked the store
@@ -121,7 +119,7 @@ class LocalMirror:
         return known is not None and known[0] == info.version and known[1] == _stamp(self._layout.folder / name)
 
     def _copies(self) -> Iterable[str]:
-        paths = [self._layout.manifest(video_id) for video_id in _names(self._layout.videos) if _is_id(video_id)]
+        paths = [self._layout.manifest(video_id) for video_id in self._layout.video_ids()]
         paths += [self._layout.failed / name for name in _names(self._layout.failed)]
         return [name for name in map(self.name_of, paths) if (self._layout.folder / name).exists()]
 
@@ -129,9 +127,7 @@ class LocalMirror:
         """A folder for each video of which the store holds anything, and none for others."""
         for video_id in video_ids:
             make_folder(self._layout.video(video_id))
-        for video_id in _names(self._layout.videos):
-            if video_id in video_ids or not _is_id(video_id):
-                continue
+        for video_id in set(self._layout.video_ids()) - video_ids:
             # Another process of this machine may have made it since the store was asked.
             with contextlib.suppress(ArchiveLockedError), self._locks.take(video_id, what="a removed video"):
                 marked = (self._layout.pending / video_id).exists()
@@ -156,50 +152,27 @@ class LocalMirror:
     def _memory(self) -> Path:
         return self._layout.folder / "cache" / "objects"
 
-    def _remembered(self) -> dict[str, tuple[str, _Stamp]]:
+    def _remembered(self) -> dict[str, tuple[str, Stamp]]:
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
             document = read_json(self._memory, limits=STORED, names=True)
             return {name: (version, (file, size, time)) for name, (version, (file, size, time)) in document.items()}
         return {}
 
 
-def _settle(path: Path, data: bytes) -> _Stamp:
+def _settle(path: Path, data: bytes) -> Stamp:
     """Give a file this content, unless it has it; its stamp."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
         if file.read() == data:
-            return _of(os.fstat(file.fileno()))
+            return file_stamp(file.fileno())
     # A writer of this machine cleans up in its video's folder, and whoever sees that a video was removed deletes
-    # that: what we have begun may be gone before it has its name.
-    return insist(lambda: _write(path, data))
+    # that: the file may be deleted before it has its name.
+    return write_unlocked(path, data, durable=False)
 
 
-def _write(path: Path, data: bytes) -> _Stamp:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            # Of this very file: by the time that it has its name, another process may have replaced it.
-            stamp = _of(os.fstat(file.fileno()))
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    return stamp
-
-
-def _stamp(path: Path) -> _Stamp | None:
-    try:
-        return _of(os.stat(path))
-    except OSError:
-        return None
-
-
-def _of(status: os.stat_result) -> _Stamp:
-    # Two processes may write one file within one tick of the file system's clock.
-    return status.st_ino, status.st_size, status.st_mtime_ns
+def _stamp(path: Path) -> Stamp | None:
+    with contextlib.suppress(OSError):
+        return file_stamp(path)
+    return None
 
 
 def _names(folder: Path) -> list[str]:

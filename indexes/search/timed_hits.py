@@ -60,17 +60,21 @@ def find_timed_hits(
         timelines, untimed = _read_times(archive, found)
         anew = False
         for video_id, reason in {**found.failed, **untimed}.items():
-            if _is_removed(archive, video_id):
-                del asked[video_id]
+            manifest = asked.pop(video_id)
+            try:
+                current = archive.manifest(video_id)
+            except HybridError:
+                current = manifest  # it cannot be read, for the reason that is known
+            if current is None:
                 continue
-            current = None if video_id in renewed else _replacement(archive, asked[video_id])
-            if current is not None and has_same_encoder(current, asked[video_id]):
+            if video_id in renewed or current.generation == manifest.generation:
+                failed[video_id] = reason
+            elif has_same_encoder(current, manifest):
                 asked[video_id] = current
                 renewed.add(video_id)
                 anew = True
             else:
-                failed[video_id] = reason if current is None else OTHER_ENCODER
-                del asked[video_id]
+                failed[video_id] = OTHER_ENCODER
         if not (anew or untimed):
             return TimedHits(replace(found, failed=failed), timelines)
 
@@ -85,19 +89,3 @@ def _read_times(archive: ArchiveReader, found: ArchiveHits) -> tuple[dict[str, T
         except HybridError as exc:
             failed[video_id] = str(exc)
     return timelines, failed
-
-
-def _is_removed(archive: ArchiveReader, video_id: str) -> bool:
-    try:
-        return archive.manifest(video_id) is None
-    except HybridError:
-        return False
-
-
-def _replacement(archive: ArchiveReader, manifest: Manifest) -> Manifest | None:
-    """The index that a video has now, if it is another one that can be read."""
-    try:
-        current = archive.manifest(manifest.video_id)
-    except HybridError:
-        return None
-    return None if current is None or current.generation == manifest.generation else current

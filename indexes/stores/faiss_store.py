@@ -20,7 +20,7 @@ import numpy as np
 
 from hybrid.errors import ArchiveError, IndexDamagedError, first_line
 from hybrid.lru import LruCache
-from hybrid.storage.atomic import remove_file, write_atomically
+from hybrid.storage.atomic import Stamp, file_stamp, remove_file, write_atomically
 from hybrid.values import Float32Array, Hits, IntArray
 from indexes.format.layout import VectorKey, check_video_id, files_like
 from indexes.format.manifest import Committed
@@ -54,7 +54,7 @@ _MOST_MAPPED = 30_000
 class _Opened(NamedTuple):
     """An opened index, the state of its file, and the hash that its vectors were found to have."""
 
-    stamp: tuple[int, int, int]
+    stamp: Stamp
     vectors_hash: str | None
     index: Any
 
@@ -89,11 +89,10 @@ class OpenIndexes:
         """
         path = self.path(key)
         try:
-            status = os.stat(path)
+            # The file of a key may be written anew (after damage), so a name alone proves nothing.
+            stamp = file_stamp(path)
         except OSError as exc:
             raise IndexDamagedError(f"{path}: the vectors of the video cannot be read: {exc.strerror}") from exc
-        # The file of a key may be written anew (after damage), so a name alone proves nothing.
-        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
         known = self._cache.get(key)
         if known is not None and known.stamp == stamp:
             if vectors_hash in (None, known.vectors_hash):
@@ -102,7 +101,7 @@ class OpenIndexes:
         else:
             index = _read_index(path, mapped=self._mapped)
         check_hash(_view(index), vectors_hash, where=path)
-        self._cache.put(key, _Opened(stamp, vectors_hash, index), 1 if self._mapped else status.st_size)
+        self._cache.put(key, _Opened(stamp, vectors_hash, index), 1 if self._mapped else stamp[1])
         return index
 
     def read_ahead(self, keys: Sequence[VectorKey]) -> None:
@@ -179,7 +178,7 @@ class FaissStore(VectorStore):
             yield from score_rows(self._mapped.open, rows, committed, query, proofs or {})
 
     def compact(self) -> None:
-        """Nothing is to be done: each file is written whole, and replaced ones are deleted."""
+        """Nothing to do: each file is written whole, and replaced ones are deleted."""
 
     def _search(self, key: VectorKey, index: Any, query: Float32Array, top: int) -> Hits:
         check_length(len(query), key, index.d)
@@ -226,7 +225,7 @@ class FaissStore(VectorStore):
             yield from self._keys_in(videos / check_video_id(video_id))
             return
         for folder in files_like(videos, "*"):
-            # One folder that cannot be read does not hide the others; who asks for its video is told.
+            # One folder that cannot be read does not hide the others; asking for its video raises the error.
             with suppress(IndexDamagedError):
                 yield from self._keys_in(folder)
 

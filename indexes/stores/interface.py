@@ -2,7 +2,7 @@
 
 A store holds vectors and nothing else, under keys of (video, generation). Which of them count is
 the archive's knowledge (its manifests, written last), not the store's: a store may hold vectors
-that no manifest speaks for, because their writing was cut short or a newer generation took over.
+that no manifest refers to, because their writing was cut short or a newer generation took over.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class VectorStore(ABC):
 
         Raises:
             InputError: wrong shape or dtype, or ``top`` below 1.
-            IndexDamagedError: the vectors are gone, cannot be read, or are not what was written.
+            IndexDamagedError: the vectors are missing, cannot be read, or are not what was written.
         """
 
     def search_many(
@@ -118,7 +118,7 @@ class VectorStore(ABC):
             threads: how many may work at once.
 
         Raises:
-            InputError: as :meth:`search`. Damage is not raised, but given for the key that it befell.
+            InputError: as :meth:`search`. Damage is not raised, but given for the key that it concerns.
         """
         for key, known in committed.items():
             try:
@@ -147,7 +147,7 @@ class VectorStore(ABC):
             one result for each key, in order of ``rows``; similarities in order of its rows.
 
         Raises:
-            InputError: as :meth:`search`. Damage is not raised, but given for the key that it befell.
+            InputError: as :meth:`search`. Damage is not raised, but given for the key that it concerns.
         """
         for key, chosen in rows.items():
             try:
@@ -161,10 +161,10 @@ class VectorStore(ABC):
 
     @abstractmethod
     def compact(self) -> str | None:
-        """Give back the room of what is replaced and removed. Readers may go on; other writers wait.
+        """Free the space of what was replaced or removed. Readers may go on; other writers wait.
 
         Returns:
-            Why the vectors may take more room than before for a while; None if they cannot.
+            Why the vectors may take more space than before for a while; None if they cannot.
 
         Raises:
             ArchiveError: the disk cannot be written.
@@ -175,7 +175,7 @@ class VectorStore(ABC):
         """All vectors under a key in order of rows: float32 [N, D]. ``vectors_hash`` as in :meth:`search`.
 
         Raises:
-            IndexDamagedError: the vectors are gone, cannot be read, or are not what was written.
+            IndexDamagedError: the vectors are missing, cannot be read, or are not what was written.
         """
 
     @abstractmethod
@@ -191,7 +191,7 @@ class VectorStore(ABC):
         """Compare every stored byte of a key with hashes as for :meth:`search`; rows, and values a row.
 
         Raises:
-            IndexDamagedError: it differs, or is gone.
+            IndexDamagedError: it differs, or is missing.
         """
 
     @abstractmethod
@@ -204,4 +204,4 @@ class VectorStore(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of files and memory. May be called twice."""
+        """Release files and memory. May be called twice."""

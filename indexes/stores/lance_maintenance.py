@@ -12,13 +12,18 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-__all__ = ["FRAGMENTS_BEFORE_COMPACTION", "RETENTION", "REWRITTEN", "retention"]
+__all__ = ["FRAGMENTS_BEFORE_COMPACTION", "RETENTION", "REWRITTEN", "WHY_GROWN", "retention"]
 
 FRAGMENTS_BEFORE_COMPACTION = 100
 
 RETENTION = timedelta(minutes=10)
 """How long replaced files stay. A reader looks at the newest version for each query, so it needs
 them for one query only; deleting at once was measured to fail most queries of a running reader."""
+
+WHY_GROWN = (
+    f"the vectors take more space than before, because what compacting replaced stays for {RETENTION.seconds // 60} "
+    "minutes: searches may still be reading it; compact again after that to free its space"
+)
 
 CROWDED_VERSIONS = 300
 CROWDED_RETENTION = timedelta(seconds=10)

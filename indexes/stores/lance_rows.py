@@ -33,9 +33,9 @@ def to_batch(key: VectorKey, rounded: Float16Array) -> pa.RecordBatch:
     return pa.record_batch(columns, schema=schema(dimension))
 
 
-def to_vectors(column: pa.ChunkedArray, dimension: int) -> Float16Array:
+def to_vectors(column: pa.ChunkedArray) -> Float16Array:
     parts = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    vectors: Float16Array = np.concatenate(parts).reshape(-1, dimension)
+    vectors: Float16Array = np.concatenate(parts).reshape(-1, column.type.list_size)
     return vectors
 
 

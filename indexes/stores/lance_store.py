@@ -36,7 +36,7 @@ from indexes.format.layout import VectorKey, check_video_id, keys_of
 from indexes.format.manifest import Committed
 from indexes.stores.interface import DEFAULT_CACHE_BYTES, Found, Scored, VectorStore
 from indexes.stores.lance_errors import lance_errors, line_of
-from indexes.stores.lance_maintenance import FRAGMENTS_BEFORE_COMPACTION, RETENTION, REWRITTEN, retention
+from indexes.stores.lance_maintenance import FRAGMENTS_BEFORE_COMPACTION, REWRITTEN, WHY_GROWN, retention
 from indexes.stores.lance_rows import filter_key, filter_video, schema, to_batch, to_vectors
 from indexes.stores.lance_scan import scan_table
 from indexes.stores.lance_score import FirstRows, score_rows
@@ -144,7 +144,7 @@ class LanceStore(VectorStore):
                 if found.error is None:
                     self._trusted[found.key] = (stamp, committed[found.key].vectors_hash)
                 yield found
-        # What the scan did not meet is of another dimension, or gone: asking for it says which.
+        # What the scan did not meet is of another dimension, or missing: asking for it says which.
         yield from super().search_many(dict(sorted(left.items())), query, top)
 
     def score(
@@ -172,7 +172,7 @@ class LanceStore(VectorStore):
         for key, some in rows.items():
             if key in known:
                 yield Scored(key, known[key], None)
-            else:  # moved meanwhile, damaged, or gone: reading the video says which
+            else:  # moved meanwhile, damaged, or missing: reading the video says which
                 yield from super().score({key: some}, committed, query)
 
     def _hash_videos(self, committed: Mapping[VectorKey, Committed], dimension: int) -> Collection[VectorKey]:
@@ -199,11 +199,7 @@ class LanceStore(VectorStore):
             for dimension, table in self._all_tables():
                 table.optimize(cleanup_older_than=retention(self._versions_folder(dimension)))
             self._sync()
-        return (
-            "the vectors take more room than before, because what compacting replaced stays for "
-            f"{RETENTION.total_seconds() / 60:g} minutes: searches may still be reading it; compact again after that "
-            "to give its room back"
-        )
+        return WHY_GROWN
 
     def _rows_of(self, dimension: int) -> int:
         """How many rows the table of a dimension has."""
@@ -286,25 +282,20 @@ class LanceStore(VectorStore):
 
     def _read(self, key: VectorKey) -> Float16Array:
         with self._reading(f"video {key.video_id}"):
-            found = self._rows(key)
-            if found is None:
-                raise IndexDamagedError(f"{self._describe(key)}: the vectors of the video are gone")
-            dimension, rows = found
+            for _, table in self._all_tables():
+                rows = table.search().where(filter_key(key)).select(["row", "vector"]).to_arrow()
+                if rows.num_rows:
+                    break
+            else:
+                raise IndexDamagedError(f"{self._describe(key)}: the vectors of the video are missing")
             numbers = rows["row"].to_numpy()
-            vectors = to_vectors(rows["vector"], dimension)
+            vectors = to_vectors(rows["vector"])
         if not (numbers == np.arange(len(numbers))).all():
             order = np.argsort(numbers, kind="stable")
             if not (numbers[order] == np.arange(len(numbers))).all():
                 raise IndexDamagedError(f"{self._describe(key)}: rows are lost or doubled")
             vectors = vectors[order]
         return vectors
-
-    def _rows(self, key: VectorKey) -> tuple[int, Any] | None:
-        for dimension, table in self._all_tables():
-            rows = table.search().where(filter_key(key)).select(["row", "vector"]).to_arrow()
-            if rows.num_rows:
-                return dimension, rows
-        return None
 
     def _holds(self, key: VectorKey, vectors_hash: str) -> bool:
         try:

@@ -99,7 +99,7 @@ class VectorsDigest:
         self._digest: Any = xxhash.xxh3_128(start) if self._quick else blake3.blake3(start)
 
     def update(self, rounded: Float16Array) -> None:
-        """Take in the next rows: float16 [N, D]."""
+        """Hash the next rows: float16 [N, D]."""
         self._digest.update(_bytes_of(rounded))
 
     def matches(self) -> bool:

@@ -1,4 +1,4 @@
-"""What every answer exporter promises, run over all of them."""
+"""What every answer exporter promises, run over all of them; and a toy exporter."""
 
 from __future__ import annotations
 
@@ -7,11 +7,37 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from hybrid.answers import Answer, AnswerFrame, Span, Stage
+from hybrid.cli.app import make_app
+from hybrid.demo import demo_video
 from hybrid.errors import InputError, SaveError
 from hybrid.export.interface import AnswerExporter, Pictures
 from hybrid.export.registry import EXPORTERS, export_flags
+from tests.contracts.conftest import Toy
+
+QUESTION = "When can the green star be seen?"
+
+EXPORTER_FILE = '''
+    """An answer's spans as subtitles."""
+
+    from hybrid.export.interface import AnswerExporter
+    from hybrid.export.text_file import write_text
+
+
+    class SubtitleExporter(AnswerExporter):
+        name = "subtitles"
+        flag = "--subtitles"
+        help = "Save the spans as subtitles here."
+
+        def write(self, answer, pictures, path):
+            spans = [f"{span.start_seconds:.1f} --> {span.end_seconds:.1f}" for span in answer.spans]
+            write_text(path, "\\n".join([answer.question, *spans]))
+
+
+    EXPORTER = SubtitleExporter()
+'''
 
 
 @pytest.fixture(params=EXPORTERS.names)
@@ -92,3 +118,20 @@ def test_a_foreign_file_is_refused_before_any_work(exporter: AnswerExporter, tmp
         exporter.check(path.with_suffix(".mp4"))
     with pytest.raises(InputError, match="belongs to the archive"):
         exporter.check(path, archive=str(tmp_path))
+
+
+def test_adding_an_exporter_takes_one_file_and_one_line(toy: Toy, tmp_path: Path) -> None:
+    toy(EXPORTERS, "subtitles", EXPORTER_FILE)
+    saved = tmp_path / "answer.srt"
+    options = ["--archive", str(tmp_path / "archive"), "--preset", "tiny", "--no-fine", "--device", "cpu"]
+    app = make_app()
+    assert "--subtitles <path>" in CliRunner().invoke(app, ["ask", "--help"]).stdout
+    run = CliRunner().invoke(app, ["ask", str(demo_video()), QUESTION, *options, "--subtitles", str(saved)])
+    assert run.exit_code == 0, run.output
+    assert f"saved {saved}" in run.stdout
+    question, first, *_ = saved.read_text().splitlines()
+    assert question == QUESTION
+    assert " --> " in first
+    many = CliRunner().invoke(app, ["ask", str(demo_video()), "a?", "-q", "b?", *options, "--subtitles", str(saved)])
+    assert isinstance(many.exception, InputError)
+    assert "--subtitles is for a single question" in str(many.exception)

@@ -59,7 +59,7 @@ def test_a_kind_of_encoder_is_registered_by_its_own_name(name: str) -> None:
 
 
 def test_an_unknown_decoder_is_refused_everywhere(grey_video: Path, tmp_path: Path) -> None:
-    says = "no decoder 'decrod'; did you mean 'decord'. Legal are pyav, decord"
+    says = "'decrod'.*did you mean 'decord'.*egal are '?pyav'?, '?decord"
     for path in (grey_video, tmp_path):
         with pytest.raises(InputError, match=says):
             open_source(path, Sampling(), decoder="decrod")
@@ -98,12 +98,13 @@ def test_one_more_decoder_takes_one_file_and_one_line(
     tmp_path: Path, clip_folder: Path, restored: None, grey_video: Path
 ) -> None:
     DECODERS.register("grey_lines", "tests.contracts.toys.grey_lines")
-    with Engine.open(
-        tmp_path / "archive", encoder=f"local-dir:{clip_folder}", device="cpu", decoder="grey_lines"
-    ) as engine:
-        assert engine.index(grey_video).frames == len(GREYS)
+    archive, encoder = tmp_path / "archive", f"local-dir:{clip_folder}"
+    command = ["index", str(grey_video), "--archive", str(archive), "--encoder", encoder, "--device", "cpu"]
+    result = CliRunner().invoke(app, [*command, "--decoder", "grey_lines", "--workers", "0"])
+    assert result.exit_code == 0, result.output
     # Another process, which sets no decoder, reads the frames with that of the index.
-    with Engine.open(tmp_path / "archive", encoder=f"local-dir:{clip_folder}", device="cpu") as engine:
+    with Engine.open(archive, encoder=encoder, device="cpu") as engine:
+        assert len(engine.archive.timeline(engine.archive.identify(grey_video))) == len(GREYS)
         answer = engine.ask(grey_video, "Is it bright?", frames=3, fine=False)
         assert len(answer.frames) == 3
         frames = dict(engine.read_frames(grey_video, [1, 4]))

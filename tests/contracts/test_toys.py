@@ -7,11 +7,7 @@ it is a line of ``hybrid/selectors/registry.py`` or ``hybrid/scorers/registry.py
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from textwrap import dedent
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,10 +18,10 @@ from hybrid.cli.app import app
 from hybrid.demo import demo_video
 from hybrid.errors import InputError
 from hybrid.frames.registry import open_source
-from hybrid.registry import Registry
 from hybrid.scorers.registry import SCORERS
 from hybrid.selectors.registry import SELECTORS
 from hybrid.values import Sampling
+from tests.contracts.conftest import Toy
 
 QUESTION = "When can the green star be seen?"
 
@@ -70,29 +66,12 @@ SCORER_FILE = '''
     )
 '''
 
-Toy = Callable[[Registry[Any], str, str], None]
-
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("toys") / "archive"
     Engine.open(folder, preset="tiny", device="cpu").index(demo_video())
     return folder
-
-
-@pytest.fixture
-def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]:
-    """``toy(registry, name, text)`` writes a file of that text and registers it until the test ends."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def add(registry: Registry[Any], name: str, text: str) -> None:
-        monkeypatch.setattr(registry, "_modules", dict(registry._modules))
-        (tmp_path / f"toy_{name}.py").write_text(dedent(text))
-        registry.register(name, f"toy_{name}")
-
-    yield add
-    for name in [name for name in sys.modules if name.startswith("toy_")]:
-        del sys.modules[name]
 
 
 def hybrid(archive: Path, *arguments: str) -> Result:

@@ -1,12 +1,9 @@
-"""What every verb of the command line promises, run over all of them; and two toys, a verb and an exporter."""
+"""What every verb of the command line promises, run over all of them; and a toy verb."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -18,10 +15,7 @@ from hybrid.cli.app import make_app
 from hybrid.cli.registry import VERBS
 from hybrid.demo import demo_video
 from hybrid.errors import InputError
-from hybrid.export.registry import EXPORTERS
-from hybrid.registry import Registry
-
-QUESTION = "When can the green star be seen?"
+from tests.contracts.conftest import Toy
 
 VERB_FILE = '''
     """``hybrid count``: how many videos an archive holds."""
@@ -42,43 +36,6 @@ VERB_FILE = '''
 
     VERB = Verb("count", count)
 '''
-
-EXPORTER_FILE = '''
-    """An answer's spans as subtitles."""
-
-    from hybrid.export.interface import AnswerExporter
-    from hybrid.export.text_file import write_text
-
-
-    class SubtitleExporter(AnswerExporter):
-        name = "subtitles"
-        flag = "--subtitles"
-        help = "Save the spans as subtitles here."
-
-        def write(self, answer, pictures, path):
-            spans = [f"{span.start_seconds:.1f} --> {span.end_seconds:.1f}" for span in answer.spans]
-            write_text(path, "\\n".join([answer.question, *spans]))
-
-
-    EXPORTER = SubtitleExporter()
-'''
-
-Toy = Callable[[Registry[Any], str, str], None]
-
-
-@pytest.fixture
-def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]:
-    """``toy(registry, name, text)`` writes a file of that text and registers it until the test ends."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def add(registry: Registry[Any], name: str, text: str) -> None:
-        monkeypatch.setattr(registry, "_modules", dict(registry._modules))
-        (tmp_path / f"toy_{name}.py").write_text(dedent(text))
-        registry.register(name, f"toy_{name}")
-
-    yield add
-    for name in [name for name in sys.modules if name.startswith("toy_")]:
-        del sys.modules[name]
 
 
 @pytest.mark.parametrize("name", VERBS.names)
@@ -121,20 +78,3 @@ def test_adding_a_verb_takes_one_file_and_one_line(toy: Toy, tmp_path: Path) -> 
     assert json.loads(run.stdout) == {"event": "counted", "videos": 1}
     assert "Count the videos of an archive." in CliRunner().invoke(app, ["--help"]).stdout
     assert CliRunner().invoke(app, ["count", "--archive", str(tmp_path / "none")]).exit_code == 1
-
-
-def test_adding_an_exporter_takes_one_file_and_one_line(toy: Toy, tmp_path: Path) -> None:
-    toy(EXPORTERS, "subtitles", EXPORTER_FILE)
-    saved = tmp_path / "answer.srt"
-    options = ["--archive", str(tmp_path / "archive"), "--preset", "tiny", "--no-fine", "--device", "cpu"]
-    app = make_app()
-    assert "--subtitles <path>" in CliRunner().invoke(app, ["ask", "--help"]).stdout
-    run = CliRunner().invoke(app, ["ask", str(demo_video()), QUESTION, *options, "--subtitles", str(saved)])
-    assert run.exit_code == 0, run.output
-    assert f"saved {saved}" in run.stdout
-    question, first, *_ = saved.read_text().splitlines()
-    assert question == QUESTION
-    assert " --> " in first
-    many = CliRunner().invoke(app, ["ask", str(demo_video()), "a?", "-q", "b?", *options, "--subtitles", str(saved)])
-    assert isinstance(many.exception, InputError)
-    assert "--subtitles is for a single question" in str(many.exception)

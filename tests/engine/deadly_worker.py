@@ -7,17 +7,18 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from hybrid.engine.batch import workers
+from hybrid.engine.batch import worker_process
+from hybrid.engine.batch.worker_process import EngineRecipe
 from hybrid.engine.frames import decode_ahead
 from hybrid.frames.interface import FrameSource
 from hybrid.frames.registry import open_source
 
 __all__ = ["work_and_die", "work_and_die_between"]
 
-_work = workers._work
+_work = worker_process.run_worker
 
 
-def work_and_die(deadly: str, recipe: workers.EngineRecipe, connection: Connection, threads: int | None) -> None:
+def work_and_die(deadly: str, recipe: EngineRecipe, connection: Connection, threads: int | None) -> None:
     """In place of the worker's own: it ends with the video whose path ends with ``deadly``."""
 
     def opening(path: Path, *arguments: Any, **options: Any) -> FrameSource:
@@ -42,6 +43,6 @@ class _LastWords:
             os._exit(7)
 
 
-def work_and_die_between(recipe: workers.EngineRecipe, connection: Connection, threads: int | None) -> None:
+def work_and_die_between(recipe: EngineRecipe, connection: Connection, threads: int | None) -> None:
     """In place of the worker's own: it ends with each video that it has done."""
     _work(recipe, _LastWords(connection), threads)  # type: ignore[arg-type]

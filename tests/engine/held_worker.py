@@ -7,15 +7,16 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from hybrid.engine.batch import workers
+from hybrid.engine.batch import worker_process
+from hybrid.engine.batch.worker_process import EngineRecipe
 from indexes.archive import content_id as identity
 
 __all__ = ["work_and_hold", "work_and_read_for_ever"]
 
-_work = workers._work
+_work = worker_process.run_worker
 
 
-class _Holding(workers._Reporter):
+class _Holding(worker_process._Reporter):
     """Tells that a video's frames are about to be decoded and embedded, and goes no further."""
 
     def __init__(self, held: str, connection: Connection) -> None:
@@ -32,15 +33,13 @@ class _Holding(workers._Reporter):
             time.sleep(3600)
 
 
-def work_and_hold(held: str, recipe: workers.EngineRecipe, connection: Connection, threads: int | None) -> None:
+def work_and_hold(held: str, recipe: EngineRecipe, connection: Connection, threads: int | None) -> None:
     """In place of the worker's own: it stays in the video whose path ends with ``held``."""
-    workers._Reporter = partial(_Holding, held)  # type: ignore[misc, assignment]
+    worker_process._Reporter = partial(_Holding, held)  # type: ignore[misc, assignment]
     _work(recipe, connection, threads)
 
 
-def work_and_read_for_ever(
-    stuck: str, recipe: workers.EngineRecipe, connection: Connection, threads: int | None
-) -> None:
+def work_and_read_for_ever(stuck: str, recipe: EngineRecipe, connection: Connection, threads: int | None) -> None:
     """In place of the worker's own: reading the video whose path ends with ``stuck`` has no end, as on a lost disk."""
     content_id = identity.content_id
 

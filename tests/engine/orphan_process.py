@@ -7,7 +7,7 @@ import os
 import time
 from multiprocessing.connection import Connection
 
-from hybrid.engine.batch.workers import _end_with_parent
+from hybrid.engine.batch.worker_process import _end_with_parent
 
 
 def work(told: Connection) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from hybrid.engine import Engine
 from hybrid.engine.batch.run import VideoOutcome, index_here
-from hybrid.engine.batch.workers import EngineRecipe, index_in_workers
+from hybrid.engine.batch.worker_process import EngineRecipe
+from hybrid.engine.batch.workers import index_in_workers
 from hybrid.errors import ArchiveUnwritableError
 from hybrid.options.engine import EngineOptions
 from hybrid.progress import NullProgress

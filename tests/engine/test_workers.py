@@ -20,9 +20,9 @@ import psutil
 import pytest
 
 from hybrid.engine.batch.run import VideoOutcome
+from hybrid.engine.batch.worker_process import EngineRecipe
 from hybrid.engine.batch.workers import (
     _WATCHED,
-    EngineRecipe,
     _Task,
     _Worker,
     _WorkerPool,
@@ -96,7 +96,7 @@ def hold(forked: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]
     """``hold("1.mp4")``: the worker that embeds this video stays in it."""
 
     def choose(video: str) -> None:
-        monkeypatch.setattr("hybrid.engine.batch.workers._work", partial(work_and_hold, video))
+        monkeypatch.setattr("hybrid.engine.batch.workers.run_worker", partial(work_and_hold, video))
 
     return choose
 
@@ -171,7 +171,7 @@ def test_a_video_that_ends_the_process_while_it_is_decoded_ahead(
     clips: list[Path], recipe: EngineRecipe, monkeypatch: pytest.MonkeyPatch, deadly: str
 ) -> None:
     """The one that was being embedded is not to blame."""
-    monkeypatch.setattr("hybrid.engine.batch.workers._work", partial(work_and_die, deadly))
+    monkeypatch.setattr("hybrid.engine.batch.workers.run_worker", partial(work_and_die, deadly))
     good = [clip for clip in clips if clip.name != "bad.mp4"]
     summary = index_in_workers(recipe, good, Listener(), workers=1)
     assert {Path(outcome.video).name: outcome.status == "failed" for outcome in summary.outcomes} == {
@@ -194,7 +194,7 @@ def test_a_video_that_ends_the_process_while_it_is_decoded_ahead(
 def test_a_worker_that_ends_between_two_videos_costs_none(
     clips: list[Path], recipe: EngineRecipe, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    monkeypatch.setattr("hybrid.engine.batch.workers._work", work_and_die_between)
+    monkeypatch.setattr("hybrid.engine.batch.workers.run_worker", work_and_die_between)
     good = [clip for clip in clips if clip.name != "bad.mp4"]
     good += [Path(shutil.copy(clip, Path(recipe.archive).parent / f"copy-{clip.name}")) for clip in good]
     summary = index_in_workers(recipe, good, Listener(), workers=workers)
@@ -268,7 +268,7 @@ def test_a_video_that_gets_stuck_is_given_up(
 def test_a_video_whose_reading_gets_stuck_is_given_up(
     clips: list[Path], recipe: EngineRecipe, monkeypatch: pytest.MonkeyPatch, forked: None
 ) -> None:
-    monkeypatch.setattr("hybrid.engine.batch.workers._work", partial(work_and_read_for_ever, "1.mp4"))
+    monkeypatch.setattr("hybrid.engine.batch.workers.run_worker", partial(work_and_read_for_ever, "1.mp4"))
 
     class Impatient(Listener):
         """Waits for the reading of one video only: on a busy machine that of another might take longer."""

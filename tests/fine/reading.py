@@ -13,7 +13,7 @@ import torch
 from hybrid.errors import OutOfMemoryError
 from hybrid.fine.decoding.grammar import GrammarTables
 from hybrid.fine.features import FrameFeatures, content_key
-from hybrid.fine.interface import Event, FineModel, ReplyFinished, Request, RequestFailed, WindowScores, read_window
+from hybrid.fine.interface import Event, FineModel, ReplyFinished, Request, RequestFailed, WindowScores
 from hybrid.fine.writer import Reply, replies_of
 from hybrid.values import ByteArray
 
@@ -76,7 +76,7 @@ class OneByOne:
     def read(self, requests: Sequence[Request], *, partial: bool = False) -> Generator[Event, None, None]:
         for request in requests:
             try:
-                reply = read_window(self, request.frames, request.question)
+                reply = self.score(request.frames, request.question)
             except OutOfMemoryError as exc:
                 yield RequestFailed(request.id, exc)
             else:

@@ -147,7 +147,7 @@ def test_what_an_archive_lists_may_be_long() -> None:
 _OWN = {
     "hybrid/fine/reply.py": "a model's reply: repaired rather than refused, numbers unconverted, depth caught",
     "hybrid/testing/untrained_gens.py": "what the tokenizers library has just made",
-    "hybrid/cli/questions.py": "a copy of this process's own settings",
+    "hybrid/cli/input/questions.py": "a copy of this process's own settings",
     "bench/accuracy/run/record.py": "a copy of this process's own settings",
     "hybrid/demo/__init__.py": "a file of the package",
     "bench/robustness/kills.py": "what a child of the benchmark printed",

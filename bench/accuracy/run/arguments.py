@@ -97,9 +97,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     record.add_argument("--out", type=Path, required=True, help="folder of the run; a run that was stopped goes on")
     record.add_argument("--retry-failed", action="store_true", help="do samples again that failed before")
     record.add_argument("--within", type=float, nargs="+", metavar="SECONDS", help="tolerances of evidence")
-    record.add_argument(
-        "--visual", action="store_true", help="LV-Haystack's visual measures too: compares all pictures, slow"
-    )
+    record.add_argument("--visual", action="store_true", help="LV-Haystack's visual measures: compares all pictures")
     record.add_argument("--by", action="append", default=[], metavar="LABEL", help="group the report by a label")
     record.add_argument("--resamples", type=int, default=RESAMPLES)
     record.add_argument("--report-only", action="store_true", help="ask nothing; report what is there")

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 from hybrid.cli.display.progress import Bars, JsonProgress
 from hybrid.cli.display.text import clock, echo, print_json_line, report, size
-from hybrid.engine.batch.estimate import RunEstimate
-from hybrid.engine.batch.run import RunSummary, VideoOutcome
 from hybrid.formatting import plural
 
 if TYPE_CHECKING:
     from hybrid.engine import IndexResult
+    from hybrid.engine.batch.estimate import RunEstimate
+    from hybrid.engine.batch.run import RunSummary, VideoOutcome
     from hybrid.progress import Progress
 
 __all__ = ["RunReport", "print_estimate", "print_summary"]
 
 
 class RunReport:
-    """Shows a run as it goes. A context manager; see :class:`hybrid.engine.index.run.RunListener`."""
+    """Shows a run as it goes. A context manager; see :class:`hybrid.engine.batch.run.RunListener`."""
 
     def __init__(self, *, workers: int, videos: int, as_json: bool) -> None:
         """For so many workers (0: this process) and videos."""

@@ -12,9 +12,6 @@ from hybrid.cli.from_fields import Fields, Given
 from hybrid.cli.input.paths import find_videos
 from hybrid.cli.options import DEFAULT_ARCHIVE, BackendOption, JsonOption, NewArchiveOption, refuse_for_gens
 from hybrid.cli.registry import Verb
-from hybrid.engine.batch.estimate import estimate_run
-from hybrid.engine.batch.run import RunSummary, index_here
-from hybrid.engine.batch.workers import EngineRecipe, choose_workers, index_in_workers
 from hybrid.errors import InputError
 from hybrid.formatting import plural
 from hybrid.options.engine import EngineOptions
@@ -23,6 +20,7 @@ from hybrid.options.index import RunOptions
 if TYPE_CHECKING:
     from hybrid.cli.display.run_report import RunReport
     from hybrid.engine import Engine
+    from hybrid.engine.batch.run import RunSummary
 
 __all__ = ["VERB", "index_videos"]
 
@@ -76,6 +74,7 @@ def index_videos(
     """Index videos, and print how it goes; see :func:`index`."""
     from hybrid.cli.display.run_report import RunReport, print_summary
     from hybrid.engine import Engine
+    from hybrid.engine.batch.workers import choose_workers
     from hybrid.runtime import choose_device
     from indexes.open_archive import open_archive
 
@@ -103,6 +102,9 @@ def index_videos(
 
 
 def _run(engine: Engine, options: RunOptions, videos: list[Path], report: RunReport, *, workers: int) -> RunSummary:
+    from hybrid.engine.batch.run import index_here
+    from hybrid.engine.batch.worker_process import EngineRecipe
+    from hybrid.engine.batch.workers import index_in_workers
 
     if workers == 0:
         return index_here(engine, videos, report, features=options.features, retry_failed=options.retry_failed)
@@ -172,6 +174,7 @@ def _estimate(
     as_json: bool,
 ) -> None:
     from hybrid.cli.display.run_report import print_estimate
+    from hybrid.engine.batch.estimate import estimate_run
     from hybrid.errors import ArchiveFormatError
     from indexes.format.location import is_remote, local_folder
     from indexes.open_archive import open_archive

@@ -25,7 +25,8 @@ from hybrid.fine.windows import FineScores
 from hybrid.options.ask import AskOptions
 from hybrid.retrieve.windows import window_of_hits
 from hybrid.selectors.best_first import best_first
-from hybrid.selectors.spec import parse_selector
+from hybrid.selectors.registry import SELECTORS
+from hybrid.selectors.spec import SelectorSpec
 from hybrid.values import FloatArray, Hits, IntArray, Timeline
 
 __all__ = ["answer_questions"]
@@ -176,7 +177,7 @@ def _select_stage(
     seconds: float,
 ) -> Stage:
     own = "best_first" if fine is not None else "top_k"
-    selector = options.select or parse_selector(own)
+    selector = options.select or SelectorSpec(own, SELECTORS.find(own))
     rule = selector.record(seed=options.seed)
     notes: tuple[str, ...] = ()
     if fine is not None and not spans:

@@ -15,8 +15,6 @@ import itertools
 import multiprocessing
 import os
 import signal
-import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -25,20 +23,12 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from hybrid.engine.batch.run import (
-    WAIT_SECONDS,
-    RunListener,
-    RunSummary,
-    VideoOutcome,
-    failed_outcome,
-    index_one,
-    note_failure,
-)
+from hybrid.engine.batch.run import WAIT_SECONDS, RunListener, RunSummary, VideoOutcome, failed_outcome, note_failure
+from hybrid.engine.batch.worker_process import EngineRecipe, run_worker
 from hybrid.engine.frames.decode_ahead import MAX_PREFETCHED_VIDEOS
 from hybrid.errors import HybridError, InputError, ModelError
-from hybrid.options.engine import EngineOptions
 
-__all__ = ["EngineRecipe", "choose_workers", "index_in_workers"]
+__all__ = ["choose_workers", "index_in_workers"]
 
 STALL_SECONDS = 600.0
 """A worker that decodes and embeds nothing for so long is taken for stuck."""
@@ -57,29 +47,11 @@ or kept from its work, and a worker may have shown any number of signs that were
 
 _CORES_EACH = 4
 _MOST_WORKERS = 8
-_TELL_SECONDS = 0.25
 _MOST_STARTS = 3
 """So many workers may end one after another before they have begun a video; then starting more is in vain."""
 
 _FROM_OUTSIDE = frozenset({-signal.SIGTERM, -signal.SIGINT, -1, -9})  # the last two have no names on every system
 """Exit codes of a process that somebody else ended: an administrator, a batch system, the kernel for want of memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineRecipe:
-    """What a worker opens its engine with.
-
-    Attributes:
-        archive: folder of an archive that exists.
-        settings: that have been checked.
-        features: as in :meth:`hybrid.engine.engine.Engine.index`.
-        retry_failed: whether videos that failed before are tried again.
-    """
-
-    archive: str
-    settings: EngineOptions
-    features: bool | None = None
-    retry_failed: bool = False
 
 
 def choose_workers(videos: int, *, cores: int | None = None, on_gpu: bool = False) -> int:
@@ -221,7 +193,7 @@ class _WorkerPool:
         mine, theirs = context.Pipe()
         threads = max(1, (os.cpu_count() or 1) // self._count)
         process = context.Process(
-            target=_work,
+            target=run_worker,
             args=(self._recipe, theirs, threads if self._count > 1 else None),
             name=f"hybrid-index-{slot}",
         )
@@ -346,107 +318,3 @@ def _describe(code: int | None) -> str:
         return f"signal {signal.Signals(-code).name}"
     except ValueError:
         return f"signal {-code}"
-
-
-def _work(recipe: EngineRecipe, connection: Connection, threads: int | None) -> None:
-    """The worker's process."""
-    # Ctrl-C reaches the whole group of processes; it is the parent that acts on it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent()
-    from hybrid.runtime import settle_process
-
-    settle_process()
-    from hybrid.engine.engine import Engine
-    from indexes.open_archive import open_archive
-
-    progress = _Reporter(connection)
-    with Engine(open_archive(recipe.archive), recipe.settings) as engine:
-        if threads is not None:
-            import torch
-
-            torch.set_num_threads(threads)
-        connection.send(("ready", None))
-        while (task := connection.recv()) is not None:
-            video, following, wait_seconds = task
-            connection.send(("begun", None))
-            connection.send(("size", _size_of(Path(video))))
-            try:
-                outcome = index_one(
-                    engine,
-                    Path(video),
-                    progress,
-                    following=[Path(each) for each in following],
-                    features=recipe.features,
-                    retry_failed=recipe.retry_failed,
-                    lock_seconds=wait_seconds,
-                )
-            except HybridError as exc:
-                exc.__cause__ = exc.__context__ = None  # may not be fit to be sent
-                connection.send(("stop", exc))
-                return
-            connection.send(("outcome", outcome))
-
-
-def _size_of(video: Path) -> int:
-    """How many bytes a file has; 0 for a folder, and where it cannot be looked at."""
-    with contextlib.suppress(OSError):
-        if video.is_file():
-            return video.stat().st_size
-    return 0
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed must not go on writing beside the next run."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, name="hybrid-parent", daemon=True).start()
-
-
-class _Reporter:
-    """Progress that goes to the parent, the many small steps gathered."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._frames = 0
-        self._reported = 0.0
-
-    def start(self, video: str) -> None:
-        """Work on a video begins."""
-        self._send("start", video)
-
-    def expect(self, frames: int | None) -> None:
-        """How many samples there are."""
-        self._send("expect", frames)
-
-    def stage(self, name: str) -> None:
-        """The stage that begins."""
-        self._tell()
-        self._send("stage", name)
-
-    def advance(self, frames: int) -> None:
-        """So many more samples."""
-        self._frames += frames
-        if time.monotonic() - self._reported >= _TELL_SECONDS:
-            self._tell()
-
-    def finish(self, outcome: str) -> None:
-        """Work on the video has ended."""
-        self._tell()
-        self._send("finish", outcome)
-
-    def _tell(self) -> None:
-        frames, self._frames, self._reported = self._frames, 0, time.monotonic()
-        if frames:
-            self._send("advance", frames)
-
-    def _send(self, name: str, *arguments: object) -> None:
-        try:
-            self._connection.send(("progress", (name, arguments)))
-        except (BrokenPipeError, ConnectionResetError):
-            sys.exit(1)  # nobody listens any more

@@ -147,7 +147,7 @@ def _matroska_crop(file: BinaryIO, whole: _Part, number: int) -> Crop:
 
     segment = next(part for part in children(whole) if part.name == _SEGMENT)
     tracks = next(part for part in children(segment) if part.name in (_TRACKS, _CLUSTER))
-    if tracks.name == _CLUSTER or tracks.end - tracks.content > MOST_TRACKS_BYTES:
+    if tracks.end - tracks.content > MOST_TRACKS_BYTES:
         return NO_CROP
     entries = [
         {part.name: part for part in children(entry)} for entry in children(tracks) if entry.name == _TRACK_ENTRY

@@ -83,45 +83,27 @@ def find_unread(
     order = np.argsort(positions[located], kind="stable")
     begins = positions[located][order]
     ends = np.maximum.accumulate(begins + sizes[located][order])
-    notes = [*_elsewhere(path, container, stream, begins, ends, span), *_appended(path, container, begins, ends)]
+    others = [other for other in real_videos(container) if other.index != stream.index]
+    notes = []
+    if others:
+        in_order = container.format.name.startswith("mpeg")
+        seconds = _seconds_in_gaps(path, stream, begins, ends) if in_order else _seconds_outside(path, others, span)
+        if seconds >= LEAST_SECONDS:
+            numbers = ", ".join(str(other.index) for other in others)
+            which = f"stream {numbers}" if len(others) == 1 else f"one of the streams {numbers}"
+            notes.append(
+                f"{seconds:.1f} s of video in another stream of the file were not read; to index them, make a file of "
+                f"it ({which}): ffmpeg -i FILE -map 0:{others[0].index} -c copy SECOND.mkv"
+            )
+    notes += _appended(path, container, begins, ends)
     if notes or container.metadata.get("major_brand") in _IMAGE_BRANDS:
         return notes, bool(notes)
-    others = [other for other in _others(container, stream) if other.width]  # none: announced, but without data
+    others = [other for other in others if other.width]  # none: announced, but without data
     if others:
         listed = ", ".join(f"{other.width}x{other.height}" for other in others)
         number = plural(len(others), "more video stream runs", "more video streams run")
         notes.append(f"{number} beside this one and {'is' if len(others) == 1 else 'are'} not read ({listed})")
     return notes, False
-
-
-def _others(container: InputContainer, stream: VideoStream) -> list[VideoStream]:
-    return [other for other in real_videos(container) if other.index != stream.index]
-
-
-def _elsewhere(
-    path: str,
-    container: InputContainer,
-    stream: VideoStream,
-    begins: IntArray,
-    ends: IntArray,
-    span: tuple[float, float],
-) -> list[str]:
-    """Whether another stream of the container has video where the chosen one has none."""
-    others = _others(container, stream)
-    if not others:
-        return []
-    if container.format.name.startswith("mpeg"):
-        seconds = _seconds_in_gaps(path, stream, begins, ends)
-    else:
-        seconds = _seconds_outside(path, others, span)
-    if seconds < LEAST_SECONDS:
-        return []
-    numbers = ", ".join(str(other.index) for other in others)
-    which = f"stream {numbers}" if len(others) == 1 else f"one of the streams {numbers}"
-    return [
-        f"{seconds:.1f} s of video in another stream of the file were not read; to index them, make a file of it "
-        f"({which}): ffmpeg -i FILE -map 0:{others[0].index} -c copy SECOND.mkv"
-    ]
 
 
 def _seconds_in_gaps(path: str, stream: VideoStream, begins: IntArray, ends: IntArray) -> float:
@@ -261,8 +243,7 @@ class _Part(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: self._begin, os.SEEK_CUR: self._at, os.SEEK_END: self._end}[whence]
-        self._at = max(self._begin, base + offset)
+        self._at = max(self._begin, (self._begin, self._at, self._end)[whence] + offset)
         return self._at - self._begin
 
     def read(self, size: int = -1, /) -> bytes:

@@ -131,30 +131,30 @@ class KeyPackets:
 
     def _judge_h264(self, nals: list[bytes]) -> Verdict:
         kinds = [nal[0] & 31 for nal in nals]
-        slices = [nal for nal, kind in zip(nals, kinds, strict=True) if 1 <= kind <= 5]
-        complete = self._parameters_known(nals, [kind in (7, 8) for kind in kinds], 7 in kinds and 8 in kinds)
+        complete = self._parameters_known(nals, kinds, {7, 8})
         if 5 in kinds:
             return Verdict(alone=complete, entry=complete)
-        alone = bool(slices) and all(_h264_slice_is_intra(nal) for nal in slices)
+        slices = [nal for nal, kind in zip(nals, kinds, strict=True) if 1 <= kind <= 5]
+        alone = complete and bool(slices) and all(map(_h264_slice_is_intra, slices))
         exact = any(kind == 6 and _h264_exact_recovery(nal) for nal, kind in zip(nals, kinds, strict=True))
-        return Verdict(alone=alone and complete, entry=alone and complete and exact)
+        return Verdict(alone=alone, entry=alone and exact)
 
     def _judge_hevc(self, nals: list[bytes]) -> Verdict:
         kinds = [nal[0] >> 1 & 63 for nal in nals]
-        complete = self._parameters_known(nals, [kind in (33, 34) for kind in kinds], 33 in kinds and 34 in kinds)
+        complete = self._parameters_known(nals, kinds, {33, 34})
         irap = complete and any(16 <= kind <= 23 for kind in kinds)
         return Verdict(alone=irap, entry=irap)
 
-    def _parameters_known(self, nals: list[bytes], is_parameters: list[bool], whole: bool) -> bool:
+    def _parameters_known(self, nals: list[bytes], kinds: list[int], sets: set[int]) -> bool:
         """Whether a decoder that starts at this packet has the parameter sets that are in force.
 
         It has those of the header and those in the packet itself. Once others came in between,
         only a packet that brings a whole set is an entry.
         """
-        for nal, is_set in zip(nals, is_parameters, strict=True):
-            if is_set and nal.rstrip(b"\0") not in self.extradata:
-                self._strangers = True
-        return whole or not self._strangers
+        self._strangers |= any(
+            kind in sets and nal.rstrip(b"\0") not in self.extradata for nal, kind in zip(nals, kinds, strict=True)
+        )
+        return not self._strangers or sets <= set(kinds)
 
     def _note_parameters(self, nals: list[bytes]) -> None:
         for nal in nals:

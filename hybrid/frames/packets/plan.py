@@ -19,6 +19,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -268,16 +269,12 @@ def plan_jobs(packets: Packets, starts: IntArray, requested: IntArray, *, stop_e
     stretch = np.maximum(np.searchsorted(packets.pts[starts[1:]], packets.pts[distinct], side="right"), 0)
     ends = np.append(starts[1:], len(packets)) - 1
     jobs = []
-    bounds = np.append(np.flatnonzero(np.append(True, np.diff(stretch) > 0)), len(distinct))
-    for lo, hi in itertools.pairwise(bounds):
-        number = int(stretch[lo])
-        own = distinct[lo:hi]
-        last = int(own.max())
+    for number, group in itertools.groupby(zip(stretch.tolist(), distinct.tolist(), strict=True), key=itemgetter(0)):
+        own = tuple(packet for _, packet in group)
+        last = max(own)
         if not stop_early:
-            last = max(last, int(ends[number]))
-            if last > ends[number]:
-                last = int(ends[min(number + 1, len(ends) - 1)])
-        jobs.append(Job(int(starts[number]), last, tuple(int(i) for i in own)))
+            last = int(ends[number] if last <= ends[number] else ends[min(number + 1, len(ends) - 1)])
+        jobs.append(Job(int(starts[number]), last, own))
     return jobs
 
 

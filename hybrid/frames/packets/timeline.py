@@ -23,19 +23,7 @@ from hybrid.frames.container.open import Header
 from hybrid.frames.packets.plan import NO_PTS, Clock
 from hybrid.values import FloatArray, IntArray
 
-__all__ = [
-    "CUT_SECONDS",
-    "Jumps",
-    "StreamTimes",
-    "clock_jumps",
-    "in_order_of_decoding",
-    "last_end",
-    "outliers",
-    "put_behind",
-    "straighten",
-    "stream_times",
-    "usual_step",
-]
+__all__ = ["CUT_SECONDS", "StreamTimes", "in_order_of_decoding", "last_end", "stream_times", "usual_step"]
 
 BoolArray = npt.NDArray[np.bool_]
 
