@@ -54,7 +54,7 @@ class CheckpointNotHereError(ModelLoadError):
 
 @dataclass(frozen=True, slots=True)
 class CheckpointConfig:
-    """A checkpoint of which only the configuration was looked at; its weights need not be here.
+    """A checkpoint whose configuration alone was read; its weights may be elsewhere.
 
     Attributes:
         name: as the caller named it.
@@ -124,10 +124,10 @@ def find_checkpoint(name_or_folder: str | Path, *, download: bool = True) -> Che
     Args:
         name_or_folder: a folder, or a name on the model hub (``owner/name`` or
             ``owner/name@revision``), which is downloaded unless it is in the hub's cache.
-        download: False: the hub is not asked; only what is in its cache counts.
+        download: False: the hub is not contacted; only what is in its cache counts.
 
     Raises:
-        CheckpointNotHereError: not all of it is on this machine, and ``download`` is off.
+        CheckpointNotHereError: part of it is not on this machine, and ``download`` is off.
         ModelLoadError: there is no such folder or name, it is of another architecture, or files
             are missing or cut.
     """
@@ -173,9 +173,9 @@ def find_folder(
 
     Args:
         name_or_folder: see :func:`find_checkpoint`.
-        patterns: names of the files that are needed; the hub is asked for no others.
-        use: how the caller says which folder, for the text of an error.
-        download: False: the hub is not asked; its cache may hold only some of the files.
+        patterns: names of the files that are needed; no others are downloaded.
+        use: how the caller names a folder, for the text of an error.
+        download: False: the hub is not contacted; its cache may hold only some of the files.
 
     Raises:
         CheckpointNotHereError: nothing of it is on this machine, and ``download`` is off.
@@ -197,12 +197,12 @@ def is_hub_name(name_or_folder: str | Path) -> bool:
 
 
 def not_here(name: str) -> CheckpointNotHereError:
-    """What is raised where a checkpoint would have to be downloaded first."""
+    """The error for a checkpoint that would have to be downloaded first."""
     return CheckpointNotHereError(f"{name} is not on this machine yet")
 
 
 def _check_kind(name: str, kind: object) -> None:
-    """Refuse what cannot be run, before gigabytes of it are downloaded or read."""
+    """Refuse an architecture that cannot be run, before gigabytes are downloaded or read."""
     if kind == _ORIGINAL_ARIA:
         raise ModelLoadError(
             f"{name} is the original GenS on Aria (model_type {kind!r}), which has to be converted once: "

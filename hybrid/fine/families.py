@@ -1,4 +1,4 @@
-"""What a family of fine-stage checkpoints offers; :mod:`hybrid.fine.registry` lists the families."""
+"""The interface of a family of fine-stage checkpoints; :mod:`hybrid.fine.registry` lists the families."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class LoadOptions:
 
     Attributes:
         device: the device.
-        device_name: the device as the caller named it; ``auto`` leaves more to the family.
+        device_name: the device as given; ``auto`` leaves the choice of several devices to the family.
         dtype: precision of the weights.
         prompt: the prompt; None: the one beside the checkpoint, else the family's own.
         loop: how replies are written; None: the defaults.
@@ -85,7 +85,7 @@ class LoadOptions:
 
 @dataclass(frozen=True, slots=True)
 class FeatureRule:
-    """What is known of a checkpoint's features of frames without loading it.
+    """The features of frames that a checkpoint makes, known without loading it.
 
     Attributes:
         identity: entries of their identity besides weights and dtype.
@@ -114,10 +114,10 @@ class Family(Protocol):
         """
 
     def feature_rule(self, found: CheckpointConfig, options: LoadOptions) -> FeatureRule:
-        """What the small files tell of the features.
+        """The features, from the small files alone.
 
         Raises:
-            CheckpointNotHereError: a file that tells is not on this machine.
+            CheckpointNotHereError: a file that decides them is not on this machine.
             ModelLoadError: the checkpoint, or the prompt beside it, is damaged or not supported.
             InputError: an option is not for this family, or features of single frames cannot be stored.
         """

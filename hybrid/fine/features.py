@@ -1,4 +1,4 @@
-"""What the language model sees of a window, apart from the model that made it and the disk it may lie on."""
+"""The features of a window: the input of the language model, independent of encoder and storage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["FrameFeatures", "check_frames", "content_key"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameFeatures:
-    """What the language model sees of a window.
+    """The input of the language model for a window.
 
     Attributes:
         items: per image (or per moment of a video item) its features, [tokens, hidden]. They may lie
@@ -30,7 +30,7 @@ class FrameFeatures:
         grids: per entry of ``items``, (rows, columns) of its tokens.
         frame_count: how many frames went in; in video mode more than there are items.
         mode: of the prompt they were made for.
-        key: names the content: two windows with the same key hold the same features in the same
+        key: identifies the content: two windows with the same key hold the same features in the same
             order, and a scorer computes what they have in common once. See :func:`content_key`.
         seconds: time by part.
     """
@@ -53,7 +53,7 @@ class FrameFeatures:
 
 
 def check_frames(frames: Sequence[ByteArray]) -> None:
-    """Refuse what is no list of RGB frames.
+    """Refuse frames that are not RGB.
 
     Raises:
         InputError: there are no frames, or one is not uint8 [H, W, 3] with H, W > 0.

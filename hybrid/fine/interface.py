@@ -5,7 +5,7 @@ window was chosen.
 
 :class:`FineModel` is what every model offers. :class:`FeatureModel` is a model with its work cut in two, where the
 results of the first half can be stored: a caller that holds the features of the frames neither decodes them again
-nor runs the vision encoder. ``isinstance(model, FeatureModel)`` tells whether a model can do that.
+nor runs the vision encoder. ``isinstance(model, FeatureModel)`` is true for such a model.
 
 :meth:`FineModel.read` is a generator. A caller that closes it, or stops iterating, cancels what is not finished. An
 error that concerns one request is an event of that request; the others go on. Several threads may read with one model
@@ -47,11 +47,11 @@ ReplyStatus = Literal["ok", "salvaged", "empty"]
 
 @dataclass(frozen=True, slots=True)
 class WindowScores:
-    """What a model replied about one window.
+    """The reply about one window.
 
     Attributes:
         scores: position -> 1..5; positions that the reply does not name are absent.
-        status: ``ok``: the reply is the JSON that was asked for; ``salvaged``: something had to be repaired or
+        status: ``ok``: the reply is the requested JSON; ``salvaged``: something had to be repaired or
             dropped; ``empty``: nothing in it can be used.
         text: the reply, word for word.
         notes: what was repaired or dropped, one line each.
@@ -138,7 +138,7 @@ class FineModel(Protocol):
         """The device, or several with commas."""
 
     def prepare(self, frame: ByteArray) -> ByteArray:
-        """The frame in the size that the model looks at: uint8 [h, w, 3].
+        """The frame in the size that the model reads: uint8 [h, w, 3].
 
         A caller that holds a window of large frames prepares each as it is decoded; preparing a prepared frame
         changes nothing.
@@ -147,7 +147,7 @@ class FineModel(Protocol):
     def read(self, requests: Sequence[Request], *, partial: bool = False) -> Generator[Event, None, None]:
         """Read windows and answer the questions about them.
 
-        Neither the order nor the company of a request changes its reply (beyond rounding, in 16 bits).
+        A reply depends neither on the order nor on the other requests (beyond rounding, in 16 bits).
 
         Args:
             requests: each with an id of its own.
@@ -163,7 +163,7 @@ class FineModel(Protocol):
 
 
 class FeatureEncoder(Protocol):
-    """The part of a model that looks at frames."""
+    """The part of a model that encodes frames."""
 
     @property
     def device(self) -> str:
@@ -199,8 +199,8 @@ class FeatureEncoder(Protocol):
             frames: uint8 [H, W, 3] RGB each, in time order.
 
         Raises:
-            InputError: no frames, or a frame of another form.
-            OutOfMemoryError: the device's memory does not suffice.
+            InputError: there are no frames, or a frame is not uint8 [H, W, 3].
+            OutOfMemoryError: the device has too little memory.
         """
 
 

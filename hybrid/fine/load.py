@@ -51,11 +51,11 @@ def load_scorer(
             ``name@revision`` pins a revision.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
         dtype: ``auto`` (bfloat16 on CUDA, else float32), ``float32``, ``bfloat16``, ``float16``.
-        prompt: the prompt; by default the one that lies beside the checkpoint as ``hybrid_prompt.json``, else
+        prompt: the prompt; by default ``hybrid_prompt.json`` beside the checkpoint, else
             :data:`hybrid.fine.prompt.GENS_QWEN`, or for Aria :data:`hybrid.fine.aria.prompt.GENS_ARIA` in the turns of
             its tokenizer.
-        loop: how replies are written (freely or in their form, how many at once), and how much memory may be kept for
-            further questions.
+        loop: how replies are written (freely or in their form, how many at once), and how much memory the cache
+            of prefixes may take.
         loading: of Aria: quantization and offloading (:func:`hybrid.fine.families.read_loading`).
 
     Raises:

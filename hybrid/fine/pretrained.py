@@ -1,4 +1,4 @@
-"""What all families of checkpoints load alike: prompt, tokenizer, generation settings, identity.
+"""Loading that all families of checkpoints share: prompt, tokenizer, generation settings, identity.
 
 Here and in the families' own ``load`` modules the exceptions of transformers and safetensors become
 :class:`~hybrid.errors.ModelLoadError`. No code from a checkpoint is ever run.
@@ -155,11 +155,11 @@ def generation_settings(
     Args:
         files: of the checkpoint.
         settings: transformers' ``GenerationConfig``.
-        needs_end: whether no end token is a fault.
+        needs_end: whether a missing end token is an error.
 
     Raises:
         ModelLoadError: there is no end token, or a setting would change greedy decoding and is not
-            followed here.
+            supported.
     """
     for key, neutral in ((key, neutral) for neutral, keys in _NEUTRAL.items() for key in keys.split()):
         value = getattr(settings, key, None)
@@ -184,7 +184,7 @@ def check_parameters(files: CheckpointFiles, report: Mapping[str, Any], *, remed
     Args:
         files: of the checkpoint.
         report: transformers' loading report.
-        remedy: what to do about it, for the error.
+        remedy: how to fix it, for the error.
     """
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         keys = sorted(map(str, report.get(kind) or ()))

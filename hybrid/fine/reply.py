@@ -1,7 +1,7 @@
-"""Reads what a generative frame sampler wrote: scores 1 to 5 for positions of its window.
+"""Parses the reply of a fine-stage model: scores from 1 to 5 for positions of its window.
 
-What is asked for is one JSON object, ``{"11-12": 5, "33": 2}``: keys are labels of frames or
-inclusive ranges of labels, values are scores. What comes back may be cut at the token limit,
+The requested form is one JSON object, ``{"11-12": 5, "33": 2}``: keys are labels of frames or
+inclusive ranges of labels, values are scores. A reply may be cut at the token limit,
 wrapped in prose or a code fence, written with decimals, units, other quotes or dashes, name frames
 that do not exist, or name one frame twice. One grammar reads all of it:
 
@@ -12,7 +12,7 @@ that do not exist, or name one frame twice. One grammar reads all of it:
     entry   = key: score;   key: {score field};   or the fields of an object:
               {label field, score field} or {start field, end field, score field}, fields by the words in their names
 
-All that is unambiguous is used and what was repaired or dropped is noted; nothing is guessed. Any text is legal
+All that is unambiguous is used; each repair and each dropped part is noted; nothing is guessed. Any text is legal
 input, and the work is linear in its length.
 
 Labels are numbers of frames in the window. Nothing here knows of seconds.
@@ -92,7 +92,7 @@ class ParsedReply(NamedTuple):
 
 
 class _Number(str):
-    """A JSON number, kept as it was written: its text may be longer than Python converts."""
+    """A JSON number as text: it may be longer than Python converts."""
 
 
 class _Pairs(list[tuple[str, Any]]):

@@ -63,23 +63,23 @@ class TokenScorer:
         self.feature_width, self.feature_dtype = encoder.feature_width, encoder.feature_dtype
 
     def prepare(self, frame: ByteArray) -> ByteArray:
-        """The frame in the size that the model looks at; preparing it again changes nothing."""
+        """The frame in the size that the model reads; preparing it again changes nothing."""
         return self._encoder.prepare(frame)
 
     def encode_frames(self, frames: Sequence[ByteArray]) -> FrameFeatures:
         """Run the vision encoder; see :meth:`hybrid.fine.interface.FeatureModel.encode_frames`.
 
         Raises:
-            InputError: no frames, or a frame of another form.
-            OutOfMemoryError: the device's memory does not suffice.
+            InputError: there are no frames, or a frame is not uint8 [H, W, 3].
+            OutOfMemoryError: the device has too little memory.
         """
         return self._encoder.encode_frames(frames)
 
     def read(self, requests: Sequence[Request], *, partial: bool = False) -> Generator[Event, None, None]:
         """See :meth:`hybrid.fine.interface.FineModel.read`.
 
-        The seconds of encoding frames count once for each of the features, those of steps that several requests
-        took together are shared out among them, so that all add up to the whole.
+        The seconds of encoding count once per window. Those of steps that several requests share are divided among
+        them. So all seconds add up to the total.
 
         Raises:
             InputError: an empty question, no frames or frames of another form, features of another prompt mode, or
@@ -119,7 +119,7 @@ class TokenScorer:
                     yield ReplyFinished(request.id, self.scores_of(event.reply, features[i], seconds))
 
     def scores_of(self, reply: Reply, features: FrameFeatures, seconds: dict[str, float]) -> WindowScores:
-        """What a reply about a window says; ``seconds`` are its times by part, the parsing is added."""
+        """The scores in a reply about a window. ``seconds``: its times by part; that of parsing is added."""
         with timed(seconds, "parse", torch.device("cpu")):
             text = self._text(reply.ids)
             parsed = self._parse(text, features)

@@ -127,7 +127,7 @@ def choose_placement(name: str, need: MemoryNeed, *, asked: str, device: torch.d
         loading: see :class:`Loading`.
 
     Raises:
-        OutOfMemoryError: there is not enough memory; says how much there is, and what else can be done.
+        OutOfMemoryError: there is too little memory; the text states how much there is, and what else can be done.
         MissingDependencyError: a package for it is not installed.
     """
     if loading.quantization is not None:

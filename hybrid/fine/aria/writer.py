@@ -28,7 +28,7 @@ __all__ = ["AriaWriter", "Reader", "greedy_tokens"]
 
 
 class Reader:
-    """What a model has read: its cache, and how long it is. Not for several threads at once.
+    """The cache of what a model has read, and its length. Not safe for several threads.
 
     Args:
         model: transformers' ``AriaForConditionalGeneration``.
@@ -40,7 +40,7 @@ class Reader:
         self.length = 0
 
     def read(self, embeddings: Tensor) -> Tensor:
-        """Read on. [L, hidden] embeddings -> [hidden] state of the last token."""
+        """Read further tokens. [L, hidden] embeddings -> [hidden] state of the last token."""
         output = self._model.model.language_model(
             inputs_embeds=embeddings[None], past_key_values=self._cache, use_cache=True
         )
@@ -134,7 +134,7 @@ class AriaWriter:
         self._checkpoint.tokens.suffix(question)
 
     def forget(self) -> None:
-        """Drop the window that is kept between questions."""
+        """Drop the cached window."""
         self._window = None
 
     def write(self, features: Sequence[FrameFeatures], questions: Sequence[str]) -> Generator[Written, None, None]:
@@ -196,7 +196,7 @@ class AriaWriter:
 
     def _read(self, features: FrameFeatures, prefix: VisualPrefix) -> tuple[Reader, bool]:
         """What has read the window, up to the end of its last frame; and whether the last question was about it."""
-        # Taken out meanwhile: a reply that fails leaves no half-read window behind.
+        # Removed while it is used, so that a failed reply leaves no half-read window.
         cached, self._window = self._window, None
         if cached is not None and cached[0] == features.key:
             return cached[1], True

@@ -2,8 +2,8 @@
 
 The form is one JSON object, ``{"11-12": 5, "33": 2}``: keys are labels of frames or ranges of
 labels, values are scores from 1 to 5, and the spacing is that of the published replies. An object
-without entries, ``{}``, is legal: no frame is relevant. Which of two ends of a range is the smaller
-one is left to the parser: as part of the form it would take tens of thousands of states.
+without entries, ``{}``, is legal: no frame is relevant. The parser, not the form, orders the two ends of a
+range: as part of the form this would take tens of thousands of states.
 
 An automaton over characters is walked with the text of every token once, and becomes a table
 ``state, token -> state``. Any way to cut a reply into tokens is admissible, as in xgrammar
@@ -83,7 +83,7 @@ class ReplyGrammar:
         self.tables(0, 0)
 
     def tables(self, first: int, last: int) -> GrammarTables:
-        """The tables for labels from ``first`` to ``last``, both included; kept for the next call.
+        """The tables for labels from ``first`` to ``last``, both included; cached.
 
         Raises:
             InputError: there is no label, or one has more than six digits.

@@ -40,7 +40,7 @@ tail of each row. The new keys and values are written behind the tails, and belo
 
 
 class RowBuffers:
-    """What is kept of each row on the model's device.
+    """The state of each row on the model's device.
 
     Attributes:
         keys, values: [layers, rows, K, room, D].
@@ -73,7 +73,7 @@ class RowBuffers:
         return int(self.keys.shape[3])
 
     def reserve(self, rows: int, room: int) -> None:
-        """Make place for so many rows with tails of ``room`` tokens; what is there stays."""
+        """Make room for so many rows with tails of ``room`` tokens; their contents stay."""
         old_rows, old_room = self.keys.shape[1], self.room
         if rows <= old_rows and room <= old_room:
             return
@@ -129,7 +129,7 @@ def _over_prefixes(query: Tensor, groups: Groups, layer: int, scale: float) -> t
 
 
 class Steps(Protocol):
-    """Goes on a few steps with all rows that are at work."""
+    """Runs a few decoding steps with all active rows."""
 
     def __call__(self, prefixes: Sequence[Prefix], *, longest: int, count: int) -> Tensor:
         """Read and choose ``count`` tokens in each of the first rows.
@@ -137,7 +137,7 @@ class Steps(Protocol):
         Args:
             prefixes: of these rows.
             longest: the length of the longest of their tails, with the token that is read first.
-            count: how many steps. A row that is finished before goes on, and means nothing from there.
+            count: how many steps. A row that is finished before runs on; its further tokens mean nothing.
 
         Returns:
             int64 [rows, count]: the tokens that were chosen.
@@ -269,7 +269,7 @@ def read_suffixes(
     device = stack.device
     sizes = torch.tensor([len(suffix) for suffix in suffixes])
     longest = int(sizes.max())
-    # Places of the tokens in an array of [N, S]; as numbers, since a mask would make the device wait.
+    # Indices of the tokens in an array of [N, S]; a mask would make the device wait for the host.
     inside = torch.nonzero((torch.arange(longest) < sizes[:, None]).flatten())[:, 0].to(device)
     ends = (sizes.cumsum(0) - 1).to(device)
     starts = torch.tensor([prefix.next_position for prefix in prefixes])

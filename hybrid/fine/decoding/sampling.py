@@ -193,5 +193,5 @@ class GrammarChoice(Choice):
         self._following[offset:end] = torch.where(following >= 0, following + offset, following)
         self._distance[offset:end] = torch.from_numpy(tables.distance).to(device)
         self._states = end
-        self._offsets[id(tables)] = (tables, offset)  # kept, so that its id stays its own
+        self._offsets[id(tables)] = (tables, offset)  # referenced, so that its id is not reused
         return offset

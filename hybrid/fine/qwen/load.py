@@ -173,7 +173,7 @@ def _load_model(files: CheckpointFiles, dtype: torch.dtype) -> Any:
 
 
 def _check_vision(files: CheckpointFiles, config: Any, rule: PatchRule) -> None:
-    """Refuse a checkpoint whose preprocessing cuts other patches than its tower takes."""
+    """Refuse a checkpoint whose preprocessing and vision encoder have different patch sizes."""
     vision = config.vision_config
     of_model = (vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)
     if of_model != (rule.patch, rule.merge, rule.temporal):

@@ -1,8 +1,8 @@
-"""From decoded frames to the patches that Qwen2-VL's vision tower reads.
+"""From decoded frames to the patches that Qwen2-VL's vision encoder reads.
 
-Does for a whole batch what transformers' ``Qwen2VLImageProcessorPil`` does image by image, with
-the same result; torchvision is not needed. Resizing stays with Pillow (bicubic), because another
-library's bicubic gives other pixels than the model was trained on.
+The result is that of transformers' ``Qwen2VLImageProcessorPil``, for a whole batch at once and without torchvision.
+Resizing stays with Pillow (bicubic), because another library's bicubic gives other pixels than the model was trained
+on.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ _SIDES = {"patch": "patch_size", "merge": "merge_size", "temporal": "temporal_pa
 
 
 def smart_size(width: int, height: int, *, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Qwen2-VL's choice of a size: multiples of ``factor``, aspect kept, area within the limits.
+    """Qwen2-VL's choice of a size: multiples of ``factor``, same aspect, area within the limits.
 
     Returns:
         (width, height) in pixels.

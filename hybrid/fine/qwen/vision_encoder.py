@@ -49,7 +49,7 @@ class WindowPlan:
     Attributes:
         order: int64 [S]: the patches, grouped by window.
         unit_restore: int64 [U]: where each merged token, in order of rows, lies after the merger.
-        groups: per length of window, int64 [windows, length] places in the order above.
+        groups: per length of window, int64 [windows, length] positions in the order above.
         single: whether one window holds the whole frame, so that nothing has to be moved.
     """
 
@@ -187,7 +187,7 @@ def _rotate(states: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
 
 
 class QwenFrames:
-    """Turns frames into features, as a :class:`hybrid.fine.interface.FeatureEncoder`.
+    """Encodes frames: a :class:`hybrid.fine.interface.FeatureEncoder`.
 
     Args:
         visual: the vision encoder: transformers' ``Qwen2_5_VisionTransformerPretrainedModel``, in evaluation mode.
@@ -208,7 +208,7 @@ class QwenFrames:
         self.feature_identity = {**weights, **image_identity(spec, rule)}
 
     def prepare(self, frame: ByteArray) -> ByteArray:
-        """The frame in the size that the model looks at; preparing it again changes nothing.
+        """The frame in the size that the model reads; preparing it again changes nothing.
 
         (With pixel limits that holds for frames of up to 16 to 1 where ``max_pixels`` is 112x112 or
         more; Qwen's rule itself overshoots the limits for narrower ones.)
@@ -226,8 +226,8 @@ class QwenFrames:
             frames: uint8 [H, W, 3] RGB each.
 
         Raises:
-            InputError: no frames, or a frame of another form.
-            OutOfMemoryError: the device's memory did not suffice.
+            InputError: there are no frames, or a frame is not uint8 [H, W, 3].
+            OutOfMemoryError: the device has too little memory.
         """
         check_frames(frames)
         seconds: dict[str, float] = {}

@@ -82,7 +82,7 @@ def rope_positions(layout: Sequence[int | VisualGrid]) -> tuple[IntArray, int]:
     only, however long it lasts, and new tokens go on from the text, even where a long video's
     time positions are ahead of it (``generate`` does so; the model's ``rope_deltas``, which it
     ignores then, would go on from the greatest position).
-    Fractional positions per step are kept until they are scaled, as 5.23 does; 5.17 rounds the
+    Fractional positions per step are scaled before they are rounded, as in 5.23; 5.17 rounds the
     seconds per step down first, which differs only for videos of more than 1 frame per second or
     at odd rates.
     """
@@ -115,7 +115,7 @@ class _Layout:
 
     Attributes:
         ids: int64 [P].
-        feature_positions: int64 [all features]: where the features stand among the tokens.
+        feature_positions: int64 [all features]: the positions of the features among the tokens.
         positions: int64 [3, P].
         next_position: of the token that follows.
         unique_ids: int64: each of the ids once.
@@ -134,7 +134,7 @@ class QwenWriter:
     Args:
         checkpoint: what was loaded.
         spec: the prompt.
-        options: how replies are written, and how much memory may be kept.
+        options: how replies are written, and how much memory the prefixes may take.
 
     Attributes:
         device: the model's device.
@@ -143,8 +143,8 @@ class QwenWriter:
 
     Raises:
         ModelLoadError: the model computes in a way that is not supported, or its tokenizer cannot
-            write the form that is asked for.
-        InputError: the longest reply is too short for that form, or graphs are asked for where they cannot run.
+            write the requested form.
+        InputError: the longest reply is too short for that form, or graphs are requested where they cannot run.
     """
 
     def __init__(self, checkpoint: LoadedCheckpoint, spec: PromptSpec, options: LoopOptions) -> None:
@@ -249,7 +249,7 @@ class QwenWriter:
         )
 
     def _make_prefix(self, features: FrameFeatures, layout: _Layout) -> Prefix:
-        # By position, not by token id: only the prompt decides where a frame stands.
+        # By position, not by token id: only the prompt decides the position of a frame.
         embeddings = self._stack.embed(layout.ids)
         embeddings = embeddings.index_copy(0, layout.feature_positions, torch.cat(features.items).to(embeddings))
         return read_prefix(
@@ -267,7 +267,7 @@ class QwenWriter:
 
 
 def _use_graphs(requested: bool | None, head: Tensor, language_model: Any) -> bool:
-    """Whether steps are recorded: as it is asked for, or, where nothing is asked for, if they can be."""
+    """Whether steps are recorded: as requested; by default, wherever they can be."""
     if requested is False:
         return False
     config = language_model.config

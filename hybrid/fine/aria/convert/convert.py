@@ -108,7 +108,7 @@ def convert_gens(
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> Conversion:
-    """Convert a checkpoint; go on with a conversion that was stopped; make what is lost of a complete one.
+    """Convert a checkpoint; continue a stopped conversion; restore missing files of a complete one.
 
     Args:
         source: a folder with GenS's original files (model type ``yi_vl``; safetensors, or ``.bin``

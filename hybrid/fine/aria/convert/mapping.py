@@ -1,4 +1,4 @@
-"""Which tensors of the published checkpoint make up which tensor of the native one.
+"""How the tensors of the native checkpoint are made from those of the published one.
 
 The names on the native side are those that transformers 4.52 to 5.23 all load; the order of the
 halves of ``fc1`` (gate, then up) and every other entry was checked against outputs of the published
@@ -94,7 +94,7 @@ def plan_tensors(tensors: Mapping[str, TensorInfo], sizes: AriaSizes) -> list[Na
     superfluous = sorted(name for name in tensors if name not in used and not name.endswith(_COMPUTED))
     if superfluous:
         raise ModelLoadError(
-            f"the checkpoint holds {len(superfluous)} tensors that Aria has no place for, first {superfluous[0]}"
+            f"the checkpoint holds {len(superfluous)} tensors that Aria does not have, first {superfluous[0]}"
         )
     return made
 
