@@ -486,6 +486,56 @@ def test_several_threads_ask_at_a_time(load: Callable[..., Any], case: Case) -> 
     assert found == {number: [case.replies[pair] for pair in order] for number, order in enumerate(orders)}
 
 
+def test_rows_are_refilled_when_an_eighth_of_them_is_free(load: Callable[..., Any], case: Case) -> None:
+    scorer = load(batch=16)
+    scheduler = scorer.writer.scheduler
+    take_in, free_rows = scheduler._take_in, list[int]()
+
+    def watch(free: int) -> bool:
+        if scheduler._rows and not scheduler._filling:
+            free_rows.append(free)
+        return bool(take_in(free))
+
+    scheduler._take_in = watch
+    pairs = (case.pairs() * 3)[:28]
+    assert run(scorer, case, pairs) == [case.replies[pair] for pair in pairs]
+    assert min(free_rows) >= 2
+
+
+def test_no_step_is_taken_for_a_caller_whose_events_wait(load_talker: Callable[..., Any], case: Case) -> None:
+    scorer = load_talker(60)
+    scheduler = scorer.writer.scheduler
+    one, other = (scheduler.run(prompts(scorer, case, [pair])) for pair in case.pairs()[:2])
+    next(one), next(other), next(other)  # the last step wrote a token for both
+    take_step, steps = scheduler._step, list[int]()
+
+    def count() -> None:
+        steps.append(1)
+        take_step()
+
+    scheduler._step = count
+    next(one)
+    assert not steps
+    next(one)
+    assert steps
+    one.close(), other.close()
+
+
+def test_an_error_of_one_question_names_its_window_alone(
+    load: Callable[..., Any], case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hybrid.fine.decoding import scheduler
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(scheduler, "read_suffixes", fail)
+    scorer = load()
+    events = list(scorer.writer.scheduler.run(prompts(scorer, case, case.pairs()[:2])))
+    assert len(events) == 2
+    assert all("a question about a window of" in str(event.error) for event in events)
+
+
 @pytest.mark.parametrize("room", [1, 2, 3])
 @pytest.mark.parametrize("part", ["read_suffixes", "decode_step"])
 def test_where_memory_is_short_fewer_rows_work_at_once(
