@@ -21,9 +21,8 @@ import torch
 from hybrid.errors import InputError
 from hybrid.fine.decoding.decoder_layers import TextStack
 from hybrid.fine.decoding.grammar import GrammarTables, ReplyGrammar, token_texts
-from hybrid.fine.decoding.options import LoopOptions, prefix_budgets
+from hybrid.fine.decoding.options import LoopOptions, graphs_unavailable_reason, prefix_budgets
 from hybrid.fine.decoding.prefix_cache import Prefix, PrefixCache
-from hybrid.fine.decoding.recording import why_not_recorded
 from hybrid.fine.decoding.rows import read_prefix
 from hybrid.fine.decoding.sampling import Choice, FreeChoice, GrammarChoice
 from hybrid.fine.decoding.scheduler import Prompt, Scheduler
@@ -273,14 +272,14 @@ def _use_graphs(requested: bool | None, head: Tensor, language_model: Any) -> bo
     config = language_model.config
     group = config.num_attention_heads // config.num_key_value_heads
     width = config.hidden_size // config.num_attention_heads
-    why_not = why_not_recorded(head.device, group=group, width=width, dtype=head.dtype)
+    reason = graphs_unavailable_reason(head.device, group=group, width=width, dtype=head.dtype)
     if any(parameter.device != head.device for parameter in language_model.parameters()):
-        why_not = "the model lies on several devices"
-    if requested and why_not:
-        raise InputError(f"graphs cannot be used: {why_not}; leave them off")
-    if why_not and head.device.type == "cuda":
-        _LOG.warning("GenS's replies take about ten times as long as they could on this GPU: %s", why_not)
-    return why_not is None
+        reason = "the model lies on several devices"
+    if requested and reason:
+        raise InputError(f"graphs cannot be used: {reason}; leave them off")
+    if reason and head.device.type == "cuda":
+        _LOG.warning("GenS's replies take about ten times as long as they could on this GPU: %s", reason)
+    return reason is None
 
 
 def _runs(prefix: VisualPrefix, grids: list[VisualGrid]) -> list[int | VisualGrid]:
