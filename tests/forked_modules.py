@@ -20,7 +20,7 @@ _MODULES = (
     "hybrid.export.sheet",
     "hybrid.frames.decoders.pyav",
     "hybrid.fine.load",
-    "hybrid.fine.qwen.scorer",
+    "hybrid.fine.qwen.load",
     "indexes.stores.faiss_store",
 )
 # lancedb itself does not survive a fork; most of its import are these, which start no threads.

@@ -23,7 +23,7 @@ from bench.world.exam import Exam, prepare_exam
 from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.load import load_scorer
 from hybrid.fine.prompt import PromptSpec
-from hybrid.fine.qwen.scorer import QwenScorer
+from hybrid.fine.qwen.load import QwenScorer
 from hybrid.fine.reply import parse_reply
 from hybrid.fine.writer import replies_of
 from hybrid.frames.registry import open_source

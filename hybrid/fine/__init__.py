@@ -1,1 +1,1 @@
-"""The fine stage: a generative frame sampler reads a window of frames and scores them 1 to 5."""
+"""The fine stage: a model reads a window of frames and scores them from 1 to 5."""

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hybrid.errors import InputError, ModelLoadError
+from hybrid.errors import InputError, ModelLoadError, first_line
 from hybrid.fine.registry import FAMILIES
 from hybrid.storage import foreign_json
-from hybrid.storage.tensor_header import read_tensor_header
+from hybrid.storage.tensor_header import TensorHeader, read_tensor_header
 
 __all__ = [
     "UNFINISHED",
@@ -30,7 +30,10 @@ __all__ = [
     "find_folder",
     "is_hub_name",
     "not_here",
+    "read_header",
     "read_json",
+    "read_object",
+    "read_weight_index",
 ]
 
 UNFINISHED = "hybrid_conversion_unfinished.json"
@@ -51,7 +54,7 @@ class CheckpointNotHereError(ModelLoadError):
 
 @dataclass(frozen=True, slots=True)
 class CheckpointConfig:
-    """A checkpoint of which only the configuration was looked at; its weights need not be here.
+    """A checkpoint whose configuration alone was read; its weights may be elsewhere.
 
     Attributes:
         name: as the caller named it.
@@ -101,20 +104,10 @@ class CheckpointFiles(CheckpointConfig):
         return total.hexdigest()[:16]
 
 
-_SETTINGS = frozenset(
-    {
-        "added_tokens.json",
-        "config.json",
-        "generation_config.json",
-        "merges.txt",
-        "preprocessor_config.json",
-        "processor_config.json",
-        "special_tokens_map.json",
-        "tokenizer.json",
-        "tokenizer.model",
-        "tokenizer_config.json",
-        "vocab.json",
-    }
+_SETTINGS = (
+    *("added_tokens.json", "config.json", "generation_config.json", "merges.txt", "preprocessor_config.json"),
+    *("processor_config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer.model"),
+    *("tokenizer_config.json", "vocab.json"),
 )
 
 
@@ -131,21 +124,24 @@ def find_checkpoint(name_or_folder: str | Path, *, download: bool = True) -> Che
     Args:
         name_or_folder: a folder, or a name on the model hub (``owner/name`` or
             ``owner/name@revision``), which is downloaded unless it is in the hub's cache.
-        download: False: the hub is not asked; only what is in its cache counts.
+        download: False: the hub is not contacted; only what is in its cache counts.
 
     Raises:
-        CheckpointNotHereError: not all of it is on this machine, and ``download`` is off.
+        CheckpointNotHereError: part of it is not on this machine, and ``download`` is off.
         ModelLoadError: there is no such folder or name, it is of another architecture, or files
             are missing or cut.
     """
     found = find_config(name_or_folder, download=download)
     folder = find_folder(name_or_folder, _FILE_PATTERNS, download=download)
-    if not download and is_hub_name(name_or_folder) and _lacks_weights(folder):
-        raise not_here(found.name)
-    weights = _weight_files(folder)
+    try:
+        weights = _weight_files(folder)
+    except ModelLoadError as exc:
+        if not download and is_hub_name(name_or_folder):
+            raise not_here(found.name) from exc
+        raise
     if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json", "tokenizer.model")):
         raise ModelLoadError(f"{folder} has no tokenizer.json and no vocab.json; download the checkpoint again")
-    parameters = sum(_count_parameters(path) for path in weights)
+    parameters = sum(tensor.count for path in weights for tensor in read_header(path).tensors.values())
     return CheckpointFiles(found.name, folder, found.config, weights=weights, parameters=parameters)
 
 
@@ -165,9 +161,7 @@ def find_config(name_or_folder: str | Path, *, download: bool = True) -> Checkpo
         raise not_here(name)
     if (folder / UNFINISHED).is_file():
         raise ModelLoadError(f"{name} holds a conversion that was stopped; run hybrid convert-gens again, it goes on")
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict):
-        raise ModelLoadError(f"{folder / 'config.json'} is no JSON object")
+    config = read_object(folder / "config.json")
     _check_kind(name, config.get("model_type"))
     return CheckpointConfig(name, folder, config)
 
@@ -179,9 +173,9 @@ def find_folder(
 
     Args:
         name_or_folder: see :func:`find_checkpoint`.
-        patterns: names of the files that are needed; the hub is asked for no others.
-        use: how the caller says which folder, for the text of an error.
-        download: False: the hub is not asked; its cache may hold only some of the files.
+        patterns: names of the files that are needed; no others are downloaded.
+        use: how the caller names a folder, for the text of an error.
+        download: False: the hub is not contacted; its cache may hold only some of the files.
 
     Raises:
         CheckpointNotHereError: nothing of it is on this machine, and ``download`` is off.
@@ -203,12 +197,12 @@ def is_hub_name(name_or_folder: str | Path) -> bool:
 
 
 def not_here(name: str) -> CheckpointNotHereError:
-    """What is raised where a checkpoint would have to be downloaded first."""
+    """The error for a checkpoint that would have to be downloaded first."""
     return CheckpointNotHereError(f"{name} is not on this machine yet")
 
 
 def _check_kind(name: str, kind: object) -> None:
-    """Refuse what cannot be run, before gigabytes of it are downloaded or read."""
+    """Refuse an architecture that cannot be run, before gigabytes are downloaded or read."""
     if kind == _ORIGINAL_ARIA:
         raise ModelLoadError(
             f"{name} is the original GenS on Aria (model_type {kind!r}), which has to be converted once: "
@@ -280,13 +274,12 @@ def read_json(path: Path) -> Any:
         raise ModelLoadError(f"{exc}; download the checkpoint again") from exc
 
 
-def _lacks_weights(folder: Path) -> bool:
-    """Whether files of the weights, or their list, are not there."""
-    try:
-        _weight_files(folder)
-    except ModelLoadError:
-        return True
-    return False
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a checkpoint; errors as in :func:`read_json`."""
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise ModelLoadError(f"{path} is no JSON object; download the checkpoint again")
+    return document
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
@@ -295,18 +288,27 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
         return (folder / _SINGLE,)
     if not (folder / _INDEX).is_file():
         raise ModelLoadError(f"{folder} has no {_SINGLE} and no {_INDEX}; download the checkpoint again")
-    index = read_json(folder / _INDEX)
+    return tuple(folder / name for name in sorted(set(read_weight_index(folder / _INDEX).values())))
+
+
+def read_weight_index(path: Path) -> dict[str, str]:
+    """The list of a checkpoint's weights: name of a tensor -> name of its file, which is there.
+
+    Raises:
+        ModelLoadError: it is damaged, lists nothing, or names a file that is not there.
+    """
     try:
-        names = sorted({check_file_name(name) for name in index["weight_map"].values()})
+        file_of = {name: check_file_name(file) for name, file in read_json(path)["weight_map"].items()}
     except (KeyError, TypeError, AttributeError) as exc:
-        raise ModelLoadError(f"{folder / _INDEX} lists no weights; download the checkpoint again") from exc
-    absent = [name for name in names if not (folder / name).is_file()]
-    if absent:
+        raise ModelLoadError(f"{path} lists no weights: {first_line(exc)}; download the checkpoint again") from exc
+    files = sorted(set(file_of.values()))
+    absent = [file for file in files if not (path.parent / file).is_file()]
+    if absent or not files:
+        first = f", first {absent[0]}" if absent else ""
         raise ModelLoadError(
-            f"{folder} lacks {len(absent)} of {len(names)} weight files, first {absent[0]}; "
-            "download the checkpoint again"
+            f"{path.parent} lacks {len(absent)} of {len(files)} weight files{first}; download the checkpoint again"
         )
-    return tuple(folder / name for name in names)
+    return file_of
 
 
 def check_file_name(name: object) -> str:
@@ -320,10 +322,14 @@ def check_file_name(name: object) -> str:
     return name
 
 
-def _count_parameters(path: Path) -> int:
-    """How many numbers a safetensors file holds, after a check that the file is not cut."""
+def read_header(path: Path) -> TensorHeader:
+    """The tensors that a safetensors file lists, after a check that the file is not cut.
+
+    Raises:
+        ModelLoadError: the file is damaged, or cannot be read.
+    """
     try:
-        return sum(tensor.count for tensor in read_tensor_header(path).tensors.values())
+        return read_tensor_header(path)
     except OSError as exc:
         raise ModelLoadError(f"{path} cannot be read: {exc}") from exc
     except InputError as exc:

@@ -1,4 +1,4 @@
-"""Whose features of frames are stored: told from the files of a checkpoint, without loading or downloading it."""
+"""Which stored features a checkpoint made: read from its files, without loading or downloading it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["FeatureMaker", "find_feature_maker"]
 
 @dataclass(slots=True)
 class FeatureMaker:
-    """A sampler that is not loaded, as far as it shows which features are its own.
+    """A fine-stage model that is not loaded, with what identifies its features.
 
     Attributes:
         checkpoint: its folder, or its name on the hub.
         known: entries of the identity of its features, all but that of the weights.
-        frame_bytes: how much the features of a frame take; None if that is not known, or differs by frame.
+        frame_bytes: bytes of a frame's features; None if unknown, or if it differs by frame.
     """
 
     checkpoint: str | Path
@@ -38,8 +38,8 @@ class FeatureMaker:
     def made(self, identity: Mapping[str, str], weights: KnownWeights | None = None) -> bool:
         """Whether features of this identity are its own.
 
-        Only if all else is the same the weights are compared: their digest is the one that is remembered in
-        ``weights``, or every byte of them is read, once.
+        The weights are compared last, only if all else is equal. Their digest comes from ``weights``; without it, every
+        byte is read, once.
 
         Raises:
             CheckpointNotHereError: the weights have to be compared, and are not on this machine.
@@ -62,9 +62,9 @@ def find_feature_maker(
     prompt: PromptSpec | None = None,
     loading: str | None = None,
 ) -> FeatureMaker:
-    """Look at the small files of a sampler; the arguments are those of :func:`hybrid.fine.load.load_scorer`.
+    """Read the small files of a fine-stage model; the arguments are those of :func:`hybrid.fine.load.load_scorer`.
 
-    The hub is never asked: of a name on it, what its cache holds is looked at.
+    The hub is never contacted: for a hub name, only the local cache is read.
 
     Raises:
         CheckpointNotHereError: it is a name on the hub whose files are not on this machine.

@@ -1,4 +1,4 @@
-"""What the language model sees of a window, apart from the model that made it and the disk it may lie on."""
+"""The features of a window: the input of the language model, independent of encoder and storage."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hybrid.values import ByteArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["FrameFeatures", "check_frames", "content_key", "features_from_rows"]
+__all__ = ["FrameFeatures", "check_frames", "content_key"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameFeatures:
-    """What the language model sees of a window.
+    """The input of the language model for a window.
 
     Attributes:
         items: per image (or per moment of a video item) its features, [tokens, hidden]. They may lie
@@ -30,7 +30,7 @@ class FrameFeatures:
         grids: per entry of ``items``, (rows, columns) of its tokens.
         frame_count: how many frames went in; in video mode more than there are items.
         mode: of the prompt they were made for.
-        key: names the content: two windows with the same key hold the same features in the same
+        key: identifies the content: two windows with the same key hold the same features in the same
             order, and a scorer computes what they have in common once. See :func:`content_key`.
         seconds: time by part.
     """
@@ -53,7 +53,7 @@ class FrameFeatures:
 
 
 def check_frames(frames: Sequence[ByteArray]) -> None:
-    """Refuse what is no list of RGB frames.
+    """Refuse frames that are not RGB.
 
     Raises:
         InputError: there are no frames, or one is not uint8 [H, W, 3] with H, W > 0.
@@ -82,44 +82,3 @@ def content_key(items: Sequence[Tensor], grids: Sequence[tuple[int, int]], *, mo
         values: Any = item.detach().contiguous().cpu().view(torch.uint8).numpy()
         digest.update(values)
     return digest.hexdigest(16)
-
-
-def features_from_rows(
-    rows: Tensor,
-    grid: tuple[int, int],
-    *,
-    mode: PromptMode = "image",
-    frame_count: int | None = None,
-    key: str | None = None,
-    seconds: Mapping[str, float] | None = None,
-) -> FrameFeatures:
-    """Features as a store gives them back: equal grids, one row per item.
-
-    Args:
-        rows: [items, tokens, hidden], floating, on any device; in the order of the window. A store
-            of raw bfloat16 hands out ``torch.from_numpy(array_of_uint16).view(torch.bfloat16)``.
-        grid: (rows, columns) of the tokens of an item; their product is ``tokens``.
-        mode: of the prompt they were made for.
-        frame_count: how many frames they stand for; by default one per item.
-        key: see :class:`FrameFeatures`; by default :func:`content_key`. A key from outside has to
-            change with the checkpoint, the preprocessing, the dtype, the video and the rows.
-        seconds: time by part that it took to have them.
-
-    Raises:
-        InputError: the shape does not fit the grid, or there are no rows.
-    """
-    if rows.ndim != 3 or rows.shape[0] == 0 or rows.shape[1] != grid[0] * grid[1] or not rows.is_floating_point():
-        raise InputError(
-            f"rows are {rows.dtype} {list(rows.shape)}; they must be floating, [items, {grid[0] * grid[1]}, hidden], "
-            "with at least one item"
-        )
-    items = tuple(rows.unbind(0))
-    grids = (grid,) * len(items)
-    return FrameFeatures(
-        items=items,
-        grids=grids,
-        frame_count=len(items) if frame_count is None else frame_count,
-        mode=mode,
-        key=content_key([rows], grids, mode=mode) if key is None else key,
-        seconds=dict(seconds or {}),
-    )

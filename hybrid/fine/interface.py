@@ -5,7 +5,7 @@ window was chosen.
 
 :class:`FineModel` is what every model offers. :class:`FeatureModel` is a model with its work cut in two, where the
 results of the first half can be stored: a caller that holds the features of the frames neither decodes them again
-nor runs the vision encoder. ``isinstance(model, FeatureModel)`` tells whether a model can do that.
+nor runs the vision encoder. ``isinstance(model, FeatureModel)`` is true for such a model.
 
 :meth:`FineModel.read` is a generator. A caller that closes it, or stops iterating, cancels what is not finished. An
 error that concerns one request is an event of that request; the others go on. Several threads may read with one model
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "VIDEO_MODE_REASON",
     "Event",
+    "FeatureEncoder",
     "FeatureModel",
     "FineModel",
     "FramesScored",
@@ -46,11 +47,11 @@ ReplyStatus = Literal["ok", "salvaged", "empty"]
 
 @dataclass(frozen=True, slots=True)
 class WindowScores:
-    """What a model replied about one window.
+    """The reply about one window.
 
     Attributes:
         scores: position -> 1..5; positions that the reply does not name are absent.
-        status: ``ok``: the reply is the JSON that was asked for; ``salvaged``: something had to be repaired or
+        status: ``ok``: the reply is the requested JSON; ``salvaged``: something had to be repaired or
             dropped; ``empty``: nothing in it can be used.
         text: the reply, word for word.
         notes: what was repaired or dropped, one line each.
@@ -127,30 +128,26 @@ class FineModel(Protocol):
     @property
     def name(self) -> str:
         """What was loaded: a hub name or a folder."""
-        ...
 
     @property
     def identity(self) -> Mapping[str, str]:
         """Everything that decides a reply: checkpoint, weight hash, prompt hash, dtype, versions."""
-        ...
 
     @property
     def device(self) -> str:
         """The device, or several with commas."""
-        ...
 
     def prepare(self, frame: ByteArray) -> ByteArray:
-        """The frame in the size that the model looks at: uint8 [h, w, 3].
+        """The frame in the size that the model reads: uint8 [h, w, 3].
 
         A caller that holds a window of large frames prepares each as it is decoded; preparing a prepared frame
         changes nothing.
         """
-        ...
 
     def read(self, requests: Sequence[Request], *, partial: bool = False) -> Generator[Event, None, None]:
         """Read windows and answer the questions about them.
 
-        Neither the order nor the company of a request changes its reply (beyond rounding, in 16 bits).
+        A reply depends neither on the order nor on the other requests (beyond rounding, in 16 bits).
 
         Args:
             requests: each with an id of its own.
@@ -163,16 +160,17 @@ class FineModel(Protocol):
         Raises:
             InputError: a request is not legal; raised before any work is done.
         """
-        ...
 
 
-@runtime_checkable
-class FeatureModel(FineModel, Protocol):
-    """A :class:`FineModel` whose features of frames can be stored.
+class FeatureEncoder(Protocol):
+    """The part of a model that encodes frames."""
 
-    A request with frames has the same reply as one with ``encode_frames(frames)``. Requests whose features have
-    the same ``key`` share all work that does not depend on the question.
-    """
+    @property
+    def device(self) -> str:
+        """The device, or several with commas."""
+
+    def prepare(self, frame: ByteArray) -> ByteArray:
+        """See :meth:`FineModel.prepare`."""
 
     @property
     def feature_identity(self) -> Mapping[str, str]:
@@ -182,32 +180,37 @@ class FeatureModel(FineModel, Protocol):
         resizing, the mode, the weights and the dtype are part of it; the prompt's texts and versions of libraries
         are not.
         """
-        ...
 
     @property
     def feature_width(self) -> int:
         """Values per token of a feature."""
-        ...
 
     @property
     def feature_dtype(self) -> str:
         """The dtype that :meth:`encode_frames` gives: ``float32``, ``bfloat16`` or ``float16``."""
-        ...
 
     def encode_frames(self, frames: Sequence[ByteArray]) -> FrameFeatures:
         """Run the vision encoder; depends on the frames and the checkpoint, not on any question.
 
         In image mode each frame's features are independent of the other frames, so that those of any frames may be
-        put together again (:func:`hybrid.fine.features.features_from_rows`).
+        put together again.
 
         Args:
             frames: uint8 [H, W, 3] RGB each, in time order.
 
         Raises:
-            InputError: no frames, or a frame of another form.
-            OutOfMemoryError: the device's memory does not suffice.
+            InputError: there are no frames, or a frame is not uint8 [H, W, 3].
+            OutOfMemoryError: the device has too little memory.
         """
-        ...
+
+
+@runtime_checkable
+class FeatureModel(FineModel, FeatureEncoder, Protocol):
+    """A :class:`FineModel` whose features of frames can be stored.
+
+    A request with frames has the same reply as one with ``encode_frames(frames)``. Requests whose features have
+    the same ``key`` share all work that does not depend on the question.
+    """
 
 
 def read_window(model: FineModel, frames: Sequence[ByteArray] | FrameFeatures, question: str) -> WindowScores:

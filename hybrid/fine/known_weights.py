@@ -1,4 +1,4 @@
-"""The digests of weights that were read before, so that gigabytes are not read again to see that nothing changed."""
+"""A cache of digests of weights, so that gigabytes are not read again to see that nothing changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOCK_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class KnownWeights:
-    """What an archive's cache remembers of weights, by the path, size, times and inode of each file.
+    """The digests of weights in an archive's cache, by the path, size, times and inode of each file.
 
     The cache may be deleted at any time; a damaged entry counts as none; where it cannot be written,
     nothing is remembered.
@@ -36,7 +36,7 @@ class KnownWeights:
     look_only: bool = False
 
     def digest(self, files: CheckpointFiles) -> str:
-        """What :meth:`~hybrid.fine.checkpoint.CheckpointFiles.weights_digest` gives, which is called only if need be.
+        """The result of :meth:`~hybrid.fine.checkpoint.CheckpointFiles.weights_digest`, which is called only if needed.
 
         Of several processes that ask at once, one reads.
         """

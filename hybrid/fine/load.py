@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid.fine.checkpoint import find_checkpoint
-from hybrid.fine.families import Family, LoadOptions
+from hybrid.fine.families import Family, LoadOptions, read_loading
 from hybrid.fine.prompt import PromptSpec
 from hybrid.fine.registry import FAMILIES
 from hybrid.runtime import choose_device, choose_dtype
@@ -31,11 +31,8 @@ def load_options(
     Raises:
         InputError: the device, the dtype or the loading is not legal.
     """
-    from hybrid.fine.aria.placement import read_loading
-
     chosen = choose_device(device)
-    read_loading(loading)
-    return LoadOptions(chosen, device, choose_dtype(dtype, chosen), prompt, loop, loading)
+    return LoadOptions(chosen, device, choose_dtype(dtype, chosen), prompt, loop, read_loading(loading))
 
 
 def load_scorer(
@@ -54,12 +51,12 @@ def load_scorer(
             ``name@revision`` pins a revision.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
         dtype: ``auto`` (bfloat16 on CUDA, else float32), ``float32``, ``bfloat16``, ``float16``.
-        prompt: the prompt; by default the one that lies beside the checkpoint as ``hybrid_prompt.json``, else
+        prompt: the prompt; by default ``hybrid_prompt.json`` beside the checkpoint, else
             :data:`hybrid.fine.prompt.GENS_QWEN`, or for Aria :data:`hybrid.fine.aria.prompt.GENS_ARIA` in the turns of
             its tokenizer.
-        loop: how replies are written (freely or in their form, how many at once), and how much memory may be kept for
-            further questions.
-        loading: of Aria: quantization and offloading (:func:`hybrid.fine.aria.placement.read_loading`).
+        loop: how replies are written (freely or in their form, how many at once), and how much memory the cache
+            of prefixes may take.
+        loading: of Aria: quantization and offloading (:func:`hybrid.fine.families.read_loading`).
 
     Raises:
         ModelLoadError: the checkpoint, or the prompt beside it, is missing, damaged, or of a kind that is not

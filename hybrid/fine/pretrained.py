@@ -1,4 +1,4 @@
-"""What all families of checkpoints load alike: prompt, tokenizer, generation settings, identity.
+"""Loading that all families of checkpoints share: prompt, tokenizer, generation settings, identity.
 
 Here and in the families' own ``load`` modules the exceptions of transformers and safetensors become
 :class:`~hybrid.errors.ModelLoadError`. No code from a checkpoint is ever run.
@@ -6,47 +6,81 @@ Here and in the families' own ``load`` modules the exceptions of transformers an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError, first_line
 from hybrid.fine.checkpoint import CheckpointConfig, CheckpointFiles
 from hybrid.fine.prompt import PromptSpec, read_prompt
-from hybrid.runtime import dtype_name, free_host_bytes
+from hybrid.fine.tokens import PromptTokens
+from hybrid.runtime import dtype_name, free_host_bytes, out_of_memory_as_error
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "LoadedCheckpoint",
     "check_memory",
     "check_parameters",
     "generation_settings",
     "identity_of",
+    "load_errors",
     "load_tokenizer",
     "prompt_beside",
 ]
 
-# Generation settings that change greedy decoding and are not implemented here, with the value at
-# which they do nothing. A checkpoint that sets one would silently give other replies.
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "num_beams": (None, 1),
-    "min_length": (None, 0),
-    "min_new_tokens": (None, 0),
-    "no_repeat_ngram_size": (None, 0),
-    "encoder_repetition_penalty": (None, 1.0),
-    "encoder_no_repeat_ngram_size": (None, 0),
-    "bad_words_ids": (None,),
-    "suppress_tokens": (None,),
-    "begin_suppress_tokens": (None,),
-    "forced_bos_token_id": (None,),
-    "forced_eos_token_id": (None,),
-    "exponential_decay_length_penalty": (None,),
-    "sequence_bias": (None,),
-    "guidance_scale": (None, 1.0),
-    "penalty_alpha": (None,),
-    "stop_strings": (None,),
-    "watermarking_config": (None,),
+_NEUTRAL: Mapping[object, str] = {
+    0: "min_length min_new_tokens no_repeat_ngram_size encoder_no_repeat_ngram_size",
+    1: "num_beams encoder_repetition_penalty guidance_scale",
+    None: "bad_words_ids suppress_tokens begin_suppress_tokens forced_bos_token_id forced_eos_token_id "
+    "exponential_decay_length_penalty sequence_bias penalty_alpha stop_strings watermarking_config",
 }
+"""Generation settings that change greedy decoding and are not implemented here, by the value that switches them off.
+
+A checkpoint that sets one would silently give other replies.
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedCheckpoint:
+    """A loaded checkpoint and all that decides its replies; made by :func:`hybrid.fine.load.load_scorer`.
+
+    Attributes:
+        name: as the caller named it: a hub name or a folder.
+        model: the model of transformers, in evaluation mode.
+        tokenizer: its fast tokenizer.
+        tokens: makes token ids of the prompt.
+        end_ids: tokens that end a reply.
+        repetition_penalty: of its generation settings; 1.0 for none.
+        identity: see :class:`hybrid.fine.interface.FineModel`.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    tokens: PromptTokens
+    end_ids: frozenset[int]
+    repetition_penalty: float
+    identity: Mapping[str, str]
+
+
+@contextmanager
+def load_errors(what: str, *, remedy: str = "") -> Iterator[None]:
+    """Turn the exceptions of transformers and safetensors, which are of any type, into those of this package.
+
+    Raises:
+        ModelLoadError: ``what`` cannot be loaded.
+        OutOfMemoryError: the memory does not suffice for it.
+    """
+    try:
+        with out_of_memory_as_error(f"loading {what}"):
+            yield
+    except (ModelLoadError, OutOfMemoryError):
+        raise
+    except Exception as exc:
+        raise ModelLoadError(f"{what} cannot be loaded: {first_line(exc)}{remedy}") from exc
 
 
 def prompt_beside(files: CheckpointConfig) -> PromptSpec | None:
@@ -97,14 +131,20 @@ def identity_of(files: CheckpointFiles, spec: PromptSpec, dtype: torch.dtype) ->
     }
 
 
-def load_tokenizer(files: CheckpointFiles) -> Any:
-    """The tokenizer of a checkpoint."""
-    from transformers import AutoTokenizer
+def load_tokenizer(files: CheckpointFiles, *, by_file: bool = False) -> Any:
+    """The tokenizer of a checkpoint.
 
-    try:
-        return AutoTokenizer.from_pretrained(files.folder, local_files_only=True)
-    except Exception as exc:  # see _load_model
-        raise ModelLoadError(f"the tokenizer of {files.name} cannot be loaded: {first_line(exc)}") from exc
+    Args:
+        files: of the checkpoint.
+        by_file: a ``tokenizer.json`` alone defines the tokenizer, whichever class the checkpoint names.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    from_file = by_file and (files.folder / "tokenizer.json").is_file()
+    with load_errors(f"the tokenizer of {files.name}"):
+        return (PreTrainedTokenizerFast if from_file else AutoTokenizer).from_pretrained(
+            files.folder, local_files_only=True
+        )
 
 
 def generation_settings(
@@ -115,15 +155,15 @@ def generation_settings(
     Args:
         files: of the checkpoint.
         settings: transformers' ``GenerationConfig``.
-        needs_end: whether no end token is a fault.
+        needs_end: whether a missing end token is an error.
 
     Raises:
         ModelLoadError: there is no end token, or a setting would change greedy decoding and is not
-            followed here.
+            supported.
     """
-    for key, neutral in _NEUTRAL.items():
+    for key, neutral in ((key, neutral) for neutral, keys in _NEUTRAL.items() for key in keys.split()):
         value = getattr(settings, key, None)
-        if value not in neutral:
+        if value not in (None, neutral):
             raise ModelLoadError(
                 f"generation_config.json of {files.name} sets {key} to {value!r}, which this version does not "
                 "follow; remove it from that file to run without it"
@@ -144,7 +184,7 @@ def check_parameters(files: CheckpointFiles, report: Mapping[str, Any], *, remed
     Args:
         files: of the checkpoint.
         report: transformers' loading report.
-        remedy: what to do about it, for the error.
+        remedy: how to fix it, for the error.
     """
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         keys = sorted(map(str, report.get(kind) or ()))

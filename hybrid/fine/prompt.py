@@ -1,4 +1,4 @@
-"""The prompt of a generative frame sampler as data: what is said around the frames, and how large they are.
+"""The prompt of a fine-stage model as data: the texts around the frames, and the size of the frames.
 
 A checkpoint only understands the prompt it was trained with, and not every checkpoint documents
 its own. So the prompt is a value that may lie in a file, ``hybrid_prompt.json``, beside a
@@ -218,7 +218,7 @@ def _check_texts(spec: PromptSpec) -> None:
             raise InputError(f"{name} has {len(text)} characters; at most {_LONGEST_TEXT} are legal")
         for marker in dict.fromkeys(IMAGE_BLOCK + VIDEO_BLOCK):
             if marker in text:
-                raise InputError(f"{name} holds {marker}; the place of the frames is fixed and not part of the texts")
+                raise InputError(f"{name} holds {marker}; the position of the frames is fixed, not part of a text")
 
 
 def _check_size(spec: PromptSpec) -> None:

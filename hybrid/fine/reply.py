@@ -1,7 +1,7 @@
-"""Reads what a generative frame sampler wrote: scores 1 to 5 for positions of its window.
+"""Parses the reply of a fine-stage model: scores from 1 to 5 for positions of its window.
 
-What is asked for is one JSON object, ``{"11-12": 5, "33": 2}``: keys are labels of frames or
-inclusive ranges of labels, values are scores. What comes back may be cut at the token limit,
+The requested form is one JSON object, ``{"11-12": 5, "33": 2}``: keys are labels of frames or
+inclusive ranges of labels, values are scores. A reply may be cut at the token limit,
 wrapped in prose or a code fence, written with decimals, units, other quotes or dashes, name frames
 that do not exist, or name one frame twice. One grammar reads all of it:
 
@@ -12,7 +12,7 @@ that do not exist, or name one frame twice. One grammar reads all of it:
     entry   = key: score;   key: {score field};   or the fields of an object:
               {label field, score field} or {start field, end field, score field}, fields by the words in their names
 
-All that is unambiguous is used and what was repaired or dropped is noted; nothing is guessed. Any text is legal
+All that is unambiguous is used; each repair and each dropped part is noted; nothing is guessed. Any text is legal
 input, and the work is linear in its length.
 
 Labels are numbers of frames in the window. Nothing here knows of seconds.
@@ -24,6 +24,8 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from hybrid.fine.interface import ReplyStatus
 
@@ -90,7 +92,7 @@ class ParsedReply(NamedTuple):
 
 
 class _Number(str):
-    """A JSON number, kept as it was written: its text may be longer than Python converts."""
+    """A JSON number as text: it may be longer than Python converts."""
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -328,24 +330,17 @@ class _Paint:
     """Ranges of positions per score. Painting a range costs the same however long it is."""
 
     def __init__(self, count: int) -> None:
-        self._count = max(count, 0)
-        self._edges = {score: [0] * (self._count + 1) for score in SCORES}
+        self._edges = np.zeros((len(SCORES), max(count, 0) + 1), dtype=np.int64)
 
     def add(self, first: int, last: int, score: int) -> None:
-        self._edges[score][first] += 1
-        self._edges[score][last + 1] -= 1
+        row = self._edges[SCORES.index(score)]
+        row[first] += 1
+        row[last + 1] -= 1
 
     def highest(self) -> tuple[dict[int, int], int | None]:
         """The highest score of each position, and the first position that had several."""
-        scores: dict[int, int] = {}
-        overlap: int | None = None
-        depth = dict.fromkeys(SCORES, 0)
-        for position in range(self._count):
-            for score in SCORES:
-                depth[score] += self._edges[score][position]
-            given = [score for score in SCORES if depth[score]]
-            if given:
-                scores[position] = given[-1]
-            if len(given) > 1 and overlap is None:
-                overlap = position
-        return scores, overlap
+        given = self._edges[:, :-1].cumsum(axis=1) > 0
+        best = np.where(given, np.array(SCORES)[:, None], 0).max(axis=0)
+        several = np.flatnonzero(given.sum(axis=0) > 1)
+        scores = {int(position): int(best[position]) for position in np.flatnonzero(best)}
+        return scores, int(several[0]) if len(several) else None

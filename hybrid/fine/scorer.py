@@ -6,22 +6,31 @@ Everything between the two is here: windows and questions are brought together, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from hybrid.errors import HybridError, InputError
 from hybrid.fine.features import FrameFeatures
-from hybrid.fine.interface import Event, FramesScored, ReplyFinished, Request, RequestFailed, WindowScores
+from hybrid.fine.interface import (
+    Event,
+    FeatureEncoder,
+    FramesScored,
+    ReplyFinished,
+    Request,
+    RequestFailed,
+    WindowScores,
+)
+from hybrid.fine.pretrained import LoadedCheckpoint
 from hybrid.fine.prompt import PromptSpec
 from hybrid.fine.reply import parse_reply
 from hybrid.fine.writer import Reply, ReplyFailed, TokensWritten, Writer
 from hybrid.runtime import timed
 from hybrid.values import ByteArray
 
-__all__ = ["FeatureEncoder", "TokenScorer"]
+__all__ = ["TokenScorer"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,103 +38,48 @@ CUT_NOTE = "the reply was cut at the limit of {limit} tokens"
 FORCED_NOTE = "the reply was led to its end at the limit of {limit} tokens"
 
 
-class FeatureEncoder(Protocol):
-    """The part that looks at frames; see :class:`hybrid.fine.interface.FeatureModel` for what each member gives."""
-
-    @property
-    def device(self) -> str: ...
-
-    @property
-    def feature_identity(self) -> Mapping[str, str]: ...
-
-    @property
-    def feature_width(self) -> int: ...
-
-    @property
-    def feature_dtype(self) -> str: ...
-
-    def prepare(self, frame: ByteArray) -> ByteArray: ...
-
-    def encode_frames(self, frames: Sequence[ByteArray]) -> FrameFeatures: ...
-
-
 class TokenScorer:
     """A :class:`hybrid.fine.interface.FeatureModel`.
 
     Args:
-        name: what was loaded, as the caller named it.
-        identity: everything that decides a reply.
-        encoder: looks at frames.
-        writer: writes replies.
-        tokenizer: turns tokens of a reply into text: a tokenizer of transformers.
+        checkpoint: what was loaded.
         spec: the prompt.
+        encoder: encodes frames.
+        writer: writes replies.
 
     Attributes:
         prompt: the prompt.
+        device: the device; several with commas, where the parts run on several.
+        name, identity, feature_identity, feature_width, feature_dtype: see the interface.
     """
 
     def __init__(
-        self,
-        name: str,
-        identity: Mapping[str, str],
-        *,
-        encoder: FeatureEncoder,
-        writer: Writer,
-        tokenizer: Any,
-        spec: PromptSpec,
+        self, checkpoint: LoadedCheckpoint, spec: PromptSpec, *, encoder: FeatureEncoder, writer: Writer
     ) -> None:
-        self._name, self._identity = name, identity
-        self._encoder, self._writer = encoder, writer
-        self._tokenizer, self.prompt = tokenizer, spec
-
-    @property
-    def name(self) -> str:
-        """What was loaded: a hub name or a folder."""
-        return self._name
-
-    @property
-    def identity(self) -> Mapping[str, str]:
-        """Everything that decides a reply: checkpoint, weight hash, prompt hash, dtype, versions."""
-        return self._identity
-
-    @property
-    def device(self) -> str:
-        """The device; with commas where the parts run on several."""
-        return ",".join(dict.fromkeys((self._encoder.device, self._writer.device)))
-
-    @property
-    def feature_identity(self) -> Mapping[str, str]:
-        """Everything that decides :meth:`encode_frames`; see :class:`hybrid.fine.interface.FeatureModel`."""
-        return self._encoder.feature_identity
-
-    @property
-    def feature_width(self) -> int:
-        """Values per token of a feature."""
-        return self._encoder.feature_width
-
-    @property
-    def feature_dtype(self) -> str:
-        """``float32``, ``bfloat16`` or ``float16``."""
-        return self._encoder.feature_dtype
+        self._checkpoint, self._encoder, self._writer = checkpoint, encoder, writer
+        self.name, self.identity, self.prompt = checkpoint.name, checkpoint.identity, spec
+        self.device = ",".join(dict.fromkeys((encoder.device, writer.device)))
+        self.feature_identity = encoder.feature_identity
+        self.feature_width, self.feature_dtype = encoder.feature_width, encoder.feature_dtype
 
     def prepare(self, frame: ByteArray) -> ByteArray:
-        """The frame in the size that the model looks at; preparing it again changes nothing."""
+        """The frame in the size that the model reads; preparing it again changes nothing."""
         return self._encoder.prepare(frame)
 
     def encode_frames(self, frames: Sequence[ByteArray]) -> FrameFeatures:
         """Run the vision encoder; see :meth:`hybrid.fine.interface.FeatureModel.encode_frames`.
 
         Raises:
-            InputError: no frames, or a frame of another form.
-            OutOfMemoryError: the device's memory does not suffice.
+            InputError: there are no frames, or a frame is not uint8 [H, W, 3].
+            OutOfMemoryError: the device has too little memory.
         """
         return self._encoder.encode_frames(frames)
 
     def read(self, requests: Sequence[Request], *, partial: bool = False) -> Generator[Event, None, None]:
         """See :meth:`hybrid.fine.interface.FineModel.read`.
 
-        The seconds of encoding frames count once for each of the features, those of steps that several requests
-        took together are shared out among them, so that all add up to the whole.
+        The seconds of encoding count once per window. Those of steps that several requests share are divided among
+        them. So all seconds add up to the total.
 
         Raises:
             InputError: an empty question, no frames or frames of another form, features of another prompt mode, or
@@ -165,7 +119,7 @@ class TokenScorer:
                     yield ReplyFinished(request.id, self.scores_of(event.reply, features[i], seconds))
 
     def scores_of(self, reply: Reply, features: FrameFeatures, seconds: dict[str, float]) -> WindowScores:
-        """What a reply about a window says; ``seconds`` are its times by part, the parsing is added."""
+        """The scores in a reply about a window. ``seconds``: its times by part; that of parsing is added."""
         with timed(seconds, "parse", torch.device("cpu")):
             text = self._text(reply.ids)
             parsed = self._parse(text, features)
@@ -193,4 +147,4 @@ class TokenScorer:
         return parse_reply(text, features.frame_count, first_index=self.prompt.first_index)
 
     def _text(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+        return str(self._checkpoint.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()

@@ -6,7 +6,7 @@ token, which no tokenizer merges with its neighbours, so the parts are exactly t
 whole, whatever text a :class:`~hybrid.fine.prompt.PromptSpec` holds.
 
 **A question is plain text.** If it contains the text of a special token, such as ``<|im_end|>`` or
-``<|image_pad|>``, it is spelt out in ordinary tokens, so that it can neither end the user's turn
+``<|image_pad|>``, it becomes ordinary tokens, so that it can neither end the user's turn
 nor stand for a frame. Only the texts of the prompt itself may hold special tokens.
 """
 
@@ -27,11 +27,10 @@ __all__ = ["PromptTokens", "TextTokenizer", "VisionTokenIds", "VisualPrefix", "c
 
 
 class TextTokenizer(Protocol):
-    """What is needed of a tokenizer of transformers."""
+    """The part of a tokenizer of transformers that is used here."""
 
     def encode(self, text: str, *, add_special_tokens: bool, split_special_tokens: bool) -> list[int]:
-        """Ids of a text; with ``split_special_tokens`` special tokens in it are spelt out."""
-        ...
+        """Ids of a text; with ``split_special_tokens`` special tokens in it become ordinary tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class VisualPrefix:
 
     @property
     def feature_positions(self) -> IntArray:
-        """int64 [all features]: their places among ``ids``."""
+        """int64 [all features]: their positions among ``ids``."""
         sizes = np.array(self.tokens_per_block)
         before = np.cumsum(self.text_runs) + np.concatenate([[0], np.cumsum(sizes)[:-1]])
         return np.concatenate([np.arange(start, start + size) for start, size in zip(before, sizes, strict=True)])
@@ -118,11 +117,6 @@ class PromptTokens:
         head, lead = self._split(before)
         trail, rest = self._split_front(after)
         return head + self._plain(lead + question + trail) + rest
-
-    def special_in(self, text: str) -> str | None:
-        """The first special token whose text stands in a text; None if there is none."""
-        found = self._special.search(text)
-        return None if found is None else found.group()
 
     def _trusted(self, text: str) -> list[int]:
         ids, plain = self._split(text)

@@ -1,8 +1,7 @@
-"""Read windows of frames with a model, and bring its scores back to the rows of the index.
+"""Read windows of frames with a model, and map its scores to the rows of the index.
 
-GenS answers in positions of the window that it was shown; here, and only here, positions become
-rows. Scores are absolute (1 to 5), so those of several windows compare; where two windows hold
-the same frame the higher one stands.
+A model answers in positions of the window that it was shown; only this module maps positions to rows. Scores are
+absolute (1 to 5), so those of several windows compare. Where two windows hold the same frame, the higher score counts.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FineScores:
-    """What the fine stage found in all its windows.
+    """The scores of the fine stage over all its windows.
 
     Attributes:
         scores: int8 [rows of the index]: 1..5, 0 where no score was given.
@@ -73,7 +72,7 @@ def consecutive_windows(rows: IntArray, size: int) -> list[Window]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AskedWindow:
-    """A window, what a model sees of it, and who asks about it.
+    """A window, its frames, and the question about it.
 
     Attributes:
         question: index of the question among those that are asked together.
@@ -102,11 +101,11 @@ class AskedWindow:
         whole = self.frames
         if not isinstance(whole, FrameFeatures):
             return AskedWindow(self.question, part, whole[start:end])
-        features = FrameFeatures(
+        features = replace(
+            whole,
             items=whole.items[start:end],
             grids=whole.grids[start:end],
             frame_count=len(whole.items[start:end]),
-            mode=whole.mode,
             key=f"{whole.key}:{start}-{end}",
             seconds=whole.seconds if start == 0 else {},
         )
@@ -143,7 +142,7 @@ WindowEvent: TypeAlias = PieceScored | WindowRead | WindowFailed
 class WindowReader:
     """Reads windows with a model, in pieces where the device's memory does not suffice for a whole one.
 
-    A device that could not hold a window once will not hold it the next time: the size that fits is remembered.
+    The size that fits is remembered: a device that could not hold a window will not hold it the next time.
 
     Args:
         model: the model.
@@ -205,7 +204,7 @@ class WindowReader:
 
 
 def merge(scores: npt.NDArray[np.int8], rows: npt.NDArray[Any], given: Mapping[int, int]) -> None:
-    """Bring the scores of a window's positions to rows; where a row has a score, the higher one stands.
+    """Map the scores of a window's positions to rows; where a row has a score, the higher one stands.
 
     Args:
         scores: int8 [rows of the index], is changed.

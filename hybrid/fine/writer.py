@@ -69,7 +69,6 @@ class Writer(Protocol):
     @property
     def device(self) -> str:
         """The device, or several with commas."""
-        ...
 
     def check(self, question: str) -> None:
         """Refuse a question before any work is done.
@@ -77,7 +76,6 @@ class Writer(Protocol):
         Raises:
             InputError: the question is empty, or cannot be put to this writer.
         """
-        ...
 
     def write(self, features: Sequence[FrameFeatures], questions: Sequence[str]) -> Generator[Written, None, None]:
         """Write the replies to pairs of a window and a question; see :meth:`hybrid.fine.interface.FineModel.read`.
@@ -89,7 +87,6 @@ class Writer(Protocol):
         Raises:
             InputError: a pair is not legal; raised before any work is done.
         """
-        ...
 
 
 def replies_of(events: Iterable[Written]) -> list[Reply]:

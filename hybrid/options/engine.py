@@ -55,7 +55,7 @@ def _read_prompt(value: str | Path | PromptSpec) -> Any:
 
 
 def _check_loading(text: str) -> str:
-    from hybrid.fine.aria.placement import read_loading
+    from hybrid.fine.families import read_loading
 
     read_loading(text)
     return text

@@ -16,7 +16,7 @@ from hybrid.engine import Engine
 from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.features import FrameFeatures
 from hybrid.fine.interface import Event, FineModel, Request, WindowScores
-from hybrid.fine.qwen.scorer import QwenScorer
+from hybrid.fine.qwen.load import QwenScorer
 from hybrid.fine.reply import parse_reply
 from hybrid.values import ByteArray
 from tests.demo_clip import write_demo_clip

@@ -27,7 +27,7 @@ from hybrid.engine import Engine
 from hybrid.fine.interface import Event, ReplyFinished, Request
 from hybrid.fine.load import load_scorer
 from hybrid.fine.prompt import PROMPT_FILE, read_prompt_file
-from hybrid.fine.qwen.scorer import QwenScorer
+from hybrid.fine.qwen.load import QwenScorer
 from hybrid.fine.reply import parse_reply
 from hybrid.presets import PRESETS
 from hybrid.values import DEFAULT_WINDOW, FloatArray

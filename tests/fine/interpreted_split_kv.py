@@ -20,7 +20,7 @@ from hybrid.fine.decoding.fused_kernels import add_norm, gate, rotate_inplace
 from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.decoding.prefix_cache import Prefix
 from hybrid.fine.decoding.shared_prefix_attention import SharedPrefixAttention
-from hybrid.fine.qwen.scorer import QwenScorer
+from hybrid.fine.qwen.load import QwenScorer
 from hybrid.values import ByteArray
 from tests.fine.reading import read_many
 

@@ -15,14 +15,13 @@ from typing import Any
 import pytest
 import torch
 
-from hybrid.fine.decoding.grammar import reply_pattern
 from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.decoding.prefix_cache import Prefix
 from hybrid.fine.load import load_scorer
 from hybrid.fine.prompt import PromptSpec
 from hybrid.fine.writer import replies_of
 from hybrid.values import ByteArray
-from tests.fine.reading import read_many
+from tests.fine.reading import read_many, reply_pattern
 
 pytestmark = pytest.mark.gpu
 

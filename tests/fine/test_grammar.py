@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.errors import InputError, ModelLoadError
-from hybrid.fine.decoding.grammar import ALPHABET, GrammarTables, ReplyGrammar, reply_pattern, token_texts
+from hybrid.fine.decoding.grammar import ALPHABET, GrammarTables, ReplyGrammar, token_texts
 from hybrid.fine.reply import parse_reply
+from tests.fine.reading import admissible, reply_pattern
 
 PUBLISHED = '{"11-12": 5, "16-21": 4, "28-30": 4, "46-49": 4, "22-27": 3, "33": 2}'
 
@@ -34,7 +35,7 @@ def write(grammar: ReplyGrammar, tables: GrammarTables, choices: Any, *, limit: 
     state, written = tables.start, []
     texts = list(grammar.texts.values())
     while state != tables.end:
-        columns = np.flatnonzero(tables.admissible(state, limit - len(written)))
+        columns = np.flatnonzero(admissible(tables, state, limit - len(written)))
         assert len(columns), "nothing is admissible"
         written.append(columns[choices(len(columns))])
         state = int(tables.following[state, written[-1]])
@@ -232,7 +233,7 @@ def test_against_xgrammar_on_random_walks(kind: str) -> None:
             matcher.fill_next_token_bitmask(mask)
             bits = (mask[0][:, None] >> torch.arange(32)) & 1
             theirs = set(torch.flatten(bits)[:size].nonzero().flatten().tolist())
-            columns = np.flatnonzero(tables.admissible(state))
+            columns = np.flatnonzero(admissible(tables, state))
             assert {ours.token_ids[column] for column in columns} == theirs
             # Closing braces more often than by chance, so that walks end.
             column = int(generator.choice(columns))

@@ -18,17 +18,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError
-from hybrid.fine.decoding.grammar import ReplyGrammar, reply_pattern, token_texts
+from hybrid.fine.decoding.grammar import ReplyGrammar, token_texts
 from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.decoding.scheduler import Prompt
-from hybrid.fine.features import FrameFeatures, features_from_rows
+from hybrid.fine.features import FrameFeatures
 from hybrid.fine.interface import Event, FeatureModel, FramesScored, ReplyFinished, Request, read_window
 from hybrid.fine.load import load_scorer
 from hybrid.fine.prompt import PromptSpec
-from hybrid.fine.qwen.scorer import QwenScorer
+from hybrid.fine.qwen.load import QwenScorer
 from hybrid.fine.writer import ReplyFailed, ReplyWritten, TokensWritten, replies_of
 from hybrid.values import ByteArray
-from tests.fine.reading import read_many, write_one
+from tests.fine.reading import admissible, features_from_rows, read_many, reply_pattern, write_one
 from tests.fine.talker import make_talker
 
 MakeFrames = Callable[..., list[ByteArray]]
@@ -323,20 +323,20 @@ def test_a_constrained_reply_is_that_of_generate_under_the_same_constraint(
         length = inputs["input_ids"].shape[1]
         tables = grammar.tables(0, len(case.windows[window]) - 1)
 
-        def admissible(_: int, ids: torch.Tensor, length: int = length, tables: Any = tables) -> list[int]:
+        def allowed_tokens(_: int, ids: torch.Tensor, length: int = length, tables: Any = tables) -> list[int]:
             state = tables.start
             for token in ids[length:].tolist():
                 state = tables.following[state, columns[token]]
             if state == tables.end:
                 return [end]
-            allowed = tables.admissible(state, limit - (len(ids) - length))
+            allowed = admissible(tables, state, limit - (len(ids) - length))
             return [grammar.token_ids[column] for column in np.flatnonzero(allowed)]
 
         expected = reference(
             model,
             inputs,
             max_new_tokens=limit,
-            prefix_allowed_tokens_fn=admissible,
+            prefix_allowed_tokens_fn=allowed_tokens,
             repetition_penalty=setting[1],
             eos_token_id=end,
         )
@@ -486,6 +486,56 @@ def test_several_threads_ask_at_a_time(load: Callable[..., Any], case: Case) -> 
     assert found == {number: [case.replies[pair] for pair in order] for number, order in enumerate(orders)}
 
 
+def test_rows_are_refilled_when_an_eighth_of_them_is_free(load: Callable[..., Any], case: Case) -> None:
+    scorer = load(batch=16)
+    scheduler = scorer.writer.scheduler
+    take_in, free_rows = scheduler._take_in, list[int]()
+
+    def watch(free: int) -> bool:
+        if scheduler._rows and not scheduler._filling:
+            free_rows.append(free)
+        return bool(take_in(free))
+
+    scheduler._take_in = watch
+    pairs = (case.pairs() * 3)[:28]
+    assert run(scorer, case, pairs) == [case.replies[pair] for pair in pairs]
+    assert min(free_rows) >= 2
+
+
+def test_no_step_is_taken_for_a_caller_whose_events_wait(load_talker: Callable[..., Any], case: Case) -> None:
+    scorer = load_talker(60)
+    scheduler = scorer.writer.scheduler
+    one, other = (scheduler.run(prompts(scorer, case, [pair])) for pair in case.pairs()[:2])
+    next(one), next(other), next(other)  # the last step wrote a token for both
+    take_step, steps = scheduler._step, list[int]()
+
+    def count() -> None:
+        steps.append(1)
+        take_step()
+
+    scheduler._step = count
+    next(one)
+    assert not steps
+    next(one)
+    assert steps
+    one.close(), other.close()
+
+
+def test_an_error_of_one_question_names_its_window_alone(
+    load: Callable[..., Any], case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hybrid.fine.decoding import scheduler
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(scheduler, "read_suffixes", fail)
+    scorer = load()
+    events = list(scorer.writer.scheduler.run(prompts(scorer, case, case.pairs()[:2])))
+    assert len(events) == 2
+    assert all("a question about a window of" in str(event.error) for event in events)
+
+
 @pytest.mark.parametrize("room", [1, 2, 3])
 @pytest.mark.parametrize("part", ["read_suffixes", "decode_step"])
 def test_where_memory_is_short_fewer_rows_work_at_once(
@@ -552,13 +602,10 @@ def test_options_and_features_are_checked() -> None:
     with pytest.raises(InputError, match="host_bytes is -1"):
         LoopOptions(host_bytes=-1)
     rows = torch.zeros(2, 16, 8)
-    with pytest.raises(InputError, match=r"\[items, 15, hidden\]"):
-        features_from_rows(rows, (3, 5))
     with pytest.raises(InputError, match="one grid per item"):
         FrameFeatures((), (), 0, "image", "key")
     assert features_from_rows(rows, (4, 4)).key != features_from_rows(rows, (2, 8)).key
     assert features_from_rows(rows, (4, 4)).key == features_from_rows(rows.clone(), (4, 4)).key
-    assert features_from_rows(rows, (4, 4), key="mine").key == "mine"
 
 
 def test_what_is_not_supported_is_refused(gens_folder: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybrid.fine.qwen.rope import VisualGrid, rope_positions
+from hybrid.fine.qwen.writer import VisualGrid, rope_positions
 
 images = st.builds(VisualGrid, st.just(1), st.integers(1, 6), st.integers(1, 6))
 sides = st.integers(1, 4)

@@ -238,7 +238,7 @@ def test_what_is_longer_than_the_model_was_made_for_is_refused(checkpoint_copy: 
 @pytest.mark.parametrize(
     "part",
     [
-        "qwen.frames.encode_patches",
+        "qwen.vision_encoder.encode_patches",
         "qwen.writer.read_prefix",
         "decoding.scheduler.read_suffixes",
         "decoding.rows.decode_step",

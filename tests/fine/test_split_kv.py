@@ -99,10 +99,10 @@ def test_a_machine_that_cannot_compile_is_found_out_when_the_model_is_loaded(mon
     where = {"group": 8, "width": 128, "dtype": torch.bfloat16}
     cuda = torch.device("cuda")
     monkeypatch.setattr(recording, "_try_a_kernel", fail)
-    assert recording.why_not_recorded(cuda, **where) == (
+    assert recording.graphs_unavailable_reason(cuda, **where) == (
         "a first kernel failed (RuntimeError: Failed to find C compiler.)"
     )
     monkeypatch.setattr(recording, "_try_a_kernel", lambda device, dtype: None)
-    assert recording.why_not_recorded(cuda, **where) is None
-    assert "no tiles for 7" in str(recording.why_not_recorded(cuda, **{**where, "group": 7}))
-    assert "on cpu" in str(recording.why_not_recorded(torch.device("cpu"), **where))
+    assert recording.graphs_unavailable_reason(cuda, **where) is None
+    assert "no tiles for 7" in str(recording.graphs_unavailable_reason(cuda, **{**where, "group": 7}))
+    assert "on cpu" in str(recording.graphs_unavailable_reason(torch.device("cpu"), **where))

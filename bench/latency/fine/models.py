@@ -22,7 +22,7 @@ from hybrid.testing.untrained_gens import make_untrained_gens, visual_token_ids
 if TYPE_CHECKING:
     import torch
 
-    from hybrid.fine.qwen.scorer import QwenScorer
+    from hybrid.fine.qwen.load import QwenScorer
 
 __all__ = ["SHAPES", "FineModel", "Shape", "make_model"]
 
@@ -97,8 +97,7 @@ class FineModel:
 
     def scorer(self, spec: PromptSpec, options: LoopOptions) -> QwenScorer:
         """Our scorer on it, without end tokens: a free reply is as long as its limit."""
-        from hybrid.fine.qwen.checkpoint import QwenCheckpoint
-        from hybrid.fine.qwen.scorer import QwenScorer
+        from hybrid.fine.qwen.load import QwenCheckpoint, QwenScorer
 
         special = {token.content: number for number, token in self.tokenizer.added_tokens_decoder.items()}
         start, pad, end = (special[text] for text in IMAGE_BLOCK)

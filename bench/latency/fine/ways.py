@@ -19,7 +19,7 @@ from hybrid.fine.writer import Reply, TokensWritten, replies_of
 from hybrid.values import ByteArray
 
 if TYPE_CHECKING:
-    from hybrid.fine.qwen.scorer import QwenScorer
+    from hybrid.fine.qwen.load import QwenScorer
 
 __all__ = ["Ours", "Theirs"]
 

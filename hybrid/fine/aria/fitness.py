@@ -1,7 +1,7 @@
 """Whether the installed transformers runs Aria as the checkpoint was trained.
 
-Some versions are known to be wrong (``_WRONG``). As what was wrong once can go wrong again, the
-parts in question are also tried out, on modules of a few numbers, before anything large is loaded.
+Some versions are known to be wrong (``_WRONG``). As what was wrong once can be wrong again, these
+parts are also tried out, on modules of a few numbers, before anything large is loaded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TOLERANCE = 1e-5
 # First version, first version behind it, what is wrong.
 _WRONG: tuple[tuple[tuple[int, int], tuple[int, int], str], ...] = (
     ((0, 0), (4, 52), "does not know the layout that checkpoints are converted to"),
-    ((4, 55), (4, 58), "gives the vision tower's patches wrong positions"),
+    ((4, 55), (4, 58), "gives the vision encoder's patches wrong positions"),
 )
 
 
@@ -39,7 +39,7 @@ def check_version(version: str) -> None:
 
 
 def check_transformers(config: Any) -> None:
-    """Try out the parts of transformers that went wrong in some version, or would without a word.
+    """Try out the parts of transformers that were wrong in some version, or would fail silently.
 
     Args:
         config: the checkpoint's, as transformers read it.
@@ -70,22 +70,22 @@ def _fault_of_vision(image_size: int) -> str | None:
     from transformers.models.idefics3.modeling_idefics3 import Idefics3VisionConfig, Idefics3VisionTransformer
 
     sizes = {"hidden_size": 2, "intermediate_size": 2, "num_hidden_layers": 1, "num_attention_heads": 1}
-    tower = Idefics3VisionTransformer(Idefics3VisionConfig(image_size=image_size, patch_size=PATCH, **sizes)).eval()
+    encoder = Idefics3VisionTransformer(Idefics3VisionConfig(image_size=image_size, patch_size=PATCH, **sizes)).eval()
     side, across = image_size // PATCH, FRAME_SIDE // PATCH
-    table = tower.embeddings.position_embedding.weight
+    table = encoder.embeddings.position_embedding.weight
     table.copy_(torch.arange(side**2)[:, None].expand(table.shape))
-    tower.embeddings.patch_embedding.weight.zero_()
-    tower.embeddings.patch_embedding.bias.zero_()
-    tower.post_layernorm.weight.zero_()
-    tower.post_layernorm.bias.fill_(7.0)
+    encoder.embeddings.patch_embedding.weight.zero_()
+    encoder.embeddings.patch_embedding.bias.zero_()
+    encoder.post_layernorm.weight.zero_()
+    encoder.post_layernorm.bias.fill_(7.0)
     pixels = torch.zeros(1, 3, FRAME_SIDE, FRAME_SIDE)
     seen = torch.ones(1, across, across, dtype=torch.bool)
-    found = tower.embeddings(pixel_values=pixels, patch_attention_mask=seen)[0, :, 0]
+    found = encoder.embeddings(pixel_values=pixels, patch_attention_mask=seen)[0, :, 0]
     buckets = torch.arange(across) * side // across
     expected = (buckets[:, None] * side + buckets[None, :]).reshape(FRAME_PATCHES)
     if not torch.equal(found, expected.to(found.dtype)):
-        return "gives the vision tower's patches wrong positions"
-    last = tower(pixels, output_hidden_states=True).hidden_states[-1]
+        return "gives the vision encoder's patches wrong positions"
+    last = encoder(pixels, output_hidden_states=True).hidden_states[-1]
     return "takes image features after the last norm" if bool((last == 7.0).all()) else None
 
 
@@ -105,7 +105,7 @@ def _fault_of_experts(*, normalised: bool) -> str | None:
         moe_topk=chosen,
         moe_num_shared_experts=1,
     )
-    # A model would choose how experts are computed; a layer by itself has to be told.
+    # A model would choose how experts are computed; a layer by itself needs the setting.
     config._experts_implementation = "eager"
     layer = AriaTextMoELayer(config).eval()
     parts = dict(layer.named_parameters())

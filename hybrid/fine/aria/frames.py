@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hybrid.fine.aria.checkpoint import AriaCheckpoint, device_names, resident_device
+from hybrid.fine.aria.placement import device_names, resident_device
 from hybrid.fine.aria.preprocess import image_identity, normalise, prepare_frame
 from hybrid.fine.features import FrameFeatures, check_frames, content_key
+from hybrid.fine.pretrained import LoadedCheckpoint
 from hybrid.fine.prompt import PromptMode
 from hybrid.runtime import dtype_name, out_of_memory_as_error, timed
 from hybrid.values import ByteArray
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["FRAMES_PER_PASS", "AriaFrames", "encode_pixels"]
 
 FRAMES_PER_PASS = 8
-"""Frames per pass of the vision tower (1,225 patches each)."""
+"""Frames per pass of the vision encoder (1,225 patches each)."""
 
 
 def encode_pixels(model: Any, pixels: Tensor, *, fill_passes: bool = False) -> Tensor:
@@ -28,7 +29,7 @@ def encode_pixels(model: Any, pixels: Tensor, *, fill_passes: bool = False) -> T
 
     Args:
         model: transformers' ``AriaForConditionalGeneration``.
-        pixels: [N, 3, 490, 490], N at most :data:`FRAMES_PER_PASS`, where the vision tower is and in
+        pixels: [N, 3, 490, 490], N at most :data:`FRAMES_PER_PASS`, where the vision encoder is and in
             its dtype.
         fill_passes: bring every pass to the same number of frames, so that rounding on a GPU, which
             may depend on it, is the same whichever frames come together.
@@ -45,39 +46,25 @@ def encode_pixels(model: Any, pixels: Tensor, *, fill_passes: bool = False) -> T
 
 
 class AriaFrames:
-    """Turns frames into features, as :class:`hybrid.fine.scorer.FeatureEncoder` asks for.
+    """Turns frames into features, as a :class:`hybrid.fine.interface.FeatureEncoder`.
 
     Args:
         checkpoint: what was loaded.
         mode: of the prompt.
+
+    Attributes:
+        device, feature_identity, feature_width, feature_dtype: see :class:`hybrid.fine.interface.FeatureEncoder`.
     """
 
-    def __init__(self, checkpoint: AriaCheckpoint, mode: PromptMode) -> None:
+    def __init__(self, checkpoint: LoadedCheckpoint, mode: PromptMode) -> None:
         weight = checkpoint.model.model.vision_tower.embeddings.patch_embedding.weight
-        self._checkpoint, self._mode = checkpoint, mode
+        self._model, self._mode = checkpoint.model, mode
         self._device: torch.device = resident_device(checkpoint.model, weight.device)
         self._dtype: torch.dtype = weight.dtype
-
-    @property
-    def device(self) -> str:
-        """Where the model runs; several devices with commas."""
-        return device_names(self._checkpoint.model)
-
-    @property
-    def feature_identity(self) -> Mapping[str, str]:
-        """Everything that decides :meth:`encode_frames`."""
-        identity = self._checkpoint.identity
-        return {"weights": identity["weights"], "dtype": identity["dtype"], **image_identity()}
-
-    @property
-    def feature_width(self) -> int:
-        """Values per token of a feature."""
-        return int(self._checkpoint.model.config.text_config.hidden_size)
-
-    @property
-    def feature_dtype(self) -> str:
-        """``float32``, ``bfloat16`` or ``float16``."""
-        return dtype_name(self._dtype)
+        self.device, self.feature_dtype = device_names(checkpoint.model), dtype_name(weight.dtype)
+        self.feature_width = int(checkpoint.model.config.text_config.hidden_size)
+        weights = {name: checkpoint.identity[name] for name in ("weights", "dtype")}
+        self.feature_identity = {**weights, **image_identity()}
 
     def prepare(self, frame: ByteArray) -> ByteArray:
         """The frame in the size that the model looks at, padding included; preparing it again changes nothing."""
@@ -109,7 +96,7 @@ class AriaFrames:
             ):
                 pixels = normalise(prepared, device=self._device, dtype=self._dtype)
                 fill = self._device.type != "cpu"
-                items += encode_pixels(self._checkpoint.model, pixels, fill_passes=fill).unbind(0)
+                items += encode_pixels(self._model, pixels, fill_passes=fill).unbind(0)
         grids = ((1, len(items[0])),) * len(items)
         key = content_key(items, grids, mode=self._mode)
         return FrameFeatures(tuple(items), grids, len(frames), self._mode, key, seconds)

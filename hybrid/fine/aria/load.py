@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError, first_line
-from hybrid.fine.aria.checkpoint import AriaCheckpoint
 from hybrid.fine.aria.convert.config import FRAME_PATCHES, FRAME_SIDE
 from hybrid.fine.aria.fitness import check_transformers
-from hybrid.fine.aria.placement import Loading, Placement, choose_placement, memory_need, read_loading
+from hybrid.fine.aria.frames import AriaFrames
+from hybrid.fine.aria.placement import Placement, choose_placement, memory_need
 from hybrid.fine.aria.preprocess import image_identity
 from hybrid.fine.aria.prompt import FRAME_BLOCK, TURN_END, SpellingTokenizer, marks_of, prompt_of_tokenizer
 from hybrid.fine.aria.router import leave_weights_unnormalised, mixture_layers
+from hybrid.fine.aria.writer import AriaWriter
 from hybrid.fine.checkpoint import CheckpointConfig, CheckpointFiles
-from hybrid.fine.families import FeatureRule, LoadOptions
-from hybrid.fine.pretrained import check_parameters, generation_settings, identity_of, prompt_beside
+from hybrid.fine.families import FeatureRule, Loading, LoadOptions
+from hybrid.fine.features import FrameFeatures
+from hybrid.fine.pretrained import (
+    LoadedCheckpoint,
+    check_parameters,
+    generation_settings,
+    identity_of,
+    load_errors,
+    load_tokenizer,
+    prompt_beside,
+)
 from hybrid.fine.prompt import PromptSpec
+from hybrid.fine.scorer import TokenScorer
 from hybrid.fine.tokens import PromptTokens, TextTokenizer, VisionTokenIds
-from hybrid.runtime import dtype_name, ensure_torchvision, out_of_memory_as_error
+from hybrid.runtime import dtype_name, ensure_torchvision
+from hybrid.values import ByteArray
 
 if TYPE_CHECKING:
     import torch
 
-    from hybrid.fine.interface import FineModel
-
-__all__ = ["FAMILY", "load_model"]
+__all__ = ["FAMILY", "AriaScorer", "load_model"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,25 +45,51 @@ _LOG = logging.getLogger(__name__)
 _NEVER_QUANTIZED = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
 
 
+class AriaScorer(TokenScorer):
+    """A :class:`hybrid.fine.interface.FeatureModel` on a converted checkpoint of GenS on Aria.
+
+    Args:
+        checkpoint: what was loaded.
+        spec: the prompt.
+
+    Attributes:
+        writer: writes replies.
+    """
+
+    def __init__(self, checkpoint: LoadedCheckpoint, spec: PromptSpec) -> None:
+        self.writer = AriaWriter(checkpoint, spec)
+        super().__init__(checkpoint, spec, encoder=AriaFrames(checkpoint, spec.mode), writer=self.writer)
+
+    def encode_frames(self, frames: Sequence[ByteArray]) -> FrameFeatures:
+        """See :meth:`hybrid.fine.interface.FeatureModel.encode_frames`."""
+        try:
+            return super().encode_frames(frames)
+        except OutOfMemoryError:
+            # The cached window of the last question may be what takes the memory.
+            if not self.writer.holds_window:
+                raise
+            self.writer.forget()
+            return super().encode_frames(frames)
+
+
 class _Aria:
     """A :class:`hybrid.fine.families.Family`."""
 
     name = "aria"
 
-    def load(self, files: CheckpointFiles, options: LoadOptions) -> FineModel:
+    def load(self, files: CheckpointFiles, options: LoadOptions) -> AriaScorer:
         """See :meth:`hybrid.fine.families.Family.load`.
 
         Replies are written freely and one after another, so a form for them is refused.
         """
-        from hybrid.fine.aria.scorer import AriaScorer
-
-        loading = read_loading(options.loading)
+        loading = options.loading
         prompt = options.prompt or prompt_beside(files)
         if options.loop is not None and options.loop.constrained:
             raise InputError(
                 f"{files.name} is on Aria, whose replies cannot be held to their form yet; leave out --constrained"
             )
-        tokenizer = _load_tokenizer(files)
+        ensure_torchvision()
+        tokenizer = load_tokenizer(files, by_file=True)
         spec = prompt or prompt_of_tokenizer(tokenizer)
         check_prompt(files, spec)
         need = _memory_need(files, options.dtype, loading)
@@ -61,11 +98,7 @@ class _Aria:
             files.name, need, asked=options.device_name, device=options.device, loading=loading
         )
         model = load_model(
-            files,
-            device=options.device,
-            dtype=options.dtype,
-            placement=placement,
-            quantization=loading.quantization,
+            files, device=options.device, dtype=options.dtype, placement=placement, quantization=loading.quantization
         )
         return AriaScorer(_checkpoint(files, model, tokenizer, spec, options.dtype, loading), spec)
 
@@ -130,19 +163,14 @@ def load_model(
             options["offload_folder"] = str(placement.folder)
     if quantization is not None:
         options["quantization_config"] = _quantization(quantization, dtype)
-    try:
+    with load_errors(files.name, remedy="; convert it again"):
         config = AriaConfig.from_pretrained(files.folder, local_files_only=True)
         check_transformers(config)
-        with out_of_memory_as_error(f"loading {files.name}"):
-            model, report = AriaForConditionalGeneration.from_pretrained(
-                files.folder, output_loading_info=True, local_files_only=True, use_safetensors=True, **options
-            )
-            if placement.device_map is None:
-                model = model.to(device)
-    except (ModelLoadError, OutOfMemoryError):
-        raise
-    except Exception as exc:  # transformers and safetensors raise what they like; one seam for all
-        raise ModelLoadError(f"{files.name} cannot be loaded: {first_line(exc)}; convert it again") from exc
+        model, report = AriaForConditionalGeneration.from_pretrained(
+            files.folder, output_loading_info=True, local_files_only=True, use_safetensors=True, **options
+        )
+        if placement.device_map is None:
+            model = model.to(device)
     check_parameters(files, report, remedy="convert it again")
     if FRAME_PATCHES not in model.config.projector_patch_to_query_dict:
         raise ModelLoadError(f"{files.name} has no number of queries for frames of {FRAME_PATCHES} patches")
@@ -155,35 +183,18 @@ def load_model(
 def _quantization(kind: str, dtype: torch.dtype) -> Any:
     from transformers import BitsAndBytesConfig
 
-    if kind == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=_NEVER_QUANTIZED)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=_NEVER_QUANTIZED,
-    )
-
-
-def _load_tokenizer(files: CheckpointFiles) -> Any:
-    ensure_torchvision()
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-    # tokenizer.json says all; a class that a checkpoint names may make something else of it.
-    kind = PreTrainedTokenizerFast if (files.folder / "tokenizer.json").is_file() else AutoTokenizer
-    try:
-        return kind.from_pretrained(files.folder, local_files_only=True)
-    except Exception as exc:  # see load_model
-        raise ModelLoadError(f"the tokenizer of {files.name} cannot be loaded: {first_line(exc)}") from exc
+    four_bits = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
+    options: dict[str, Any] = {"load_in_8bit": True} if kind == "8bit" else four_bits
+    return BitsAndBytesConfig(llm_int8_skip_modules=_NEVER_QUANTIZED, **options)
 
 
 def _checkpoint(
     files: CheckpointFiles, model: Any, tokenizer: Any, spec: PromptSpec, dtype: torch.dtype, loading: Loading
-) -> AriaCheckpoint:
+) -> LoadedCheckpoint:
 
     marks = marks_of(tokenizer)
     ends, penalty = generation_settings(files, model.generation_config, needs_end=TURN_END not in marks)
-    return AriaCheckpoint(
+    return LoadedCheckpoint(
         name=files.name,
         model=model,
         tokenizer=tokenizer,

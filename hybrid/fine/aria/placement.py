@@ -9,19 +9,18 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from hybrid.errors import InputError, MissingDependencyError, OutOfMemoryError
+from hybrid.errors import MissingDependencyError, OutOfMemoryError
+from hybrid.fine.families import Loading, Quantization
 from hybrid.runtime import free_host_bytes
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Loading", "MemoryNeed", "Placement", "choose_placement", "memory_need", "read_loading"]
+__all__ = ["MemoryNeed", "Placement", "choose_placement", "device_names", "memory_need", "resident_device"]
 
 _LOG = logging.getLogger(__name__)
-
-Quantization = Literal["8bit", "4bit"]
 
 STATED_WINDOW = 256
 """Frames of the window whose keys and values are counted."""
@@ -32,45 +31,6 @@ _TOKENS_OF_QUESTION = 256
 _QUANTIZED_BYTES: Mapping[Quantization, float] = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
 _ROOM = 0.92
 """Share of a device's free memory that weights may take where they are spread over several."""
-
-
-@dataclass(frozen=True, slots=True)
-class Loading:
-    """How a large checkpoint is loaded, as far as the caller says.
-
-    Attributes:
-        quantization: of the linear layers, by bitsandbytes.
-        offload: weights that do not fit on the GPUs lie in host memory, and come for every step.
-        folder: with ``offload``: what does not fit there either lies in this folder.
-    """
-
-    quantization: Quantization | None = None
-    offload: bool = False
-    folder: Path | None = None
-
-
-def read_loading(text: str | None) -> Loading:
-    """``4bit,offload:FOLDER`` -> :class:`Loading`.
-
-    Args:
-        text: words with commas: ``8bit`` or ``4bit``; ``offload`` or ``offload:FOLDER``. None: nothing.
-
-    Raises:
-        InputError: another word, or the same kind twice.
-    """
-    quantization: Quantization | None = None
-    offload, folder = False, None
-    for word in (text or "").split(","):
-        kind, _, value = word.strip().partition(":")
-        if kind in ("8bit", "4bit") and quantization is None and not value:
-            quantization = "8bit" if kind == "8bit" else "4bit"
-        elif kind == "offload" and not offload:
-            offload, folder = True, Path(value).expanduser() if value else None
-        elif kind:
-            raise InputError(
-                f"loading is {text!r}; legal are words of 8bit or 4bit, offload or offload:FOLDER, by commas"
-            )
-    return Loading(quantization, offload, folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +127,7 @@ def choose_placement(name: str, need: MemoryNeed, *, asked: str, device: torch.d
         loading: see :class:`Loading`.
 
     Raises:
-        OutOfMemoryError: there is not enough memory; says how much there is, and what else can be done.
+        OutOfMemoryError: there is too little memory; the text states how much there is, and what else can be done.
         MissingDependencyError: a package for it is not installed.
     """
     if loading.quantization is not None:
@@ -291,3 +251,21 @@ def _installed(package: str) -> bool:
 def _require(package: str, why: str) -> None:
     if not _installed(package):
         raise MissingDependencyError(f"{package} is needed {why} and is not installed: pip install 'hybrid[aria]'")
+
+
+def device_names(model: Any) -> str:
+    """Where a model runs; several devices with commas."""
+    devices = getattr(model, "hf_device_map", None)
+    if not devices:
+        return str(resident_device(model, model.model.language_model.embed_tokens.weight.device))
+    names = (f"cuda:{device}" if isinstance(device, int) else str(device) for device in devices.values())
+    return ",".join(dict.fromkeys(names))
+
+
+def resident_device(model: Any, device: torch.device) -> torch.device:
+    """Where a part of a model computes; weights that are offloaded are on the device ``meta`` until they are needed."""
+    if device.type != "meta":
+        return device
+    devices = getattr(model, "hf_device_map", {}).values()
+    cards = [each for each in devices if isinstance(each, int)]
+    return torch.device(f"cuda:{cards[0]}" if cards else "cpu")

@@ -1,4 +1,4 @@
-"""From decoded frames to what the vision tower reads, to the pixel as the published code does it.
+"""From decoded frames to the input of the vision encoder, pixel for pixel as in the published code.
 
 1. A frame with a side above 490 pixels is shrunk until both fit (sides rounded down).
 2. It is scaled so that its longer side has 490 pixels and its shorter one at least 336: smaller

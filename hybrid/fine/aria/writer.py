@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Generator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from hybrid.errors import ModelError
-from hybrid.fine.aria.checkpoint import AriaCheckpoint, device_names, resident_device
+from hybrid.fine.aria.placement import device_names, resident_device
 from hybrid.fine.features import FrameFeatures
+from hybrid.fine.pretrained import LoadedCheckpoint
 from hybrid.fine.prompt import PromptSpec
 from hybrid.fine.tokens import VisualPrefix, check_positions
 from hybrid.fine.writer import Reply, ReplyFailed, ReplyWritten, Written
@@ -28,7 +28,7 @@ __all__ = ["AriaWriter", "Reader", "greedy_tokens"]
 
 
 class Reader:
-    """What a model has read: its cache, and how long it is. Not for several threads at once.
+    """The cache of what a model has read, and its length. Not safe for several threads.
 
     Args:
         model: transformers' ``AriaForConditionalGeneration``.
@@ -40,7 +40,7 @@ class Reader:
         self.length = 0
 
     def read(self, embeddings: Tensor) -> Tensor:
-        """Read on. [L, hidden] embeddings -> [hidden] state of the last token."""
+        """Read further tokens. [L, hidden] embeddings -> [hidden] state of the last token."""
         output = self._model.model.language_model(
             inputs_embeds=embeddings[None], past_key_values=self._cache, use_cache=True
         )
@@ -101,15 +101,6 @@ def greedy_tokens(
     return ids
 
 
-@dataclass(slots=True, eq=False)
-class _Window:
-    """A window that the language model has read, up to the end of its last frame."""
-
-    key: str
-    prefix: VisualPrefix
-    reader: Reader
-
-
 class AriaWriter:
     """A :class:`hybrid.fine.writer.Writer`.
 
@@ -119,20 +110,19 @@ class AriaWriter:
     Args:
         checkpoint: what was loaded.
         spec: the prompt.
+
+    Attributes:
+        device: the device; several with commas.
     """
 
-    def __init__(self, checkpoint: AriaCheckpoint, spec: PromptSpec) -> None:
+    def __init__(self, checkpoint: LoadedCheckpoint, spec: PromptSpec) -> None:
         self._checkpoint, self._spec = checkpoint, spec
         self._device = resident_device(
             checkpoint.model, checkpoint.model.model.language_model.embed_tokens.weight.device
         )
+        self.device = device_names(checkpoint.model)
         self._turn = threading.Lock()
-        self._window: _Window | None = None
-
-    @property
-    def device(self) -> str:
-        """Where the model runs; several devices with commas."""
-        return device_names(self._checkpoint.model)
+        self._window: tuple[str, Reader] | None = None
 
     @property
     def holds_window(self) -> bool:
@@ -144,7 +134,7 @@ class AriaWriter:
         self._checkpoint.tokens.suffix(question)
 
     def forget(self) -> None:
-        """Drop the window that is kept between questions."""
+        """Drop the cached window."""
         self._window = None
 
     def write(self, features: Sequence[FrameFeatures], questions: Sequence[str]) -> Generator[Written, None, None]:
@@ -179,22 +169,22 @@ class AriaWriter:
         checkpoint, seconds = self._checkpoint, dict[str, float]()
         with out_of_memory_as_error(f"a window of {features.frame_count} frames"), torch.inference_mode():
             with timed(seconds, "prefix", self._device):
-                window, reused = self._read(features, prefix)
+                reader, reused = self._read(features, prefix)
             with timed(seconds, "prefill", self._device):
                 ids = torch.tensor(suffix, device=self._device)
-                state = window.reader.read(checkpoint.model.model.language_model.embed_tokens(ids))
+                state = reader.read(checkpoint.model.model.language_model.embed_tokens(ids))
             with timed(seconds, "decode", self._device):
                 new_ids = greedy_tokens(
                     checkpoint.model,
-                    window.reader,
+                    reader,
                     state,
                     seen=[*prefix.ids, *suffix],
                     end_ids=checkpoint.end_ids,
                     limit=self._spec.max_new_tokens,
                     penalty=checkpoint.repetition_penalty,
                 )
-            window.reader.forget(len(prefix.ids))
-        self._window = window
+            reader.forget(len(prefix.ids))
+        self._window = (features.key, reader)
         return Reply(
             ids=tuple(new_ids),
             cut=new_ids[-1] not in checkpoint.end_ids,
@@ -204,16 +194,16 @@ class AriaWriter:
             seconds=seconds,
         )
 
-    def _read(self, features: FrameFeatures, prefix: VisualPrefix) -> tuple[_Window, bool]:
-        """The window, read, and whether it is the one of the last question."""
-        # Taken out meanwhile: a reply that fails leaves no half-read window behind.
-        window, self._window = self._window, None
-        if window is not None and window.key == features.key:
-            return window, True
-        del window  # its memory is needed for the next one
+    def _read(self, features: FrameFeatures, prefix: VisualPrefix) -> tuple[Reader, bool]:
+        """What has read the window, up to the end of its last frame; and whether the last question was about it."""
+        # Removed while it is used, so that a failed reply leaves no half-read window.
+        cached, self._window = self._window, None
+        if cached is not None and cached[0] == features.key:
+            return cached[1], True
+        del cached  # its memory is needed for the next one
         reader = Reader(self._checkpoint.model)
         reader.read(self._embed(prefix, features))
-        return _Window(features.key, prefix, reader), False
+        return reader, False
 
     def _embed(self, prefix: VisualPrefix, features: FrameFeatures) -> Tensor:
         """[L, hidden]: the embeddings of the prefix, with the features in their positions."""

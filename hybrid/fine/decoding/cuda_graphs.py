@@ -2,8 +2,8 @@
 
 A step of a small batch is some thousand short kernels, and starting them one by one from Python takes
 ten times as long as they run. Recorded as a CUDA graph, they start at once. A recording has fixed
-shapes and fixed places in memory: there is one per number of rows (rounded up to a power of two), and
-everything that changes from step to step lies in buffers on the device.
+shapes and fixed addresses: there is one per number of rows (rounded up to a power of two), and
+all state that changes from step to step is in buffers on the device.
 
 Where there is no CUDA device the same steps run without being recorded, which is how they are tested.
 """
@@ -29,7 +29,7 @@ __all__ = ["RecordedSteps"]
 
 _WARM_UPS = 2
 _LEAST_ROOM = 512
-"""Tokens of a tail that there is room for from the start: where buffers move, all is recorded anew."""
+"""Tokens of a tail that there is room for from the start: when buffers move, every graph is recorded again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -82,7 +82,7 @@ class RecordedSteps:
         return torch.stack(steps, dim=1)
 
     def _record(self, recording: _Recording, rows: int, count: int) -> None:
-        """Record the steps; what trying them out changed is put back."""
+        """Record the steps; the state that the warm-up changed is restored."""
         recording.graph = recording.tokens = None
         state = [*self._buffers.state(), *self._choice.state()]
         before = [tensor.clone() for tensor in state]
@@ -107,7 +107,7 @@ class RecordedSteps:
         recording.graph, recording.tokens, recording.made_for = graph, tokens, self._addresses()
 
     def _addresses(self) -> tuple[int, ...]:
-        """Where everything lies that a recording reads or writes."""
+        """The addresses of all that a recording reads or writes."""
         tensors = [self._buffers.keys, self._buffers.values, *self._buffers.state(), *self._choice.state()]
         return tuple(tensor.data_ptr() for tensor in [*tensors, *self._choice.constants()])
 

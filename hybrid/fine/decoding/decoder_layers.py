@@ -121,8 +121,8 @@ class TextStack:
             hidden: [T, hidden].
             rotation: of these tokens, see :meth:`rotation`.
             attend: called once a layer; keeps the keys and values and mixes.
-            last_queries: int64 [N]: in the last layer only these tokens are of interest. Its keys and
-                values are made for all, its output for these alone, and ``attend`` gets their queries.
+            last_queries: int64 [N]: in the last layer only these tokens are of interest; there may be none. Its keys
+                and values are made for all, its output for these alone, and ``attend`` gets their queries.
 
         Returns:
             [T, hidden] or [N, hidden], after the last norm.
@@ -133,24 +133,10 @@ class TextStack:
             query, key, value = self._project(layer, normed, rotation)
             if last_queries is not None and number == self.layers - 1:
                 query, hidden = query[last_queries], hidden[last_queries]
-            hidden, change = self._after_attention(layer, hidden, attend(number, query, key, value))
+            change = layer.output(attend(number, query, key, value).flatten(1))
+            hidden, normed = self._add_norm(hidden, change, layer.before_mlp)
+            change = self._mlp(layer, normed)
         return self._add_norm(hidden, change, self._model.norm)[1]
-
-    def keys_and_values(self, hidden: Tensor, rotation: tuple[Tensor, Tensor], attend: Attend) -> None:
-        """As :meth:`forward`, where only the keys and values are of interest: the last layer ends with them."""
-        change: Tensor | None = None
-        for number, layer in enumerate(self._layers):
-            hidden, normed = self._add_norm(hidden, change, layer.before_attention)
-            query, key, value = self._project(layer, normed, rotation)
-            if number == self.layers - 1:
-                attend(number, query[:0], key, value)
-                return
-            hidden, change = self._after_attention(layer, hidden, attend(number, query, key, value))
-
-    def _after_attention(self, layer: _Layer, hidden: Tensor, mixed: Tensor) -> tuple[Tensor, Tensor]:
-        """The states with the attention's part, and what the rest of the layer adds to them."""
-        hidden, normed = self._add_norm(hidden, layer.output(mixed.reshape(len(hidden), -1)), layer.before_mlp)
-        return hidden, self._mlp(layer, normed)
 
     def _add_norm(self, hidden: Tensor, change: Tensor | None, norm: Any) -> tuple[Tensor, Tensor]:
         """The states with what the last part of a layer adds, and their norm."""

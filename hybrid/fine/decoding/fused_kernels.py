@@ -63,17 +63,10 @@ def add_norm(hidden: Tensor, change: Tensor | None, weight: Tensor, *, epsilon: 
     normed = torch.empty_like(hidden)
     if tokens:
         block = triton.next_power_of_2(width)
+        adds, warps = change is not None, 8 if block >= 2048 else 4
+        more = hidden if change is None else change
         _add_norm[(tokens,)](
-            hidden,
-            hidden if change is None else change,
-            weight,
-            added,
-            normed,
-            epsilon,
-            W=width,
-            BLOCK=block,
-            ADDS=change is not None,
-            num_warps=8 if block >= 2048 else 4,
+            hidden, more, weight, added, normed, epsilon, W=width, BLOCK=block, ADDS=adds, num_warps=warps
         )
     return added, normed
 

@@ -2,8 +2,8 @@
 
 The form is one JSON object, ``{"11-12": 5, "33": 2}``: keys are labels of frames or ranges of
 labels, values are scores from 1 to 5, and the spacing is that of the published replies. An object
-without entries, ``{}``, is legal: no frame is relevant. Which of two ends of a range is the smaller
-one is left to the parser: as part of the form it would take tens of thousands of states.
+without entries, ``{}``, is legal: no frame is relevant. The parser, not the form, orders the two ends of a
+range: as part of the form this would take tens of thousands of states.
 
 An automaton over characters is walked with the text of every token once, and becomes a table
 ``state, token -> state``. Any way to cut a reply into tokens is admissible, as in xgrammar
@@ -25,23 +25,13 @@ import numpy.typing as npt
 
 from hybrid.errors import InputError, ModelLoadError
 
-__all__ = ["GrammarTables", "ReplyGrammar", "reply_pattern", "token_texts"]
+__all__ = ["GrammarTables", "ReplyGrammar", "token_texts"]
 
 ALPHABET = frozenset('{}"-:, 0123456789')
 SCORES = "12345"
 _FAR = np.iinfo(np.int32).max // 2
 _DIGITS = "0123456789"
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-
-
-def reply_pattern(first: int, last: int) -> re.Pattern[str]:
-    """The form as a regular expression for labels from ``first`` to ``last``, for other engines and for tests.
-
-    Its groups are plain ones, because other engines' grammars (xgrammar's) know no others.
-    """
-    label = "(" + "|".join(map(str, range(first, last + 1))) + ")"
-    entry = f'"{label}(-{label})?": [1-5]'
-    return re.compile(r"\{(" + entry + f"(, {entry})*" + r")?\}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,17 +52,6 @@ class GrammarTables:
     start: int
     end: int
 
-    def admissible(self, state: int, remaining: int | None = None) -> npt.NDArray[np.bool_]:
-        """bool [columns]: what may come next, if ``remaining`` tokens may still be written.
-
-        There is always something, as long as ``remaining`` is at least the state's distance.
-        """
-        following = self.following[state]
-        allowed: npt.NDArray[np.bool_] = following >= 0
-        if remaining is not None:
-            allowed = allowed & (self.distance[following] < max(remaining, 1))
-        return allowed
-
 
 class ReplyGrammar:
     """The form of a reply over the tokens of one tokenizer.
@@ -81,30 +60,30 @@ class ReplyGrammar:
         texts: token id -> its text, of all tokens made of the characters of a reply; see
             :func:`token_texts`.
 
+    Attributes:
+        texts: token id -> its text, of the tokens that can occur in a reply.
+        token_ids: the ids of these tokens.
+        closing_ids: those that end a reply.
+
     Raises:
         ModelLoadError: a reply cannot be written with these tokens.
     """
 
     def __init__(self, texts: Mapping[int, str]) -> None:
-        self._texts = {number: text for number, text in sorted(texts.items()) if text and set(text) <= ALPHABET}
+        self.texts = {number: text for number, text in sorted(texts.items()) if text and set(text) <= ALPHABET}
         self._tables = lru_cache(maxsize=None)(self._make_tables)
         # Tokens that no state admits, such as "::", would only widen the output layer. Which ones these
         # are depends on the labels only through their digits, so a wide range shows them all.
         following = self._walk(_Automaton(0, 10**6 - 1))
         used = np.flatnonzero((following >= 0).any(axis=0))
-        numbers = list(self._texts)
-        self._texts = {numbers[column]: self._texts[numbers[column]] for column in used}
-        self.token_ids: tuple[int, ...] = tuple(self._texts)
-        self.closing_ids = frozenset(number for number, text in self._texts.items() if text.endswith("}"))
+        numbers = list(self.texts)
+        self.texts = {numbers[column]: self.texts[numbers[column]] for column in used}
+        self.token_ids: tuple[int, ...] = tuple(self.texts)
+        self.closing_ids = frozenset(number for number, text in self.texts.items() if text.endswith("}"))
         self.tables(0, 0)
 
-    @property
-    def texts(self) -> Mapping[int, str]:
-        """The text of each token of :attr:`token_ids`."""
-        return self._texts
-
     def tables(self, first: int, last: int) -> GrammarTables:
-        """The tables for labels from ``first`` to ``last``, both included; kept for the next call.
+        """The tables for labels from ``first`` to ``last``, both included; cached.
 
         Raises:
             InputError: there is no label, or one has more than six digits.
@@ -128,9 +107,9 @@ class ReplyGrammar:
 
     def _walk(self, automaton: _Automaton) -> npt.NDArray[np.int32]:
         """int32 [states, columns]: where the text of each token leads from each state."""
-        following = np.full((len(automaton.edges), len(self._texts)), -1, dtype=np.int32)
+        following = np.full((len(automaton.edges), len(self.texts)), -1, dtype=np.int32)
         for state in range(len(automaton.edges)):
-            for column, text in enumerate(self._texts.values()):
+            for column, text in enumerate(self.texts.values()):
                 following[state, column] = automaton.walk(state, text)
         return following
 

@@ -1,7 +1,8 @@
-"""How the loop runs: what decides replies, and what decides memory and speed."""
+"""How the loop runs: what decides replies, what decides memory and speed, and whether steps can be recorded."""
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from hybrid.runtime import free_host_bytes
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LoopOptions", "fits_tiles", "prefix_budgets"]
+__all__ = ["LoopOptions", "fits_tiles", "graphs_unavailable_reason", "prefix_budgets"]
 
 MOST_CPU_BYTES = 4 * 2**30
 MOST_HOST_BYTES = 16 * 2**30
@@ -76,3 +77,38 @@ def prefix_budgets(options: LoopOptions, device: torch.device) -> tuple[int, int
         on_device if options.prefix_bytes is None else options.prefix_bytes,
         on_host if options.host_bytes is None else options.host_bytes,
     )
+
+
+def graphs_unavailable_reason(device: torch.device, *, group: int, width: int, dtype: torch.dtype) -> str | None:
+    """Why steps cannot be recorded as CUDA graphs on a device; None: they can be.
+
+    Triton compiles its kernels where they run, with the C compiler and the Python headers of that
+    machine, which slim images do not have. So one small kernel is tried.
+
+    Args:
+        device: of the model.
+        group: query heads per key head.
+        width: values per head.
+        dtype: of the model.
+    """
+    if device.type != "cuda":
+        return f"the model is on {device}, not on a CUDA device"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed (pip install triton)"
+    if not fits_tiles(group=group, width=width):
+        return f"the kernels have no tiles for {group} query heads of {width} values per key head"
+    try:
+        _try_a_kernel(device, dtype)
+    except Exception as exc:  # Triton, its compiler and the driver each have errors of their own.
+        return f"a first kernel failed ({type(exc).__name__}: {str(exc).strip().splitlines()[0]})"
+    return None
+
+
+def _try_a_kernel(device: torch.device, dtype: torch.dtype) -> None:
+    import torch
+
+    from hybrid.fine.decoding.fused_kernels import add_norm
+
+    state, weight = torch.ones(1, 16, device=device, dtype=dtype), torch.ones(16, device=device, dtype=dtype)
+    add_norm(state, None, weight, epsilon=1e-6)
+    torch.cuda.synchronize(device)

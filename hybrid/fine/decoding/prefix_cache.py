@@ -1,9 +1,8 @@
-"""Keys and values of whole windows, kept from question to question.
+"""Keys and values of whole windows, cached between questions.
 
-What a window's frames are in a prompt does not depend on the question behind them, so their keys
-and values are computed once and kept, exactly as computed, until memory is needed for others: the
-window that was used longest ago goes first, from the device to host memory, where there is a
-budget for it, and then for good. A prefix that rows are reading is held and never goes.
+The keys and values of a window's frames do not depend on the question behind them. They are computed once and cached
+unchanged. When memory is needed, the least recently used window is evicted first: from the device to host memory, if
+there is a budget for it, and then for good. A prefix that rows are reading is held and never evicted.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ class PrefixCache:
         """The prefix of a key, held for the caller, and whether it was there already.
 
         Args:
-            key: names everything that the prefix follows from.
+            key: identifies everything that decides the prefix.
             nbytes: its size; as much is freed before it is made.
             make: computes it.
         """
@@ -115,23 +114,23 @@ class PrefixCache:
         return prefix, reused
 
     def release(self, prefix: Prefix) -> None:
-        """Give back what :meth:`take` gave; over budget, others now go."""
+        """Return what :meth:`take` gave; over the budget, idle prefixes are evicted."""
         prefix.holders -= 1
         self._make_room(0)
 
     def drop_idle(self) -> None:
-        """Forget everything on the device that no row reads."""
+        """Drop all prefixes on the device that no row reads."""
         for key in [key for key, prefix in self._near.items() if not prefix.holders]:
             del self._near[key]
             self.counts.dropped += 1
 
     def clear(self) -> None:
-        """Forget everything that no row reads, in both tiers."""
+        """Drop all prefixes that no row reads, in both tiers."""
         self.drop_idle()
         self._far.clear()
 
     def _make_room(self, nbytes: int) -> None:
-        """Let the oldest prefixes go until ``nbytes`` more fit, or all that remain are held."""
+        """Evict the oldest prefixes until ``nbytes`` more fit, or all that remain are held."""
         idle = [key for key, prefix in self._near.items() if not prefix.holders]
         used = _total(self._near)
         for key in idle:

@@ -7,12 +7,11 @@ buffer per kind, rows that are at work at its front, so that a step works on pla
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from hybrid.fine.decoding.attention import merge_parts, prefix_part, suffix_part, tail_part
+from hybrid.fine.decoding.attention import causal_attention, merge_parts, prefix_part, suffix_part, tail_part
 from hybrid.fine.decoding.decoder_layers import TextStack
 from hybrid.fine.decoding.prefix_cache import Prefix
 from hybrid.fine.decoding.sampling import Choice
@@ -20,7 +19,17 @@ from hybrid.fine.decoding.sampling import Choice
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Groups", "Mix", "PlainSteps", "RowBuffers", "Steps", "decode_step", "group_rows", "read_suffixes"]
+__all__ = [
+    "Groups",
+    "Mix",
+    "PlainSteps",
+    "RowBuffers",
+    "Steps",
+    "decode_step",
+    "group_rows",
+    "read_prefix",
+    "read_suffixes",
+]
 
 _ROOM_STEP = 64
 
@@ -31,7 +40,7 @@ tail of each row. The new keys and values are written behind the tails, and belo
 
 
 class RowBuffers:
-    """What is kept of each row on the model's device.
+    """The state of each row on the model's device.
 
     Attributes:
         keys, values: [layers, rows, K, room, D].
@@ -64,7 +73,7 @@ class RowBuffers:
         return int(self.keys.shape[3])
 
     def reserve(self, rows: int, room: int) -> None:
-        """Make place for so many rows with tails of ``room`` tokens; what is there stays."""
+        """Make room for so many rows with tails of ``room`` tokens; their contents stay."""
         old_rows, old_room = self.keys.shape[1], self.room
         if rows <= old_rows and room <= old_room:
             return
@@ -93,17 +102,8 @@ class RowBuffers:
             buffer[target] = buffer[source]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Groups:
-    """Which rows share which prefix.
-
-    Attributes:
-        prefixes: each once.
-        members: per prefix, int64: its rows. None where one prefix is that of all rows.
-    """
-
-    prefixes: tuple[Prefix, ...]
-    members: tuple[Tensor | None, ...]
+Groups = list[tuple[Prefix, "Tensor | None"]]
+"""Each prefix once, with its rows, int64. None: the prefix is that of all rows."""
 
 
 def group_rows(prefixes: Sequence[Prefix], device: torch.device) -> Groups:
@@ -112,29 +112,24 @@ def group_rows(prefixes: Sequence[Prefix], device: torch.device) -> Groups:
     for row, prefix in enumerate(prefixes):
         by_prefix.setdefault(id(prefix), (prefix, []))[1].append(row)
     if len(by_prefix) == 1:
-        return Groups((prefixes[0],), (None,))
-    return Groups(
-        tuple(prefix for prefix, _ in by_prefix.values()),
-        tuple(torch.tensor(rows, device=device) for _, rows in by_prefix.values()),
-    )
+        return [(prefixes[0], None)]
+    return [(prefix, torch.tensor(rows, device=device)) for prefix, rows in by_prefix.values()]
 
 
 def _over_prefixes(query: Tensor, groups: Groups, layer: int, scale: float) -> tuple[Tensor, Tensor]:
     """Queries [T, K, G, D] over the prefixes of their groups, whose members are tokens."""
-    if groups.members[0] is None:
-        only = groups.prefixes[0]
-        return prefix_part(query, only.keys[layer], only.values[layer], scale=scale)
     mixed = torch.empty_like(query)
     weight = torch.empty(query.shape[:3], dtype=torch.float32, device=query.device)
-    for prefix, members in zip(groups.prefixes, groups.members, strict=True):
-        assert members is not None
+    for prefix, members in groups:
+        if members is None:
+            return prefix_part(query, prefix.keys[layer], prefix.values[layer], scale=scale)
         part = prefix_part(query[members], prefix.keys[layer], prefix.values[layer], scale=scale)
         mixed[members], weight[members] = part
     return mixed, weight
 
 
 class Steps(Protocol):
-    """Goes on a few steps with all rows that are at work."""
+    """Runs a few decoding steps with all active rows."""
 
     def __call__(self, prefixes: Sequence[Prefix], *, longest: int, count: int) -> Tensor:
         """Read and choose ``count`` tokens in each of the first rows.
@@ -142,12 +137,11 @@ class Steps(Protocol):
         Args:
             prefixes: of these rows.
             longest: the length of the longest of their tails, with the token that is read first.
-            count: how many steps. A row that is finished before goes on, and means nothing from there.
+            count: how many steps. A row that is finished before runs on; its further tokens mean nothing.
 
         Returns:
             int64 [rows, count]: the tokens that were chosen.
         """
-        ...
 
 
 class PlainSteps:
@@ -219,6 +213,34 @@ def decode_step(stack: TextStack, buffers: RowBuffers, choice: Choice, mix: Mix,
     return tokens
 
 
+def read_prefix(
+    stack: TextStack, embeddings: Tensor, positions: Tensor, *, next_position: int, token_ids: Tensor
+) -> Prefix:
+    """The keys and values of a prefix; no row's question is needed for them.
+
+    Args:
+        stack: the model.
+        embeddings: [P, hidden], in its dtype and on its device.
+        positions: int64 [3, P] or [P].
+        next_position: the position of the token that follows.
+        token_ids: int64, on its device: each token of the prefix once.
+    """
+    shape = (stack.layers, stack.heads, len(embeddings), stack.width)
+    keys = torch.empty(shape, dtype=stack.dtype, device=stack.device)
+    values = torch.empty_like(keys)
+
+    def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        keys[layer], values[layer] = key.transpose(0, 1), value.transpose(0, 1)
+        if len(query) == 0:
+            return query
+        mixed = causal_attention(query.flatten(1, 2), keys[layer], values[layer], scale=stack.scale)
+        return mixed.reshape(query.shape)
+
+    none = torch.zeros(0, dtype=torch.int64, device=stack.device)
+    stack.forward(embeddings, stack.rotation(positions), attend, last_queries=none)
+    return Prefix(keys=keys, values=values, next_position=next_position, token_ids=token_ids)
+
+
 def read_suffixes(
     stack: TextStack,
     buffers: RowBuffers,
@@ -247,7 +269,7 @@ def read_suffixes(
     device = stack.device
     sizes = torch.tensor([len(suffix) for suffix in suffixes])
     longest = int(sizes.max())
-    # Places of the tokens in an array of [N, S]; as numbers, since a mask would make the device wait.
+    # Indices of the tokens in an array of [N, S]; a mask would make the device wait for the host.
     inside = torch.nonzero((torch.arange(longest) < sizes[:, None]).flatten())[:, 0].to(device)
     ends = (sizes.cumsum(0) - 1).to(device)
     starts = torch.tensor([prefix.next_position for prefix in prefixes])

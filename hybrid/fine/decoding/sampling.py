@@ -1,13 +1,13 @@
 """Which token comes next: the most likely one, of all or of those that the form of a reply admits.
 
-Both ways keep what they need of each row on the model's device and change it in place, so that a
-step needs no look from the host and can be replayed as a CUDA graph. Rows are numbered; row ``i``
-of all buffers belongs together.
+Both ways hold the state of each row on the model's device and change it in place. So a step never waits for the
+host, and can be replayed as a CUDA graph. Rows are numbered; row ``i`` of all buffers belongs together.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
@@ -35,9 +35,22 @@ def penalised(logits: Tensor, seen: Tensor, *, penalty: float) -> Tensor:
     return torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
 
 
-class Choice(Protocol):
-    """Chooses tokens for numbered rows."""
+class Choice(ABC):
+    """Chooses tokens for numbered rows.
 
+    Args:
+        head: [columns, hidden]: weight of the output layer, one row per token that can be chosen.
+        rows: how many rows there can be.
+        end_ids: tokens that end a reply.
+        penalty: repetition penalty; 1.0 for none.
+    """
+
+    def __init__(self, head: Tensor, *, rows: int, end_ids: frozenset[int], penalty: float) -> None:
+        self._head, self._end_ids, self._penalty = head, end_ids, penalty
+        columns = len(head) if penalty != 1.0 else 0
+        self._seen = torch.zeros(rows, columns, dtype=torch.bool, device=head.device)
+
+    @abstractmethod
     def open(self, row: int, prompt_ids: Tensor, *, limit: int, tables: GrammarTables | None) -> None:
         """Begin a reply in a row.
 
@@ -47,7 +60,10 @@ class Choice(Protocol):
             limit: the longest reply, in tokens.
             tables: the form of the reply, where there is one.
         """
-        ...
+
+    @abstractmethod
+    def _choose(self, logits: Tensor, rows: slice) -> Tensor:
+        """The columns that are chosen, int64 [N], for the logits [N, columns] of consecutive rows."""
 
     def pick(self, hidden: Tensor, rows: slice, *, check: bool = False) -> Tensor:
         """The next token of consecutive rows, int64 [N], for their states [N, hidden] after the last norm.
@@ -57,90 +73,56 @@ class Choice(Protocol):
         Raises:
             ModelError: ``check`` is set and the model's output is not finite.
         """
-        ...
+        logits = functional.linear(hidden, self._head).float()
+        if check and not bool(torch.isfinite(logits).all()):
+            raise ModelError("the model's output is not finite: its weights are damaged, or need bfloat16 or float32")
+        if self._penalty == 1.0:
+            return self._choose(logits, rows)
+        seen = self._seen[rows]
+        columns = self._choose(penalised(logits, seen, penalty=self._penalty), rows)
+        seen.scatter_(1, columns[:, None], True)
+        return columns
 
     def move(self, source: int, target: int) -> None:
         """Row ``source`` goes on as row ``target``."""
-        ...
+        for buffer in self.state():
+            buffer[target] = buffer[source]
 
     def closes(self, token: int) -> bool:
         """Whether a reply ends with this token."""
-        ...
+        return token in self._end_ids
 
     def state(self) -> tuple[Tensor, ...]:
         """What :meth:`pick` changes in place."""
-        ...
+        return (self._seen,)
 
     def constants(self) -> tuple[Tensor, ...]:
         """What else :meth:`pick` reads; where one moves, what was recorded with it is void."""
-        ...
+        return (self._head,)
 
     def forced(self, row: int) -> bool:
-        """Whether the reply would have been longer without its limit."""
-        ...
+        """Whether the reply would have been longer without its limit; a free reply is cut, never closed."""
+        return False
 
 
-class FreeChoice:
-    """The most likely of all tokens, as ``generate(do_sample=False)`` takes it.
-
-    Args:
-        head: [vocabulary, hidden]: weight of the output layer.
-        rows: how many rows there can be.
-        end_ids: tokens that end a reply.
-        penalty: repetition penalty; 1.0 for none.
-    """
-
-    def __init__(self, head: Tensor, *, rows: int, end_ids: frozenset[int], penalty: float) -> None:
-        self._head = head
-        self._end_ids = end_ids
-        self._penalty = penalty
-        columns = len(head) if penalty != 1.0 else 0
-        self._seen = torch.zeros(rows, columns, dtype=torch.bool, device=head.device)
+class FreeChoice(Choice):
+    """The most likely of all tokens, as ``generate(do_sample=False)`` takes it."""
 
     def open(self, row: int, prompt_ids: Tensor, *, limit: int, tables: GrammarTables | None) -> None:
-        """See :class:`Choice`; the limit is the caller's to keep."""
+        """See :class:`Choice`; the caller keeps the limit."""
         if self._penalty != 1.0:
             self._seen[row] = False
             self._seen[row, prompt_ids] = True
 
-    def pick(self, hidden: Tensor, rows: slice, *, check: bool = False) -> Tensor:
-        """See :class:`Choice`."""
-        logits = functional.linear(hidden, self._head).float()
-        if check:
-            _check_finite(logits)
-        if self._penalty == 1.0:
-            return logits.argmax(-1)
-        seen = self._seen[rows]
-        tokens = penalised(logits, seen, penalty=self._penalty).argmax(-1)
-        seen.scatter_(1, tokens[:, None], True)
-        return tokens
-
-    def move(self, source: int, target: int) -> None:
-        """See :class:`Choice`."""
-        self._seen[target] = self._seen[source]
-
-    def closes(self, token: int) -> bool:
-        """See :class:`Choice`."""
-        return token in self._end_ids
-
-    def state(self) -> tuple[Tensor, ...]:
-        """See :class:`Choice`."""
-        return (self._seen,)
-
-    def constants(self) -> tuple[Tensor, ...]:
-        """See :class:`Choice`."""
-        return (self._head,)
-
-    def forced(self, row: int) -> bool:
-        """See :class:`Choice`: a free reply is cut, never closed."""
-        return False
+    def _choose(self, logits: Tensor, rows: slice) -> Tensor:
+        return logits.argmax(-1)
 
 
-class GrammarChoice:
+class GrammarChoice(Choice):
     """The most likely of the tokens that keep a reply in its form, and let it end within its limit.
 
     Args:
-        head: [vocabulary, hidden]: weight of the output layer; only the rows of admissible tokens are kept.
+        head: [vocabulary, hidden]: weight of the output layer; only the rows of admissible tokens are copied.
         grammar: the form.
         rows: how many rows there can be.
         penalty: repetition penalty; 1.0 for none.
@@ -148,18 +130,13 @@ class GrammarChoice:
 
     def __init__(self, head: Tensor, grammar: ReplyGrammar, *, rows: int, penalty: float) -> None:
         device = head.device
-        self._closing_ids = grammar.closing_ids
         self._ids = torch.tensor(grammar.token_ids, device=device)
-        self._head = head[self._ids].contiguous()
-        self._penalty = penalty
-        columns = len(grammar.token_ids)
-        self._following = torch.empty(0, columns, dtype=torch.int32, device=device)
+        super().__init__(head[self._ids].contiguous(), rows=rows, end_ids=grammar.closing_ids, penalty=penalty)
+        self._following = torch.empty(0, len(self._ids), dtype=torch.int32, device=device)
         self._distance = torch.empty(0, dtype=torch.int32, device=device)
         self._states = 0
         self._offsets: dict[int, tuple[GrammarTables, int]] = {}
-        self._seen = torch.zeros(rows, columns, dtype=torch.bool, device=device)
-        self._state = torch.zeros(rows, dtype=torch.int64, device=device)
-        self._remaining = torch.zeros(rows, dtype=torch.int64, device=device)
+        self._state, self._remaining = (torch.zeros(rows, dtype=torch.int64, device=device) for _ in range(2))
         self._forced = torch.zeros(rows, dtype=torch.bool, device=device)
 
     def open(self, row: int, prompt_ids: Tensor, *, limit: int, tables: GrammarTables | None) -> None:
@@ -173,12 +150,10 @@ class GrammarChoice:
 
     def pick(self, hidden: Tensor, rows: slice, *, check: bool = False) -> Tensor:
         """See :class:`Choice`."""
-        logits = functional.linear(hidden, self._head).float()
-        if check:
-            _check_finite(logits)
-        state, remaining, seen = self._state[rows], self._remaining[rows], self._seen[rows]
-        if self._penalty != 1.0:
-            logits = penalised(logits, seen, penalty=self._penalty)
+        return self._ids[super().pick(hidden, rows, check=check)]
+
+    def _choose(self, logits: Tensor, rows: slice) -> Tensor:
+        state, remaining = self._state[rows], self._remaining[rows]
         following = self._following[state]
         in_form = following >= 0
         # Index -1 reads some distance, which does not matter.
@@ -187,18 +162,7 @@ class GrammarChoice:
         self._forced[rows] |= columns != logits.masked_fill(~in_form, float("-inf")).argmax(-1)
         state.copy_(following.gather(1, columns[:, None])[:, 0])
         remaining.sub_(1)
-        if self._penalty != 1.0:
-            seen.scatter_(1, columns[:, None], True)
-        return self._ids[columns]
-
-    def move(self, source: int, target: int) -> None:
-        """See :class:`Choice`."""
-        for buffer in self.state():
-            buffer[target] = buffer[source]
-
-    def closes(self, token: int) -> bool:
-        """See :class:`Choice`."""
-        return token in self._closing_ids
+        return columns
 
     def state(self) -> tuple[Tensor, ...]:
         """See :class:`Choice`."""
@@ -229,10 +193,5 @@ class GrammarChoice:
         self._following[offset:end] = torch.where(following >= 0, following + offset, following)
         self._distance[offset:end] = torch.from_numpy(tables.distance).to(device)
         self._states = end
-        self._offsets[id(tables)] = (tables, offset)  # kept, so that its id stays its own
+        self._offsets[id(tables)] = (tables, offset)  # referenced, so that its id is not reused
         return offset
-
-
-def _check_finite(logits: Tensor) -> None:
-    if not bool(torch.isfinite(logits).all()):
-        raise ModelError("the model's output is not finite: its weights are damaged, or need bfloat16 or float32")

@@ -1,13 +1,12 @@
-"""Takes prompts, keeps as many rows busy as there is room for, and hands replies out.
+"""Takes prompts, decodes as many rows as memory admits, and yields replies.
 
-Prompts of one window are read one after another, so that the window's prefix is computed or fetched once. A reply
-that is finished leaves at once, and the next prompt takes its row (continuous batching, as in Orca, OSDI 2022). What
-a row computes does not depend on the rows beside it, so a reply is the same in any company, up to rounding.
+Prompts of one window are read one after another, so that the window's prefix is computed or fetched once. A finished
+reply leaves at once, and the next prompt takes its row (continuous batching, as in Orca, OSDI 2022). The result of a
+row does not depend on the rows beside it, so a reply is the same in any batch, up to rounding.
 
-There is one scheduler per model, and no thread of its own: whoever waits for an event takes a step, for all callers
-whose prompts are under way, and leaves the others' events in their queues. The lock is held for one step, never while
-a caller looks at its events. So prompts may come while others are written, and a caller that stops listening keeps
-nobody waiting.
+There is one scheduler per model, without a thread of its own: a caller that waits for an event takes a step for the
+prompts of all callers, and puts the others' events into their queues. The lock is held for one step, never while a
+caller handles its events. So prompts may arrive while others are written, and a suspended caller blocks nobody.
 """
 
 from __future__ import annotations
@@ -18,12 +17,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 
 from hybrid.errors import OutOfMemoryError
-from hybrid.fine.decoding.attention import causal_attention
 from hybrid.fine.decoding.decoder_layers import TextStack
 from hybrid.fine.decoding.grammar import GrammarTables
 from hybrid.fine.decoding.prefix_cache import Prefix, PrefixCache
@@ -32,10 +29,7 @@ from hybrid.fine.decoding.sampling import Choice
 from hybrid.fine.writer import Reply, ReplyFailed, ReplyWritten, TokensWritten, Written
 from hybrid.runtime import out_of_memory_as_error
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-__all__ = ["Prompt", "Scheduler", "read_prefix"]
+__all__ = ["Prompt", "Scheduler"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,7 +43,7 @@ class Prompt:
     """What a reply is written to.
 
     Attributes:
-        key: names everything that the prefix follows from.
+        key: identifies everything that decides the prefix.
         prefix_tokens: length of the prefix.
         make_prefix: computes the prefix; called only where the cache has none of this key.
         suffix: token ids behind the prefix.
@@ -148,7 +142,7 @@ class Scheduler:
         self._filling = False
         """Whether the last step took prompts in, so that the next one tries to take in more."""
         self._tried = 0
-        """How many rows were to be busy when memory was last asked for."""
+        """The number of active rows at the last allocation."""
 
     def run(self, prompts: Sequence[Prompt]) -> Generator[Written, None, None]:
         """Write the replies to prompts; events name them by their index.
@@ -195,7 +189,7 @@ class Scheduler:
             return events
 
     def _isolate(self, exc: Exception) -> None:
-        """After an error: begin again with fewer rows; if there was only one prompt it can come from, end that one."""
+        """After an error: begin again with fewer rows; if only one prompt can have caused it, end that one."""
         if self._most_rows > 1 and len(self._rows) + len(self._waiting) > 1:
             self._begin_again()
             self._most_rows = min(self._most_rows // 2, max(self._tried // 2, 1))
@@ -210,7 +204,7 @@ class Scheduler:
             self._most_rows = self._batch
 
     def _begin_again(self) -> None:
-        """Let the prompts of all rows wait again, before the others."""
+        """Put the prompts of all rows back at the front of the queue."""
         self._waiting.extendleft([row.source for row in reversed(self._rows)])
         self._release(self._rows)
         self._filling = False
@@ -229,7 +223,7 @@ class Scheduler:
                 self._buffers.drop()
 
     def _step(self) -> None:
-        """Take new prompts in, if it is worth it and there is room, or else write a few tokens."""
+        """Take new prompts in, if enough rows are free and there is memory; else decode a few tokens."""
         free = self._most_rows - len(self._rows)
         # As many questions are read together as memory admits; that some wait for the next such pass is no reason to
         # decode without them.
@@ -239,7 +233,7 @@ class Scheduler:
             self._decode()
 
     def _take_in(self, free: int) -> bool:
-        """Begin with as many of the waiting prompts as there is room for; whether there was room for any."""
+        """Begin as many of the waiting prompts as memory admits; returns whether it admitted any."""
         new: list[_Row] = []
         tokens = 0
         try:
@@ -348,7 +342,7 @@ class Scheduler:
         )
 
     def _remove(self, number: int) -> None:
-        """Take a row out; the last row goes on in its place."""
+        """Remove a row; the last row takes its number."""
         self.cache.release(self._rows[number].prefix)
         last = self._rows.pop()
         if number < len(self._rows):
@@ -368,7 +362,7 @@ class Scheduler:
 
 
 def _joint(doing: str, rows: Sequence[_Row]) -> str:
-    """What several rows were at, for the text of an error."""
+    """What several rows did, for the text of an error."""
     others = f"{len(rows) - 1} more questions and " if len(rows) > 1 else ""
     return f"{doing} {others}{rows[0].prompt.what}"
 
@@ -379,30 +373,3 @@ def _by_key(call: _Call, prompts: Sequence[Prompt]) -> list[_Waiting]:
     for index, prompt in enumerate(prompts):
         groups.setdefault(prompt.key, []).append(_Waiting(call, index, prompt))
     return [entry for group in groups.values() for entry in group]
-
-
-def read_prefix(
-    stack: TextStack, embeddings: Tensor, positions: Tensor, *, next_position: int, token_ids: Tensor
-) -> Prefix:
-    """The keys and values of a prefix; no row's question is needed for them.
-
-    Args:
-        stack: the model.
-        embeddings: [P, hidden], in its dtype and on its device.
-        positions: int64 [3, P] or [P].
-        next_position: the position of the token that follows.
-        token_ids: int64, on its device: each token of the prefix once.
-    """
-    shape = (stack.layers, stack.heads, len(embeddings), stack.width)
-    keys = torch.empty(shape, dtype=stack.dtype, device=stack.device)
-    values = torch.empty_like(keys)
-
-    def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        keys[layer], values[layer] = key.transpose(0, 1), value.transpose(0, 1)
-        if len(query) == 0:
-            return query
-        mixed = causal_attention(query.flatten(1, 2), keys[layer], values[layer], scale=stack.scale)
-        return mixed.reshape(query.shape)
-
-    stack.keys_and_values(embeddings, stack.rotation(positions), attend)
-    return Prefix(keys=keys, values=values, next_position=next_position, token_ids=token_ids)

@@ -6,8 +6,8 @@ pytorch.org/blog/flash-decoding). And rows that share a prefix form one tile of 
 key head included, so that its keys and values are read once for all of them (Hydragen, arXiv
 2402.05099). A row's own tail is one more range, to which its program adds the new token.
 
-Which rows share which prefix is not part of the program: it reads that, and where the prefixes lie,
-from tables on the device. So one CUDA graph serves whatever rows come and go.
+Which rows share which prefix is not part of the program: it reads that, and the addresses of the prefixes,
+from tables on the device. So one CUDA graph serves any set of rows.
 
 This module needs Triton and is imported only where it is used. The reference is
 :mod:`hybrid.fine.decoding.attention`; the kernels are compared with it in Triton's interpreter on a CPU.
@@ -42,7 +42,7 @@ RANGE_KEYS = 64
 def _mix(queries, keys, values, start, stop, scale, top, total, mixed, D: tl.constexpr, N: tl.constexpr):  # type: ignore[no-untyped-def]
     """Queries [M, D] go on over the keys from ``start`` to ``stop``.
 
-    Kept are, per query, the greatest score so far [M], the sum of the exponentials below it [M] and the
+    The state per query is the greatest score so far [M], the sum of the exponentials below it [M] and the
     sum of the values so weighted [M, D].
     """
     width = tl.arange(0, D)
@@ -64,7 +64,7 @@ def _mix(queries, keys, values, start, stop, scale, top, total, mixed, D: tl.con
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _keep(mixtures, weights, slot, used, top, total, mixed, D: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Write the mixture [M, D] and its log-sum-exp [M] at their places."""
+    """Write the mixture [M, D] and its log-sum-exp [M] to their slots."""
     # A range without keys has the weight 0 in the merger, and must not be divided by 0.
     empty = total == 0.0
     total = tl.where(empty, 1.0, total)
@@ -226,7 +226,7 @@ class SharedPrefixAttention:
 
     def set_prefixes(self, prefixes: Sequence[Prefix]) -> None:
         """Write the tables for rows with these prefixes, in the order of the rows; further rows have none."""
-        # By place, so that no prefix is kept alive here; one that lies where another lay reads the same.
+        # By address, so that no prefix is kept alive here; another prefix at the same address reads the same.
         of_row = [(prefix.keys.data_ptr(), prefix.values.data_ptr(), prefix.length) for prefix in prefixes]
         if of_row == self._set:
             return

@@ -7,34 +7,83 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hybrid.errors import InputError, ModelLoadError, OutOfMemoryError, first_line
+from hybrid.errors import InputError, ModelLoadError
 from hybrid.fine.checkpoint import CheckpointConfig, CheckpointFiles, is_hub_name, not_here
-from hybrid.fine.families import FeatureRule, LoadOptions
+from hybrid.fine.decoding.options import LoopOptions
+from hybrid.fine.decoding.prefix_cache import PrefixCache
+from hybrid.fine.families import FeatureRule, Loading, LoadOptions
 from hybrid.fine.interface import VIDEO_MODE_REASON
 from hybrid.fine.pretrained import (
+    LoadedCheckpoint,
     check_memory,
     check_parameters,
     generation_settings,
     identity_of,
+    load_errors,
     load_tokenizer,
     prompt_beside,
 )
 from hybrid.fine.prompt import GENS_QWEN, IMAGE_BLOCK, VIDEO_BLOCK, PromptSpec
 from hybrid.fine.qwen.preprocess import PIXELS_FILE, PROCESSOR_FILE, PatchRule, image_identity, read_patch_rule
+from hybrid.fine.qwen.vision_encoder import QwenFrames
+from hybrid.fine.qwen.writer import QwenWriter
+from hybrid.fine.scorer import TokenScorer
 from hybrid.fine.tokens import PromptTokens, VisionTokenIds
 from hybrid.runtime import ensure_torchvision, out_of_memory_as_error
 
 if TYPE_CHECKING:
     import torch
 
-    from hybrid.fine.interface import FineModel
-    from hybrid.fine.qwen.checkpoint import QwenCheckpoint
-
-__all__ = ["FAMILY"]
+__all__ = ["FAMILY", "QwenCheckpoint", "QwenScorer"]
 
 _LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QwenCheckpoint(LoadedCheckpoint):
+    """A loaded checkpoint of Qwen2.5-VL.
+
+    Attributes:
+        rule: its preprocessing.
+    """
+
+    rule: PatchRule
+
+
+class QwenScorer(TokenScorer):
+    """A :class:`hybrid.fine.interface.FeatureModel` on a Qwen2.5-VL checkpoint.
+
+    The work is cut where results can be stored: :class:`~hybrid.fine.qwen.vision_encoder.QwenFrames` depends on the
+    frames alone, :class:`~hybrid.fine.qwen.writer.QwenWriter` adds questions. No call leaves state in the model, so
+    several threads may use one scorer.
+
+    Args:
+        checkpoint: what was loaded.
+        spec: the prompt.
+        options: how replies are written, and how much memory the prefixes may take.
+
+    Attributes:
+        options: how replies are written.
+        writer: writes them.
+
+    Raises:
+        ModelLoadError, InputError: see :class:`hybrid.fine.qwen.writer.QwenWriter`.
+    """
+
+    def __init__(self, checkpoint: QwenCheckpoint, spec: PromptSpec, options: LoopOptions | None = None) -> None:
+        self.options = options or LoopOptions()
+        self.writer = QwenWriter(checkpoint, spec, self.options)
+        visual, rule = checkpoint.model.model.visual, checkpoint.rule
+        encoder = QwenFrames(visual, rule=rule, spec=spec, identity=checkpoint.identity)
+        super().__init__(checkpoint, spec, encoder=encoder, writer=self.writer)
+
+    @property
+    def prefix_cache(self) -> PrefixCache:
+        """The cached keys and values of windows, with counts; ``clear()`` frees the memory."""
+        return self.writer.scheduler.cache
 
 
 class _Qwen:
@@ -42,10 +91,8 @@ class _Qwen:
 
     name = "qwen2_5_vl"
 
-    def load(self, files: CheckpointFiles, options: LoadOptions) -> FineModel:
+    def load(self, files: CheckpointFiles, options: LoadOptions) -> QwenScorer:
         """See :meth:`hybrid.fine.families.Family.load`."""
-        from hybrid.fine.qwen.scorer import QwenScorer
-
         spec, rule = _prompt_and_rule(files, options)
         needed = files.parameters * options.dtype.itemsize
         _LOG.info("loading %s: %.2f GB of weights on %s", files.name, needed / 1e9, options.device)
@@ -77,8 +124,8 @@ def _prompt_and_rule(found: CheckpointConfig, options: LoadOptions) -> tuple[Pro
         InputError: the options have a way of loading, which only Aria has.
         ModelLoadError: the prompt's frames cannot be cut into patches.
     """
-    if options.loading:
-        raise InputError(f"loading is {options.loading!r}, which is for checkpoints on Aria; {found.name} is none")
+    if options.loading != Loading():
+        raise InputError(f"loading (8bit, 4bit, offload) is for checkpoints on Aria; {found.name} is none")
     spec = options.prompt or prompt_beside(found) or GENS_QWEN
     rule = read_patch_rule(found.folder)
     if spec.frame_size is not None and any(side % rule.factor for side in spec.frame_size):
@@ -90,8 +137,6 @@ def _prompt_and_rule(found: CheckpointConfig, options: LoadOptions) -> tuple[Pro
 
 
 def _checkpoint(files: CheckpointFiles, spec: PromptSpec, rule: PatchRule, options: LoadOptions) -> QwenCheckpoint:
-    from hybrid.fine.qwen.checkpoint import QwenCheckpoint
-
     ensure_torchvision()
     model = _load_model(files, options.dtype).eval()
     with out_of_memory_as_error(f"moving {files.name} to {options.device}"):
@@ -114,26 +159,21 @@ def _checkpoint(files: CheckpointFiles, spec: PromptSpec, rule: PatchRule, optio
 def _load_model(files: CheckpointFiles, dtype: torch.dtype) -> Any:
     from transformers import Qwen2_5_VLForConditionalGeneration
 
-    try:
-        with out_of_memory_as_error(f"loading {files.name}"):
-            model, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-                files.folder,
-                dtype=dtype,
-                attn_implementation="sdpa",
-                output_loading_info=True,
-                local_files_only=True,
-                use_safetensors=True,
-            )
-    except OutOfMemoryError:
-        raise
-    except Exception as exc:  # transformers and safetensors raise what they like; one seam for all
-        raise ModelLoadError(f"{files.name} cannot be loaded: {first_line(exc)}; download it again") from exc
+    with load_errors(files.name, remedy="; download it again"):
+        model, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            files.folder,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            local_files_only=True,
+            use_safetensors=True,
+        )
     check_parameters(files, report, remedy="it is incomplete or of another architecture, download it again")
     return model
 
 
 def _check_vision(files: CheckpointFiles, config: Any, rule: PatchRule) -> None:
-    """Refuse a checkpoint whose preprocessing cuts other patches than its tower takes."""
+    """Refuse a checkpoint whose preprocessing and vision encoder have different patch sizes."""
     vision = config.vision_config
     of_model = (vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)
     if of_model != (rule.patch, rule.merge, rule.temporal):

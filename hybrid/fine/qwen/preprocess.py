@@ -1,8 +1,8 @@
-"""From decoded frames to the patches that Qwen2-VL's vision tower reads.
+"""From decoded frames to the patches that Qwen2-VL's vision encoder reads.
 
-Does for a whole batch what transformers' ``Qwen2VLImageProcessorPil`` does image by image, with
-the same result; torchvision is not needed. Resizing stays with Pillow (bicubic), because another
-library's bicubic gives other pixels than the model was trained on.
+The result is that of transformers' ``Qwen2VLImageProcessorPil``, for a whole batch at once and without torchvision.
+Resizing stays with Pillow (bicubic), because another library's bicubic gives other pixels than the model was trained
+on.
 """
 
 from __future__ import annotations
@@ -112,11 +112,7 @@ def _patch_rule(document: Mapping[str, Any]) -> PatchRule:
     if not 0 <= resample <= _LAST_FILTER:
         raise ValueError(f"resample is {resample}; Pillow's filters are 0 to {_LAST_FILTER}")
     return PatchRule(
-        mean=mean,
-        std=std,
-        **sides,
-        rescale=float(document.get("rescale_factor", 1 / 255)),
-        resample=resample,
+        mean=mean, std=std, **sides, rescale=float(document.get("rescale_factor", 1 / 255)), resample=resample
     )
 
 
@@ -126,7 +122,7 @@ _SIDES = {"patch": "patch_size", "merge": "merge_size", "temporal": "temporal_pa
 
 
 def smart_size(width: int, height: int, *, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Qwen2-VL's choice of a size: multiples of ``factor``, aspect kept, area within the limits.
+    """Qwen2-VL's choice of a size: multiples of ``factor``, same aspect, area within the limits.
 
     Returns:
         (width, height) in pixels.

@@ -1,4 +1,4 @@
-"""The vision tower of Qwen2.5-VL over frames of one size: one attention call per layer.
+"""The vision encoder of Qwen2.5-VL over frames of one size: one attention call per layer.
 
 transformers' own forward calls attention once per frame and layer. All frames of a batch have the
 same grid here, so a batch is a regular array and attention runs over all of them at once; where
@@ -12,19 +12,28 @@ depend on the size of a batch on a GPU. There, batches are therefore filled up t
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch.nn import functional
+
+from hybrid.errors import InputError
+from hybrid.fine.features import FrameFeatures, check_frames, content_key
+from hybrid.fine.prompt import PromptSpec
+from hybrid.fine.qwen.preprocess import PatchRule, image_identity, pair_frames, patchify, resize_frame, target_size
+from hybrid.runtime import dtype_name, out_of_memory_as_error, timed
+from hybrid.values import ByteArray
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["VISION_BATCH", "WindowPlan", "encode_patches", "frames_per_batch", "plan_windows"]
+__all__ = ["VISION_BATCH", "QwenFrames", "WindowPlan", "encode_patches", "frames_per_batch", "plan_windows"]
 
 VISION_BATCH = 64
-"""Frames per pass of the vision tower, for frames of up to 64 patches (112x112 pixels)."""
+"""Frames per pass of the vision encoder, for frames of up to 64 patches (112x112 pixels)."""
 PATCHES_PER_BATCH = 64 * VISION_BATCH
 
 
@@ -40,7 +49,7 @@ class WindowPlan:
     Attributes:
         order: int64 [S]: the patches, grouped by window.
         unit_restore: int64 [U]: where each merged token, in order of rows, lies after the merger.
-        groups: per length of window, int64 [windows, length] places in the order above.
+        groups: per length of window, int64 [windows, length] positions in the order above.
         single: whether one window holds the whole frame, so that nothing has to be moved.
     """
 
@@ -87,7 +96,7 @@ def encode_patches(visual: Any, patches: Tensor, *, rows: int, columns: int, fil
     """Features of frames (or of pairs of frames, in video mode) that all have one grid.
 
     Args:
-        visual: the vision tower of a transformers Qwen2.5-VL model.
+        visual: the vision encoder of a transformers Qwen2.5-VL model.
         patches: float32 [N, S, patch values], as :func:`hybrid.fine.qwen.preprocess.patchify` makes them.
         rows: height of the grid in merged tokens; S = rows * columns * merge^2.
         columns: width of the grid in merged tokens.
@@ -175,3 +184,88 @@ def _rotate(states: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     full = states.float()
     left, right = full.chunk(2, dim=-1)
     return (full * cosine + torch.cat([-right, left], dim=-1) * sine).to(states.dtype)
+
+
+class QwenFrames:
+    """Encodes frames: a :class:`hybrid.fine.interface.FeatureEncoder`.
+
+    Args:
+        visual: the vision encoder: transformers' ``Qwen2_5_VisionTransformerPretrainedModel``, in evaluation mode.
+        rule: the preprocessing of its checkpoint.
+        spec: the prompt, which sets the size of frames.
+        identity: of the checkpoint; ``weights`` and ``dtype`` decide the features.
+
+    Attributes:
+        device, feature_identity, feature_width, feature_dtype: see :class:`hybrid.fine.interface.FeatureEncoder`.
+    """
+
+    def __init__(self, visual: Any, *, rule: PatchRule, spec: PromptSpec, identity: Mapping[str, str]) -> None:
+        weight: Tensor = next(visual.parameters())
+        self._visual, self._rule, self._spec, self._device = visual, rule, spec, weight.device
+        self.device, self.feature_dtype = str(weight.device), dtype_name(weight.dtype)
+        self.feature_width = int(visual.config.out_hidden_size)
+        weights = {name: identity[name] for name in ("weights", "dtype")}
+        self.feature_identity = {**weights, **image_identity(spec, rule)}
+
+    def prepare(self, frame: ByteArray) -> ByteArray:
+        """The frame in the size that the model reads; preparing it again changes nothing.
+
+        (With pixel limits that holds for frames of up to 16 to 1 where ``max_pixels`` is 112x112 or
+        more; Qwen's rule itself overshoots the limits for narrower ones.)
+        """
+        size = target_size(frame.shape[1], frame.shape[0], spec=self._spec, factor=self._rule.factor)
+        return resize_frame(frame, size, resample=self._rule.resample)
+
+    def encode_frames(self, frames: Sequence[ByteArray]) -> FrameFeatures:
+        """Run the vision encoder; depends on the frames and the checkpoint, not on any question.
+
+        Each image's features are independent of the other frames. In video mode a feature
+        belongs to two consecutive frames.
+
+        Args:
+            frames: uint8 [H, W, 3] RGB each.
+
+        Raises:
+            InputError: there are no frames, or a frame is not uint8 [H, W, 3].
+            OutOfMemoryError: the device has too little memory.
+        """
+        check_frames(frames)
+        seconds: dict[str, float] = {}
+        preparing = out_of_memory_as_error(f"preparing {len(frames)} frames")
+        with timed(seconds, "preprocess", self._device), preparing:
+            resized = [self.prepare(frame) for frame in frames]
+            batches = self._batches(resized)
+        items: list[Any] = [None] * (sum(len(indices) for indices, _, _ in batches))
+        grids: list[tuple[int, int]] = [(0, 0)] * len(items)
+        with (
+            timed(seconds, "vision", self._device),
+            out_of_memory_as_error(f"the vision encoder on {len(frames)} frames"),
+            torch.inference_mode(),
+        ):
+            for indices, grid, patches in batches:
+                features = encode_patches(
+                    self._visual, patches, rows=grid[0], columns=grid[1], fill_batches=self._device.type != "cpu"
+                )
+                for index, feature in zip(indices, features, strict=True):
+                    items[index], grids[index] = feature, grid
+        key = content_key(items, grids, mode=self._spec.mode)
+        return FrameFeatures(tuple(items), tuple(grids), len(frames), self._spec.mode, key, seconds)
+
+    def _batches(self, frames: list[ByteArray]) -> list[tuple[list[int], tuple[int, int], Tensor]]:
+        """Frames of one size together: their indices among the items, their grid, their patches."""
+        rule = self._rule
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for index, frame in enumerate(frames):
+            by_shape.setdefault(frame.shape, []).append(index)
+        if self._spec.mode == "video" and len(by_shape) > 1:
+            raise InputError(f"the frames of a video item have {len(by_shape)} sizes; all must have one")
+        batches = []
+        for shape, members in by_shape.items():
+            stacked = np.stack([frames[index] for index in members])
+            indices = members
+            if self._spec.mode == "video":
+                stacked = pair_frames(stacked, rule.temporal)
+                indices = list(range(len(stacked)))
+            grid = (shape[0] // rule.factor, shape[1] // rule.factor)
+            batches.append((indices, grid, torch.from_numpy(patchify(stacked, rule))))
+        return batches

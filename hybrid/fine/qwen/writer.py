@@ -1,4 +1,10 @@
-"""Writes replies with the language model of Qwen2.5-VL, in the loop of :mod:`hybrid.fine.decoding`."""
+"""Writes replies with the language model of Qwen2.5-VL, in the loop of :mod:`hybrid.fine.decoding`.
+
+Qwen2-VL and Qwen2.5-VL give every token three positions: time, row and column (M-RoPE; arXiv 2409.12191, section 2.1).
+Text counts on in all three at once. A visual item spreads its tokens over rows and columns from the current position
+on, and the text after it goes on behind its longer side. transformers derives this token by token
+(``get_rope_index``); :func:`rope_positions` computes it from the layout of the prompt alone. The model keeps no state.
+"""
 
 from __future__ import annotations
 
@@ -9,33 +15,97 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from hybrid.errors import InputError
 from hybrid.fine.decoding.decoder_layers import TextStack
 from hybrid.fine.decoding.grammar import GrammarTables, ReplyGrammar, token_texts
-from hybrid.fine.decoding.options import LoopOptions, prefix_budgets
+from hybrid.fine.decoding.options import LoopOptions, graphs_unavailable_reason, prefix_budgets
 from hybrid.fine.decoding.prefix_cache import Prefix, PrefixCache
-from hybrid.fine.decoding.recording import why_not_recorded
+from hybrid.fine.decoding.rows import read_prefix
 from hybrid.fine.decoding.sampling import Choice, FreeChoice, GrammarChoice
-from hybrid.fine.decoding.scheduler import Prompt, Scheduler, read_prefix
+from hybrid.fine.decoding.scheduler import Prompt, Scheduler
 from hybrid.fine.features import FrameFeatures
+from hybrid.fine.pretrained import LoadedCheckpoint
 from hybrid.fine.prompt import PromptSpec
-from hybrid.fine.qwen.rope import VisualGrid, rope_positions
 from hybrid.fine.tokens import VisualPrefix, check_positions
 from hybrid.fine.writer import ReplyWritten, Written
 from hybrid.runtime import timed
+from hybrid.values import IntArray
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hybrid.fine.qwen.checkpoint import QwenCheckpoint
-
-__all__ = ["QwenWriter"]
+__all__ = ["QwenWriter", "VisualGrid", "rope_positions"]
 
 _LOG = logging.getLogger(__name__)
 
 _CACHED_LAYOUTS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class VisualGrid:
+    """The tokens of one visual item after merging, in order of time, row, column.
+
+    Attributes:
+        steps: how many moments (1 for an image).
+        rows, columns: tokens per moment.
+        step_positions: by how much the time position grows per moment: 1 for an image,
+            ``tokens_per_second * seconds_per_step`` for a video.
+    """
+
+    steps: int
+    rows: int
+    columns: int
+    step_positions: float = 1.0
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the item takes in the prompt."""
+        return self.steps * self.rows * self.columns
+
+
+def rope_positions(layout: Sequence[int | VisualGrid]) -> tuple[IntArray, int]:
+    """Positions of all tokens of a prompt.
+
+    Args:
+        layout: the prompt in order: a number stands for a run of so many tokens of text, a
+            :class:`VisualGrid` for one visual item.
+
+    Returns:
+        int64 [3, L] (time, row, column), and the position of the first token after the prompt,
+        the same in all three, if the prompt ends with text.
+
+    As in transformers 5.17 to 5.23, a video item advances the text after it by its longer side
+    only, however long it lasts, and new tokens go on from the text, even where a long video's
+    time positions are ahead of it (``generate`` does so; the model's ``rope_deltas``, which it
+    ignores then, would go on from the greatest position).
+    Fractional positions per step are scaled before they are rounded, as in 5.23; 5.17 rounds the
+    seconds per step down first, which differs only for videos of more than 1 frame per second or
+    at odd rates.
+    """
+    pieces: list[IntArray] = []
+    here = 0
+    for part in layout:
+        if isinstance(part, VisualGrid):
+            pieces.append(_grid_positions(part) + here)
+            here += max(part.rows, part.columns)
+        else:
+            pieces.append(np.broadcast_to(np.arange(here, here + part, dtype=np.int64), (3, part)))
+            here += part
+    if not pieces:
+        return np.zeros((3, 0), dtype=np.int64), 0
+    positions = np.concatenate(pieces, axis=1)
+    return positions, here
+
+
+def _grid_positions(grid: VisualGrid) -> IntArray:
+    """int64 [3, tokens], from 0."""
+    time, row, column = np.indices((grid.steps, grid.rows, grid.columns), dtype=np.int64).reshape(3, -1)
+    # Truncated after scaling, as a fractional number of positions per step is legal.
+    scaled = (time * grid.step_positions).astype(np.int64)
+    return np.stack([scaled, row, column])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +114,7 @@ class _Layout:
 
     Attributes:
         ids: int64 [P].
-        feature_positions: int64 [all features]: where the features stand among the tokens.
+        feature_positions: int64 [all features]: the positions of the features among the tokens.
         positions: int64 [3, P].
         next_position: of the token that follows.
         unique_ids: int64: each of the ids once.
@@ -63,24 +133,26 @@ class QwenWriter:
     Args:
         checkpoint: what was loaded.
         spec: the prompt.
-        options: how replies are written, and how much memory may be kept.
+        options: how replies are written, and how much memory the prefixes may take.
 
     Attributes:
+        device: the model's device.
         grammar: the form of replies; None where they are free.
         scheduler: writes them.
 
     Raises:
         ModelLoadError: the model computes in a way that is not supported, or its tokenizer cannot
-            write the form that is asked for.
-        InputError: the longest reply is too short for that form, or graphs are asked for where they cannot run.
+            write the requested form.
+        InputError: the longest reply is too short for that form, or graphs are requested where they cannot run.
     """
 
-    def __init__(self, checkpoint: QwenCheckpoint, spec: PromptSpec, options: LoopOptions) -> None:
+    def __init__(self, checkpoint: LoadedCheckpoint, spec: PromptSpec, options: LoopOptions) -> None:
         self._checkpoint = checkpoint
         self._spec = spec
         self._options = options
         head: Tensor = checkpoint.model.lm_head.weight
         self._device: torch.device = head.device
+        self.device = str(head.device)
         language_model = checkpoint.model.model.language_model
         graphs = _use_graphs(options.graphs, head, language_model)
         sections = tuple(language_model.config.rope_parameters.get("mrope_section", (16, 24, 24)))
@@ -109,11 +181,6 @@ class QwenWriter:
         if self.grammar is not None:
             return GrammarChoice(head, self.grammar, rows=rows, penalty=penalty)
         return FreeChoice(head, rows=rows, end_ids=self._checkpoint.end_ids, penalty=penalty)
-
-    @property
-    def device(self) -> str:
-        """Where it runs."""
-        return str(self._device)
 
     def check(self, question: str) -> None:
         """See :meth:`hybrid.fine.writer.Writer.check`."""
@@ -181,15 +248,11 @@ class QwenWriter:
         )
 
     def _make_prefix(self, features: FrameFeatures, layout: _Layout) -> Prefix:
-        # By place, not by token id: only the prompt decides where a frame stands.
+        # By position, not by token id: only the prompt decides the position of a frame.
         embeddings = self._stack.embed(layout.ids)
         embeddings = embeddings.index_copy(0, layout.feature_positions, torch.cat(features.items).to(embeddings))
         return read_prefix(
-            self._stack,
-            embeddings,
-            layout.positions,
-            next_position=layout.next_position,
-            token_ids=layout.unique_ids,
+            self._stack, embeddings, layout.positions, next_position=layout.next_position, token_ids=layout.unique_ids
         )
 
     def _visual_grids(self, grids: tuple[tuple[int, int], ...]) -> list[VisualGrid]:
@@ -197,26 +260,26 @@ class QwenWriter:
         if self._spec.mode == "image":
             return [VisualGrid(1, rows, columns) for rows, columns in grids]
         rows, columns = grids[0]
-        per_second = self._checkpoint.model.config.vision_config.tokens_per_second
-        step = per_second * self._checkpoint.rule.temporal / self._spec.video_fps
+        vision = self._checkpoint.model.config.vision_config
+        step = vision.tokens_per_second * vision.temporal_patch_size / self._spec.video_fps
         return [VisualGrid(len(grids), rows, columns, step_positions=step)]
 
 
 def _use_graphs(requested: bool | None, head: Tensor, language_model: Any) -> bool:
-    """Whether steps are recorded: as it is asked for, or, where nothing is asked for, if they can be."""
+    """Whether steps are recorded: as requested; by default, wherever they can be."""
     if requested is False:
         return False
     config = language_model.config
     group = config.num_attention_heads // config.num_key_value_heads
     width = config.hidden_size // config.num_attention_heads
-    why_not = why_not_recorded(head.device, group=group, width=width, dtype=head.dtype)
+    reason = graphs_unavailable_reason(head.device, group=group, width=width, dtype=head.dtype)
     if any(parameter.device != head.device for parameter in language_model.parameters()):
-        why_not = "the model lies on several devices"
-    if requested and why_not:
-        raise InputError(f"graphs cannot be used: {why_not}; leave them off")
-    if why_not and head.device.type == "cuda":
-        _LOG.warning("GenS's replies take about ten times as long as they could on this GPU: %s", why_not)
-    return why_not is None
+        reason = "the model lies on several devices"
+    if requested and reason:
+        raise InputError(f"graphs cannot be used: {reason}; leave them off")
+    if reason and head.device.type == "cuda":
+        _LOG.warning("GenS's replies take about ten times as long as they could on this GPU: %s", reason)
+    return reason is None
 
 
 def _runs(prefix: VisualPrefix, grids: list[VisualGrid]) -> list[int | VisualGrid]:

@@ -10,7 +10,7 @@ from bench.accuracy.agreement import Generate, compare_replies, main, replies_of
 from hybrid.demo import demo_questions, demo_video
 from hybrid.errors import InputError
 from hybrid.fine.load import load_scorer
-from hybrid.fine.qwen.scorer import QwenScorer
+from hybrid.fine.qwen.load import QwenScorer
 from hybrid.frames.registry import open_source
 from hybrid.presets import PRESETS
 from hybrid.values import Sampling

@@ -396,7 +396,7 @@ def test_a_faulty_small_file_costs_no_work(source_copy: Path, tmp_path: Path) ->
 
 @given(sizes=st.lists(st.integers(1, 60), min_size=1, max_size=30), limit=st.integers(1, 100))
 def test_files_hold_every_tensor_once_in_order(sizes: list[int], limit: int) -> None:
-    tensors = [NativeTensor(str(place), "F32", (size,), "zeros", ()) for place, size in enumerate(sizes)]
+    tensors = [NativeTensor(str(number), (size,), (), (), "zeros", "F32") for number, size in enumerate(sizes)]
     shards = plan_shards(tensors, limit=limit)
     assert [tensor for shard in shards for tensor in shard.tensors] == tensors
     assert all(len(shard.tensors) == 1 or sum(tensor.size for tensor in shard.tensors) <= limit for shard in shards)

@@ -18,14 +18,13 @@ from hypothesis import strategies as st
 from hybrid.errors import InputError, MissingDependencyError, OutOfMemoryError
 from hybrid.fine.aria.convert.convert import convert_gens
 from hybrid.fine.aria.placement import (
-    Loading,
     MemoryNeed,
     Placement,
     _spread,
     choose_placement,
     memory_need,
-    read_loading,
 )
+from hybrid.fine.families import Loading, read_loading
 from hybrid.fine.interface import read_window
 from hybrid.testing.untrained_aria import ARIA_SIZES, TINY_SIZES, make_untrained_aria, published_shapes
 

@@ -14,11 +14,10 @@ import pytest
 
 from hybrid.errors import InputError, ModelError, OutOfMemoryError
 from hybrid.fine.aria.convert.convert import convert_gens
-from hybrid.fine.features import features_from_rows
 from hybrid.fine.interface import FeatureModel, FineModel, Request, read_window
 from hybrid.testing.untrained_aria import TINY_SIZES, make_untrained_aria
 from hybrid.values import ByteArray
-from tests.fine.reading import write_one
+from tests.fine.reading import features_from_rows, write_one
 
 MakeFrames = Callable[..., list[ByteArray]]
 LIMIT = 24

@@ -19,22 +19,29 @@ from hybrid.fine.aria.convert.source import TensorInfo
 __all__ = ["FRAME_PATCHES", "FRAME_SIDE", "PATCH", "AriaSizes", "check_settings", "measure", "native_config"]
 
 FRAME_SIDE = 490
-"""Pixels per side of a frame as the vision tower sees it."""
+"""Pixels per side of a frame as the vision encoder sees it."""
 PATCH = 14
 FRAME_PATCHES = (FRAME_SIDE // PATCH) ** 2
 
 _REMEDY = "transformers' Aria cannot run this checkpoint"
 _LAYER = "language_model.model.layers.{}."
 
-# Of the text part: setting, its value in the published class where the file leaves it out, the legal values.
-_TEXT_RULES: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
-    ("scoring_func", "softmax", ("softmax",)),
-    ("first_k_dense_replace", 0, (0,)),
-    ("moe_layer_freq", 1, (1,)),
-    ("attention_bias", False, (False,)),
-    ("rope_scaling", None, (None,)),
-    ("hidden_act", "silu", ("silu",)),
-    ("tie_word_embeddings", False, (False,)),
+# Setting, its value in the published class where the file leaves it out, the legal values.
+_RULES: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
+    ("mm_projector", "mlp", ("resampler",)),
+    # "default" drops the first patch, so that 1,224 would remain.
+    ("vision_feature_select_strategy", "default", ("full",)),
+    ("mlp_post_norm", False, (False,)),
+    ("text_config.model_type", "deepseek", ("deepseek",)),
+    ("vision_config.model_type", "custom_siglip_vision_model", ("custom_siglip_vision_model",)),
+    ("text_config.scoring_func", "softmax", ("softmax",)),
+    ("text_config.first_k_dense_replace", 0, (0,)),
+    ("text_config.moe_layer_freq", 1, (1,)),
+    ("text_config.attention_bias", False, (False,)),
+    ("text_config.rope_scaling", None, (None,)),
+    ("text_config.hidden_act", "silu", ("silu",)),
+    ("text_config.tie_word_embeddings", False, (False,)),
+    ("text_config.norm_topk_prob", False, (False, True)),
 )
 
 
@@ -48,8 +55,8 @@ class AriaSizes:
         expert_width: inner width of one expert.
         shared_experts: how many expert widths the shared expert has.
         key_width: width of the keys of all heads.
-        vision_hidden, vision_layers, vision_width: of the vision tower and its inner layer.
-        position_side: side of the grid of positions that the vision tower knows, in patches.
+        vision_hidden, vision_layers, vision_width: of the vision encoder and its inner layer.
+        position_side: side of the grid of positions that the vision encoder knows, in patches.
         queries: rows of the resampler's queries.
     """
 
@@ -74,26 +81,13 @@ def check_settings(config: Mapping[str, Any]) -> None:
         ModelLoadError: names the setting, its value and the legal ones.
     """
     _expect("model_type", config.get("model_type"), ("yi_vl",), "this is not GenS's original checkpoint")
-    _expect("mm_projector", config.get("mm_projector", "mlp"), ("resampler",))
-    # "default" drops the first patch, so that 1,224 would remain.
-    strategy = config.get("vision_feature_select_strategy", "default")
-    _expect("vision_feature_select_strategy", strategy, ("full",))
-    _expect("mlp_post_norm", config.get("mlp_post_norm", False), (False,))
-    text, vision = _part(config, "text_config"), _part(config, "vision_config")
-    _expect("text_config.model_type", text.get("model_type", "deepseek"), ("deepseek",))
-    _expect(
-        "vision_config.model_type",
-        vision.get("model_type", "custom_siglip_vision_model"),
-        ("custom_siglip_vision_model",),
-    )
-    for key, default, legal in _TEXT_RULES:
-        _expect(f"text_config.{key}", text.get(key, default), legal)
-    _expect("text_config.norm_topk_prob", norm_topk_prob(config), (False, True))
+    for name, default, legal in _RULES:
+        _expect(name, _setting(config, name, default), legal)
 
 
 def norm_topk_prob(config: Mapping[str, Any]) -> Any:
     """Whether the weights of a token's experts are made to sum to 1; the published class has false."""
-    return _part(config, "text_config").get("norm_topk_prob", False)
+    return _setting(config, "text_config.norm_topk_prob", False)
 
 
 def _expect(name: str, value: object, legal: tuple[Any, ...], otherwise: str = _REMEDY) -> None:
@@ -109,13 +103,18 @@ def _part(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return part
 
 
+def _setting(config: Mapping[str, Any], name: str, default: object) -> Any:
+    """A setting by its path, such as ``text_config.rope_theta``."""
+    part, _, key = name.rpartition(".")
+    return (_part(config, part) if part else config).get(key, default)
+
+
 def measure(tensors: Mapping[str, TensorInfo], config: Mapping[str, Any]) -> AriaSizes:
     """The sizes of the checkpoint, checked against those that ``config.json`` states.
 
     Raises:
         ModelLoadError: a tensor that tells a size is missing, or the two disagree.
     """
-    text, vision = _part(config, "text_config"), _part(config, "vision_config")
     mlp = _LAYER.format(0) + "mlp."
     vocabulary, hidden = _shape(tensors, "language_model.model.embed_tokens.weight", 2)
     expert_width, _ = _shape(tensors, mlp + "experts.0.gate_proj.weight", 2)
@@ -144,25 +143,21 @@ def measure(tensors: Mapping[str, TensorInfo], config: Mapping[str, Any]) -> Ari
         position_side=side,
         queries=_shape(tensors, "multi_modal_projector.query", 2)[0],
     )
-    stated = {
-        "vocab_size": (text, sizes.vocabulary),
-        "hidden_size": (text, sizes.hidden),
-        "num_hidden_layers": (text, sizes.layers),
-        "n_routed_experts": (text, sizes.experts),
-        "moe_intermediate_size": (text, sizes.expert_width),
-        "n_shared_experts": (text, sizes.shared_experts),
+    expected = {
+        "text_config.vocab_size": sizes.vocabulary,
+        "text_config.hidden_size": sizes.hidden,
+        "text_config.num_hidden_layers": sizes.layers,
+        "text_config.n_routed_experts": sizes.experts,
+        "text_config.moe_intermediate_size": sizes.expert_width,
+        "text_config.n_shared_experts": sizes.shared_experts,
+        "vision_config.hidden_size": sizes.vision_hidden,
+        "vision_config.num_hidden_layers": sizes.vision_layers,
+        "vision_config.intermediate_size": sizes.vision_width,
+        "vision_config.image_size": side * PATCH,
+        "vision_config.patch_size": PATCH,
     }
-    of_vision = {
-        "hidden_size": sizes.vision_hidden,
-        "num_hidden_layers": sizes.vision_layers,
-        "intermediate_size": sizes.vision_width,
-        "image_size": side * PATCH,
-        "patch_size": PATCH,
-    }
-    for key, (part, size) in stated.items():
-        _agree(f"text_config.{key}", part.get(key, size), size)
-    for key, size in of_vision.items():
-        _agree(f"vision_config.{key}", vision.get(key, size), size)
+    for name, size in expected.items():
+        _agree(name, _setting(config, name, size), size)
     return sizes
 
 
@@ -211,29 +206,88 @@ def patch_to_query(config: Mapping[str, Any], sizes: AriaSizes) -> dict[str, int
 def native_config(config: Mapping[str, Any], sizes: AriaSizes) -> dict[str, Any]:
     """The ``config.json`` of transformers' Aria.
 
-    ``text_config.norm_topk_prob`` is kept in it: transformers does not read it, this package does.
+    ``text_config.norm_topk_prob`` is copied: transformers does not read it, this package does.
 
     Raises:
         ModelLoadError: a setting is missing or not legal.
     """
-    text, vision = _part(config, "text_config"), _part(config, "vision_config")
-    heads = _whole(text, "text_config", "num_attention_heads")
-    theta = _above_zero(text, "text_config", "rope_theta")
-    chosen = _whole(text, "text_config", "num_experts_per_tok")
-    vision_heads = _whole(vision, "vision_config", "num_attention_heads")
-    key_heads = _whole(text, "text_config", "num_key_value_heads", heads)
+    heads = _whole(config, "text_config.num_attention_heads")
+    theta = _above_zero(config, "text_config.rope_theta")
+    chosen = _whole(config, "text_config.num_experts_per_tok")
+    vision_heads = _whole(config, "vision_config.num_attention_heads")
+    key_heads = _whole(config, "text_config.num_key_value_heads", heads)
     fits = not sizes.hidden % heads and not sizes.vision_hidden % vision_heads and chosen <= sizes.experts
     if not fits or sizes.key_width != key_heads * (sizes.hidden // heads):
         raise ModelLoadError(
             f"config.json has {heads} heads for a width of {sizes.hidden}, {key_heads} for keys of {sizes.key_width}, "
-            f"{vision_heads} for the vision tower's {sizes.vision_hidden}, and {chosen} of {sizes.experts} experts per "
-            "token; these do not fit"
+            f"{vision_heads} for the vision encoder's {sizes.vision_hidden}, and {chosen} of {sizes.experts} experts "
+            "per token; these do not fit"
         )
+    ids = _special_ids(config)
+    text = {
+        "model_type": "aria_text",
+        "attention_bias": False,
+        "hidden_act": "silu",
+        "hidden_size": sizes.hidden,
+        # Aria calls the width of one expert so; the published file's intermediate_size is of
+        # dense layers, of which there are none.
+        "intermediate_size": sizes.expert_width,
+        "max_position_embeddings": _whole(config, "text_config.max_position_embeddings"),
+        "mlp_bias": False,
+        "moe_num_experts": sizes.experts,
+        "moe_num_shared_experts": sizes.shared_experts,
+        "moe_topk": chosen,
+        "norm_topk_prob": norm_topk_prob(config),
+        "num_attention_heads": heads,
+        "num_hidden_layers": sizes.layers,
+        "num_key_value_heads": key_heads,
+        "rms_norm_eps": _above_zero(config, "text_config.rms_norm_eps", 1e-6),
+        "rope_parameters": {"rope_theta": theta, "rope_type": "default"},
+        "rope_theta": theta,
+        "tie_word_embeddings": False,
+        "vocab_size": sizes.vocabulary,
+        **ids,
+    }
+    return {
+        "architectures": ["AriaForConditionalGeneration"],
+        "model_type": "aria",
+        **_precision_and_image(config, sizes),
+        "projector_patch_to_query_dict": patch_to_query(config, sizes),
+        "tie_word_embeddings": False,
+        "vision_feature_layer": -1,
+        **ids,
+        "text_config": text,
+        "vision_config": _native_vision(config, sizes, vision_heads),
+    }
+
+
+def _native_vision(config: Mapping[str, Any], sizes: AriaSizes, heads: int) -> dict[str, Any]:
+    return {
+        "model_type": "idefics3_vision",
+        "hidden_act": _setting(config, "vision_config.hidden_act", "gelu_pytorch_tanh"),
+        "hidden_size": sizes.vision_hidden,
+        "image_size": sizes.position_side * PATCH,
+        "intermediate_size": sizes.vision_width,
+        "layer_norm_eps": _above_zero(config, "vision_config.layer_norm_eps", 1e-6),
+        "num_attention_heads": heads,
+        "num_channels": 3,
+        "num_hidden_layers": sizes.vision_layers,
+        "patch_size": PATCH,
+    }
+
+
+def _special_ids(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The ids that begin and end a text and fill it up, as far as they are set."""
+    text = _part(config, "text_config")
     ids = {key: config.get(key, text.get(key)) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     ids = {key: value for key, value in ids.items() if value is not None}
     for key, value in ids.items():
         if not all(type(number) is int for number in (value if isinstance(value, list) else [value])):
             raise ModelLoadError(f"config.json has {key} {value!r}; legal are a whole number, or a list of them")
+    return ids
+
+
+def _precision_and_image(config: Mapping[str, Any], sizes: AriaSizes) -> dict[str, Any]:
     precision = config.get("torch_dtype", config.get("dtype")) or "bfloat16"
     _expect("torch_dtype", precision, ("bfloat16", "float16", "float32"))
     image = config.get("image_token_index", 9)
@@ -241,63 +295,19 @@ def native_config(config: Mapping[str, Any], sizes: AriaSizes) -> dict[str, Any]
         raise ModelLoadError(
             f"config.json has image_token_index {image!r}; it must be a token, from 0 to {sizes.vocabulary - 1}"
         )
-    return {
-        "architectures": ["AriaForConditionalGeneration"],
-        "model_type": "aria",
-        "dtype": precision,
-        "image_token_index": image,
-        "projector_patch_to_query_dict": patch_to_query(config, sizes),
-        "tie_word_embeddings": False,
-        "vision_feature_layer": -1,
-        **ids,
-        "text_config": {
-            "model_type": "aria_text",
-            "attention_bias": False,
-            "hidden_act": "silu",
-            "hidden_size": sizes.hidden,
-            # Aria calls the width of one expert so; the published file's intermediate_size is of
-            # dense layers, of which there are none.
-            "intermediate_size": sizes.expert_width,
-            "max_position_embeddings": _whole(text, "text_config", "max_position_embeddings"),
-            "mlp_bias": False,
-            "moe_num_experts": sizes.experts,
-            "moe_num_shared_experts": sizes.shared_experts,
-            "moe_topk": chosen,
-            "norm_topk_prob": norm_topk_prob(config),
-            "num_attention_heads": heads,
-            "num_hidden_layers": sizes.layers,
-            "num_key_value_heads": key_heads,
-            "rms_norm_eps": _above_zero(text, "text_config", "rms_norm_eps", 1e-6),
-            "rope_parameters": {"rope_theta": theta, "rope_type": "default"},
-            "rope_theta": theta,
-            "tie_word_embeddings": False,
-            "vocab_size": sizes.vocabulary,
-            **ids,
-        },
-        "vision_config": {
-            "model_type": "idefics3_vision",
-            "hidden_act": vision.get("hidden_act", "gelu_pytorch_tanh"),
-            "hidden_size": sizes.vision_hidden,
-            "image_size": sizes.position_side * PATCH,
-            "intermediate_size": sizes.vision_width,
-            "layer_norm_eps": _above_zero(vision, "vision_config", "layer_norm_eps", 1e-6),
-            "num_attention_heads": vision_heads,
-            "num_channels": 3,
-            "num_hidden_layers": sizes.vision_layers,
-            "patch_size": PATCH,
-        },
-    }
+    return {"dtype": precision, "image_token_index": image}
 
 
-def _above_zero(part: Mapping[str, Any], name: str, key: str, default: float | None = None) -> Any:
-    value = default if part.get(key) is None else part[key]
+def _above_zero(config: Mapping[str, Any], name: str, default: float | None = None) -> Any:
+    value = _setting(config, name, None)
+    value = default if value is None else value
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < inf:
-        raise ModelLoadError(f"config.json has {name}.{key} {value!r}; it is needed, as a number above 0")
+        raise ModelLoadError(f"config.json has {name} {value!r}; it is needed, as a number above 0")
     return value
 
 
-def _whole(part: Mapping[str, Any], name: str, key: str, default: int | None = None) -> int:
-    value = _above_zero(part, name, key, default)
+def _whole(config: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    value = _above_zero(config, name, default)
     if not isinstance(value, int):
-        raise ModelLoadError(f"config.json has {name}.{key} {value!r}; it must be a whole number")
+        raise ModelLoadError(f"config.json has {name} {value!r}; it must be a whole number")
     return value

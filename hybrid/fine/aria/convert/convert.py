@@ -24,8 +24,9 @@ from hybrid.fine.aria.convert.config import FRAME_SIDE, check_settings, measure,
 from hybrid.fine.aria.convert.mapping import plan_tensors
 from hybrid.fine.aria.convert.shards import Shard, plan_shards, weight_index, write_shard
 from hybrid.fine.aria.convert.source import TensorSource, open_source
-from hybrid.fine.aria.placement import Loading, MemoryNeed, memory_need
-from hybrid.fine.checkpoint import UNFINISHED, find_folder, read_json
+from hybrid.fine.aria.placement import MemoryNeed, memory_need
+from hybrid.fine.checkpoint import UNFINISHED, find_folder, read_json, read_object
+from hybrid.fine.families import Loading
 from hybrid.storage.atomic import make_folder, remove_file, write_atomically
 
 __all__ = ["DEFAULT_SHARD_BYTES", "Conversion", "convert_gens"]
@@ -107,7 +108,7 @@ def convert_gens(
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> Conversion:
-    """Convert a checkpoint; go on with a conversion that was stopped; make what is lost of a complete one.
+    """Convert a checkpoint; continue a stopped conversion; restore missing files of a complete one.
 
     Args:
         source: a folder with GenS's original files (model type ``yi_vl``; safetensors, or ``.bin``
@@ -127,9 +128,7 @@ def convert_gens(
     if shard_bytes < 1:
         raise InputError(f"shard_bytes is {shard_bytes}; it must be at least 1")
     folder = find_folder(source, ("config.json",))
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict):
-        raise ModelLoadError(f"{folder / 'config.json'} is no JSON object")
+    config = read_object(folder / "config.json")
     check_settings(config)
     folder = _weights_too(source, folder)
     if not any((folder / name).is_file() for name in _TOKENIZERS):
@@ -239,11 +238,7 @@ def _begin(dest: Path, mark: Mapping[str, Any]) -> bool:
 
 
 def _write_weights(
-    shards: list[Shard],
-    existing: list[Shard],
-    tensors: TensorSource,
-    dest: Path,
-    tell: Callable[[int, int], None],
+    shards: list[Shard], existing: list[Shard], tensors: TensorSource, dest: Path, tell: Callable[[int, int], None]
 ) -> None:
     total = sum(shard.size for shard in shards)
     done = sum(shard.size for shard in existing)
@@ -284,18 +279,12 @@ def _small_files(
 def _without_code(path: Path) -> bytes:
     if path.name != "tokenizer_config.json":
         return path.read_bytes()
-    document = read_json(path)
-    if not isinstance(document, dict):
-        raise ModelLoadError(f"{path} is no JSON object; download the checkpoint again")
-    plain = {key: value for key, value in document.items() if key not in _CODE_KEYS}
+    plain = {key: value for key, value in read_object(path).items() if key not in _CODE_KEYS}
     return (json.dumps(plain, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _generation(folder: Path, native: Mapping[str, Any]) -> dict[str, Any]:
     """The published generation settings, or the ids of ``config.json`` where there are none."""
     if (folder / "generation_config.json").is_file():
-        document = read_json(folder / "generation_config.json")
-        if not isinstance(document, dict):
-            raise ModelLoadError(f"{folder / 'generation_config.json'} is no JSON object")
-        return document
+        return read_object(folder / "generation_config.json")
     return {key: native[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if key in native}

@@ -1,4 +1,4 @@
-"""Which tensors of the published checkpoint make up which tensor of the native one.
+"""How the tensors of the native checkpoint are made from those of the published one.
 
 The names on the native side are those that transformers 4.52 to 5.23 all load; the order of the
 halves of ``fc1`` (gate, then up) and every other entry was checked against outputs of the published
@@ -8,7 +8,7 @@ code (tests/fine/aria).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -44,18 +44,20 @@ class NativeTensor:
 
     Attributes:
         name: on the native side.
-        dtype: see :data:`hybrid.fine.aria.convert.source.BITS`.
         shape: its sides.
-        step: how it is made.
         sources: the tensors that it is made of: one to copy; for ``experts_in`` gate and up of each
-            expert in turn; for ``experts_out`` down of each expert; none for a constant.
+            expert in turn; for ``experts_out`` down of each expert; for a constant none, once it is checked.
+        source_shapes: their shapes, which repeat over them.
+        step: how it is made.
+        dtype: see :data:`hybrid.fine.aria.convert.source.BITS`; that of its sources, once they are checked.
     """
 
     name: str
-    dtype: str
     shape: tuple[int, ...]
-    step: Step
     sources: tuple[str, ...]
+    source_shapes: tuple[tuple[int, ...], ...]
+    step: Step = "copy"
+    dtype: str = ""
 
     @property
     def size(self) -> int:
@@ -92,23 +94,12 @@ def plan_tensors(tensors: Mapping[str, TensorInfo], sizes: AriaSizes) -> list[Na
     superfluous = sorted(name for name in tensors if name not in used and not name.endswith(_COMPUTED))
     if superfluous:
         raise ModelLoadError(
-            f"the checkpoint holds {len(superfluous)} tensors that Aria has no place for, first {superfluous[0]}"
+            f"the checkpoint holds {len(superfluous)} tensors that Aria does not have, first {superfluous[0]}"
         )
     return made
 
 
-@dataclass(frozen=True, slots=True)
-class _PlannedTensor:
-    """A tensor to be written, before its sources are looked at; ``source_shapes`` repeats over them."""
-
-    name: str
-    shape: tuple[int, ...]
-    sources: tuple[str, ...]
-    source_shapes: tuple[tuple[int, ...], ...]
-    step: Step = "copy"
-
-
-def _check(planned: _PlannedTensor, tensors: Mapping[str, TensorInfo]) -> NativeTensor:
+def _check(planned: NativeTensor, tensors: Mapping[str, TensorInfo]) -> NativeTensor:
     absent = [name for name in planned.sources if name not in tensors]
     if absent:
         raise ModelLoadError(
@@ -128,20 +119,14 @@ def _check(planned: _PlannedTensor, tensors: Mapping[str, TensorInfo]) -> Native
         )
     # A constant names a neighbour only for its precision.
     constant = planned.step in ("ones", "zeros")
-    return NativeTensor(
-        name=planned.name,
-        dtype=precisions[0],
-        shape=planned.shape,
-        step=planned.step,
-        sources=() if constant else planned.sources,
-    )
+    return replace(planned, dtype=precisions[0], sources=() if constant else planned.sources)
 
 
 def _copies(
     before: str, after: str, shapes: Mapping[str, tuple[int, ...]], renamed: Mapping[str, str] | None = None
-) -> Iterator[_PlannedTensor]:
+) -> Iterator[NativeTensor]:
     for name, shape in shapes.items():
-        yield _PlannedTensor(after + (renamed or {}).get(name, name), shape, (before + name,), (shape,))
+        yield NativeTensor(after + (renamed or {}).get(name, name), shape, (before + name,), (shape,))
 
 
 def _with_bias(names: Sequence[str], out: int, into: int) -> dict[str, tuple[int, ...]]:
@@ -152,7 +137,7 @@ def _norm(*names: str, width: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.{part}": (width,) for name in names for part in ("weight", "bias")}
 
 
-def _vision(sizes: AriaSizes) -> Iterator[_PlannedTensor]:
+def _vision(sizes: AriaSizes) -> Iterator[NativeTensor]:
     width, inner = sizes.vision_hidden, sizes.vision_width
     embeddings = {
         "embeddings.patch_embedding.weight": (width, 3, PATCH, PATCH),
@@ -169,14 +154,14 @@ def _vision(sizes: AriaSizes) -> Iterator[_PlannedTensor]:
     for number in range(sizes.vision_layers):
         block = f"encoder.layers.{number}."
         yield from _copies(_VISION + block, _VISION_NEW + block, layer)
-    # The published tower has no last norm and transformers' has one, whose output Aria does not
+    # The published encoder has no last norm and transformers' has one, whose output Aria does not
     # use. Ones and zeros do the least harm in a version that does.
     like = (_VISION + "embeddings.patch_embedding.bias",)
-    yield _PlannedTensor(_VISION_NEW + "post_layernorm.weight", (width,), like, ((width,),), "ones")
-    yield _PlannedTensor(_VISION_NEW + "post_layernorm.bias", (width,), like, ((width,),), "zeros")
+    yield NativeTensor(_VISION_NEW + "post_layernorm.weight", (width,), like, ((width,),), "ones")
+    yield NativeTensor(_VISION_NEW + "post_layernorm.bias", (width,), like, ((width,),), "zeros")
 
 
-def _projector(sizes: AriaSizes) -> Iterator[_PlannedTensor]:
+def _projector(sizes: AriaSizes) -> Iterator[NativeTensor]:
     width, out = sizes.vision_hidden, sizes.hidden
     shapes: dict[str, tuple[int, ...]] = {
         "query": (sizes.queries, width),
@@ -193,7 +178,7 @@ def _projector(sizes: AriaSizes) -> Iterator[_PlannedTensor]:
     yield from _copies(_PROJECTOR, _PROJECTOR_NEW, shapes, _RENAMED)
 
 
-def _text(sizes: AriaSizes) -> Iterator[_PlannedTensor]:
+def _text(sizes: AriaSizes) -> Iterator[NativeTensor]:
     width, inner, shared = sizes.hidden, sizes.expert_width, sizes.expert_width * sizes.shared_experts
     yield from _copies(_TEXT, _TEXT_NEW, {"embed_tokens.weight": (sizes.vocabulary, width)})
     for number in range(sizes.layers):
@@ -202,7 +187,7 @@ def _text(sizes: AriaSizes) -> Iterator[_PlannedTensor]:
     yield from _copies("language_model.", "", {"lm_head.weight": (sizes.vocabulary, width)})
 
 
-def _text_layer(block: str, sizes: AriaSizes, *, width: int, inner: int, shared: int) -> Iterator[_PlannedTensor]:
+def _text_layer(block: str, sizes: AriaSizes, *, width: int, inner: int, shared: int) -> Iterator[NativeTensor]:
     before, after = _TEXT + block, _TEXT_NEW + block
     shapes: dict[str, tuple[int, ...]] = {
         **{f"self_attn.{part}_proj.weight": (width, width) for part in "qo"},
@@ -216,14 +201,14 @@ def _text_layer(block: str, sizes: AriaSizes, *, width: int, inner: int, shared:
     }
     yield from _copies(before, after, shapes, {"mlp.gate.weight": "mlp.router.weight"})
     experts = [f"{before}mlp.experts.{number}." for number in range(sizes.experts)]
-    yield _PlannedTensor(
+    yield NativeTensor(
         after + "mlp.experts.fc1.weight",
         (sizes.experts, width, 2 * inner),
         tuple(f"{expert}{part}_proj.weight" for expert in experts for part in ("gate", "up")),
         ((inner, width),),
         "experts_in",
     )
-    yield _PlannedTensor(
+    yield NativeTensor(
         after + "mlp.experts.fc2.weight",
         (sizes.experts, inner, width),
         tuple(f"{expert}down_proj.weight" for expert in experts),

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import OrderedDict
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.errors import InputError, ModelLoadError, first_line
-from hybrid.fine.checkpoint import check_file_name, read_json
-from hybrid.storage.tensor_header import TensorHeader, read_tensor_header
+from hybrid.errors import ModelLoadError, first_line
+from hybrid.fine.checkpoint import read_header, read_weight_index
+from hybrid.storage.tensor_header import TensorHeader
 
 __all__ = ["BITS", "RawArray", "TensorInfo", "TensorSource", "open_source"]
 
@@ -53,31 +54,45 @@ class TensorInfo:
     file: str
 
 
-class TensorSource(Protocol):
-    """A checkpoint's tensors."""
+class TensorSource(ABC):
+    """A checkpoint's tensors.
 
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]:
-        """All of them, by name."""
-        ...
+    Attributes:
+        tensors: all of them, by name.
+        files: name -> size in bytes of every file of weights.
+        digest: changes with the files' names and sizes, with what their headers list, and with a sample of their bytes.
 
-    @property
-    def files(self) -> Mapping[str, int]:
-        """Name -> size in bytes of every file of weights."""
-        ...
+    Args:
+        folder: of the checkpoint.
+        listing: its files.
+    """
 
-    @property
-    def digest(self) -> str:
-        """Changes with the files' names and sizes, with what their headers list, and with a sample of their bytes."""
-        ...
+    def __init__(self, folder: Path, listing: _Listing) -> None:
+        self._folder = folder
+        self.tensors: dict[str, TensorInfo] = {}
+        self.files: dict[str, int] = {}
+        digest = hashlib.sha256()
+        for file in listing.files:
+            listed = self._add(file)
+            size = self.files[file] = (folder / file).stat().st_size
+            digest.update(f"{file}\0{size}\0{listed}\0".encode())
+            digest.update(_sample(folder / file, size))
+        for name, file in listing.file_of.items():
+            if name not in self.tensors or self.tensors[name].file != file:
+                raise ModelLoadError(f"{folder / file} does not hold {name}, which the index lists in it; {_AGAIN}")
+        self.digest = digest.hexdigest()
 
+    @abstractmethod
+    def _add(self, file: str) -> object:
+        """Add the tensors of a file; gives what decides the digest."""
+
+    @abstractmethod
     def read(self, name: str) -> RawArray:
         """The bits of one tensor, in its shape; :data:`BITS` tells their type.
 
         Raises:
             ModelLoadError: the file cannot be read any more, or is shorter than it was.
         """
-        ...
 
 
 def open_source(folder: Path) -> TensorSource:
@@ -86,7 +101,11 @@ def open_source(folder: Path) -> TensorSource:
     Raises:
         ModelLoadError: there are none, or one of the files is missing, cut or damaged.
     """
-    for kind, (index, single) in ((_Safetensors, _SAFETENSORS), (_Pickled, _PICKLED)):
+    kinds: tuple[tuple[type[TensorSource], tuple[str, str]], ...] = (
+        (_Safetensors, _SAFETENSORS),
+        (_Pickled, _PICKLED),
+    )
+    for kind, (index, single) in kinds:
         listing = _listed(folder, index, single)
         if listing is not None:
             return kind(folder, listing)
@@ -104,26 +123,10 @@ class _Listing(NamedTuple):
 
 def _listed(folder: Path, index: str, single: str) -> _Listing | None:
     """What there is under these names; None if nothing is."""
-    if not (folder / index).is_file():
-        return _Listing([single], {}) if (folder / single).is_file() else None
-    try:
-        listed = read_json(folder / index)["weight_map"]
-        file_of = {name: check_file_name(file) for name, file in listed.items()}
-    except (KeyError, TypeError, AttributeError) as exc:
-        raise ModelLoadError(f"{folder / index} lists no weights: {first_line(exc)}; {_AGAIN}") from exc
-    files = sorted(set(file_of.values()))
-    absent = [file for file in files if not (folder / file).is_file()]
-    if absent or not files:
-        first = f", first {absent[0]}" if absent else ""
-        raise ModelLoadError(f"{folder} lacks {len(absent)} of {len(files)} files of weights{first}; {_AGAIN}")
-    return _Listing(files, file_of)
-
-
-def _check_index(folder: Path, listing: _Listing, tensors: Mapping[str, TensorInfo]) -> None:
-    """What an index promises has to be in the file that it names."""
-    for name, file in listing.file_of.items():
-        if name not in tensors or tensors[name].file != file:
-            raise ModelLoadError(f"{folder / file} does not hold {name}, which the index lists in it; {_AGAIN}")
+    if (folder / index).is_file():
+        file_of = read_weight_index(folder / index)
+        return _Listing(sorted(set(file_of.values())), file_of)
+    return _Listing([single], {}) if (folder / single).is_file() else None
 
 
 def _sample(path: Path, size: int) -> bytes:
@@ -139,25 +142,19 @@ def _sample(path: Path, size: int) -> bytes:
     return b"".join(pieces)
 
 
-class _Safetensors:
-    """Safetensors files: a list of tensors and their places, then their bytes."""
+class _Safetensors(TensorSource):
+    """Safetensors files: a list of tensors and their offsets, then their bytes."""
 
     def __init__(self, folder: Path, listing: _Listing) -> None:
-        self._folder = folder
         self._offsets: dict[str, int] = {}
-        self.tensors: dict[str, TensorInfo] = {}
-        self.files: dict[str, int] = {}
-        digest = hashlib.sha256()
-        for file in listing.files:
-            header = _read_header(folder / file)
-            self.files[file] = header.size
-            for name, tensor in header.tensors.items():
-                self.tensors[name] = TensorInfo(tensor.dtype, tensor.shape, file)
-                self._offsets[name] = header.data_start + tensor.start
-            digest.update(f"{file}\0{header.size}\0{json.dumps(header.document, sort_keys=True)}\0".encode())
-            digest.update(_sample(folder / file, header.size))
-        _check_index(folder, listing, self.tensors)
-        self.digest = digest.hexdigest()
+        super().__init__(folder, listing)
+
+    def _add(self, file: str) -> str:
+        header = _read_header(self._folder / file)
+        for name, tensor in header.tensors.items():
+            self.tensors[name] = TensorInfo(tensor.dtype, tensor.shape, file)
+            self._offsets[name] = header.data_start + tensor.start
+        return json.dumps(header.document, sort_keys=True)
 
     def read(self, name: str) -> RawArray:
         info = self.tensors[name]
@@ -173,38 +170,26 @@ class _Safetensors:
 
 def _read_header(path: Path) -> TensorHeader:
     """The tensors that a file lists; a cut file, and one whose lengths do not follow from its shapes, is refused."""
-    try:
-        header = read_tensor_header(path)
-    except OSError as exc:
-        raise ModelLoadError(f"{path} cannot be read: {exc}") from exc
-    except InputError as exc:
-        raise ModelLoadError(f"{exc}; {_AGAIN}") from exc
+    header = read_header(path)
     for name, tensor in header.tensors.items():
         width = np.dtype(BITS[tensor.dtype]).itemsize if tensor.dtype in BITS else None
         if width and tensor.end - tensor.start != width * tensor.count:
-            raise ModelLoadError(f"{path} has a damaged header: the place of {name} does not fit its shape; {_AGAIN}")
+            raise ModelLoadError(f"{path} has a damaged header: the range of {name} does not fit its shape; {_AGAIN}")
     return header
 
 
-class _Pickled:
+class _Pickled(TensorSource):
     """torch's ``.bin`` files, of which two at most are held; nothing in them is ever run."""
 
     def __init__(self, folder: Path, listing: _Listing) -> None:
-        self._folder = folder
-        self._open: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
-        self.tensors: dict[str, TensorInfo] = {}
-        self.files: dict[str, int] = {}
-        digest = hashlib.sha256()
-        for file in listing.files:
-            self.files[file] = (folder / file).stat().st_size
-            for name, tensor in self._load(file).items():
-                dtype = _NAMES.get(str(tensor.dtype).removeprefix("torch."), str(tensor.dtype))
-                self.tensors[name] = TensorInfo(dtype, tuple(tensor.shape), file)
-            held = sorted((name, info.dtype, info.shape) for name, info in self.tensors.items() if info.file == file)
-            digest.update(f"{file}\0{self.files[file]}\0{held}\0".encode())
-            digest.update(_sample(folder / file, self.files[file]))
-        _check_index(folder, listing, self.tensors)
-        self.digest = digest.hexdigest()
+        self._load = lru_cache(maxsize=_OPEN_PICKLES)(lambda file: _load_pickled(folder / file))
+        super().__init__(folder, listing)
+
+    def _add(self, file: str) -> list[tuple[str, str, tuple[int, ...]]]:
+        for name, tensor in self._load(file).items():
+            dtype = _NAMES.get(str(tensor.dtype).removeprefix("torch."), str(tensor.dtype))
+            self.tensors[name] = TensorInfo(dtype, tuple(tensor.shape), file)
+        return sorted((name, info.dtype, info.shape) for name, info in self.tensors.items() if info.file == file)
 
     def read(self, name: str) -> RawArray:
         import torch
@@ -214,15 +199,6 @@ class _Pickled:
         width = torch.int32 if info.dtype == "F32" else torch.int16
         values: RawArray = tensor.view(width).numpy().view(BITS[info.dtype])
         return values
-
-    def _load(self, file: str) -> Mapping[str, Any]:
-        if file in self._open:
-            self._open.move_to_end(file)
-            return self._open[file]
-        while len(self._open) >= _OPEN_PICKLES:
-            self._open.popitem(last=False)
-        self._open[file] = _load_pickled(self._folder / file)
-        return self._open[file]
 
 
 _NAMES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
