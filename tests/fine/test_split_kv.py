@@ -91,18 +91,18 @@ def test_a_machine_that_cannot_compile_is_found_out_when_the_model_is_loaded(mon
     pytest.importorskip("triton", reason="Triton is not installed (pip install triton)")
     import torch
 
-    from hybrid.fine.decoding import recording
+    from hybrid.fine.decoding import options
 
     def fail(device: torch.device, dtype: torch.dtype) -> None:
         raise RuntimeError("Failed to find C compiler.\nPlease specify via CC environment variable.")
 
     where = {"group": 8, "width": 128, "dtype": torch.bfloat16}
     cuda = torch.device("cuda")
-    monkeypatch.setattr(recording, "_try_a_kernel", fail)
-    assert recording.graphs_unavailable_reason(cuda, **where) == (
+    monkeypatch.setattr(options, "_try_a_kernel", fail)
+    assert options.graphs_unavailable_reason(cuda, **where) == (
         "a first kernel failed (RuntimeError: Failed to find C compiler.)"
     )
-    monkeypatch.setattr(recording, "_try_a_kernel", lambda device, dtype: None)
-    assert recording.graphs_unavailable_reason(cuda, **where) is None
-    assert "no tiles for 7" in str(recording.graphs_unavailable_reason(cuda, **{**where, "group": 7}))
-    assert "on cpu" in str(recording.graphs_unavailable_reason(torch.device("cpu"), **where))
+    monkeypatch.setattr(options, "_try_a_kernel", lambda device, dtype: None)
+    assert options.graphs_unavailable_reason(cuda, **where) is None
+    assert "no tiles for 7" in str(options.graphs_unavailable_reason(cuda, **{**where, "group": 7}))
+    assert "on cpu" in str(options.graphs_unavailable_reason(torch.device("cpu"), **where))
