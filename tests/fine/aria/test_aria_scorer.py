@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from hybrid.errors import InputError, ModelError, OutOfMemoryError
 from hybrid.fine.aria.convert.convert import convert_gens
@@ -261,6 +262,40 @@ def test_a_window_beyond_the_positions_is_refused(
     again = read_window(scorer, frames[:3], "Who?")
     assert again.text == short.text
     assert again.reused_tokens > 0
+
+
+def test_forgetting_nothing_changes_nothing(aria_scorer: Any) -> None:
+    from hybrid.fine.aria.writer import Reader
+
+    model = aria_scorer.writer._checkpoint.model
+    states = []
+    for forgets in (False, True):
+        reader = Reader(model)
+        with torch.inference_mode():
+            reader.read(model.model.language_model.embed_tokens(torch.tensor([5, 6, 7])))
+            if forgets:
+                reader.forget(3)
+            states.append(reader.read(model.model.language_model.embed_tokens(torch.tensor([8]))))
+    assert torch.equal(*states)
+
+
+def test_the_cached_window_goes_where_frames_need_its_memory(
+    aria_scorer: Any, frames: list[ByteArray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hybrid.fine.aria import frames as module
+
+    real, writer = module.encode_pixels, aria_scorer.writer
+
+    def short(*arguments: Any, **options: Any) -> Any:
+        if writer._window is not None:
+            raise RuntimeError("CUDA error: out of memory")
+        return real(*arguments, **options)
+
+    expected = aria_scorer.encode_frames(frames[:1])
+    write_one(aria_scorer, expected, QUESTIONS[0])
+    monkeypatch.setattr(module, "encode_pixels", short)
+    assert aria_scorer.encode_frames(frames[:1]).key == expected.key
+    assert not writer.holds_window
 
 
 def test_running_out_of_memory_is_one_error(
