@@ -69,7 +69,7 @@ def examine(
     Raises:
         InputError: there is no such preset.
     """
-    from hybrid.presets import check_preset, encoder_of, sampler_of
+    from hybrid.presets import PRESETS, check_preset
     from indexes.stores.registry import PACKAGES, STORES
 
     check_preset(preset)
@@ -84,12 +84,12 @@ def examine(
             decode = partial(_decode, video, decoder)
             yield _timed(f"decode ({decoder})", decode, remedy=remedy, optional=decoder != DEFAULT_DECODER)
         hub = "on a machine without a model hub: --encoder local-dir:FOLDER, or --preset tiny"
-        yield _timed("embed", lambda: _embed(encoder or encoder_of(preset), device, dtype), remedy=hub)
+        yield _timed("embed", lambda: _embed(encoder or PRESETS[preset].encoder, device, dtype), remedy=hub)
         for backend in STORES.names:
             search = partial(_search, Path(folder) / backend, backend)
             yield _timed(f"index ({backend})", search, remedy=f"pip install {PACKAGES.get(backend, backend)}")
         hub = "on a machine without a model hub: --sampler FOLDER, or --preset tiny; without GenS: --no-fine"
-        yield _timed("generate", lambda: _generate(sampler or sampler_of(preset), device, dtype), remedy=hub)
+        yield _timed("generate", lambda: _generate(sampler or PRESETS[preset].sampler, device, dtype), remedy=hub)
 
 
 def _timed(name: str, action: Callable[[], str], *, remedy: str, optional: bool = False) -> Check:

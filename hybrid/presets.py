@@ -7,13 +7,15 @@ A preset names checkpoints; it loads nothing. What the caller gives besides (``-
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from hybrid.errors import InputError
+from hybrid.registry import unknown_name
 
-__all__ = ["DEFAULT_PRESET", "PRESETS", "Preset", "check_preset", "encoder_of", "sampler_of"]
+__all__ = ["DEFAULT_PRESET", "PRESETS", "Preset", "check_preset"]
 
 DEFAULT_PRESET = "gens-3b"
-_TINY = "tiny"
+_SHIPPED = Path(__file__).parent / "models" / "tiny"
+"""A CLIP encoder and a GenS with the architectures of the real ones, trained by ``bench/world``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +24,8 @@ class Preset:
 
     Attributes:
         name: what it is called on the command line.
-        encoder: name of the CLIP encoder (see :mod:`hybrid.clip.registry`); for people where it is shipped
-            (:func:`encoder_of` gives the name that it is loaded by).
-        sampler: name of the GenS checkpoint on the model hub, or its folder; likewise (:func:`sampler_of`).
+        encoder: name of the CLIP encoder (see :mod:`hybrid.clip.registry`).
+        sampler: name of the GenS checkpoint on the model hub, or its folder.
         description: one line for people.
     """
 
@@ -51,9 +52,9 @@ PRESETS: dict[str, Preset] = {
             "hybrid convert-gens, then --sampler FOLDER",
         ),
         Preset(
-            name=_TINY,
-            encoder="(shipped with the package)",
-            sampler="(shipped with the package)",
+            name="tiny",
+            encoder=f"local-dir:{_SHIPPED / 'clip'}",
+            sampler=str(_SHIPPED / "gens"),
             description="small models, trained on a world of coloured shapes and ignorant of all else, with which "
             "every stage runs without a model hub",
         ),
@@ -68,31 +69,5 @@ def check_preset(name: str) -> Preset:
         InputError: there is no such preset.
     """
     if name not in PRESETS:
-        raise InputError(f"preset is {name!r}; legal are {', '.join(PRESETS)}")
+        raise unknown_name("preset", name, tuple(PRESETS))
     return PRESETS[name]
-
-
-def encoder_of(preset: str) -> str:
-    """The name of a preset's encoder; that of the tiny one is shipped with the package.
-
-    Raises:
-        InputError: there is no such preset.
-    """
-    if check_preset(preset).name == _TINY:
-        from hybrid.models.tiny import tiny_encoder
-
-        return tiny_encoder()
-    return PRESETS[preset].encoder
-
-
-def sampler_of(preset: str) -> str:
-    """The name of a preset's sampler; that of the tiny one is shipped with the package.
-
-    Raises:
-        InputError: there is no such preset.
-    """
-    if check_preset(preset).name == _TINY:
-        from hybrid.models.tiny import tiny_sampler
-
-        return tiny_sampler()
-    return PRESETS[preset].sampler

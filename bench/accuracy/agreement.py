@@ -27,7 +27,7 @@ from hybrid.fine.qwen.load import QwenScorer
 from hybrid.fine.reply import parse_reply
 from hybrid.fine.writer import replies_of
 from hybrid.frames.registry import open_source
-from hybrid.models.tiny import tiny_sampler
+from hybrid.presets import PRESETS
 from hybrid.values import ByteArray, Sampling
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _ask_all(exams: Sequence[Exam], count: int) -> tuple[dict[str, _Way], Genera
     ways: dict[str, _Way] = {}
     for precision in PRECISIONS:
         free, formed = _scorer(precision, constrained=False), _scorer(precision, constrained=True)
-        theirs = Generate(tiny_sampler(), precision, free.prompt)
+        theirs = Generate(PRESETS["tiny"].sampler, precision, free.prompt)
         asked: dict[str, Ask] = {
             f"generate, {precision}": theirs,
             f"ours, {precision}": lambda frames, questions, free=free: replies_of_ours(free, frames, questions),  # type: ignore[misc]
@@ -199,7 +199,9 @@ def _pairs() -> list[tuple[str, str]]:
 
 
 def _scorer(precision: str, *, constrained: bool) -> QwenScorer:
-    scorer = load_scorer(tiny_sampler(), device="cpu", dtype=precision, loop=LoopOptions(constrained=constrained))
+    scorer = load_scorer(
+        PRESETS["tiny"].sampler, device="cpu", dtype=precision, loop=LoopOptions(constrained=constrained)
+    )
     assert isinstance(scorer, QwenScorer)
     return scorer
 

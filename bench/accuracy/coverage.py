@@ -30,7 +30,7 @@ from bench.command import check_counts, make_parser, run_command
 from bench.metrics.bootstrap import bootstrap_difference, bootstrap_mean
 from bench.report import print_table, write_result
 from hybrid.clip.registry import load_encoder
-from hybrid.models.tiny import tiny_encoder
+from hybrid.presets import PRESETS
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.ranking import check_budget, min_max
 from hybrid.selectors.registry import SELECTORS, select
@@ -251,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     check_counts(given, "per_kind", "videos")
     budgets = [check_budget(frames) for frames in given.budget or (8, 16, 32)]
-    encoder = load_encoder(given.encoder or tiny_encoder(), device="auto")
+    encoder = load_encoder(given.encoder or PRESETS["tiny"].encoder, device="auto")
     lengths = [replace(LENGTHS[index], videos=count) for index, count in enumerate(given.videos or ())] or LENGTHS
     make = partial(make_cases, per_kind=given.per_kind, first_seed=given.first_seed)
     cases = [case for length in lengths for case in make(given.split, length, encoder, given.folder)]

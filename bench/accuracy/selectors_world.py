@@ -41,8 +41,8 @@ from hybrid.clip.registry import load_encoder
 from hybrid.engine import Engine
 from hybrid.errors import HybridError, InputError
 from hybrid.fine.load import load_scorer
-from hybrid.models.tiny import tiny_encoder, tiny_sampler
 from hybrid.options.engine import EngineOptions
+from hybrid.presets import PRESETS
 from hybrid.selectors.candidates import Candidates
 from hybrid.selectors.ranking import check_budget
 from hybrid.selectors.registry import SELECTORS, select
@@ -154,8 +154,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     questions = load_world(
         given.videos, split=given.split, videos=given.count, seconds=given.seconds, per_kind=given.per_kind
     )
-    encoder = load_encoder(given.encoder or tiny_encoder(), device="auto")
-    scorer = load_scorer(given.sampler or tiny_sampler(), device="auto")
+    encoder = load_encoder(given.encoder or PRESETS["tiny"].encoder, device="auto")
+    scorer = load_scorer(given.sampler or PRESETS["tiny"].sampler, device="auto")
     settings = {
         "dataset": {"name": "world", "split": given.split, "questions": len(questions), "digest": digest(questions)},
         "window": given.window,

@@ -37,9 +37,12 @@ from hybrid.engine import Engine
 from hybrid.errors import InputError
 from hybrid.fine.interface import FineModel, read_window
 from hybrid.fine.load import load_scorer
+from hybrid.fine.qwen.scorer import QwenScorer
 from hybrid.fine.qwen.load import QwenScorer
-from hybrid.models.tiny import tiny_encoder, tiny_sampler
+from hybrid.models.tiny import tiny_encoder
+from hybrid.models.tiny import tiny_sampler
 from hybrid.options.engine import EngineOptions
+from hybrid.presets import PRESETS
 from hybrid.progress import NullProgress
 from hybrid.values import ByteArray, FloatArray, IntArray, Timeline
 from indexes.open_archive import open_archive
@@ -349,8 +352,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     _check(given)
     # Now, not at the end: what is changed in the meantime is not what is measured.
     run = circumstances()
-    encoder = load_encoder(given.encoder or tiny_encoder(), device="auto")
-    scorer = load_scorer(given.sampler or tiny_sampler(), device="auto")
+    encoder = load_encoder(given.encoder or PRESETS["tiny"].encoder, device="auto")
+    scorer = load_scorer(given.sampler or PRESETS["tiny"].sampler, device="auto")
     exams = [
         prepare_exam(given.folder, given.split, seed, seconds=given.seconds, per_kind=given.per_kind)
         for seed in range(given.videos)

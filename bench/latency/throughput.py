@@ -97,7 +97,7 @@ def _measure_settings(videos: Sequence[Path], repeats: int) -> dict[str, Any]:
     from hybrid.clip.registry import load_encoder
     from hybrid.engine.frames import decode_ahead as decoding
     from hybrid.frames.registry import open_source
-    from hybrid.presets import encoder_of
+    from hybrid.presets import PRESETS
     from hybrid.runtime import settle_process
 
     settle_process()
@@ -108,7 +108,7 @@ def _measure_settings(videos: Sequence[Path], repeats: int) -> dict[str, Any]:
     one_thread = mock.patch.object(decoding, "open_source", functools.partial(open_source, threads=1))
     with one_thread, tempfile.TemporaryDirectory() as folder:
         checkpoint = make_checkpoint(Path(folder) / ARCHITECTURE)
-        small = load_encoder(encoder_of("tiny"), device="cpu")
+        small = load_encoder(PRESETS["tiny"].encoder, device="cpu")
         large = load_encoder(f"local-dir:{checkpoint}", device="cpu", dtype="float32")
         few = videos[: max(1, len(videos) // LARGE_SHARE)]
         return {

@@ -15,7 +15,7 @@ import blake3
 from bench.robustness.small_videos import write_small_videos
 from hybrid.demo import demo_video
 from hybrid.engine import Engine
-from hybrid.models.tiny import tiny_encoder, tiny_sampler
+from hybrid.presets import PRESETS
 from indexes.maintenance.transfer import export_index
 
 __all__ = ["KINDS", "Case", "Ground", "Kind", "Maker", "clean_cases", "digest_of", "index_case", "prepare", "resealed"]
@@ -89,7 +89,7 @@ def prepare(folder: Path) -> Ground:
                 manifest = next(m for m in engine.archive.manifests() if m.source.path == str(clips[0]))
                 export_index(engine.archive, manifest, folder / "clip.hybrid")
     models = folder / "models"
-    encoder, sampler = Path(tiny_encoder().removeprefix("local-dir:")), Path(tiny_sampler())
+    encoder, sampler = Path(PRESETS["tiny"].encoder.removeprefix("local-dir:")), Path(PRESETS["tiny"].sampler)
     shutil.copytree(encoder, models / "encoder")
     shutil.copytree(sampler, models / "sampler")
     return Ground(

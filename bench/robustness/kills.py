@@ -38,7 +38,7 @@ import psutil
 
 from bench.command import make_parser, run_command
 from bench.report import print_table, write_result
-from hybrid.presets import encoder_of
+from hybrid.presets import PRESETS
 from indexes.maintenance.verify import verify_archive
 from indexes.open_archive import open_archive
 from indexes.stores.registry import STORES
@@ -78,7 +78,7 @@ class _Trial:
         self._workers: int = arguments.workers
         self._dice = random.Random(f"{backend} {arguments.seed}")
         self._options = [str(arguments.videos), "--backend", backend, "--workers", str(arguments.workers), "--json"]
-        self._options += ["--encoder", arguments.encoder or encoder_of("tiny"), "--device", "cpu"]
+        self._options += ["--encoder", arguments.encoder or PRESETS["tiny"].encoder, "--device", "cpu"]
         self._server: ForkServerContext = multiprocessing.get_context("forkserver")
         self._server.set_forkserver_preload(["bench.robustness.preloaded"])
 

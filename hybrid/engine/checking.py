@@ -14,7 +14,7 @@ from hybrid.formatting import plural
 from hybrid.frames.registry import DEFAULT_DECODER, FOLDER
 from hybrid.frames.rules import FRAME_RULES, Indexed, frames_changed_reason
 from hybrid.options.engine import EngineOptions
-from hybrid.presets import PRESETS, encoder_of
+from hybrid.presets import PRESETS
 from indexes.format.manifest import IndexConfig, Manifest, Scalar, differences
 
 __all__ = [
@@ -100,7 +100,7 @@ def option_for_encoder(manifest: Manifest) -> str:
     """The option that names the encoder of a video's index."""
     stored = manifest.config.encoder
     for preset in PRESETS:
-        if identity_of_name(encoder_of(preset)).items() <= stored.items():
+        if identity_of_name(PRESETS[preset].encoder).items() <= stored.items():
             return f"--preset {preset}"
     return f"--encoder {encoder_name_of(stored)}"
 

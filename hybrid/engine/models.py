@@ -12,7 +12,6 @@ from hybrid.clip.registry import load_encoder
 from hybrid.errors import ModelLoadError
 from hybrid.fine.interface import FeatureModel, FineModel
 from hybrid.options.engine import EngineOptions
-from hybrid.presets import encoder_of, sampler_of
 from hybrid.runtime import choose_device, choose_dtype, dtype_name
 from indexes.format.manifest import Manifest
 
@@ -51,7 +50,7 @@ def feature_maker_of(settings: EngineOptions) -> FeatureMaker:
     from hybrid.fine.feature_maker import find_feature_maker
 
     return find_feature_maker(
-        settings.sampler or sampler_of(settings.preset),
+        settings.sampler_name,
         device=settings.device,
         dtype=settings.dtype,
         prompt=settings.prompt,
@@ -99,14 +98,14 @@ class ModelPool:
         """What the encoder is, or would be, loaded by; None if the caller gave one that is loaded."""
         if self._encoder_is_given:
             return None
-        return self.settings.encoder or encoder_of(self.settings.preset)
+        return self.settings.encoder_name
 
     @property
     def fine_model_name(self) -> str:
         """The name that it is, or would be, loaded by."""
         if self._fine_model is not None:
             return self._fine_model.name
-        return self.settings.sampler or sampler_of(self.settings.preset)
+        return self.settings.sampler_name
 
     def encoder_for(self, stored: Manifest | None) -> FrameEncoder:
         """The encoder, in the precision of the stored index if the caller did not say another.
@@ -151,7 +150,7 @@ class ModelPool:
 
                 try:
                     self._fine_model = load_scorer(
-                        self.settings.sampler or sampler_of(self.settings.preset),
+                        self.settings.sampler_name,
                         device=self.settings.device,
                         dtype=self.settings.dtype,
                         prompt=self.settings.prompt,

@@ -138,6 +138,16 @@ class EngineOptions(Options):
         _ = self.new_sampling
 
     @property
+    def encoder_name(self) -> str:
+        """The name of the CLIP encoder: the one that is set, else the preset's."""
+        return self.encoder or PRESETS[self.preset].encoder
+
+    @property
+    def sampler_name(self) -> str:
+        """The name of the fine-stage model: the one that is set, else the preset's."""
+        return self.sampler or PRESETS[self.preset].sampler
+
+    @property
     def new_sampling(self) -> Sampling:
         """The sampling of a video that is indexed for the first time."""
         return Sampling(rate=DEFAULT_RATE if self.rate is None else self.rate, policy=self.sampling or "exact")

@@ -22,13 +22,13 @@ from bench.accuracy.coverage import (
 from bench.accuracy.coverage_cases import WINDOW, Case, Length, make_cases, noisy_similarities, simulated_gens
 from hybrid.clip.registry import load_encoder
 from hybrid.errors import InputError
-from hybrid.models.tiny import tiny_encoder
+from hybrid.presets import PRESETS
 
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
     folder: Path = tmp_path_factory.mktemp("embeddings")
-    encoder = load_encoder(tiny_encoder(), device="cpu")
+    encoder = load_encoder(PRESETS["tiny"].encoder, device="cpu")
     length = Length(60.0, 8, 1)
     made = list(make_cases("validation", length, encoder, folder, per_kind=2))
     again = list(make_cases("validation", length, encoder, folder, per_kind=2))  # from what was kept

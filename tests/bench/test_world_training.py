@@ -15,7 +15,14 @@ from torch import distributed
 from bench.world.things import SEEN_THINGS, Thing
 from bench.world.training import vision as train_vision
 from bench.world.training.bank import Bank, bank_of
-from bench.world.training.checkpointing import Means, Run, TrainingFailedError, save_whole, stop_unless_finite
+from bench.world.training.checkpointing import (
+    Means,
+    Progress,
+    Run,
+    TrainingFailedError,
+    save_whole,
+    stop_unless_finite,
+)
 from bench.world.training.gens import Plan, agree_on_steps, train
 from bench.world.training.pictures import NOT_LABELLED, stream_pictures
 from bench.world.training.windows import Lesson, draw_window
@@ -80,6 +87,68 @@ def test_what_is_no_number_stops_the_training(loss: float, gradient: float) -> N
     stop_unless_finite(3, loss=torch.tensor(1.0), gradient=torch.tensor(1.0), peak=0.1)
     with pytest.raises(TrainingFailedError, match=r"of step 4 is (nan|inf).*--peak, now 0.1"):
         stop_unless_finite(3, loss=torch.tensor(loss), gradient=torch.tensor(gradient), peak=0.1)
+
+
+def begin(folder: Path, state: dict[str, Any] | None = None) -> tuple[torch.nn.Linear, Progress]:
+    model = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(model.weight)
+    optimizer = torch.optim.SGD(model.parameters(), lr=7.0, momentum=0.5)
+    run = Run(folder, "line", plan=PLAN, logs=False)
+    parameters = list(model.parameters())
+    return model, Progress(run, state, optimizer, {"model": model}, parameters, steps=4, peak=1.0, warm_up=2)
+
+
+def test_a_step_goes_down_the_clipped_gradient_at_the_rate_of_its_step(tmp_path: Path) -> None:
+    model, progress = begin(tmp_path)
+    progress.take(0, 100 * model.weight.sum())
+    # A gradient of 100 is clipped to 1; the rate is half of its peak, of a warm-up of two steps.
+    assert model.weight.item() == pytest.approx(-0.5, abs=1e-4)
+    progress.take(1, 0.2 * model.weight.sum())
+    # The momentum keeps half of the last step; the gradients of two steps are not added up.
+    assert model.weight.item() == pytest.approx(-0.5 - 1.0 * (0.2 + 0.5), abs=1e-4)
+
+
+def test_the_gradients_of_all_processes_are_shared_before_they_are_clipped(tmp_path: Path) -> None:
+    model, progress = begin(tmp_path)
+
+    def share() -> None:
+        assert model.weight.grad is not None
+        model.weight.grad.fill_(-3.0)
+
+    progress.take(0, model.weight.sum(), share=share)
+    assert model.weight.item() == pytest.approx(0.5, abs=1e-4)
+
+
+def test_a_loss_that_is_no_number_spoils_no_weight(tmp_path: Path) -> None:
+    model, progress = begin(tmp_path)
+    with pytest.raises(TrainingFailedError, match="of step 1 is nan"):
+        progress.take(0, model.weight.sum() * torch.nan)
+    assert model.weight.item() == 0
+
+
+def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    straight, progress = begin(tmp_path / "straight")
+    for step in range(progress.first, 4):
+        progress.take(step, straight.weight.sum())
+    stopped, progress = begin(tmp_path / "stopped")
+    for step in range(2):
+        progress.take(step, stopped.weight.sum())
+    saved = {"model": stopped.state_dict(), "optimizer": progress._optimizer.state_dict(), "step": 2}
+    torch.save(saved, tmp_path / "state.pt")
+    resumed, progress = begin(tmp_path / "stopped", torch.load(tmp_path / "state.pt", weights_only=True))
+    assert progress.first == 2
+    for step in range(progress.first, 4):
+        progress.take(step, resumed.weight.sum())
+    assert resumed.weight.item() == straight.weight.item()
+    assert progress.save(3)
+    state = Run(tmp_path / "stopped", "line", plan=PLAN).resume()
+    assert state is not None
+    assert state["step"] == 4
+
+
+def test_what_happens_every_few_steps_happens_after_the_last_too(tmp_path: Path) -> None:
+    _, progress = begin(tmp_path)
+    assert [progress.due(step, 3) for step in range(4)] == [False, False, True, True]
 
 
 def test_the_vision_training_stops_with_its_last_good_state_and_logs_every_step(

@@ -143,7 +143,7 @@ def test_an_error_is_one_line_with_an_exit_code_and_a_traceback_on_request(tmp_p
     plain = subprocess.run(command, capture_output=True, text=True, check=False)
     assert plain.returncode == 2
     assert plain.stderr.strip().splitlines() == [
-        "hybrid: preset is 'no-such-preset'; legal are gens-3b, gens-aria, tiny"
+        "hybrid: there is no preset 'no-such-preset'; legal are gens-3b, gens-aria, tiny"
     ]
     debug = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "HYBRID_DEBUG": "1"}

@@ -15,7 +15,7 @@ from hybrid.cli.input.paths import check_one_video
 from hybrid.demo import DemoQuestion
 from hybrid.engine import Engine
 from hybrid.errors import ArchiveFormatError, InputError, ModelLoadError, VideoNotIndexedError, VideoOpenError
-from hybrid.presets import PRESETS, sampler_of
+from hybrid.presets import PRESETS
 from indexes.maintenance.build_ann import update_approximate
 from indexes.open_archive import open_archive
 from tests.demo_clip import DEMO_SCENES, write_demo_clip
@@ -125,7 +125,7 @@ def test_the_tiny_preset_says_what_it_is_and_a_search_what_ran(tiny_archive: Pat
     (answer,) = [found.answer for found in result.videos if found.answer is not None]
     ran = next(stage for stage in answer.stages if stage.name == "gens")
     assert ran.ran
-    assert result.stages[-1].model == ran.model == sampler_of("tiny")
+    assert result.stages[-1].model == ran.model == PRESETS["tiny"].sampler
 
 
 def test_a_search_shows_what_gens_chose_as_ask_does(tiny_archive: Path, clip: Path) -> None:

@@ -29,7 +29,7 @@ from hybrid.fine.load import load_scorer
 from hybrid.fine.prompt import PROMPT_FILE, read_prompt_file
 from hybrid.fine.qwen.load import QwenScorer
 from hybrid.fine.reply import parse_reply
-from hybrid.models.tiny import tiny_sampler
+from hybrid.presets import PRESETS
 from hybrid.values import DEFAULT_WINDOW, FloatArray
 
 EVERY_FRAME = 1000
@@ -217,7 +217,7 @@ def test_replies_count_the_frames_of_the_window_from_zero(engine: Engine, asked:
 
 
 def test_the_shipped_prompt_is_the_one_that_was_trained_with() -> None:
-    assert read_prompt_file(Path(tiny_sampler()) / PROMPT_FILE) == PROMPT
+    assert read_prompt_file(Path(PRESETS["tiny"].sampler) / PROMPT_FILE) == PROMPT
 
 
 class Severe(QwenScorer):
@@ -231,7 +231,7 @@ class Severe(QwenScorer):
 
 
 def test_a_span_needs_a_score_of_four_if_nothing_else_is_said(engine: Engine, asked: list[Asked]) -> None:
-    scorer = load_scorer(tiny_sampler(), device="cpu")
+    scorer = load_scorer(PRESETS["tiny"].sampler, device="cpu")
     assert isinstance(scorer, QwenScorer)
     severe = Engine(
         engine.archive, engine.settings, fine_model=Severe(scorer._checkpoint, scorer.prompt, scorer.options)

@@ -110,6 +110,13 @@ def test_what_lies_before_the_beginning_is_left_out(early: int) -> None:
     assert straighten(times, kept, Clock(MS, Fraction(0)), 4.0, None).notes == []
 
 
+def test_a_video_that_lies_before_the_beginning_altogether_is_not_left_out() -> None:
+    times = np.arange(100) * 40 - 100_000
+    found = straighten(times, np.ones(100, bool), Clock(MS, Fraction(0)), None, None)
+    assert not found.wild.any()
+    assert found.notes == []
+
+
 def test_a_last_frame_without_end_ends_where_the_container_does(tmp_path: Path) -> None:
     times = uneven_times(50, seed=4)
     made = encode(tmp_path / "made.mp4", "libx264", options=x264(bf="0"), gop=25, frames=50, times=times, time_base=MS)

@@ -14,7 +14,7 @@ from hybrid.selectors.best_first import best_first
 from hybrid.selectors.bin_max import bin_max
 from hybrid.selectors.bolt import bolt
 from hybrid.selectors.candidates import Candidates
-from hybrid.selectors.dig import dig_boundaries
+from hybrid.selectors.dig import dig_boundaries, dig_spans
 from hybrid.selectors.f2c import f2c_clips, f2c_peaks
 from hybrid.selectors.focus import focus
 from hybrid.selectors.maxinfo import maxinfo
@@ -135,6 +135,26 @@ def test_f2c_makes_a_clip_no_longer_where_that_gains_nothing() -> None:
     for value in (0.1, 0.7, 1 / 3):
         clips = f2c_clips(np.full(60, value), vectors, 8, anchors=2, redundancy=0.0, length=0.0)
         assert [clip.last - clip.first for clip in clips] == [0] * len(clips)
+
+
+def test_tass_takes_a_pool_of_the_budget_whole_even_at_one_time() -> None:
+    assert tass([9, 8, 0, 0, 0], [5, 5, 6, 7, 8], 2).tolist() == [0, 1]
+
+
+def test_tass_takes_one_row_of_a_time_and_none_twice() -> None:
+    assert tass([9, 8, 7, 6, 0, 0, 0, 0], [0, 0, 5, 5, 6, 7, 8, 9], 3).tolist() == [0, 2]
+
+
+def test_dig_refines_two_parts_as_it_does_many() -> None:
+    rewards = np.zeros(20)
+    rewards[[5, 15]] = 0.1, 1.0
+    assert dig_spans(rewards, np.arange(21)) == [(13, 17)]
+
+
+@pytest.mark.parametrize(("rewards", "boundaries"), [([], [0]), ([1.0], [0]), ([1.0], [0, 1, 2])])
+def test_dig_refuses_boundaries_that_do_not_fit_its_rewards(rewards: list[float], boundaries: list[int]) -> None:
+    with pytest.raises(InputError, match=f"{len(rewards)} rewards need {len(rewards) + 1} boundaries"):
+        dig_spans(rewards, boundaries)
 
 
 def test_dig_cuts_no_plateau() -> None:

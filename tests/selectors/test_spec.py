@@ -21,6 +21,7 @@ from tests.selectors.test_registry import candidates_of
         ("aks:faithful", "REF AKS t1=0.8 depth=5 perm K=8"),
         ("bolt:power=2.5,faithful=true", "REF BOLT power=2.5 perm K=8"),
         ("bolt:power=-1, faithful", "REF BOLT power=-1 perm K=8"),
+        ("bolt:power= -1, faithful= true", "REF BOLT power=-1 perm K=8"),
     ],
 )
 def test_the_golden_numbers_by_text(text: str, key: str) -> None:
@@ -64,6 +65,7 @@ def test_a_method_keeps_its_own_seed_unless_one_is_said() -> None:
         ("top_k:", "top_k has no option ''; its options are: none"),
         ("aks:depth", "depth is ''; it must be a whole number"),
         ("aks:depth=2.5", "depth is '2.5'; it must be a whole number"),
+        (f"aks:depth={'9' * 400}", "depth is '9+'; it must be a whole number"),
         ("bolt:power=nan", "power is 'nan'; it must be a number"),
         ("tass:gap_seconds=inf", "gap_seconds is 'inf'; it must be a number"),
         ("focus:gap_seconds=far", "gap_seconds is 'far'; it must be a number or none"),

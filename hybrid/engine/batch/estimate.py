@@ -28,7 +28,6 @@ from hybrid.fine.checkpoint import CheckpointNotHereError
 from hybrid.fine.known_weights import KnownWeights
 from hybrid.frames.registry import probe_seconds
 from hybrid.options.engine import EngineOptions
-from hybrid.presets import encoder_of
 from hybrid.storage.file_identity import absolute_path
 from hybrid.values import IntArray
 from indexes.archive.content_id import remembered
@@ -231,5 +230,5 @@ def _changes(settings: EngineOptions, stored: Manifest) -> list[str]:
     if settings.dtype != "auto" and "precision" in identity:
         identity["precision"] = settings.dtype
     requested = requested_config(settings, identity, kind=stored.video.kind, stored=stored)
-    name = settings.encoder or encoder_of(settings.preset)
+    name = settings.encoder_name
     return [*name_changes(name, stored), *differences(stored.config, requested)]

@@ -12,20 +12,20 @@ from hybrid.errors import InputError
 from hybrid.fine.load import load_scorer
 from hybrid.fine.qwen.load import QwenScorer
 from hybrid.frames.registry import open_source
-from hybrid.models.tiny import tiny_sampler
+from hybrid.presets import PRESETS
 from hybrid.values import Sampling
 
 FRAMES = 40
 
 
 def test_replies_of_the_bundled_model_are_those_of_generate() -> None:
-    scorer = load_scorer(tiny_sampler(), device="cpu", dtype="float32")
+    scorer = load_scorer(PRESETS["tiny"].sampler, device="cpu", dtype="float32")
     assert isinstance(scorer, QwenScorer)
     with open_source(demo_video(), Sampling()) as source:
         batch = next(source.read(ordinals=range(FRAMES)))
         frames = [scorer.prepare(rgb) for rgb in batch.rgb]
     questions = [question.text for question in demo_questions()]
-    theirs = Generate(tiny_sampler(), "float32", scorer.prompt)
+    theirs = Generate(PRESETS["tiny"].sampler, "float32", scorer.prompt)
     expected, mine = theirs(frames, questions), replies_of_ours(scorer, frames, questions)
     assert len({*expected}) > 1
     assert mine == expected
@@ -34,8 +34,8 @@ def test_replies_of_the_bundled_model_are_those_of_generate() -> None:
 
 
 def test_a_reply_that_differs_is_counted_and_shown() -> None:
-    scorer = load_scorer(tiny_sampler(), device="cpu", dtype="float32")
-    theirs = Generate(tiny_sampler(), "float32", scorer.prompt)  # type: ignore[attr-defined]
+    scorer = load_scorer(PRESETS["tiny"].sampler, device="cpu", dtype="float32")
+    theirs = Generate(PRESETS["tiny"].sampler, "float32", scorer.prompt)  # type: ignore[attr-defined]
     ids = {text: tuple(theirs._tokenizer(text)["input_ids"]) for text in ("{}", '{"1": 5}', '{"1": 4}', '{"1-1": 5}')}
     end = tuple(theirs._ends)[:1]
     found = compare_replies(

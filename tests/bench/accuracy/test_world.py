@@ -15,7 +15,7 @@ from bench.world.exam import prepare_exam
 from bench.world.questions import KINDS
 from hybrid.engine import Engine
 from hybrid.errors import InputError
-from hybrid.models.tiny import tiny_encoder
+from hybrid.presets import PRESETS
 from hybrid.progress import NullProgress
 from tests.engine.conftest import Recorded
 
@@ -73,7 +73,7 @@ def test_answers_that_gens_could_not_give_are_counted(films: Path, result: dict[
     exam = prepare_exam(films, "test", 0, seconds=30.0, per_kind=2)
     exams = [replace(exam, questions=tuple(question for question in exam.questions if question.kind == "object"))]
     scorer = Recorded("no JSON at all")
-    with Engine.open(films / "archive", preset="tiny", encoder=tiny_encoder()) as opened:
+    with Engine.open(films / "archive", preset="tiny", encoder=PRESETS["tiny"].encoder) as opened:
         engine = Engine(opened.archive, opened.settings, fine_model=scorer)
         engine.index(exams[0].video, progress=NullProgress())
         compared = compare_methods(engine, scorer, exams, frames=4)

@@ -1,1 +1,0 @@
-"""The bundled models of the ``tiny`` preset, and their paths."""
