@@ -37,10 +37,7 @@ from hybrid.engine import Engine
 from hybrid.errors import InputError
 from hybrid.fine.interface import FineModel, read_window
 from hybrid.fine.load import load_scorer
-from hybrid.fine.qwen.scorer import QwenScorer
 from hybrid.fine.qwen.load import QwenScorer
-from hybrid.models.tiny import tiny_encoder
-from hybrid.models.tiny import tiny_sampler
 from hybrid.options.engine import EngineOptions
 from hybrid.presets import PRESETS
 from hybrid.progress import NullProgress

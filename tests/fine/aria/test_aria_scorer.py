@@ -41,7 +41,6 @@ def frames(make_frames: MakeFrames) -> list[ByteArray]:
 
 def generate(reference: Any, scorer: Any, frames: list[ByteArray], question: str, **options: Any) -> list[int]:
     """New tokens of transformers, from ids with placeholders and from pixels; its logits are all its own."""
-    import torch
 
     from hybrid.fine.aria.preprocess import normalise
 
@@ -156,7 +155,6 @@ def test_it_is_a_scorer_of_both_kinds(aria_scorer: Any, aria_folder: Path) -> No
 
 
 def test_features_belong_to_their_frames(aria_scorer: Any, frames: list[ByteArray]) -> None:
-    import torch
 
     features = aria_scorer.encode_frames(frames)
     assert [tuple(item.shape) for item in features.items] == [(16, 48)] * len(frames)
@@ -168,7 +166,6 @@ def test_features_belong_to_their_frames(aria_scorer: Any, frames: list[ByteArra
 
 
 def test_kept_features_give_the_same_scores(aria_scorer: Any, frames: list[ByteArray]) -> None:
-    import torch
 
     whole = read_window(aria_scorer, frames, QUESTIONS[0])
     kept = torch.stack(aria_scorer.encode_frames(frames).items)
@@ -262,21 +259,6 @@ def test_a_window_beyond_the_positions_is_refused(
     again = read_window(scorer, frames[:3], "Who?")
     assert again.text == short.text
     assert again.reused_tokens > 0
-
-
-def test_forgetting_nothing_changes_nothing(aria_scorer: Any) -> None:
-    from hybrid.fine.aria.writer import Reader
-
-    model = aria_scorer.writer._checkpoint.model
-    states = []
-    for forgets in (False, True):
-        reader = Reader(model)
-        with torch.inference_mode():
-            reader.read(model.model.language_model.embed_tokens(torch.tensor([5, 6, 7])))
-            if forgets:
-                reader.forget(3)
-            states.append(reader.read(model.model.language_model.embed_tokens(torch.tensor([8]))))
-    assert torch.equal(*states)
 
 
 def test_the_cached_window_goes_where_frames_need_its_memory(
