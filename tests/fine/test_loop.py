@@ -546,10 +546,12 @@ def test_where_memory_is_short_fewer_rows_work_at_once(
     module = rows if part == "decode_step" else scheduler
     real = getattr(module, part)
     at_once: list[int] = []
+    refused: list[int] = []
 
     def limited(*arguments: Any, **options: Any) -> Any:
         asked = options["rows"] if part == "decode_step" else options["first_row"] + len(arguments[3])
         if asked > room:
+            refused.append(asked)
             raise torch.OutOfMemoryError("CUDA out of memory")
         at_once.append(asked)
         return real(*arguments, **options)
@@ -557,6 +559,7 @@ def test_where_memory_is_short_fewer_rows_work_at_once(
     monkeypatch.setattr(module, part, limited)
     scorer = load()
     assert run(scorer, case, case.pairs()) == [case.replies[pair] for pair in case.pairs()]
+    assert all(later <= earlier // 2 for earlier, later in pairwise(refused)), "each time half of what was tried"
     assert max(at_once) >= (room + 1) // 2, "it went on with fewer rows than half of what there is room for"
 
 

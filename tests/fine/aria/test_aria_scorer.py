@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from hybrid.errors import InputError, ModelError, OutOfMemoryError
 from hybrid.fine.aria.convert.convert import convert_gens
@@ -40,7 +41,6 @@ def frames(make_frames: MakeFrames) -> list[ByteArray]:
 
 def generate(reference: Any, scorer: Any, frames: list[ByteArray], question: str, **options: Any) -> list[int]:
     """New tokens of transformers, from ids with placeholders and from pixels; its logits are all its own."""
-    import torch
 
     from hybrid.fine.aria.preprocess import normalise
 
@@ -155,7 +155,6 @@ def test_it_is_a_scorer_of_both_kinds(aria_scorer: Any, aria_folder: Path) -> No
 
 
 def test_features_belong_to_their_frames(aria_scorer: Any, frames: list[ByteArray]) -> None:
-    import torch
 
     features = aria_scorer.encode_frames(frames)
     assert [tuple(item.shape) for item in features.items] == [(16, 48)] * len(frames)
@@ -167,7 +166,6 @@ def test_features_belong_to_their_frames(aria_scorer: Any, frames: list[ByteArra
 
 
 def test_kept_features_give_the_same_scores(aria_scorer: Any, frames: list[ByteArray]) -> None:
-    import torch
 
     whole = read_window(aria_scorer, frames, QUESTIONS[0])
     kept = torch.stack(aria_scorer.encode_frames(frames).items)
@@ -261,6 +259,25 @@ def test_a_window_beyond_the_positions_is_refused(
     again = read_window(scorer, frames[:3], "Who?")
     assert again.text == short.text
     assert again.reused_tokens > 0
+
+
+def test_the_cached_window_goes_where_frames_need_its_memory(
+    aria_scorer: Any, frames: list[ByteArray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hybrid.fine.aria import frames as module
+
+    real, writer = module.encode_pixels, aria_scorer.writer
+
+    def short(*arguments: Any, **options: Any) -> Any:
+        if writer._window is not None:
+            raise RuntimeError("CUDA error: out of memory")
+        return real(*arguments, **options)
+
+    expected = aria_scorer.encode_frames(frames[:1])
+    write_one(aria_scorer, expected, QUESTIONS[0])
+    monkeypatch.setattr(module, "encode_pixels", short)
+    assert aria_scorer.encode_frames(frames[:1]).key == expected.key
+    assert not writer.holds_window
 
 
 def test_running_out_of_memory_is_one_error(
