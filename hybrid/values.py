@@ -83,9 +83,13 @@ def check_questions(questions: Sequence[str], *, required: bool = False) -> None
         InputError: there is none though one is ``required``, or one of them is empty, longer than
             :data:`LONGEST_QUESTION`, or no text in Unicode.
     """
+    if isinstance(questions, str) or not isinstance(questions, Sequence):
+        raise InputError(f"questions are {questions!r}; they must be a list of texts")
     if required and not questions:
         raise InputError("there is no question; give at least one")
     for question in questions:
+        if not isinstance(question, str):
+            raise InputError(f"the question is {question!r}; it must be a text")
         if not question.strip():
             raise InputError("the question is empty; ask for something that can be seen in the video")
         if len(question) > LONGEST_QUESTION:

@@ -2,7 +2,7 @@
 
 Every picture carries its own number as a bar code that survives lossy coding, so a test reads from
 the pixels which frame it got, and need not believe anybody's time stamps. Each function below makes
-one kind of clip; :func:`make_all` makes them all in a folder.
+one kind of clip.
 """
 
 from __future__ import annotations

@@ -69,3 +69,8 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert project is not None
     assert changelog is not None
     assert project[1] == changelog[1] == hybrid.__version__
+
+
+def test_what_the_fork_server_has_in_memory_can_be_imported() -> None:
+    """Its own errors are swallowed: a module that was renamed would only make every kill test slow."""
+    subprocess.run([sys.executable, "-c", "import tests.forked_modules"], check=True, cwd=REPOSITORY)

@@ -4,7 +4,7 @@ Prints a table of methods (uniform, clip-topk, gens in windows, hybrid), what Ge
 own, and one line of JSON. Intervals are bootstrapped, clustered by video.
 
 Seconds of a question are of the whole answer. Cold: GenS knows nothing of the frames yet, which are decoded and go
-through its vision tower; one question a video, with nothing taken from the archive but CLIP's index. Warm: the video
+through its vision encoder; one question a video, with nothing taken from the archive but CLIP's index. Warm: the video
 was asked about before, and the features of frames that were read are in the archive.
 """
 

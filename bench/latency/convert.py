@@ -2,7 +2,7 @@
 
 ``python -m bench.latency.convert [--gigabytes 5] [--folder DIR] [--out FILE]``
 
-The checkpoint has Aria's vision tower, resampler, vocabulary and layers, in bfloat16, but only as many
+The checkpoint has Aria's vision encoder, resampler, vocabulary and layers, in bfloat16, but only as many
 layers of the language model (1.7 GB each) as the size allows; its values are random. Source and
 result are deleted in the end. The converter runs in a process of its own, whose peak of resident
 memory is the system's count (Linux). It reads what was just written, so that the source may be in

@@ -2,7 +2,7 @@
 
 ``python -m bench.latency.index_features [VIDEO] [--preset tiny] [--encoder E] [--sampler S] [--out FILE]``
 
-In one run, medians of interleaved repeats: the index without features, the vision tower alone on the
+In one run, medians of interleaved repeats: the index without features, the vision encoder alone on the
 same frames (decoded before), and the index with features, where one decoding feeds both; then a
 question whose frames are decoded and encoded anew, and the same question from stored features, with
 nothing read of the window before (cold) and with its prefix kept from another question (warm).
@@ -81,14 +81,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         frames = _frames(open_engine("frames"), video)
         for turn in range(arguments.repeats):
             _timed(taken, "index, CLIP only", lambda: open_engine(f"plain-{turn}").index(video, features=False))  # noqa: B023
-            _timed(taken, "vision tower alone", lambda: _tower(scorer, frames))
+            _timed(taken, "vision encoder alone", lambda: _tower(scorer, frames))
             with open_engine(f"both-{turn}") as engine:
                 _timed(taken, "index with features", lambda: engine.index(video, features=True))
                 _questions(engine, scorer, video, arguments.window, taken)
         stored = next(iter(engine.archive.manifests()))
         (listed,) = engine.archive.feature_lists(stored)
     seconds = {name: statistics.median(values) for name, values in taken.items()}
-    both = seconds["index, CLIP only"] + seconds["vision tower alone"]
+    both = seconds["index, CLIP only"] + seconds["vision encoder alone"]
     return {
         "video": video.name,
         "frames": stored.frames,

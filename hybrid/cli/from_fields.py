@@ -31,10 +31,12 @@ class Fields:
     Attributes:
         only: these, in this order.
         without: all but these.
+        before_help: comes before the help of each, such as the condition on which it decides anything.
     """
 
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    before_help: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,8 @@ def _group(hint: Any) -> tuple[Callable[..., Any], list[Flag]] | None:
         return kind, _plain_flags(kind)
     declared = options_of(kind)
     names = [name for name in chosen.only or declared if name not in chosen.without]
-    return make, [_flag(*declared[name]) for name in names if flag_of(declared[name][0])]
+    shown = [declared[name] for name in names if flag_of(declared[name][0])]
+    return make, [_flag(each, about, chosen.before_help) for each, about in shown]
 
 
 def _given(kind: type[OptionsT]) -> Callable[..., Given[OptionsT]]:
@@ -161,7 +164,7 @@ def _plain_flags(kind: type[Any]) -> list[Flag]:
     ]
 
 
-def _flag(each: Field[Any], about: Option) -> Flag:
+def _flag(each: Field[Any], about: Option, before_help: str) -> Flag:
     """One option of an options class."""
     switch = str(each.type).startswith("bool")
     kind = about.text_type or _TYPES.get(str(each.type).removesuffix(" | None"), str)
@@ -169,7 +172,8 @@ def _flag(each: Field[Any], about: Option) -> Flag:
     if isinstance(about.legal, Choice) and about.keywords_of_text is None:
         metavar = f"<{'|'.join(about.legal.values)}>"
     shown = about.default_text or ("" if switch or each.default in (None, ()) else _number(each.default))
-    text = f"{about.help}  [default: {shown}]" if shown else about.help
+    help_text = f"{before_help}{about.help[0].lower()}{about.help[1:]}" if before_help else about.help
+    text = f"{help_text}  [default: {shown}]" if shown else help_text
     info = typer.Option(
         flag_of(each), help=text, metavar=metavar, show_default=False, rich_help_panel=about.panel or None
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from hybrid.answers import Answer
+from hybrid.errors import InputError
 from hybrid.export.output_file import OutputKind, check_output
 from hybrid.values import ByteArray
 
@@ -36,10 +37,12 @@ class AnswerExporter(ABC):
         """Refuse a path that does not fit, before any work is done.
 
         Raises:
-            InputError: see :func:`hybrid.export.output_file.check_output`.
+            InputError: a file lies where a folder is to be; or see :func:`hybrid.export.output_file.check_output`.
         """
         if self.kind is not None:
             check_output(path, self.kind, name=self.flag, archive=archive, video=video)
+        elif path.exists() and not path.is_dir():
+            raise InputError(f"{self.flag} is {path}, which is a file; name a folder, or a path where nothing lies")
 
     @abstractmethod
     def write(self, answer: Answer, pictures: Pictures, path: Path) -> None:

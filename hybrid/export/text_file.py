@@ -18,7 +18,7 @@ def write_text(path: Path, text: str) -> None:
     unfinished = path.with_name(f".unfinished-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="ascii")
+        unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(path)
     except OSError as exc:
         raise SaveError(f"{path} cannot be written: {exc.strerror or exc}") from exc

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from hybrid.errors import InputError
 from hybrid.options.field import Choice, Options, Range, Requirement, documented, option
@@ -54,31 +55,43 @@ def _read_window(text: str, given: Mapping[str, object]) -> dict[str, object]:
     return {"window_mode": "scattered", "window": size}
 
 
+def _read_size(value: Any) -> int:
+    if value in get_args(WindowMode):
+        raise InputError(f"window is {value!r}; it is a number of frames, the mode is window_mode={value!r}")
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise InputError(f"window is {value!r}; it must be a whole number of frames")
+    return int(value)
+
+
 def _read_selector(value: str | SelectorSpec) -> SelectorSpec:
+    if not isinstance(value, str | SelectorSpec):
+        raise InputError(f"select is {value!r}; it must be a selector's text, such as 'aks' or 'aks:depth=3'")
     return parse_selector(value) if isinstance(value, str) else value
 
 
 def _read_scores(value: str | ScorerSpec) -> ScorerSpec:
+    if not isinstance(value, str | ScorerSpec):
+        raise InputError(f"scores is {value!r}; it must be a text, such as 'clip' or 'blip-itm:CHECKPOINT'")
     return parse_scorer(value) if isinstance(value, str) else value
 
 
 def _read_texts(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
     # A text is a sequence too: of letters.
-    texts = (value,) if isinstance(value, str) else tuple(value)
+    texts = tuple(value) if isinstance(value, list | tuple) else (value,)
     if not all(isinstance(text, str) and text.strip() for text in texts):
         raise InputError(f"look_for is {list(texts)}; each must be a text that names what can be seen")
     return texts
 
 
 @documented
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True, init=False, repr=False)
 class AskOptions(Options):
     """How a question is answered: what :meth:`hybrid.engine.Engine.ask` takes, as one object."""
 
     frames: int = option(DEFAULT_FRAMES, "How many frames to select at most.", parse=check_budget)
     window_mode: WindowMode = option(
         "scattered",
-        "What GenS reads: scattered, context, segments; or a number of scattered frames.",
+        "What GenS reads: scattered, context or segments; on the command line also a number of scattered frames.",
         flag="--window",
         panel="window",
         legal=Choice(get_args(WindowMode)),
@@ -90,6 +103,7 @@ class AskOptions(Options):
         "How many frames GenS reads at once, and how many the coarse stage passes on.",
         flag="--window-frames",
         panel="window",
+        parse=_read_size,
         legal=Range(1, unit="frame"),
         requires=(_FOR_GENS,),
     )
@@ -180,7 +194,7 @@ class AskOptions(Options):
         if self.window_mode != "scattered" and not self.coarse:
             raise InputError(
                 f"the coarse stage chooses what GenS reads in the mode {self.window_mode!r}; without it GenS reads "
-                "the whole video anyway"
+                "the whole video anyway; leave out --no-coarse or --window"
             )
         if self.look_for:
             self._check_texts()

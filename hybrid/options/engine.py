@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from hybrid.errors import InputError
 from hybrid.options.field import Choice, Options, Range, documented, option
 from hybrid.presets import DEFAULT_PRESET, PRESETS
 from hybrid.values import DEFAULT_RATE, Sampling, SamplingPolicy
@@ -41,9 +42,16 @@ def _check_preset(name: str) -> str:
     return name
 
 
-def _check_encoder(name: str) -> str:
+def _read_name(value: str | Path) -> str:
+    if not isinstance(value, str | Path):
+        raise InputError(f"a model is named by a text or a path, not by {value!r}")
+    return str(value)
+
+
+def _read_encoder(value: str | Path) -> str:
     from hybrid.clip.registry import identity_of_name
 
+    name = _read_name(value)
     identity_of_name(name)
     return name
 
@@ -62,7 +70,7 @@ def _check_loading(text: str) -> str:
 
 
 @documented
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True, init=False, repr=False)
 class EngineOptions(Options):
     """What an engine works with: what :meth:`hybrid.engine.Engine.open` takes besides the archive, as one object."""
 
@@ -77,10 +85,18 @@ class EngineOptions(Options):
         "CLIP encoder instead of the preset's: ARCHITECTURE/TAG or local-dir:FOLDER.",
         panel="models",
         default_text="the preset's",
-        parse=_check_encoder,
+        parse=_read_encoder,
+        accepts="str | Path",
+        text_type=str,
     )
     sampler: str | None = option(
-        None, "GenS checkpoint instead of the preset's: hub name or folder.", panel=GENS, default_text="the preset's"
+        None,
+        "GenS checkpoint instead of the preset's: hub name or folder.",
+        panel=GENS,
+        default_text="the preset's",
+        parse=_read_name,
+        accepts="str | Path",
+        text_type=str,
     )
     prompt: PromptSpec | None = option(
         None,

@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hybrid.errors import InputError
@@ -44,7 +45,8 @@ class Range:
         if self.most is not None:
             return f"{self.least:g} to {self.most:g}"
         amount = "0 or more" if self.least == 0 else f"at least {self.least:g}"
-        return f"{amount} {self.unit}{'' if self.least == 1 else 's'}" if self.unit else amount
+        finite = ", and finite" if self.least == 0 and self.unit == "second" else ""
+        return f"{amount} {self.unit}{'' if self.least == 1 else 's'}{finite}" if self.unit else amount
 
     def check(self, name: str, value: Any) -> None:
         """Refuse any other value.
@@ -131,7 +133,8 @@ class Option:
 
 def option(default: Any, help: str, **facts: Any) -> Any:
     """A field of an options class: its default, its help, and the further facts of :class:`Option`."""
-    return field(default=default, metadata={"option": Option(help, **facts)})
+    # Not for dataclasses.replace, which would set every option; Options.changed does what it is used for.
+    return field(default=default, init=False, metadata={"option": Option(help, **facts)})
 
 
 def options_of(kind: type[Options]) -> Mapping[str, tuple[Field[Any], Option]]:
@@ -156,18 +159,40 @@ def plain(value: Any) -> Any:
     return getattr(value, "text", value)
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class Options:
-    """The options of one verb. Each keyword is an option; one that is None is not set, and has its default.
+_TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "bool": ((bool,), "True or False"),
+    "int": ((Integral,), "a whole number"),
+    "float": ((Real,), "a number"),
+    "str": ((str,), "a text"),
+}
+"""What the values of a field of that type are, and how a message calls them."""
 
-    Attributes:
-        given: what the caller set, by name, parsed. An option that is set and decides nothing is an error, even where
-            its value is the default.
+
+def _typed(name: str, value: Any, kind: str) -> Any:
+    """The value, of a plain type where it is one of numpy; one that is none of its field's type is refused.
+
+    Raises:
+        InputError: as it says.
     """
+    types, text = _TYPES.get(kind.removesuffix(" | None"), ((object,), ""))
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types and text):
+        raise InputError(f"{name} is {value!r}; it must be {text}")
+    return value.item() if text and hasattr(value, "item") else value
 
-    given: Mapping[str, Any] = field(init=False, repr=False, compare=False)
 
-    def __init__(self, **given: Any) -> None:
+def _rebuilt(kind: type[Options], given: Mapping[str, Any]) -> Options:
+    return kind(**given)
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class Options:
+    """The options of one verb. Each keyword is an option; one that is None is not set, and has its default."""
+
+    _given: tuple[tuple[str, Any], ...] = field(init=False, compare=False)
+
+    def __init__(self, *unnamed: Any, **given: Any) -> None:
+        if unnamed:
+            raise TypeError(f"{type(self).__name__} takes its options by name, not {unnamed[0]!r} alone")
         known = options_of(type(self))
         for name in given.keys() - known.keys():
             near = difflib.get_close_matches(name, known, n=1)
@@ -179,22 +204,45 @@ class Options:
             if value is None:
                 object.__setattr__(self, name, each.default)
                 continue
-            parsed[name] = value if about.parse is None else about.parse(value)
+            parsed[name] = _typed(name, value, str(each.type)) if about.parse is None else about.parse(value)
             object.__setattr__(self, name, parsed[name])
             if about.legal is not None:
                 about.legal.check(name, parsed[name])
-        object.__setattr__(self, "given", parsed)
+        object.__setattr__(self, "_given", tuple(parsed.items()))
         self.check()
         for name in parsed:
             _check_requirements(self, name, known[name])
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What the caller set, by name, parsed.
+
+        An option that is set and decides nothing is an error, even where its value is the default.
+        """
+        return dict(self._given)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={plain(value)!r}" for name, value in self._given)
+        return f"{type(self).__name__}({shown})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By texts: what they are parsed to holds functions.
+        return _rebuilt, (type(self), {name: plain(value) for name, value in self._given})
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self  # it never changes
 
     @classmethod
     def of(cls, options: Self | None, given: Mapping[str, Any]) -> Self:
         """The options of a call that takes an object, the same keywords, or both: keywords go before the object's.
 
         Raises:
-            InputError: as the class.
+            InputError: as the class; or the object is another.
         """
+        if options is not None and not isinstance(options, cls):
+            raise InputError(
+                f"options is {options!r}; it must be {cls.__name__}(...), or leave it out and give its fields by name"
+            )
         return cls(**given) if options is None else options.changed(**given)
 
     def changed(self, **given: Any) -> Self:

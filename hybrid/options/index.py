@@ -16,7 +16,7 @@ __all__ = ["IndexOptions", "RunOptions"]
 
 
 @documented
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True, init=False, repr=False)
 class IndexOptions(Options):
     """How a video is indexed: what :meth:`hybrid.engine.Engine.index` takes, as one object."""
 
@@ -40,7 +40,7 @@ class IndexOptions(Options):
 
 
 @documented
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True, init=False, repr=False)
 class RunOptions(IndexOptions):
     """How a run over many videos indexes them: those of one video, and these."""
 
@@ -49,7 +49,7 @@ class RunOptions(IndexOptions):
         "Processes that index at once; 0: this one.",
         panel="run",
         default_text="by cores and videos",
-        legal=Range(0, unit="worker"),
+        legal=Range(0),
     )
     retry_failed: bool = option(False, "Try videos again that failed before; without paths, only those.", panel="run")
     approximate_from: int | None = option(

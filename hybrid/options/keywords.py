@@ -21,7 +21,7 @@ __all__ = ["AskKeywords", "EngineKeywords", "IndexKeywords", "RunKeywords", "Sea
 
 
 class AskKeywords(TypedDict, total=False):
-    """Of :class:`AskOptions`."""
+    """Of :class:`hybrid.options.ask.AskOptions`."""
 
     frames: int | None
     window_mode: Literal["scattered", "context", "segments"] | None
@@ -41,11 +41,11 @@ class AskKeywords(TypedDict, total=False):
 
 
 class EngineKeywords(TypedDict, total=False):
-    """Of :class:`EngineOptions`."""
+    """Of :class:`hybrid.options.engine.EngineOptions`."""
 
     preset: str | None
-    encoder: str | None
-    sampler: str | None
+    encoder: str | Path | None
+    sampler: str | Path | None
     prompt: str | Path | PromptSpec | None
     loading: str | None
     constrained: bool | None
@@ -58,14 +58,14 @@ class EngineKeywords(TypedDict, total=False):
 
 
 class IndexKeywords(TypedDict, total=False):
-    """Of :class:`IndexOptions`."""
+    """Of :class:`hybrid.options.index.IndexOptions`."""
 
     features: bool | None
     lock_seconds: float | None
 
 
 class RunKeywords(TypedDict, total=False):
-    """Of :class:`RunOptions`."""
+    """Of :class:`hybrid.options.index.RunOptions`."""
 
     features: bool | None
     lock_seconds: float | None
@@ -75,7 +75,7 @@ class RunKeywords(TypedDict, total=False):
 
 
 class SearchKeywords(TypedDict, total=False):
-    """Of :class:`SearchOptions`."""
+    """Of :class:`hybrid.options.search.SearchOptions`."""
 
     videos: Sequence[str | Path] | None
     under: Sequence[str | Path] | None

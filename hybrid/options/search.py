@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid.errors import InputError
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["SearchOptions"]
 
 
-def _texts(values: Iterable[object]) -> tuple[str, ...]:
-    return tuple(map(str, values))
+def _texts(values: str | Path | Iterable[object]) -> tuple[str, ...]:
+    # A text is a sequence too: of letters.
+    return (str(values),) if isinstance(values, str | Path) else tuple(map(str, values))
 
 
 def _read_since(value: datetime | str) -> datetime:
@@ -29,17 +31,19 @@ def _read_since(value: datetime | str) -> datetime:
         from indexes.archive.lookup import read_date
 
         return read_date(value)
+    if not isinstance(value, datetime):
+        raise InputError(f"since is {value!r}; it must be a date, such as '2026-03-01', or a datetime with a time zone")
     if value.tzinfo is None:
         raise InputError(f"since is {value}; it must have a time zone")
     return value
 
 
 def _read_ask(value: AskOptions | Mapping[str, Any]) -> AskOptions:
-    return value if isinstance(value, AskOptions) else AskOptions(**value)
+    return AskOptions(**value) if isinstance(value, Mapping) else AskOptions.of(value, {})
 
 
 @documented
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True, init=False, repr=False)
 class SearchOptions(Options):
     """How an archive is searched: what :meth:`hybrid.engine.Engine.search` takes, as one object."""
 

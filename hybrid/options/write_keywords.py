@@ -46,7 +46,11 @@ def keywords_source(classes: Sequence[type[Options]] = CLASSES) -> str:
     """The text of the file."""
     bodies, homes = [], set()
     for kind in classes:
-        lines = [f"class {_keywords(kind)}(TypedDict, total=False):", f'    """Of :class:`{kind.__name__}`."""', ""]
+        lines = [
+            f"class {_keywords(kind)}(TypedDict, total=False):",
+            f'    """Of :class:`{kind.__module__}.{kind.__name__}`."""',
+            "",
+        ]
         for name, (each, about) in options_of(kind).items():
             accepted = _inlined((about.accepts or str(each.type)).removesuffix(" | None"), kind)
             lines.append(f"    {name}: {accepted} | None")

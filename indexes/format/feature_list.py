@@ -1,6 +1,6 @@
 """Which frames of a video have stored features, and where: the list beside the file with the values.
 
-What the fine stage's vision tower made of a frame does not depend on any question, so it is kept.
+What the fine stage's vision encoder made of a frame does not depend on any question, so it is kept.
 One video may have the features of several checkpoints; each has a list and a file of values. The
 list is replaced as a whole; what it does not name does not exist (docs/format.md).
 

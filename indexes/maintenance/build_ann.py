@@ -32,7 +32,7 @@ __all__ = ["FROM_FRAMES", "SEGMENT_FRAMES", "ApproximateUpdate", "update_approxi
 FROM_FRAMES = 2**20
 """From so many frames of one dimension on, an approximate index is made: 291 hours at one a second.
 
-Below, an exact search takes less than a tenth of a second of one core (``bench/latency/archive.py``).
+Below, an exact search takes less than a tenth of a second of one core (``bench/latency/archive``).
 """
 
 SEGMENT_FRAMES = 2**16

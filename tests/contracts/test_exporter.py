@@ -23,6 +23,7 @@ EXPORTER_FILE = '''
     """An answer's spans as subtitles."""
 
     from hybrid.export.interface import AnswerExporter
+    from hybrid.export.output_file import OutputKind
     from hybrid.export.text_file import write_text
 
 
@@ -30,10 +31,11 @@ EXPORTER_FILE = '''
         name = "subtitles"
         flag = "--subtitles"
         help = "Save the spans as subtitles here."
+        kind = OutputKind("subtitles", (".srt",), b"WHEN: ")
 
         def write(self, answer, pictures, path):
             spans = [f"{span.start_seconds:.1f} --> {span.end_seconds:.1f}" for span in answer.spans]
-            write_text(path, "\\n".join([answer.question, *spans]))
+            write_text(path, "\\n".join([f"WHEN: {answer.question}", *spans]))
 
 
     EXPORTER = SubtitleExporter()
@@ -109,6 +111,8 @@ def test_a_foreign_file_is_refused_before_any_work(exporter: AnswerExporter, tmp
         (path / "mine.png").write_bytes(b"mine")
         exporter.write(answer(1), pictures(1), path)
         assert (path / "mine.png").read_bytes() == b"mine"
+        with pytest.raises(InputError, match="is a file; name a folder"):
+            exporter.check(path / "mine.png")
         return
     path = usual_path(exporter, tmp_path)
     path.write_text("my notes")
@@ -130,8 +134,14 @@ def test_adding_an_exporter_takes_one_file_and_one_line(toy: Toy, tmp_path: Path
     assert run.exit_code == 0, run.output
     assert f"saved {saved}" in run.stdout
     question, first, *_ = saved.read_text().splitlines()
-    assert question == QUESTION
+    assert question == f"WHEN: {QUESTION}"
     assert " --> " in first
     many = CliRunner().invoke(app, ["ask", str(demo_video()), "a?", "-q", "b?", *options, "--subtitles", str(saved)])
     assert isinstance(many.exception, InputError)
     assert "--subtitles is for a single question" in str(many.exception)
+    umlaut = CliRunner().invoke(
+        app, ["ask", str(demo_video()), "Wo ist der grüne Stern?", *options, "--subtitles", str(saved)]
+    )
+    assert umlaut.exit_code == 0, umlaut.output
+    assert "grüne" in saved.read_text(encoding="utf-8")
+    test_a_foreign_file_is_refused_before_any_work(EXPORTERS.find("subtitles"), tmp_path)

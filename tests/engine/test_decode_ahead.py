@@ -180,7 +180,7 @@ def test_a_changed_rate_is_followed(engine: Engine, encoder: WaitingEncoder, ope
     given: Any = encoder
     with Engine(open_archive(engine.archive.uri), EngineOptions(device="cpu", rate=2.0), encoder=given) as other:
         video_id = other.index(clips[1]).video_id
-    engine._models.settings = replace(engine.settings, sampling="keyframes")
+    engine._models.settings = engine.settings.changed(sampling="keyframes")
     result = engine.index(clips[1])
     assert (result.video_id, result.outcome) == (video_id, "indexed")
     assert engine.archive.require(video_id).config.rate == 2.0

@@ -66,7 +66,7 @@ def cached(tmp_path: Path, folder: Path, *, without: str = "nothing") -> str:
 
 
 def estimated(engine: Engine, videos: list[Path], **settings: object) -> RunEstimate:
-    return estimate_run(engine.archive, videos, replace(engine.settings, **settings))  # type: ignore[arg-type]
+    return estimate_run(engine.archive, videos, EngineOptions(**{**engine.settings.given, **settings}))  # type: ignore[arg-type]
 
 
 def test_a_dry_run_asks_no_hub(open_engine: OpenEngine, demo_clip: Path, hub: list[str]) -> None:

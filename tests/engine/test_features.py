@@ -17,6 +17,7 @@ from hybrid.fine.decoding.options import LoopOptions
 from hybrid.fine.feature_maker import find_feature_maker
 from hybrid.fine.load import load_scorer
 from hybrid.fine.prompt import GENS_QWEN
+from hybrid.options.engine import EngineOptions
 from hybrid.testing.untrained_clip import make_untrained_clip
 from hybrid.testing.untrained_gens import make_untrained_gens
 from indexes.open_archive import open_archive
@@ -229,7 +230,7 @@ def test_an_estimate_counts_the_features_that_a_run_would_make(
     write_demo_clip(new, DEMO_SCENES[:1])
 
     def counted(sampler: Path | None, videos: list[Path], *, features: bool | None = None) -> int:
-        settings = replace(engine.settings, sampler=None if sampler is None else str(sampler))
+        settings = EngineOptions(**{**engine.settings.given, "sampler": sampler})
         estimate = estimate_run(engine.archive, videos, settings, features=features)
         each = 0 if estimate.features == 0 else (estimate.feature_bytes or 0) / estimate.features
         assert each in (0, 16 * 64 * 4)
@@ -241,7 +242,7 @@ def test_an_estimate_counts_the_features_that_a_run_would_make(
     assert counted(gens_folder, [video], features=False) == counted(None, [video, new]) == 0
     engine.index(video)
     assert counted(gens_folder, [video]) == 0
-    gone = replace(engine.settings, sampler="/no/such/folder")
+    gone = engine.settings.changed(sampler="/no/such/folder")
     assert "there is no folder" in (estimate_run(engine.archive, [video], gone).features_note or "")
 
 

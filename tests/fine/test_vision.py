@@ -1,4 +1,4 @@
-"""The vision tower in one attention call per layer: features equal to transformers' own."""
+"""The vision encoder in one attention call per layer: features equal to transformers' own."""
 
 from __future__ import annotations
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import re
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -48,7 +51,7 @@ def test_the_types_of_keywords_are_those_of_the_fields() -> None:
 
 def test_every_option_is_described(kind: type[Options]) -> None:
     declared = options_of(kind)
-    assert set(declared) == {each.name for each in fields(kind)} - {"given"}
+    assert set(declared) == {each.name for each in fields(kind)} - {"_given"}
     flags = [flag for flag in (flag_of(each) for each, _ in declared.values()) if flag]
     assert len(flags) == len(set(flags))
     for name, (each, about) in declared.items():
@@ -79,7 +82,7 @@ def test_an_object_and_keywords_go_together() -> None:
     assert AskOptions.of(None, {"frames": 5}).given == {"frames": 5}
     assert given.to_dict()["select"] == "aks:depth=3"
     assert json.loads(json.dumps(given.to_dict()))["look_for"] == []
-    assert replace(EngineOptions(preset="tiny"), sampler="S").preset == "tiny"
+    assert EngineOptions(preset="tiny").changed(sampler="S").preset == "tiny"
 
 
 def test_an_option_that_is_set_to_its_default_still_has_to_decide_something() -> None:
@@ -97,7 +100,7 @@ def test_an_option_that_is_set_to_its_default_still_has_to_decide_something() ->
     ("kind", "given", "message"),
     [
         (AskOptions, {"window": 0}, "window is 0; it must be at least 1 frame"),
-        (AskOptions, {"window": "many"}, "window is 'many'; it must be at least 1 frame"),
+        (AskOptions, {"window": "many"}, "window is 'many'; it must be a whole number of frames"),
         (AskOptions, {"min_score": 6}, "min_score is 6; it must be 1 to 5"),
         (AskOptions, {"gap_seconds": float("nan")}, "gap_seconds is nan"),
         (AskOptions, {"context_seconds": float("inf"), "window_mode": "context"}, "context_seconds is inf"),
@@ -105,7 +108,7 @@ def test_an_option_that_is_set_to_its_default_still_has_to_decide_something() ->
         (EngineOptions, {"decoder": "pyaf"}, "did you mean 'pyav'"),
         (EngineOptions, {"dtype": "bfloat"}, "did you mean 'bfloat16'"),
         (EngineOptions, {"loading": "5bit"}, "loading is '5bit'"),
-        (RunOptions, {"workers": -1}, "workers is -1; it must be 0 or more workers"),
+        (RunOptions, {"workers": -1}, "workers is -1; it must be 0 or more"),
         (IndexOptions, {"lock_seconds": -1.0}, "lock_seconds is -1"),
         (SearchOptions, {"since": "yesterday"}, "write it like"),
         (SearchOptions, {"ask": AskOptions(frames=3)}, "frames is 3, .* fine is 0"),
@@ -146,3 +149,57 @@ def test_a_selector_and_a_scorer_are_parsed_once_a_question(tmp_path: Path, monk
         answer = engine.ask(demo_video(), QUESTION, frames=3, fine=False, select="aks:depth=3", scores="clip")
     assert answer.stages[-1].details["options"]["depth"] == 3
     assert parsed == ["aks:depth=3", "clip"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        AskOptions(select="aks:depth=3"),
+        AskOptions(select="focus:seed=4", scores="blip-itm:checkpoint"),
+        AskOptions(frames=3, window_mode="context", context_seconds=2),
+        SearchOptions(top=3, fine=2, ask={"frames": 3}),
+        EngineOptions(preset="tiny", decoder="pyav", encoder="local-dir:folder"),
+    ],
+)
+def test_options_travel_and_show_themselves(options: Options) -> None:
+    """To another process, into a copy, and as text that makes the same ones."""
+    assert pickle.loads(pickle.dumps(options)) == options
+    assert copy.deepcopy(options) == options
+    assert eval(repr(options)) == options
+    options.given.clear()
+    assert options.given
+    assert type(options)(**options.given) == options
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: AskOptions(fine="no"), "fine is 'no'; it must be True or False"),
+        (lambda: AskOptions(min_score=3.5), "min_score is 3.5; it must be a whole number"),
+        (lambda: AskOptions(gap_seconds=True), "gap_seconds is True; it must be a number"),
+        (lambda: AskOptions(gap_seconds=float("inf")), "0 or more seconds, and finite"),
+        (lambda: AskOptions(window="context"), "the mode is window_mode='context'"),
+        (lambda: AskOptions(window=1.5), "window is 1.5; it must be a whole number of frames"),
+        (lambda: AskOptions(select=3), "select is 3; it must be a selector's text"),
+        (lambda: AskOptions(scores=["clip"]), "scores is .*; it must be a text"),
+        (lambda: SearchOptions(since=5), "since is 5; it must be a date"),
+        (lambda: SearchOptions(fine=1, ask=SearchOptions()), "it must be AskOptions"),
+        (lambda: EngineOptions(encoder=5), "a model is named by a text or a path"),
+        (lambda: AskOptions.of({"frames": 3}, {}), "it must be AskOptions"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_at_once(make: Callable[[], Options], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        make()
+
+
+def test_one_path_is_not_taken_for_letters() -> None:
+    assert SearchOptions(videos="/a/b.mp4").videos == ("/a/b.mp4",)
+    assert SearchOptions(under=Path("/a")).under == ("/a",)
+
+
+def test_numbers_of_numpy_become_plain_ones() -> None:
+    options = AskOptions(frames=np.int64(3), window=np.int32(8), gap_seconds=np.float32(1))
+    assert json.dumps(options.to_dict())
+    with pytest.raises(TypeError, match="AskOptions takes its options by name"):
+        AskOptions(8)  # type: ignore[call-arg]

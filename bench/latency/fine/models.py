@@ -29,7 +29,7 @@ __all__ = ["SHAPES", "FineModel", "Shape", "make_model"]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The sizes of a model: of the text part, then of the vision tower."""
+    """The sizes of a model: of the text part, then of the vision encoder."""
 
     hidden: int
     layers: int

@@ -1,6 +1,6 @@
 """A bank of frames as the tiny GenS's language model sees them: features of many short scenes.
 
-The vision tower is frozen by the time the language model learns, so every frame is encoded once.
+The vision encoder is frozen by the time the language model learns, so every frame is encoded once.
 Windows are put together from the bank's scenes in any order.
 """
 
@@ -75,7 +75,7 @@ def make_bank(visual: Any, *, scenes: int, things: Sequence[Thing], seed: int) -
     """Draw and encode scenes.
 
     Args:
-        visual: the trained vision tower.
+        visual: the trained vision encoder.
         scenes: how many; two fifths show one thing, the others two.
         things: what they may show.
         seed: of everything that is drawn.

@@ -1,4 +1,4 @@
-"""Teach the tiny GenS to read windows and to write GenS's replies, on top of a trained vision tower.
+"""Teach the tiny GenS to read windows and to write GenS's replies, on top of a trained vision encoder.
 
 First it learns to name what each frame shows, which ties words to what is seen; then replies, from
 a few frames and short scenes up to windows of 256 frames.
@@ -419,7 +419,7 @@ def main() -> None:
     """``python -m bench.world.training.gens --out FOLDER --vision FOLDER/vision.pt``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; a stopped run goes on")
-    parser.add_argument("--vision", type=Path, required=True, help="the trained vision tower's vision.pt")
+    parser.add_argument("--vision", type=Path, required=True, help="the trained vision encoder's vision.pt")
     parser.add_argument("--start", type=Path, help="folder of a checkpoint of the same shape to start from")
     parser.add_argument("--skip", type=float, default=0.0, help="share of the curriculum that --start has behind it")
     parser.add_argument("--steps", type=int, default=6000)

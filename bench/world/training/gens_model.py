@@ -192,14 +192,14 @@ def _look_for_the_like(attention: Any) -> None:
 
 
 def name_what_is_seen(model: Any, tokenizer: Any, readers: Sequence[Any]) -> None:
-    """Let words and attention begin with what the vision tower has learned.
+    """Let words and attention begin with what the vision encoder has learned.
 
     The embedding of a word for a colour or a shape becomes the direction in which the features of
     frames with it lie, so that a frame is like the words that describe it. In one layer, two heads begin
     by comparing just these directions, one those of the thing on the left, one on the right.
 
     Args:
-        model: its vision tower is trained.
+        model: its vision encoder is trained.
         tokenizer: of the model.
         readers: the four linear heads that were trained with the tower.
     """

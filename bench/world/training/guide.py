@@ -23,12 +23,12 @@ class Guide:
       the frame that has it.
     * Carrying: what that head takes from a frame is taught to read as the label of the frame.
     * Knowing what is asked: at the end of a question, the middle of the model is taught to hold what the
-      question names in the form in which the vision tower shows it, and at each frame what the frame
+      question names in the form in which the vision encoder shows it, and at each frame what the frame
       shows: the frozen heads that were trained with the tower must read it there. So the two are alike.
 
     Args:
         model: what is watched.
-        heads: trained with the vision tower, on its features before they were scaled and centred.
+        heads: trained with the vision encoder, on its features before they were scaled and centred.
         mean, scale: [width] mean and standard deviation of those features.
     """
 

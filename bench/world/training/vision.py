@@ -1,4 +1,4 @@
-"""Teach the tiny GenS's vision tower to see: which thing is on the left, and which on the right.
+"""Teach the tiny GenS's vision encoder to see: which thing is on the left, and which on the right.
 
 Two linear heads per place (colour and shape) read the frame's one visual token; they are thrown
 away afterwards. Colour and shape are told apart, so that pairs that were never shown can be read too.

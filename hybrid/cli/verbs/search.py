@@ -23,7 +23,7 @@ _ENGINE_FIELDS = ("preset", "encoder", "sampler", "prompt", "loading", "device",
 def search(
     question: Annotated[str, typer.Argument(help="What you want to see.")],
     options: SearchOptions,
-    ask: Annotated[AskOptions, Fields(only=_QUESTION_FIELDS)],
+    ask: Annotated[AskOptions, Fields(only=_QUESTION_FIELDS, before_help="With --fine: ")],
     engine: Annotated[Given[EngineOptions], Fields(only=_ENGINE_FIELDS)],
     archive: ArchiveOption = DEFAULT_ARCHIVE,
     as_json: JsonOption = False,

@@ -1,4 +1,4 @@
-"""Between what a vision tower gives (tensors) and what an archive stores (bytes)."""
+"""Between what a vision encoder gives (tensors) and what an archive stores (bytes)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Tower", "features_of", "features_unavailable_reason", "items_of", "s
 
 CPU_BATCH = 32
 CUDA_BATCH = 512
-"""Frames per pass of a vision tower: so many that it is busy, and no more than are worth losing to a kill."""
+"""Frames per pass of a vision encoder: so many that it is busy, and no more than are worth losing to a kill."""
 _CUDA_WORKERS = 8
 
 
@@ -77,7 +77,7 @@ def features_of(items: Sequence[FeatureItem], spec: FeatureSpec, *, seconds: Map
 
 
 class Tower:
-    """A scorer's vision tower that is fed frame by frame. Use it as a context manager.
+    """A scorer's vision encoder that is fed frame by frame. Use it as a context manager.
 
     Attributes:
         scorer: whose it is.

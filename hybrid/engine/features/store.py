@@ -37,9 +37,9 @@ class Rows:
     Attributes:
         items: row -> features.
         stored: rows that came from the store.
-        encoded: rows that were decoded and went through the vision tower now.
+        encoded: rows that were decoded and went through the vision encoder now.
         seconds: of reading and decoding.
-        tower_seconds: of the vision tower, by part.
+        tower_seconds: of the vision encoder, by part.
         frames_decoded: frames that the decoder had to decode.
         notes: what the reader of the answer should know.
     """
@@ -59,7 +59,7 @@ class FeatureReader:
     Args:
         archive: where features are stored.
         manifest, timeline: of the video's index.
-        scorer: whose features; its vision tower makes those that are not stored.
+        scorer: whose features; its vision encoder makes those that are not stored.
         video: for these.
         keep: whether to read from the store and to write to it.
     """
@@ -82,7 +82,7 @@ class FeatureReader:
 
         Raises:
             VideoError: some are not stored, and the video cannot be read.
-            ModelError: the vision tower failed.
+            ModelError: the vision encoder failed.
         """
         started = time.perf_counter()
         found = Rows()
@@ -144,7 +144,7 @@ class FeatureReader:
 def encode_rows(
     timeline: Timeline, source: FrameSource, rows: IntArray, tower: Tower
 ) -> Iterator[tuple[int, FeatureItem]]:
-    """Decode rows of a video and run the vision tower; a row that cannot be decoded is left out.
+    """Decode rows of a video and run the vision encoder; a row that cannot be decoded is left out.
 
     Args:
         timeline: of the video.
@@ -191,7 +191,7 @@ def fill_features(archive: Archive, manifest: Manifest, path: Path, scorer: Feat
 
     Raises:
         VideoError: the video cannot be read.
-        ModelError: the vision tower failed.
+        ModelError: the vision encoder failed.
         ArchiveError: they cannot be written.
     """
     timeline = archive.timeline(manifest)

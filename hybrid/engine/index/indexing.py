@@ -88,7 +88,7 @@ def unchanged(path: str, manifest: Manifest) -> IndexResult:
 
 
 class FeatureWriter:
-    """Feeds GenS's vision tower with the frames that the index's decoding gives anyway.
+    """Feeds GenS's vision encoder with the frames that the index's decoding gives anyway.
 
     Attributes:
         note: why it gave up; None as long as it did not.
@@ -283,7 +283,7 @@ def _embed(
 
 
 def _with_features(frames: Iterator[ByteArray], features: FeatureWriter) -> Iterator[ByteArray]:
-    """The same frames; GenS's vision tower has seen each before the encoder does."""
+    """The same frames; GenS's vision encoder has seen each before the encoder does."""
     for frame in frames:
         features.push(frame)
         yield frame

@@ -47,7 +47,7 @@ def update_index(
         path: file or folder.
         prefetcher: may have begun to decode it.
         following: the videos that will be indexed next.
-        features: whether GenS's vision tower runs too; None: if the caller named a sampler.
+        features: whether GenS's vision encoder runs too; None: if the caller named a sampler.
         progress: is told how far it is.
         lock_seconds: how long to wait for another process that writes this video.
 

@@ -56,7 +56,7 @@ PACKETS_WITHOUT_SIZE = 64
 
 
 class PyAVSource(Decoder):
-    """Samples of a video file. See the module's text for how, and :class:`Sampling` for which.
+    """Samples of a video file. See the module's text for how, and :class:`hybrid.values.Sampling` for which.
 
     The timeline's zero is the start of the container (what a player shows as 0), so a video stream
     that begins after the sound begins later than 0.

@@ -35,7 +35,7 @@ def reference(aria_folder: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def frames(make_frames: MakeFrames) -> list[ByteArray]:
-    """Of three sizes, more than one pass of the vision tower."""
+    """Of three sizes, more than one pass of the vision encoder."""
     return [*make_frames(6, 213, 120), *make_frames(2, 90, 160, seed=1), *make_frames(1, 600, 500, seed=2)]
 
 
