@@ -19,19 +19,29 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from bench.latency.search_probe import first_of
 from bench.memory import most_resident_mb, resident_mb
 
 __all__ = ["METHODS", "measure"]
 
 
+# Modules move from version to version, and ``two_versions`` runs this file over earlier ones.
+_OPEN_SOURCE = ("hybrid.frames.registry:open_source", "hybrid.frames.source:open_source")
+_DECODED_AHEAD = (
+    "hybrid.engine.frames.decode_ahead:prefetched_frames",
+    "hybrid.engine.index.decoding:decoded_ahead",
+    "hybrid.engine.decoding:decoded_ahead",
+)
+
+
 def _ours(policy: str) -> Callable[[str, int], Iterator[int]]:
     def sample(video: str, threads: int) -> Iterator[int]:
-        from hybrid.frames.registry import open_source
         from hybrid.values import Sampling
 
+        open_source, decoded_ahead = first_of(*_OPEN_SOURCE), first_of(*_DECODED_AHEAD)
         # As the engine reads: decoding goes on, a bounded number of bytes ahead, while the model runs.
         with open_source(video, Sampling(1.0, policy), threads=threads) as source:  # type: ignore[arg-type]
-            with _decoding_module().prefetched_frames(source.read()) as batches:
+            with decoded_ahead(source.read()) as batches:
                 for batch in batches:
                     yield len(batch)
 
@@ -102,18 +112,14 @@ def measure(method: str, video: str, *, threads: int, consumer_seconds: float) -
     return {"wall_seconds": wall, "cpu_seconds": cpu, "frames": frames, "above_start_mb": most[0] - before_mb}
 
 
-def _decoding_module() -> Any:
-    """The module that decodes ahead; earlier versions, which ``two_versions`` measures, have it elsewhere."""
-    with contextlib.suppress(ModuleNotFoundError):
-        return importlib.import_module("hybrid.engine.index.decoding")
-    return importlib.import_module("hybrid.engine.decoding")
-
-
 def _import_libraries() -> None:
     """Imports are no part of the measurement."""
-    _decoding_module()
-    for name in ("av", "decord", "imageio_ffmpeg", "hybrid.frames.decoders.pyav"):
+    first_of(*_OPEN_SOURCE), first_of(*_DECODED_AHEAD)
+    for name in ("av", "decord", "imageio_ffmpeg"):
         importlib.import_module(name)
+    for name in ("hybrid.frames.decoders.pyav", "hybrid.frames.pyav"):
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(name)
 
 
 def _cpu_seconds() -> float:

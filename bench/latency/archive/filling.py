@@ -14,6 +14,7 @@ from bench.clock import Seconds, timed
 from bench.latency.archive.figures import private_mb
 from bench.latency.video_vectors import VideoWorld
 from hybrid.values import Sampling, Timeline
+from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
 from indexes.format.manifest import IndexConfig, IndexedVideo, Source
 from indexes.maintenance.build_ann import update_approximate
@@ -59,13 +60,12 @@ def add(archive: Archive, world: VideoWorld, number: int, frames: int) -> Second
     vectors = world.video(number, frames)
     ordinals = np.arange(frames, dtype=np.int64)
     timeline = Timeline(ordinals, ordinals.astype(np.float64), ordinals * 30, Sampling(), float(frames))
-    _, took = timed(
-        archive.commit,
-        f"{number:032x}",
+    new = NewIndex(
         timeline=timeline,
         vectors=vectors,
         config=IndexConfig(encoder={"model": "made-up"}, rate=1.0, policy="exact", decoder="pyav"),
         source=Source(path=f"/videos/{number:06d}.mp4", size_bytes=1),
         video=IndexedVideo(kind="file", duration_seconds=float(frames), width=640, height=360, codec="h264"),
     )
+    _, took = timed(archive.commit, f"{number:032x}", new)
     return took
