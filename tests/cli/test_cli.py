@@ -157,12 +157,22 @@ def test_an_answer_is_printed_even_if_its_pictures_cannot_be_saved(
 ) -> None:
     (tmp_path / "file").touch()
     options = ["--archive", str(tmp_path / "archive"), "--no-fine", "--json", *models["ask"]]
-    for where in (["--sheet", str(tmp_path / "file" / "sheet.png")], ["--frames-dir", str(tmp_path / "file")]):
+    for where in (["--sheet", str(tmp_path / "file" / "sheet.png")], ["--frames-dir", str(tmp_path / "file" / "a")]):
         done = run_command(["ask", clip, "a?", *options, *where], tmp_path)
         assert done.returncode == 1
         assert Answer.from_json(done.stdout).frames
         assert done.stderr.startswith("hybrid: the ")
         assert "Traceback" not in done.stderr
+
+
+def test_a_folder_of_pictures_that_is_a_file_is_refused_before_any_work(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run_command(
+        ["ask", clip, "a?", "--archive", tmp_path / "archive", "--frames-dir", tmp_path / "file"], tmp_path
+    )
+    assert done.returncode == 2
+    assert "--frames-dir" in done.stderr and "which is a file" in done.stderr
+    assert not (tmp_path / "archive").exists()
 
 
 def test_a_sheet_of_a_video_that_is_gone_has_empty_cells(
