@@ -171,7 +171,8 @@ def test_a_folder_of_pictures_that_is_a_file_is_refused_before_any_work(clip: Pa
         ["ask", clip, "a?", "--archive", tmp_path / "archive", "--frames-dir", tmp_path / "file"], tmp_path
     )
     assert done.returncode == 2
-    assert "--frames-dir" in done.stderr and "which is a file" in done.stderr
+    assert "--frames-dir" in done.stderr
+    assert "which is a file" in done.stderr
     assert not (tmp_path / "archive").exists()
 
 
