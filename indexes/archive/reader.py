@@ -336,7 +336,7 @@ class ArchiveReader:
 
     def _with_current(self, video: str | Manifest, action: Callable[[Manifest], _T]) -> _T:
         """Do something with the committed generation; again if it was replaced meanwhile."""
-        held = isinstance(video, Manifest)
+        held, tried_again = isinstance(video, Manifest), False
         while True:
             manifest = video if isinstance(video, Manifest) else self.require(video)
             try:
@@ -345,7 +345,12 @@ class ArchiveReader:
             except IndexDamagedError as exc:
                 current = self.manifest(manifest.video_id)
                 if current is not None and current.generation == manifest.generation:
-                    raise
+                    # A video that was removed and indexed again meanwhile has its old generation: that follows from
+                    # the content. So damage counts only if it is found twice.
+                    if tried_again:
+                        raise
+                    tried_again = True
+                    continue
                 if held or current is None:
                     raise VideoNotIndexedError(
                         f"the index of video {manifest.video_id} in archive {self.uri} was replaced or removed "

@@ -13,6 +13,7 @@ from writer_process import come_and_go
 from hybrid.errors import IndexDamagedError, VideoNotIndexedError
 from indexes.archive.new_index import NewIndex
 from indexes.archive.writer import Archive
+from indexes.format.layout import VectorKey
 from indexes.maintenance.stats import archive_stats
 from indexes.maintenance.verify import verify_archive
 from indexes.search.timed_hits import find_timed_hits
@@ -64,3 +65,29 @@ def test_what_is_removed_while_others_read_is_not_damaged(tmp_path: Path, backen
             writer.kill()
     assert writer.exitcode == 0
     assert searched > 0
+
+
+@pytest.mark.parametrize("backend", STORES.names)
+def test_what_is_removed_and_indexed_again_during_a_read_is_not_damaged(
+    tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same content has the same generation; damage that stays is still told."""
+    with (
+        Archive.open(tmp_path / "archive", backend=backend) as writer,
+        Archive.open(tmp_path / "archive", backend=backend) as reader,
+    ):
+        writer.commit(video_id(0), NewIndex(**some_index(0)))
+        check = reader.store.check
+
+        def removed_meanwhile(key: VectorKey, *hashes: str) -> tuple[int, int]:
+            monkeypatch.undo()
+            writer.remove(video_id(0))
+            try:
+                return check(key, *hashes)
+            finally:
+                writer.commit(video_id(0), NewIndex(**some_index(0)))
+
+        monkeypatch.setattr(reader.store, "check", removed_meanwhile)
+        assert [one.state for one in verify_archive(reader)] == ["sound"]
+        writer.store.remove(next(writer.store.keys(video_id(0))))
+        assert [one.state for one in verify_archive(reader)] == ["damaged"]
