@@ -20,6 +20,7 @@ import numpy as np
 
 from hybrid.errors import HybridError, MissingDependencyError
 from hybrid.frames.registry import DECODERS, DEFAULT_DECODER, open_source
+from hybrid.options.engine import EngineOptions
 from hybrid.values import ByteArray, Sampling
 
 __all__ = ["Check", "examine"]
@@ -56,23 +57,15 @@ class Check:
         return asdict(self)
 
 
-def examine(
-    *, preset: str, encoder: str | None = None, sampler: str | None = None, device: str = "auto", dtype: str = "auto"
-) -> Iterator[Check]:
+def examine(options: EngineOptions) -> Iterator[Check]:
     """Run all checks, one after another; none of them ends the run.
 
     Args:
-        preset: whose models are tried.
-        encoder, sampler: instead of the preset's.
-        device, dtype: as for the engine.
-
-    Raises:
-        InputError: there is no such preset.
+        options: the models that are tried, their device and dtype.
     """
-    from hybrid.presets import PRESETS, check_preset
     from indexes.stores.registry import PACKAGES, STORES
 
-    check_preset(preset)
+    device, dtype = options.device, options.dtype
     yield _timed("packages", _packages, remedy="pip install . (in the project's folder)")
     yield _timed("device", lambda: _device(device), remedy="--device cpu, or install a CUDA build of torch")
     with tempfile.TemporaryDirectory(prefix="hybrid-doctor-") as folder:
@@ -84,12 +77,12 @@ def examine(
             decode = partial(_decode, video, decoder)
             yield _timed(f"decode ({decoder})", decode, remedy=remedy, optional=decoder != DEFAULT_DECODER)
         hub = "on a machine without a model hub: --encoder local-dir:FOLDER, or --preset tiny"
-        yield _timed("embed", lambda: _embed(encoder or PRESETS[preset].encoder, device, dtype), remedy=hub)
+        yield _timed("embed", lambda: _embed(options.encoder_name, device, dtype), remedy=hub)
         for backend in STORES.names:
             search = partial(_search, Path(folder) / backend, backend)
             yield _timed(f"index ({backend})", search, remedy=f"pip install {PACKAGES.get(backend, backend)}")
         hub = "on a machine without a model hub: --sampler FOLDER, or --preset tiny; without GenS: --no-fine"
-        yield _timed("generate", lambda: _generate(sampler or PRESETS[preset].sampler, device, dtype), remedy=hub)
+        yield _timed("generate", lambda: _generate(options.sampler_name, device, dtype), remedy=hub)
 
 
 def _timed(name: str, action: Callable[[], str], *, remedy: str, optional: bool = False) -> Check:

@@ -72,16 +72,23 @@ class Registry(Generic[Entry]):
             raise InputError(f"there is a {self.kind} {name!r} already, in {self._modules[name]}; choose another name")
         self._modules[name] = module
 
+    def check(self, name: str) -> None:
+        """Refuse a name that no entry has; nothing is imported.
+
+        Raises:
+            InputError: no entry has this name.
+        """
+        if name not in self._modules:
+            raise unknown_name(self.kind, name, self.names)
+
     def find(self, name: str) -> Entry:
         """The entry of that name; only its own module is imported.
 
         Raises:
             InputError: no entry has this name.
         """
-        module = self._modules.get(name)
-        if module is None:
-            raise unknown_name(self.kind, name, self.names)
-        entry: Any = getattr(import_module(module), self._attribute)
+        self.check(name)
+        entry: Any = getattr(import_module(self._modules[name]), self._attribute)
         return entry  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[Entry]:

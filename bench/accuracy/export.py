@@ -24,7 +24,8 @@ from hybrid.engine import Engine
 from hybrid.errors import InputError
 from hybrid.export.benchmarks.aks_frames import save_aks_frames
 from hybrid.export.benchmarks.gens_rag import save_rag_file
-from hybrid.export.benchmarks.lmms_eval import Images, save_selection
+from hybrid.export.benchmarks.lmms_eval import save_selection
+from hybrid.export.interface import Pictures
 from hybrid.export.output_file import RAG, check_output
 
 __all__ = ["answers_of", "export_aks", "main", "prompts_of"]
@@ -156,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     with Engine.open(given.archive) as engine:
 
-        def images(answer: Answer) -> Images:
+        def images(answer: Answer) -> Pictures:
             return engine.read_frames(answer.video, [frame.ordinal for frame in answer.frames])
 
         save_selection(answers, images, given.out, clips=given.clips)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from hybrid.errors import InputError
+from hybrid.options.engine import GENS
 from hybrid.options.field import Options, flag_of, options_of
 from indexes.stores.registry import STORES
 
@@ -55,7 +56,7 @@ def refuse_for_gens(why: str, kind: type[Options], values: Mapping[str, Any], *,
         InputError: one of the class's options of the panel GenS is set.
     """
     for name, (each, about) in options_of(kind).items():
-        if about.panel == "GenS" and name in values and name not in but:
+        if about.panel == GENS and name in values and name not in but:
             value = values[name]
             given = f"{flag_of(each)} is" if value is True else f"{flag_of(each)} is {str(value)!r}, which is"
             raise InputError(f"{given} for GenS, and {why}, or leave out {flag_of(each)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import textwrap
 from pathlib import Path
@@ -12,6 +13,7 @@ from hybrid.errors import SaveError
 from hybrid.export.interface import AnswerExporter, Pictures
 from hybrid.export.output_file import OutputKind
 from hybrid.formatting import plural
+from hybrid.storage.atomic import write_atomically
 from hybrid.values import ByteArray
 
 if TYPE_CHECKING:
@@ -46,12 +48,10 @@ class SheetExporter(AnswerExporter):
 
     def write(self, answer: Answer, pictures: Pictures, path: Path) -> None:
         """See the base class."""
-        sheet = draw_sheet(answer, pictures)
-        unfinished = path.with_name(f".unfinished-{path.name}")
+        png = io.BytesIO()
+        draw_sheet(answer, pictures).save(png, format="PNG")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            sheet.save(unfinished, format="PNG")
-            unfinished.replace(path)
+            write_atomically(path, png.getvalue(), durable=False)
         except OSError as exc:
             raise SaveError(f"the sheet cannot be saved as {path}: {exc.strerror or exc}") from exc
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hybrid.errors import SaveError
+from hybrid.storage.atomic import write_atomically
 
 __all__ = ["write_text"]
 
@@ -15,10 +16,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         SaveError: it cannot be written.
     """
-    unfinished = path.with_name(f".unfinished-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
+        write_atomically(path, text.encode(), durable=False)
     except OSError as exc:
         raise SaveError(f"{path} cannot be written: {exc.strerror or exc}") from exc

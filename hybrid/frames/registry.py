@@ -10,10 +10,10 @@ from typing import Final
 
 from hybrid.errors import VideoOpenError
 from hybrid.frames.interface import DEFAULT_BATCH_BYTES, Decoder, FrameSource
-from hybrid.registry import Registry, unknown_name
+from hybrid.registry import Registry
 from hybrid.values import IMAGE_SUFFIXES, Sampling
 
-__all__ = ["DECODERS", "DEFAULT_DECODER", "FOLDER", "check_decoder", "open_source", "probe_seconds"]
+__all__ = ["DECODERS", "DEFAULT_DECODER", "FOLDER", "open_source", "probe_seconds"]
 
 DECODERS: Final[Registry[type[Decoder]]] = Registry(
     "decoder",
@@ -27,16 +27,6 @@ DEFAULT_DECODER: Final = "pyav"
 
 FOLDER: Final = "folder"
 """The decoder that an index of a folder of images names; every folder is read the same way."""
-
-
-def check_decoder(name: str) -> None:
-    """Refuse a name that is not that of a decoder; nothing is imported.
-
-    Raises:
-        InputError: no decoder has this name.
-    """
-    if name not in DECODERS.names:
-        raise unknown_name("decoder", name, DECODERS.names)
 
 
 def open_source(
@@ -68,7 +58,7 @@ def open_source(
     from hybrid.frames.decoders.folder import FolderSource
 
     if decoder != FOLDER:
-        check_decoder(decoder)
+        DECODERS.check(decoder)
     return FolderSource(path, sampling, threads=threads, batch_bytes=batch_bytes)
 
 

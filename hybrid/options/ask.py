@@ -13,7 +13,7 @@ from hybrid.scorers.spec import ScorerSpec, parse_scorer
 from hybrid.selectors.ranking import check_budget
 from hybrid.selectors.spec import SelectorSpec, parse_selector
 from hybrid.spans import DEFAULT_MIN_SCORE
-from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW
+from hybrid.values import DEFAULT_CONTEXT_SECONDS, DEFAULT_FRAMES, DEFAULT_SEGMENTS, DEFAULT_WINDOW, is_number
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -58,7 +58,7 @@ def _read_window(text: str, given: Mapping[str, object]) -> dict[str, object]:
 def _read_size(value: Any) -> int:
     if value in get_args(WindowMode):
         raise InputError(f"window is {value!r}; it is a number of frames, the mode is window_mode={value!r}")
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    if not is_number(value, Integral):
         raise InputError(f"window is {value!r}; it must be a whole number of frames")
     return int(value)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from hybrid.errors import InputError
 from hybrid.options.field import Choice, Options, Range, documented, option
-from hybrid.presets import DEFAULT_PRESET, PRESETS
+from hybrid.presets import DEFAULT_PRESET, PRESETS, check_preset
 from hybrid.values import DEFAULT_RATE, Sampling, SamplingPolicy
 
 if TYPE_CHECKING:
@@ -36,10 +36,7 @@ def _dtypes() -> tuple[str, ...]:
 
 
 def _check_preset(name: str) -> str:
-    from hybrid.presets import check_preset
-
-    check_preset(name)
-    return name
+    return check_preset(name).name
 
 
 def _read_name(value: str | Path) -> str:

@@ -269,7 +269,7 @@ class Options:
 def _check_requirements(options: Options, name: str, declared: tuple[Field[Any], Option]) -> None:
     """Refuse an option that is set and decides nothing beside the others."""
     each, about = declared
-    value = options.given[name]
+    value = getattr(options, name)
     if isinstance(value, bool) and value == each.default:  # a switch that was left alone
         return
     for required in about.requires:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hybrid.options.engine import GENS
 from hybrid.options.field import Options, Range, documented, option
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class IndexOptions(Options):
         None,
         "Run the sampler's vision encoder too, so that questions need no decoding.",
         flag="--features/--no-features",
-        panel="GenS",
+        panel=GENS,
         default_text="with --sampler",
     )
     lock_seconds: float = option(

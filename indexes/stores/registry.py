@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hybrid.errors import MissingDependencyError
-from hybrid.registry import Registry, unknown_name
+from hybrid.registry import Registry
 
 if TYPE_CHECKING:
     from indexes.stores.interface import VectorStore
@@ -64,8 +64,7 @@ def check_backend(backend: str, *, remote: bool = False) -> str:
         InputError: no backend has this name, or it cannot be used in an object store.
     """
     for stores in (STORES, REMOTE_STORES) if remote else (STORES,):
-        if backend not in stores.names:
-            raise unknown_name(stores.kind, backend, stores.names)
+        stores.check(backend)
     return backend
 
 

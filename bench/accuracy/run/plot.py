@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.accuracy.run.measures import ACCURACY
 from hybrid.errors import MissingDependencyError, SaveError
+from hybrid.storage.atomic import write_atomically
 
 __all__ = ["main_measure", "save_plot"]
 
@@ -63,10 +65,10 @@ def save_plot(report: Mapping[str, Any], path: Path, *, title: str) -> bool:
     axes.set_ylim(-0.02, 1.02)
     axes.grid(visible=True, alpha=0.3)
     axes.set_title(title, fontsize="medium")
-    unfinished = path.with_name(f".unfinished-{path.name}")
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
     try:
-        figure.savefig(unfinished, format="png")
-        unfinished.replace(path)
+        write_atomically(path, png.getvalue(), durable=False)
     except OSError as exc:
         raise SaveError(f"{path} cannot be written: {exc.strerror or exc}") from exc
     return True

@@ -22,6 +22,7 @@ from typing import IO, Any, Final, Literal
 from filelock import FileLock, Timeout
 
 from hybrid.errors import HybridError, InputError, SaveError
+from hybrid.storage.atomic import write_atomically
 from hybrid.storage.foreign_json import STORED, ForeignJsonError, parse_json, read_json
 
 __all__ = [
@@ -315,13 +316,8 @@ def _read_record(path: Path) -> Line:
 
 
 def _replace(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".unfinished-{path.name}")
     try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        write_atomically(path, text.encode())
     except OSError as exc:
         raise SaveError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
 

@@ -33,8 +33,7 @@ def doctor(
     from hybrid.doctor import examine
 
     broken = False
-    models = {name: getattr(engine, name) for name in _MODEL_FIELDS}
-    for check in examine(**models):
+    for check in examine(engine):
         broken |= check.state == "broken"
         if as_json:
             print_json_line(**check.to_dict())

@@ -27,13 +27,14 @@ This module knows the folder; :mod:`hybrid.export.benchmarks.lmms_eval_model` ho
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Final, Literal, get_args
 
 from hybrid.answers import Answer
 from hybrid.errors import InputError, SaveError
+from hybrid.export.interface import Pictures
 from hybrid.export.text_file import write_text
 from hybrid.image_file import read_image
 from hybrid.storage.foreign_json import STORED, parse_json_lines, read_text
@@ -47,11 +48,9 @@ JPEG_QUALITY: Final = 95
 
 Show = Literal["images", "clip"]
 
-Images = Iterable[tuple[int, ByteArray]]
-
 
 def save_selection(
-    answers: Mapping[str, Answer], images: Callable[[Answer], Images], folder: Path, *, clips: bool = False
+    answers: Mapping[str, Answer], images: Callable[[Answer], Pictures], folder: Path, *, clips: bool = False
 ) -> None:
     """Write the folder; its list comes last, so that a folder that has one is complete.
 
